@@ -1,0 +1,116 @@
+"""The corpora that ``scripts/prepare.py corpus=<name>`` can prepare: one module of this package each.
+
+A corpus is a config dataclass and a function that turns it into Lhotse manifests::
+
+    @dataclass
+    class KeSpeechConfig:
+        root: str = MISSING
+
+    @register_corpus("kespeech", KeSpeechConfig)
+    def prepare_kespeech(config: KeSpeechConfig, directory: Path) -> CorpusManifests:
+        ...
+        return {"train": (recordings, supervisions), "test": (recordings, supervisions)}
+
+Saved as a file of this package, that is all: the module is found by itself and ``corpus=kespeech
+corpus.root=...`` works; ``conf/corpus/kespeech.yaml`` may hold a set of values for it. Packages that only one corpus
+needs are imported inside its function, so that the other corpora work without them.
+
+What the function must deliver:
+
+- splits named ``train``, ``valid`` or ``test``; audio of its own (converted, synthesised) goes to
+  ``directory / "audio"``. It is called again when a run was killed before the manifests were complete, and should keep
+  files it has already finished;
+- supervisions with the raw transcript in ``text``, the dialect group in ``language``, ``speaker``, and in ``custom``
+  what is known of ``subdialect``, ``site``, ``sentence_id`` and ``translation`` (``data_prep.taxonomy`` knows the names
+  of groups and subdialects).
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lhotse import RecordingSet, SupervisionSet
+
+SPLITS = ("train", "valid", "test")
+
+CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
+CorpusFunction = Callable[[Any, Path], CorpusManifests]
+F = TypeVar("F", bound=CorpusFunction)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A registered corpus.
+
+    Attributes:
+        name: its name on the command line.
+        config_class: dataclass of its options.
+        prepare: its function.
+        inputs: gives the files that decide over what the manifests hold, such as the table of a folder. When one of
+            them changes, a directory prepared before does not count as prepared from this corpus any more.
+    """
+
+    name: str
+    config_class: type
+    prepare: CorpusFunction
+    inputs: Callable[[Any], Iterable[Path]]
+
+
+def _no_inputs(config: object) -> Iterable[Path]:
+    return ()
+
+
+_registered: dict[str, Corpus] = {}
+
+
+def register_corpus(
+    name: str, config_class: type, inputs: Callable[[Any], Iterable[Path]] = _no_inputs
+) -> Callable[[F], F]:
+    """Decorator that makes a function ``prepare(config, directory) -> manifests by split`` known under ``name``.
+
+    Args:
+        name: what a user writes after ``corpus=``.
+        config_class: dataclass of the corpus's options. Each corpus has a class of its own.
+        inputs: see ``Corpus``.
+
+    Raises:
+        ValueError: the name or the class is taken, or the class is not a dataclass.
+    """
+    if not is_dataclass(config_class):
+        raise ValueError(f"corpus {name!r}: {config_class!r} must be a dataclass")
+
+    def register(function: F) -> F:
+        for other in _registered.values():
+            if other.name == name or other.config_class is config_class:
+                raise ValueError(
+                    f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus {other.name!r} "
+                    f"({other.config_class.__name__}): name and config class must be its own"
+                )
+        _registered[name] = Corpus(name, config_class, function, inputs)
+        return function
+
+    return register
+
+
+@lru_cache(maxsize=1)
+def corpora() -> Mapping[str, Corpus]:
+    """All corpora by name; imports every module of this package on the first call."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_registered.items()))
+
+
+def corpus_of(config: object) -> Corpus:
+    """The corpus that a config object belongs to.
+
+    Raises:
+        KeyError: no corpus was registered with the object's class.
+    """
+    for corpus in corpora().values():
+        if type(config) is corpus.config_class:
+            return corpus
+    raise KeyError(f"{type(config).__name__} is not the config of a corpus; known corpora: {', '.join(corpora())}")

@@ -1,0 +1,128 @@
+"""Lhotse manifests on disk: those of the corpus, and what was found about their audio."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from lhotse import MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet, load_manifest_lazy
+
+from data_prep.audio import AudioProbe, probe_audio
+from data_prep.corpora import SPLITS, CorpusManifests
+from data_prep.errors import PreparationError
+from data_prep.files import replacing
+
+Item = TypeVar("Item")
+
+
+def recordings_file(directory: Path, split: str) -> Path:
+    return directory / "manifests" / f"recordings_{split}.jsonl.gz"
+
+
+def supervisions_file(directory: Path, split: str) -> Path:
+    return directory / "manifests" / f"supervisions_{split}.jsonl.gz"
+
+
+def checked_file(directory: Path, split: str) -> Path:
+    """Cuts of the sound utterances, normalised, without features."""
+    return directory / "manifests" / f"checked_{split}.jsonl.gz"
+
+
+def probes_file(directory: Path, split: str, shard: int) -> Path:
+    """Findings about the audio of one shard of recordings, one JSON object a line."""
+    return directory / "manifests" / f"probes_{split}" / f"{shard:05d}.jsonl"
+
+
+def final_cuts_file(directory: Path, split: str) -> Path:
+    return directory / f"cuts_{split}.jsonl.gz"
+
+
+def write_manifests(manifests: CorpusManifests, directory: Path) -> dict[str, int]:
+    """Write the manifests of all splits.
+
+    Returns:
+        Number of recordings by split, in the order train, valid, test.
+
+    Raises:
+        PreparationError: the corpus delivered an unknown split, nothing at all, or a supervision without recording.
+    """
+    if unknown := sorted(set(manifests) - set(SPLITS)):
+        raise PreparationError(f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}")
+    counts = {}
+    for split in (split for split in SPLITS if split in manifests):
+        recordings, supervisions = manifests[split]
+        if not supervisions.is_lazy:
+            supervisions = _in_recording_order(split, recordings, supervisions)
+        counts[split] = write_jsonl(RecordingSet, recordings, recordings_file(directory, split))
+        write_jsonl(SupervisionSet, supervisions, supervisions_file(directory, split))
+    if not any(counts.values()):
+        raise PreparationError("the corpus delivered no recordings; check its options")
+    return counts
+
+
+def write_jsonl(kind: type, items: Iterable[object], path: Path) -> int:
+    """Stream manifest items to a file; returns their number."""
+    count = 0
+    with replacing(path) as temporary, kind.open_writer(temporary, overwrite=True) as writer:  # type: ignore[attr-defined]
+        for item in items:
+            writer.write(item)
+            count += 1
+    return count
+
+
+def read_recordings(directory: Path, split: str) -> Iterator[Recording]:
+    yield from _lines(recordings_file(directory, split))
+
+
+def read_supervisions(directory: Path, split: str) -> Iterator[SupervisionSegment]:
+    yield from _lines(supervisions_file(directory, split))
+
+
+def read_checked_cuts(directory: Path, split: str) -> Iterator[MonoCut]:
+    yield from _lines(checked_file(directory, split))
+
+
+def probe_shard(job: tuple[list[Recording], Path]) -> int:
+    """Probe the audio of some recordings and write the findings; returns the number of recordings."""
+    recordings, path = job
+    probes = [probe_audio(recording) for recording in recordings]
+    lines = "".join(json.dumps(asdict(probe), ensure_ascii=False) + "\n" for probe in probes)
+    with replacing(path) as temporary:
+        temporary.write_text(lines, encoding="utf-8")
+    return len(probes)
+
+
+def read_probes(directory: Path, split: str) -> Iterator[AudioProbe]:
+    """Findings of all shards of a split, in the order of the recordings."""
+    for path in sorted(probes_file(directory, split, 0).parent.glob("[0-9]*.jsonl")):
+        if path.stem.isdigit():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                yield AudioProbe(**json.loads(line))
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one maybe shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def _lines(path: Path) -> Iterator:
+    # An empty file is a manifest without items, which the reader of lhotse does not accept.
+    if path.stat().st_size > 0:
+        yield from load_manifest_lazy(path)
+
+
+def _in_recording_order(split: str, recordings: RecordingSet, supervisions: SupervisionSet) -> SupervisionSet:
+    position = {recording.id: i for i, recording in enumerate(recordings)}
+    for supervision in supervisions:
+        if supervision.recording_id not in position:
+            raise PreparationError(
+                f"split {split}: supervision {supervision.id} belongs to recording {supervision.recording_id}, which "
+                "the corpus did not deliver"
+            )
+    return SupervisionSet.from_segments(
+        sorted(supervisions, key=lambda segment: (position[segment.recording_id], segment.start))
+    )

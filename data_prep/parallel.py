@@ -1,0 +1,74 @@
+"""Jobs over processes, with bounded queues and workers that do not outlive the run."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """A pool of processes, made when it is first needed and used for all stages.
+
+    Args:
+        count: number of processes; with 1 or less, jobs run in the calling process.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Results in the order in which they are ready.
+
+        Jobs are drawn from the iterable only a few ahead, so that it may be a long, lazy one. An exception of a job is
+        raised here; jobs already begun run to their end.
+        """
+        if self.count <= 1:
+            yield from map(function, jobs)
+            return
+        pending: set[Future[Result]] = set()
+        for job in jobs:
+            pending.add(self._processes().submit(function, job))
+            if len(pending) >= 2 * self.count:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if not self._pool:
+            # Fresh processes: a forked copy of a process with threads (progress bar, OpenMP) may deadlock.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin_worker)
+        return self._pool
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run must not leave workers that still write when it is started again."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

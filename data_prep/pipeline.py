@@ -1,0 +1,283 @@
+"""From a corpus to the cuts that training reads: manifests, checks, FBANK, tokens, final cuts.
+
+Each stage leaves files that are either complete or not there, and is noted in ``prepare.json`` when it is done. A run
+that was killed is simply started again: finished stages are skipped, and the two long ones (decoding all audio for the
+checks, FBANK) go on after their finished shards.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, MonoCut, load_manifest_lazy
+from omegaconf import MISSING
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
+from data_prep.corpora import SPLITS, corpus_of
+from data_prep.errors import PreparationError
+from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard
+from data_prep.files import replacing
+from data_prep.manifests import (
+    batches,
+    checked_file,
+    final_cuts_file,
+    probe_shard,
+    probes_file,
+    read_checked_cuts,
+    read_probes,
+    read_recordings,
+    read_supervisions,
+    write_jsonl,
+    write_manifests,
+)
+from data_prep.parallel import Workers
+from data_prep.problems import ProblemLog
+from data_prep.state import PreparationState, file_digest, fingerprint
+from data_prep.text import TextConfig, TextNormaliser
+from data_prep.tokens import TokenConfig, read_token_model, train_token_model, write_tokens
+
+logger = logging.getLogger(__name__)
+
+PROBLEMS_FILE = "problems.tsv"
+_PROBE_SHARD = 1000  # recordings
+
+
+@dataclass
+class PrepareConfig:
+    """All settings of preparation.
+
+    Attributes:
+        corpus: config of one of the registered corpora.
+        data_dir: where everything goes.
+        num_workers: processes that decode audio and compute features.
+        text: normalisation of the transcripts.
+        checks: what is checked and what happens with problems.
+        fbank: features and speed perturbation.
+        tokens: choice of the tokens.
+    """
+
+    corpus: Any = MISSING
+    data_dir: str = MISSING
+    num_workers: int = 2
+    text: TextConfig = field(default_factory=TextConfig)
+    checks: CheckConfig = field(default_factory=CheckConfig)
+    fbank: FeatureConfig = field(default_factory=FeatureConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+
+
+def prepare(config: PrepareConfig, console: Console | None = None) -> None:
+    """Prepare a corpus, or what is left of it to prepare.
+
+    Raises:
+        PreparationError: with a message for the user; what was finished before stays.
+    """
+    with Workers(config.num_workers) as workers:
+        _Preparation(config, workers, console or Console()).run()
+
+
+class _Preparation:
+    """One run over the stages."""
+
+    def __init__(self, config: PrepareConfig, workers: Workers, console: Console) -> None:
+        self.config = config
+        self.workers = workers
+        self.console = console
+        # Absolute, because the paths go into the manifests.
+        self.directory = Path(config.data_dir).resolve()
+        self.corpus = corpus_of(config.corpus)
+        self.state = PreparationState(self.directory, self._settings())
+
+    def run(self) -> None:
+        stages = {
+            "manifests": self._manifests,
+            "checks": self._checks,
+            "fbank": self._fbank,
+            "tokens": self._tokens,
+            "cuts": self._cuts,
+        }
+        finished = [name for name in stages if name in self.state.stages]
+        if finished:
+            following = next((name for name in stages if name not in finished), None)
+            going_on = f"going on with {following}" if following else "nothing is left to do"
+            logger.info("%s: %s finished before, %s", self.directory, ", ".join(finished), going_on)
+        for name, stage in stages.items():
+            if name not in self.state.stages:
+                logger.info("stage %s", name)
+                begin = time.monotonic()
+                report = stage()
+                self.state.finish(name, {**report, "seconds": round(time.monotonic() - begin, 1)})
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {
+            name: value
+            for name, value in fingerprint(self.config).items()
+            if name not in ("data_dir", "num_workers")
+        }
+        settings["corpus"] = self.corpus.name
+        for file in self.corpus.inputs(self.config.corpus):
+            settings[f"content of {file}"] = file_digest(Path(file))
+        return settings
+
+    @property
+    def splits(self) -> list[str]:
+        recordings = self.state.stages["manifests"]["recordings"]
+        return [split for split in SPLITS if split in recordings]
+
+    # The stages. Each returns what prepare.json is to say about it.
+
+    def _manifests(self) -> dict[str, Any]:
+        shutil.rmtree(self.directory / "manifests", ignore_errors=True)
+        manifests = self.corpus.prepare(self.config.corpus, self.directory)
+        return {"recordings": write_manifests(manifests, self.directory)}
+
+    def _checks(self) -> dict[str, Any]:
+        for split in self.splits:
+            self._probe(split)
+        counts: dict[str, dict[str, Any]] = {}
+        file = self.directory / PROBLEMS_FILE
+        with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+            log = ProblemLog(stream, self.config.checks.severities)
+            checker = CorpusChecker(
+                self.config.checks, TextNormaliser(self.config.text), self.config.fbank.sampling_rate, log
+            )
+            for split in (split for split in CHECK_ORDER if split in self.splits):
+                recordings = zip(
+                    read_recordings(self.directory, split), read_probes(self.directory, split), strict=True
+                )
+                cuts = checker.check_split(split, recordings, read_supervisions(self.directory, split))
+                usable = write_jsonl(CutSet, cuts, checked_file(self.directory, split))
+                counts[split] = {"usable": usable, "dropped": log.dropped[split]}
+        self._judge(log, counts, file)
+        return {"utterances": counts, "problems": log.counts.total()}
+
+    def _judge(self, log: ProblemLog, counts: dict[str, dict[str, Any]], file: Path) -> None:
+        """Show the problems; raise if they are a reason to stop."""
+        if not log.counts:
+            return
+        self.console.print(log.table())
+        dropped = log.dropped.total()
+        logger.info("%d problems, all in %s; %d utterances are not used", log.counts.total(), file, dropped)
+        stop = self.config.checks.on_problem is OnProblem.stop and dropped > 0
+        empty = [split for split, count in counts.items() if not count["usable"]]
+        if stop or empty:
+            self.state.forget()  # the corpus will have changed when this is run again
+            reason = (
+                f"{dropped} utterances have an error" if stop else f"no usable utterance is left in {', '.join(empty)}"
+            )
+            advice = "Correct them and start again" + (
+                ", or set checks.on_problem=drop to go on without them" if stop and not empty else ""
+            )
+            raise PreparationError(f"{reason}. {file} names every one with its remedy. {advice}")
+
+    def _probe(self, split: str) -> None:
+        total = self.state.stages["manifests"]["recordings"][split]
+        with self._progress(f"decode {split}", total, "recordings") as (progress, task):
+
+            def jobs() -> Iterator[tuple[list[Any], Path]]:
+                for index, batch in enumerate(batches(read_recordings(self.directory, split), _PROBE_SHARD)):
+                    path = probes_file(self.directory, split, index)
+                    if path.is_file():
+                        progress.advance(task, len(batch))
+                    else:
+                        yield batch, path
+
+            for count in self.workers.map(probe_shard, jobs()):
+                progress.advance(task, count)
+
+    def _fbank(self) -> dict[str, Any]:
+        begin = time.monotonic()
+        seconds = sum(self._extract(split) for split in self.splits)
+        elapsed = time.monotonic() - begin
+        logger.info(
+            "features of %.2f h of audio in %.1f s (%.0f times real time)", seconds / 3600, elapsed, seconds / elapsed
+        )
+        return {"seconds_of_audio_in_last_run": round(seconds, 1)}
+
+    def _extract(self, split: str) -> float:
+        """Features of the shards of a split that are not there yet; returns their seconds of audio."""
+        folder = self.directory / "fbank" / split
+        size = self.config.fbank.shard_size
+        total = self.state.stages["checks"]["utterances"][split]["usable"]
+        shards = -(-total // size)
+        there = sum(cuts_file(folder, index).is_file() for index in range(shards))
+        if there:
+            logger.info("fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split)
+        factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
+        seconds = 0.0
+        with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
+            progress.advance(task, there)
+            jobs = (
+                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate)
+                for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))
+                if not cuts_file(folder, index).is_file()
+            )
+            for shard_seconds in self.workers.map(extract_shard, jobs):
+                seconds += shard_seconds
+                progress.advance(task)
+        return seconds
+
+    def _tokens(self) -> dict[str, Any]:
+        tokens = self.config.tokens
+        if tokens.reuse:
+            model = read_token_model(tokens.reuse)
+        elif "train" not in self.splits:
+            logger.info("no split train: no tokens are made; use those of the model")
+            return {"tokens": 0}
+        else:
+            model = train_token_model(self._training_texts(), tokens.min_count)
+        size = write_tokens(model, self.directory / "tokens")
+        logger.info("%d tokens in %s", size, self.directory / "tokens")
+        return {"tokens": size}
+
+    def _training_texts(self) -> Iterator[str]:
+        for cut in read_checked_cuts(self.directory, "train"):
+            yield cut.supervisions[0].text
+        for further in self.config.tokens.further_data_dirs:
+            file = final_cuts_file(Path(further), "train")
+            if not file.is_file():
+                raise PreparationError(f"tokens.further_data_dirs: {file} does not exist; prepare {further} first")
+            for cut in load_manifest_lazy(file):
+                yield cut.supervisions[0].text
+
+    def _cuts(self) -> dict[str, Any]:
+        report: dict[str, Any] = {}
+        for split in self.splits:
+            usable = self.state.stages["checks"]["utterances"][split]["usable"]
+            shards = range(-(-usable // self.config.fbank.shard_size))
+            file = final_cuts_file(self.directory, split)
+            with replacing(file) as temporary, temporary.open("wb") as final:
+                for index in shards:  # gzip files one after the other are a gzip file
+                    final.write(cuts_file(self.directory / "fbank" / split, index).read_bytes())
+            report[split] = _summary(load_manifest_lazy(file))
+            logger.info("%s: %s", file, report[split])
+        return report
+
+    @contextmanager
+    def _progress(self, what: str, total: int, unit: str) -> Iterator[tuple[Progress, TaskID]]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield progress, progress.add_task(what, total=total)
+
+
+def _summary(cuts: Iterator[MonoCut]) -> dict[str, Any]:
+    """Utterances and hours, altogether and by dialect group."""
+    utterances: dict[str, int] = {}
+    seconds = 0.0
+    for cut in cuts:
+        group = cut.supervisions[0].language
+        utterances[group] = utterances.get(group, 0) + 1
+        seconds += cut.duration
+    return {"cuts": sum(utterances.values()), "hours": round(seconds / 3600, 3), "by_dialect": utterances}

@@ -1,0 +1,137 @@
+"""Kinds of problems a corpus can have, and the log that collects them."""
+
+import csv
+from collections import Counter
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TextIO
+
+from rich.table import Table
+
+COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
+
+
+class Severity(Enum):
+    """``error``: the utterance is not used. ``warning``: it is reported and used. ``ignore``: it is used."""
+
+    error = "error"
+    warning = "warning"
+    ignore = "ignore"
+
+
+@dataclass
+class Severities:
+    """How grave each kind of problem is.
+
+    Attributes:
+        missing_audio: the audio file does not exist.
+        unreadable_audio: the audio file cannot be decoded, or is cut off.
+        audio_mismatch: the file holds another number of samples, or another rate, than its manifest says.
+        zero_duration: the utterance is empty or shorter than ``min_duration``.
+        overlong: the utterance is longer than ``max_duration``.
+        sampling_rate: the recording has another rate than the features; it is resampled.
+        several_channels: the recording has more than one channel; one is used.
+        beyond_audio: the transcript's segment begins before or ends after its recording.
+        no_transcript: a recording that no transcript belongs to (it is not used in any case).
+        empty_text: there is no transcript.
+        empty_after_normalisation: nothing of the transcript is left by normalisation.
+        unknown_composition: a bracketed composition without a character; its components stay in the text.
+        unknown_dialect: the dialect is not a group of the taxonomy.
+        duplicate_id: an utterance with this id came before.
+        duplicate_audio: another recording has exactly the same samples.
+        sentence_overlap: a training utterance whose sentence (id or text) is in the valid or test split.
+        speaker_overlap: a training utterance whose speaker is in the valid or test split.
+    """
+
+    missing_audio: Severity = Severity.error
+    unreadable_audio: Severity = Severity.error
+    audio_mismatch: Severity = Severity.error
+    zero_duration: Severity = Severity.error
+    overlong: Severity = Severity.error
+    sampling_rate: Severity = Severity.warning
+    several_channels: Severity = Severity.warning
+    beyond_audio: Severity = Severity.error
+    no_transcript: Severity = Severity.warning
+    empty_text: Severity = Severity.error
+    empty_after_normalisation: Severity = Severity.error
+    unknown_composition: Severity = Severity.warning
+    unknown_dialect: Severity = Severity.error
+    duplicate_id: Severity = Severity.error
+    duplicate_audio: Severity = Severity.error
+    sentence_overlap: Severity = Severity.error
+    speaker_overlap: Severity = Severity.error
+
+
+REMEDIES: dict[str, str] = {
+    "missing_audio": "put the file there or correct its path in the table",
+    "unreadable_audio": "copy or convert the file again (16 kHz mono WAV or FLAC)",
+    "audio_mismatch": "make the manifest from the file that is there now",
+    "zero_duration": "remove the utterance, or lower checks.min_duration",
+    "overlong": "cut the recording into utterances, or raise checks.max_duration",
+    "sampling_rate": "nothing: it is resampled; check the file if its rate is a surprise",
+    "several_channels": "nothing: one channel is used; mix or split the file if the speech is on another",
+    "beyond_audio": "correct the start and end times, or check that the audio is complete",
+    "no_transcript": "add a transcript, or remove the recording",
+    "empty_text": "write the transcript, or remove the utterance",
+    "empty_after_normalisation": "check the transcript, or choose other text.* options",
+    "unknown_composition": "map it to a character: '+text.composed={components: character}'",
+    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: '+corpus.dialect_map={label: id}'",
+    "duplicate_id": "give every utterance an id (or an audio path) of its own",
+    "duplicate_audio": "remove one of the two, or correct the path of one",
+    "sentence_overlap": "keep all recordings of a sentence in one split",
+    "speaker_overlap": "keep a speaker in one split, or accept it: checks.severities.speaker_overlap=warning",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of one utterance (or of a recording, where no utterance is known)."""
+
+    utterance_id: str
+    split: str
+    kind: str
+    detail: str
+
+
+class ProblemLog:
+    """Writes problems to a TSV file as they come, and counts them.
+
+    Attributes:
+        counts: number of problems by (kind, split).
+        dropped: number of utterances with an error by split.
+    """
+
+    def __init__(self, stream: TextIO, severities: Severities) -> None:
+        self._writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        self._writer.writerow(COLUMNS)
+        self._severities: dict[str, Severity] = asdict(severities)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.dropped: Counter[str] = Counter()
+
+    def report(self, problems: list[Problem]) -> bool:
+        """Log the problems of one utterance; returns whether it may be used."""
+        usable = True
+        for problem in problems:
+            severity = self._severities[problem.kind]
+            if severity is Severity.ignore:
+                continue
+            remedy = REMEDIES[problem.kind]
+            detail = " ".join(problem.detail.split())  # one line, without tabs
+            self._writer.writerow(
+                [problem.utterance_id, problem.split, problem.kind, detail, remedy, severity.value]
+            )
+            self.counts[problem.kind, problem.split] += 1
+            usable = usable and severity is not Severity.error
+        if not usable:
+            self.dropped[problems[0].split] += 1
+        return usable
+
+    def table(self) -> Table:
+        """Counts by kind and split, for the terminal."""
+        splits = sorted({split for _, split in self.counts})
+        table = Table("problem", "severity", *splits, "remedy", title="Problems of the corpus")
+        for kind, severity in self._severities.items():
+            counts = [self.counts[kind, split] for split in splits]
+            if any(counts):
+                table.add_row(kind, severity.value, *map(str, counts), REMEDIES[kind])
+        return table

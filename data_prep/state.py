@@ -1,0 +1,91 @@
+"""How far a data directory is prepared, and with which configuration (``prepare.json``)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import PreparationError
+from data_prep.files import write_json
+
+STATE_FILE = "prepare.json"
+STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
+
+
+class PreparationState:
+    """The finished stages of a data directory, kept in a file that every finished stage rewrites.
+
+    Attributes:
+        stages: what each finished stage reported, by its name.
+    """
+
+    def __init__(self, directory: Path, fingerprint: Mapping[str, Any]) -> None:
+        """Read the state of a directory, or begin one.
+
+        Args:
+            directory: the data directory; need not exist.
+            fingerprint: all settings that decide over what is prepared, by dotted key.
+
+        Raises:
+            PreparationError: something was prepared there with other settings; the message names the keys.
+        """
+        self._directory = directory
+        self._fingerprint = dict(fingerprint)
+        self.stages: dict[str, dict[str, Any]] = {}
+        file = directory / STATE_FILE
+        if file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            if before["stages"] or _has_audio(directory):
+                _require_same(directory, before["settings"], self._fingerprint)
+                self.stages = before["stages"]
+        self._write()
+
+    def finish(self, stage: str, report: Mapping[str, Any]) -> None:
+        """Note that a stage is complete."""
+        self.stages[stage] = dict(report)
+        self._write()
+
+    def forget(self) -> None:
+        """Note that no stage is complete, so that the next run begins anew with any settings."""
+        self.stages = {}
+        self._write()
+
+    def _write(self) -> None:
+        content = {"settings": self._fingerprint, "stages": self.stages}
+        write_json(self._directory / STATE_FILE, content)
+
+
+def fingerprint(config: object, prefix: str = "") -> dict[str, Any]:
+    """Flatten a config dataclass to values by dotted key, e.g. ``{"checks.max_duration": 30.0, ...}``."""
+    flat: dict[str, Any] = {}
+    values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    assert isinstance(values, Mapping)
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(fingerprint(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value.value if isinstance(value, Enum) else value
+    return flat
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a file's content, or ``missing``."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else "missing"
+
+
+def _has_audio(directory: Path) -> bool:
+    audio = directory / "audio"
+    return audio.is_dir() and any(audio.iterdir())
+
+
+def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if differing:
+        lines = "\n".join(f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
+        raise PreparationError(
+            f"{directory} was prepared with other settings:\n{lines}\nSet them back to go on there, choose another "
+            f"data_dir, or delete {directory} to prepare it anew"
+        )

@@ -1,0 +1,120 @@
+"""Tokens: the characters of the training text, and bytes for everything else.
+
+The model is a sentencepiece character model. Its training depends on the text only through the counts of the
+characters, so it is given those counts instead of the text: memory does not grow with the corpus, and the same counts
+give the same bytes.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sentencepiece
+
+from data_prep.errors import PreparationError
+from data_prep.files import replacing
+
+MODEL_FILE = "tokens.model"
+TABLE_FILE = "tokens.txt"
+SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
+_BYTES = 256
+
+
+@dataclass
+class TokenConfig:
+    """How the tokens are chosen.
+
+    Attributes:
+        min_count: a character that occurs less often in the training text is spelt in bytes. More keeps the
+            vocabulary small; 1 makes every training character a token.
+        further_data_dirs: prepared data directories whose training text is counted too, so that one vocabulary
+            serves a model that is trained on both.
+        reuse: a tokens.model (or the directory of one) to take over instead of training one, e.g. that of a model to
+            be fine-tuned.
+    """
+
+    min_count: int = 1
+    further_data_dirs: list[str] = field(default_factory=list)
+    reuse: str | None = None
+
+
+def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
+    """Train the sentencepiece model.
+
+    Args:
+        texts: normalised training transcripts; read once.
+        min_count: least number of occurrences of a character that becomes a token.
+
+    Returns:
+        The serialised model: ids 0 to 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``, then 256 bytes, then the characters
+        from the most to the least frequent. Spaces are pieces ``▁``; none is added at the beginning.
+
+    Raises:
+        PreparationError: there is no text, or no character is frequent enough.
+    """
+    counts = Counter(character for text in texts for character in text)
+    kept = sorted((c for c in counts.items() if c[1] >= min_count), key=lambda c: (-c[1], c[0]))
+    if not kept:
+        raise PreparationError(
+            f"no character occurs {min_count} times in the training text ({sum(counts.values())} characters): "
+            "check that the split train has transcripts, or lower tokens.min_count"
+        )
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([f"{character}\t{count}" for character, count in kept]),
+        input_format="tsv",
+        model_writer=model,
+        model_type="char",
+        vocab_size=len(SPECIAL_PIECES) + _BYTES + len(kept),
+        character_coverage=1.0,
+        byte_fallback=True,
+        pad_id=0,
+        pad_piece=SPECIAL_PIECES[0],
+        bos_id=1,
+        bos_piece=SPECIAL_PIECES[1],
+        unk_id=2,
+        unk_piece=SPECIAL_PIECES[2],
+        eos_id=-1,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def write_tokens(model: bytes, directory: Path) -> int:
+    """Write ``tokens.model`` and ``tokens.txt`` (lines ``piece id``); returns the number of tokens."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    size: int = processor.get_piece_size()
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(directory / TABLE_FILE) as temporary:
+        lines = "".join(f"{processor.id_to_piece(i)} {i}\n" for i in range(size))
+        temporary.write_text(lines, encoding="utf-8", newline="\n")
+    with replacing(directory / MODEL_FILE) as temporary:
+        temporary.write_bytes(model)
+    return size
+
+
+def read_token_model(path: str | Path) -> bytes:
+    """Read a token model to be reused.
+
+    Raises:
+        PreparationError: there is none, or its special ids are not those of this toolkit.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise PreparationError(f"tokens.reuse: {file} does not exist; give a tokens.model or a directory that has one")
+    model = file.read_bytes()
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise PreparationError(f"tokens.reuse: {file} is not a sentencepiece model") from error
+    first = tuple(processor.id_to_piece(i) for i in range(len(SPECIAL_PIECES)))
+    if first != SPECIAL_PIECES:
+        raise PreparationError(f"tokens.reuse: {file} begins with the pieces {first}, expected {SPECIAL_PIECES}")
+    return model

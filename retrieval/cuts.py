@@ -1,0 +1,197 @@
+"""From a CutSet with stored features to a store of embeddings."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from retrieval.embedder import Embedder, EmbedderKind, MfccConfig
+from retrieval.embeddings import STORAGE_TYPES, EmbeddingWriter
+
+logger = logging.getLogger(__name__)
+
+LOG_FLOOR = (
+    -23.025850929940457
+)  # log(1e-10): the energy of silence, for frames beyond the end of an utterance
+WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
+
+
+@dataclass
+class EmbedConfig:
+    """What to embed, with what.
+
+    Attributes:
+        model_dir: model directory; its ``results`` receive the embeddings. For ``mfcc`` any folder.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        embedder: ``zipformer`` for the encoder in ``model_dir``, ``mfcc`` for the control without a model.
+        mfcc: settings of the control.
+        storage: ``float32``, or ``float16`` for half the disk.
+        batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
+            embeds one utterance at a time.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    embedder: EmbedderKind = EmbedderKind.zipformer
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    storage: str = "float32"
+    batch_seconds: float = 60.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.storage not in STORAGE_TYPES:
+            raise ValueError(f"storage={self.storage} is not known; choose one of {', '.join(STORAGE_TYPES)}")
+        if self.batch_seconds < 0:
+            raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the index of the embeddings says of an utterance."""
+
+    dialect: str
+    subdialect: str
+    site: str
+    sentence_id: str
+
+
+def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
+    """The prepared cuts of a split, read lazily, and their file.
+
+    Raises:
+        FileNotFoundError: the split is not prepared; names the splits that are.
+    """
+    path = data_dir / f"cuts_{split}.jsonl.gz"
+    if not path.is_file():
+        found = sorted(
+            file.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
+            for file in data_dir.glob("cuts_*.jsonl.gz")
+        )
+        raise FileNotFoundError(
+            f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
+            " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
+        )
+    # Feature paths are relative to the data directory; an absolute one stays as it is.
+    return CutSet.from_jsonl_lazy(path).map(lambda cut: cut.with_features_path_prefix(data_dir)), path
+
+
+def labels_of(cut: Cut) -> Labels:
+    """Dialect, subdialect, site and sentence id of a cut with one supervision.
+
+    Raises:
+        ValueError: a number of supervisions other than one, or no dialect.
+    """
+    if len(cut.supervisions) != 1:
+        raise ValueError(
+            f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one"
+        )
+    supervision = cut.supervisions[0]
+    if not supervision.language:
+        raise ValueError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
+    custom = supervision.custom or {}
+    return Labels(
+        supervision.language, *(str(custom.get(key) or "") for key in ("subdialect", "site", "sentence_id"))
+    )
+
+
+def embed_cuts(
+    cuts: Iterable[Cut], embedder: Embedder, writer: EmbeddingWriter, *, batch_seconds: float = 60.0
+) -> int:
+    """Embed the cuts that the writer does not hold yet.
+
+    Args:
+        cuts: with stored features (T,F) and one supervision each; read twice, never held all at once.
+        embedder: maps features to embeddings.
+        writer: open; receives every utterance under its cut id.
+        batch_seconds: most seconds of padded audio in a batch; 0 gives batches of one utterance.
+
+    Returns:
+        The number of utterances embedded now (without those that were there).
+
+    Raises:
+        ValueError: two cuts of one id, a cut without features or too short, or what :func:`labels_of`, the
+            embedder or the writer find wrong.
+    """
+    before = frozenset(writer.written)
+    total = _count(cuts, embedder.minimum_frames)
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("embedding", total=total, completed=len(before))
+        for batch in batches((cut for cut in cuts if cut.id not in before), batch_seconds):
+            features, lengths = collate(batch)
+            for cut, frames in zip(batch, embedder.embed(features, lengths), strict=True):
+                labels = labels_of(cut)
+                writer.add(
+                    cut.id,
+                    frames,
+                    dialect=labels.dialect,
+                    subdialect=labels.subdialect,
+                    site=labels.site,
+                    sentence_id=labels.sentence_id,
+                )
+            progress.advance(task, len(batch))
+    return len(writer.written) - len(before)
+
+
+def _count(cuts: Iterable[Cut], minimum_frames: int) -> int:
+    """Number of cuts; what cannot be embedded is found here, before hours of work."""
+    seen: set[str] = set()
+    for cut in cuts:
+        if cut.id in seen:
+            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+        if not cut.has_features:
+            raise ValueError(
+                f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus"
+            )
+        if cut.num_frames < minimum_frames:
+            raise ValueError(
+                f"cut {cut.id} has {cut.num_frames} frames of features, the embedder needs {minimum_frames}:"
+                " leave it out of the corpus"
+            )
+        labels_of(cut)
+        seen.add(cut.id)
+    if not seen:
+        raise ValueError("there are no cuts to embed: prepare the data again or choose another split")
+    return len(seen)
+
+
+def batches(cuts: Iterable[Cut], batch_seconds: float) -> Iterator[list[Cut]]:
+    """Batches of cuts of like duration, each of one cut or at most ``batch_seconds`` with its padding."""
+    window: list[Cut] = []
+    for cut in cuts:
+        window.append(cut)
+        if len(window) == WINDOW:
+            yield from _batches_of_window(window, batch_seconds)
+            window = []
+    yield from _batches_of_window(window, batch_seconds)
+
+
+def _batches_of_window(window: list[Cut], batch_seconds: float) -> Iterator[list[Cut]]:
+    batch: list[Cut] = []
+    for cut in sorted(window, key=lambda cut: (cut.duration, cut.id)):
+        if batch and (len(batch) + 1) * cut.duration > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield batch
+
+
+def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (N,T,F) padded with silence and lengths (N,) of cuts."""
+    arrays: list[NDArray[np.float32]] = [cut.load_features() for cut in cuts]
+    lengths = torch.tensor([len(array) for array in arrays])
+    features = torch.full((len(arrays), int(lengths.max()), arrays[0].shape[1]), LOG_FLOOR)  # (N,T,F)
+    for row, array in zip(features, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
+    return features, lengths

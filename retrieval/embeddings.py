@@ -1,0 +1,317 @@
+"""Frame embeddings on disk: one array of all frames and one index table.
+
+A store is a folder::
+
+    frames.npy        (total_frames, D) float32 or float16, read by memory map, so it may be larger than
+    memory index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
+    embeddings.json   what made it: embedder, fingerprint, D, type
+
+It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its
+line of the index, so that after a kill the index says what is whole; the next run with the same fingerprint
+goes on there.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+FRAMES, INDEX, DESCRIPTION = "frames.npy", "index.tsv", "embeddings.json"
+STORAGE_TYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of the index: where the frames are and what is spoken, where and in which dialect."""
+
+    utterance_id: str
+    offset: int
+    frames: int
+    dialect: str
+    subdialect: str = ""
+    site: str = ""
+    sentence_id: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Utterance))
+
+
+def fingerprint(files: Iterable[Path], options: Mapping[str, object]) -> str:
+    """SHA-256 of files (weights, cuts) and options: equal when the embeddings would be equal."""
+    digest = hashlib.sha256(json.dumps(dict(options), sort_keys=True, default=str).encode())
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class EmbeddingWriter:
+    """Appends utterances to a store; a context manager that renames the store into place when all went well.
+
+    Args:
+        directory: the final folder; it is replaced at the end.
+        dimension: D of every frame.
+        dtype: ``float32`` or ``float16`` (half the disk; cosines change by about 1e-3).
+        embedder: name for the description.
+        fingerprint: unfinished work with the same fingerprint is kept, other unfinished work is deleted.
+
+    Raises:
+        ValueError: an unknown dtype, or a partial store whose index is damaged before its last line.
+    """
+
+    def __init__(
+        self, directory: Path, *, dimension: int, dtype: str, embedder: str, fingerprint: str
+    ) -> None:
+        if dtype not in STORAGE_TYPES:
+            raise ValueError(f"storage type must be one of {', '.join(STORAGE_TYPES)}; found {dtype!r}")
+        self.directory = directory
+        self.partial = directory.with_name(directory.name + ".partial")
+        self.dimension = dimension
+        self.dtype = np.dtype(dtype)
+        self.description = {
+            "embedder": embedder,
+            "fingerprint": fingerprint,
+            "dimension": dimension,
+            "dtype": dtype,
+        }
+        self.written: dict[str, Utterance] = {}
+        self.total_frames = 0
+        self._header_bytes = 0
+        self._frames: BinaryIO | None = None
+        self._index: TextIO | None = None
+
+    def __enter__(self) -> "EmbeddingWriter":
+        if self.partial.exists() and self._description_on_disk() != self.description:
+            logger.info("%s was made by another model or from other data: starting again", self.partial)
+            shutil.rmtree(self.partial)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        frames_path, index_path = self.partial / FRAMES, self.partial / INDEX
+        if index_path.exists() and frames_path.exists():
+            self._recover(frames_path, index_path)
+        else:
+            frames_path.write_bytes(b"")
+            index_path.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
+            (self.partial / DESCRIPTION).write_text(json.dumps(self.description, indent=2) + "\n")
+        self._frames = frames_path.open("r+b")
+        self._write_header()
+        self._header_bytes = self._frames.tell()
+        self._frames.seek(0, os.SEEK_END)
+        self._index = index_path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._frames is not None
+        assert self._index is not None
+        if kind is None:
+            self._frames.seek(0)
+            self._write_header()
+            if self._frames.tell() != self._header_bytes:
+                raise RuntimeError(f"numpy changed the length of the header of {self.partial / FRAMES}")
+        self._frames.close()
+        self._index.close()
+        if kind is None:
+            if self.directory.exists():
+                shutil.rmtree(self.directory)
+            self.partial.rename(self.directory)
+
+    def add(
+        self,
+        utterance_id: str,
+        frames: NDArray[np.floating],
+        *,
+        dialect: str,
+        subdialect: str = "",
+        site: str = "",
+        sentence_id: str = "",
+    ) -> None:
+        """Append the frames (T',D) of one utterance.
+
+        Raises:
+            ValueError: a duplicate id, a wrong shape, no frames, a value that is not finite in the storage
+                type, or a tab or line break in a field.
+        """
+        if self._frames is None or self._index is None:
+            raise RuntimeError("open the writer with a `with` statement before adding to it")
+        if utterance_id in self.written:
+            raise ValueError(f"utterance {utterance_id} is embedded twice: utterance ids must be unique")
+        if frames.ndim != 2 or frames.shape[1] != self.dimension or len(frames) == 0:
+            raise ValueError(
+                f"utterance {utterance_id}: embeddings must be (frames >= 1, {self.dimension}),"
+                f" found {frames.shape}; leave out utterances that are too short for the model"
+            )
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(frames, dtype=self.dtype)
+        if not np.isfinite(stored).all():
+            raise ValueError(
+                f"utterance {utterance_id}: the embeddings hold values that are not finite in {self.dtype}; "
+                "check its features, or store float32 if the values are only large"
+            )
+        entry = Utterance(
+            utterance_id, self.total_frames, len(stored), dialect, subdialect, site, sentence_id
+        )
+        line = "\t".join(str(value) for value in astuple(entry))
+        if line.count("\t") != len(COLUMNS) - 1 or len(line.splitlines()) != 1:
+            raise ValueError(
+                f"utterance {utterance_id!r}: a tab or line break in {entry}; the index cannot hold it"
+            )
+        self._frames.write(stored.tobytes())
+        self._frames.flush()
+        self._index.write(line + "\n")
+        self._index.flush()
+        self.written[utterance_id] = entry
+        self.total_frames += len(stored)
+
+    def _write_header(self) -> None:
+        # numpy leaves room in the header for the first axis to grow, so it can be rewritten in place.
+        assert self._frames is not None
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (self.total_frames, self.dimension),
+        }
+        np.lib.format.write_array_header_1_0(self._frames, header)
+
+    def _description_on_disk(self) -> object:
+        path = self.partial / DESCRIPTION
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError:  # killed while writing it
+            return None
+
+    def _recover(self, frames_path: Path, index_path: Path) -> None:
+        """Keep the utterances whose frames and line are whole; cut off what follows them."""
+        text = index_path.read_text(encoding="utf-8", errors="replace")
+        whole_lines = text.splitlines(keepends=True)
+        if whole_lines and not whole_lines[-1].endswith("\n"):
+            whole_lines.pop()
+        with frames_path.open("rb") as file:
+            header = file.read(6)
+            available = 0
+            if header:
+                file.seek(0)
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+                start = file.tell()
+                available = (frames_path.stat().st_size - start) // (self.dimension * self.dtype.itemsize)
+        kept: list[Utterance] = []
+        for entry in _parse_index(whole_lines, index_path):
+            if entry.offset + entry.frames > available:
+                break
+            kept.append(entry)
+        self.written = {entry.utterance_id: entry for entry in kept}
+        self.total_frames = sum(entry.frames for entry in kept)
+        with index_path.open("w", encoding="utf-8") as file:
+            file.writelines(
+                "\t".join(str(value) for value in line) + "\n"
+                for line in [COLUMNS, *(astuple(entry) for entry in kept)]
+            )
+        if header:
+            os.truncate(frames_path, start + self.total_frames * self.dimension * self.dtype.itemsize)
+        logger.info("going on after %d utterances that are already embedded", len(kept))
+
+
+class EmbeddingStore:
+    """Read a store; the frames stay on disk until they are used.
+
+    Attributes:
+        frames: memory map (total_frames, D).
+        utterances: index entries by utterance id, in the order of the index.
+        description: embedder, fingerprint, dimension, dtype.
+
+    Raises:
+        FileNotFoundError: no such store (says which command makes it).
+        ValueError: an index that does not fit the array, with the line.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for name in (FRAMES, INDEX, DESCRIPTION):
+            if not (directory / name).is_file():
+                raise FileNotFoundError(
+                    f"no embeddings at {directory} ({name} is missing): make them with scripts/embed.py"
+                )
+        self.description: dict[str, object] = json.loads((directory / DESCRIPTION).read_text())
+        self.frames: NDArray[np.floating] = np.load(directory / FRAMES, mmap_mode="r")
+        index_path = directory / INDEX
+        with index_path.open(encoding="utf-8") as file:
+            entries = list(_parse_index(file, index_path))
+        self.utterances = {entry.utterance_id: entry for entry in entries}
+        total = sum(entry.frames for entry in entries)
+        if total != len(self.frames):
+            raise ValueError(
+                f"{index_path} describes {total} frames and {FRAMES} holds {len(self.frames)}: embed again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self.utterances.values())
+
+    def __getitem__(self, utterance_id: str) -> NDArray[np.floating]:
+        """Frames (T',D) of an utterance.
+
+        Raises:
+            KeyError: an utterance that is not in the index.
+        """
+        entry = self.utterances.get(utterance_id)
+        if entry is None:
+            raise KeyError(f"no utterance {utterance_id!r} among the {len(self)} of {self.directory}")
+        return self.frames[entry.offset : entry.offset + entry.frames]
+
+    def mean_frame(self, *, block: int = 1 << 16) -> NDArray[np.float64]:
+        """Mean (D,) of all frames, in float64, reading ``block`` frames at a time."""
+        total = np.zeros(self.frames.shape[1])
+        for start in range(0, len(self.frames), block):
+            total += self.frames[start : start + block].sum(axis=0, dtype=np.float64)
+        return total / len(self.frames)
+
+
+def _parse_index(lines: Iterable[str], path: Path) -> Iterator[Utterance]:
+    """Entries of an index, checked: columns, numbers, unique ids, offsets that follow each other."""
+    seen: set[str] = set()
+    offset = 0
+    for number, line in enumerate(lines, start=1):
+        values = line.rstrip("\n").split("\t")
+        if number == 1:
+            if tuple(values) != COLUMNS:
+                raise ValueError(
+                    f"{path}, line 1: columns must be {', '.join(COLUMNS)}; found {', '.join(values)}"
+                )
+            continue
+        if len(values) != len(COLUMNS) or not (values[1].isdecimal() and values[2].isdecimal()):
+            raise ValueError(
+                f"{path}, line {number}: not an entry of an index: {line.rstrip()!r}; embed again"
+            )
+        entry = Utterance(values[0], int(values[1]), int(values[2]), *values[3:])
+        if entry.utterance_id in seen:
+            raise ValueError(
+                f"{path}, line {number}: utterance {entry.utterance_id} is there twice; embed again"
+            )
+        if entry.offset != offset or entry.frames < 1:
+            raise ValueError(
+                f"{path}, line {number}: utterance {entry.utterance_id} has offset {entry.offset} and"
+                f" {entry.frames} frames, expected offset {offset}; embed again"
+            )
+        seen.add(entry.utterance_id)
+        offset += entry.frames
+        yield entry

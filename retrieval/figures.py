@@ -1,0 +1,235 @@
+"""Figures of the report: recall heat map, character error rates, training curves.
+
+Each function returns a figure that belongs to no global state, so it can be drawn on a machine without a
+display and saved in any format. Colours are readable without colour vision (cividis; Okabe and Ito's
+palette for lines).
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from retrieval.results import CerResult, Metrics
+from retrieval.tables import RecallTable
+
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8C6D31",
+    "#5F5F5F",
+    "#B2182B",
+)
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Heiti SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
+LOSS_NAMES = {
+    "simple": "simple RNN-T",
+    "pruned": "pruned RNN-T",
+    "ctc": "CTC",
+    "attention": "attention decoder",
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    chinese = _chinese_font()
+    settings: dict[Any, Any] = {
+        "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.titlesize": 11,
+        "legend.frameon": False,
+        "svg.hashsalt": "fangyan",  # equal input gives equal bytes
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def _chinese_font() -> str | None:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CHINESE_FONTS if name in installed), None)
+
+
+def _label(text: str) -> str:
+    """A label that the fonts can draw: where no Chinese font is installed, other characters become "?"."""
+    return text if _chinese_font() else text.encode("ascii", "replace").decode()
+
+
+def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval") -> Figure:
+    """Matrix of recall@1 with its interval in every cell; held-out groups have an asterisk."""
+    groups = table.groups
+    names = [_label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
+    number = {group: index for index, group in enumerate(groups)}
+    side = max(4.2, 0.82 * len(groups) + 1.6)
+    chance = float(np.mean([row.chance for row in table.pairs]))
+    with _style():
+        figure = Figure(figsize=(side + 1.0, side), layout="constrained")
+        axes = figure.add_subplot()
+        colours = matplotlib.colormaps["cividis"].with_extremes(bad="#eeeeee")
+        image = axes.imshow(np.ma.masked_invalid(table.matrix()), cmap=colours, vmin=0, vmax=100)
+        for row in table.pairs:
+            # cividis runs from dark to light, so the text has the colour of the other end.
+            colour = "black" if row.recall_at_1 > 55 else "white"
+            x, y = number[row.target], number[row.source]
+            axes.text(
+                x, y - 0.1, f"{row.recall_at_1:.1f}", ha="center", va="center", color=colour, fontsize=11
+            )
+            axes.text(
+                x,
+                y + 0.26,
+                f"{row.low:.0f}–{row.high:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=7.5,
+            )
+        rotation = 30 if max(len(name) for name in names) > 6 else 0
+        axes.set_xticks(range(len(groups)), names, rotation=rotation, ha="right" if rotation else "center")
+        axes.set_yticks(range(len(groups)), names)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_xlabel("target group (pool)" + ("    * not trained on" if table.held_out_groups else ""))
+        axes.set_ylabel("source group (query)")
+        axes.set_title(f"{title}: recall@1 (%), chance {chance:.1f} %")
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="recall@1 (%)")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> Figure:
+    """Character error rate by dialect with its interval, one colour a decoding method; dashed: overall."""
+    dialects = list(dict.fromkeys(row.name for result in results for row in result.level("dialect")))
+    width = 0.8 / len(results)
+    with _style():
+        figure = Figure(figsize=(max(5.0, 1.0 * len(dialects) + 2.0), 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for index, result in enumerate(results):
+            rows = {row.name: row for row in result.level("dialect")}
+            shown = [(x, rows[name]) for x, name in enumerate(dialects) if name in rows]
+            places = [x + (index - (len(results) - 1) / 2) * width for x, _ in shown]
+            rates = [_number(row.cer) for _, row in shown]
+            errors = [
+                [max(0.0, rate - _number(row.low)) for rate, (_, row) in zip(rates, shown, strict=True)],
+                [max(0.0, _number(row.high) - rate) for rate, (_, row) in zip(rates, shown, strict=True)],
+            ]
+            colour = PALETTE[index % len(PALETTE)]
+            axes.bar(places, rates, 0.92 * width, color=colour, label=result.method)
+            axes.errorbar(places, rates, errors, fmt="none", ecolor="#222222", elinewidth=1, capsize=2.5)
+            tops = [rate + error for rate, error in zip(rates, errors[1], strict=True)]
+            for place, rate, top in zip(places, rates, tops, strict=True):
+                if np.isfinite(rate):
+                    axes.annotate(
+                        f"{rate:.1f}",
+                        (place, top),
+                        (0, 2),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=8,
+                    )
+            overall = [row for row in result.level("overall") if row.cer is not None]
+            if overall:
+                axes.axhline(_number(overall[0].cer), color=colour, linewidth=1, linestyle="--")
+        marked = [_label(name) + ("*" if name in held_out else "") for name in dialects]
+        axes.set_xticks(range(len(dialects)), marked)
+        axes.grid(False, axis="x")
+        axes.set_ylim(bottom=0)
+        axes.margins(y=0.12)
+        axes.set_ylabel("CER (%)")
+        axes.set_xlabel("dialect" + ("    * not trained on" if set(held_out) & set(dialects) else ""))
+        axes.set_title("Character error rate; dashed: overall")
+        axes.legend(ncols=len(results), loc="upper left", fontsize=8)
+    return figure
+
+
+def training_curves(metrics: Metrics) -> Figure:
+    """Losses and learning rate against the step, CER by dialect against minutes of training."""
+    with _style():
+        figure = Figure(figsize=(11.5, 3.6), layout="constrained")
+        losses, errors, rates = figure.subplots(1, 3)
+        for colour, (key, name) in zip(PALETTE, LOSS_NAMES.items(), strict=False):
+            steps, values = metrics.series(key)
+            if steps:
+                losses.plot(steps, values, color=colour, linewidth=1.4, label=name)
+        losses.set_title("Training loss")
+        losses.set_ylabel("loss (nats per encoder frame)")
+        losses.set_xlabel("step")
+        losses.set_yscale("log")
+        _legend(losses)
+
+        for index, name in enumerate(metrics.validated_dialects()):
+            minutes, values = metrics.cer_against_minutes(name)
+            overall = name == "overall"
+            errors.plot(
+                minutes,
+                values,
+                color="black" if overall else PALETTE[index % len(PALETTE)],
+                linewidth=2.2 if overall else 1.4,
+                marker="o",
+                markersize=3,
+                label=_label(name),
+            )
+        errors.set_title("CER in validation")
+        errors.set_ylabel("CER (%)")
+        errors.set_xlabel("training time (min)")
+        errors.set_ylim(bottom=0)
+        _legend(errors)
+
+        steps, values = metrics.series("lr")
+        rates.plot(steps, values, color=PALETTE[0], linewidth=1.4)
+        rates.set_title("Learning rate")
+        rates.set_ylabel("learning rate")
+        rates.set_xlabel("step")
+        rates.set_ylim(bottom=0)
+    return figure
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def save_png(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
+    """Write a figure as PNG."""
+    with _style():
+        figure.savefig(path, dpi=dots_per_inch)
+
+
+def svg_data_uri(figure: Figure) -> str:
+    """A figure as ``data:`` address for an ``<img>``: nothing outside the page, no ids that clash in it."""
+    buffer = io.BytesIO()
+    metadata: Mapping[str, str | None] = {"Date": None}
+    with _style():
+        figure.savefig(buffer, format="svg", metadata=dict(metadata))
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,285 @@
+"""Cross-dialect retrieval by the YuBao protocol (arXiv 2601.07274).
+
+For every ordered pair of sites of two different groups:
+
+1. the sentences are those that both sites have; the pool is their N utterances at the target site;
+2. every one of the N utterances of the source site is a query, scored against the pool by SeqSim;
+3. it hits if the utterance of the same sentence has the highest score. Scores within ``TIE`` of the highest
+   are equal; with k equal ones, of which one is right, the query counts 1/k, what a fair draw among them
+   would give. Embeddings that are all the same thus come out at chance and not at the luck of the order.
+
+Recall@1 of a group pair is the unweighted mean over its site pairs; chance is the mean of 1/N. SeqSim is
+symmetric, so the scores of A to B serve B to A, but the recalls differ: one takes maxima over rows, the
+other over columns.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from retrieval.embedder import EmbedderKind
+from retrieval.embeddings import EmbeddingStore, Utterance
+from retrieval.seqsim import seqsim
+
+logger = logging.getLogger(__name__)
+
+TIE = 1e-6  # a few units in the last place of float32 near 1: less is rounding of the matrix product
+
+
+class Level(str, Enum):
+    """What a row of the matrix is: a dialect group with all its sites, or one variety (subdialect)."""
+
+    group = "group"
+    subdialect = "subdialect"
+
+
+class Duplicates(str, Enum):
+    """What to do where a site has a sentence more than once."""
+
+    error = "error"
+    first = "first"
+
+
+@dataclass
+class RetrieveConfig:
+    """What to retrieve from what.
+
+    Attributes:
+        model_dir: model directory whose ``results`` hold the embeddings and receive the tables.
+        split: which embeddings.
+        embedder: whose embeddings, as in scripts/embed.py.
+        level: rows of the matrix: dialect groups, or varieties (subdialects).
+        groups: only these rows, in this order; empty = all.
+        trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
+        within: also pair the sites of one group, reported apart.
+        center: subtract the mean of all frames first (not part of the protocol).
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        resamples: of the bootstrap; more of them make the ends of the intervals steadier.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+    """
+
+    model_dir: str
+    split: str = "test"
+    embedder: EmbedderKind = EmbedderKind.zipformer
+    level: Level = Level.group
+    groups: list[str] = field(default_factory=list)
+    trained: list[str] | None = None
+    within: bool = True
+    center: bool = False
+    duplicates: Duplicates = Duplicates.error
+    device: str = "auto"
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place: its group (or variety) and the utterance id of each sentence."""
+
+    group: str
+    name: str
+    utterances: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Outcome of all queries.
+
+    Attributes:
+        sites: S sites, sorted by group.
+        sentences: Q sentence ids.
+        hits: (S,S,Q) source site, target site, sentence: 1, 0, 1/k for a tie; NaN where nothing was asked.
+    """
+
+    sites: list[Site]
+    sentences: list[str]
+    hits: NDArray[np.float64]
+
+    def queries(self, source: int | np.intp, target: int | np.intp) -> int:
+        """Number N of queries, and of utterances in the pool, of a site pair."""
+        return int((~np.isnan(self.hits[source, target])).sum())
+
+    def recall(self, source: int | np.intp, target: int | np.intp) -> float:
+        """Recall@1 of a site pair, in 0..1."""
+        return float(np.nanmean(self.hits[source, target]))
+
+
+def sites_of(
+    utterances: Iterable[Utterance],
+    *,
+    level: Level = Level.group,
+    duplicates: Duplicates = Duplicates.error,
+    groups: Sequence[str] = (),
+) -> list[Site]:
+    """The sites of a store, with their sentences.
+
+    Utterances without a sentence id cannot be paired; they are counted in the log. An utterance without a
+    site belongs to the one site of its group, named like it.
+
+    Args:
+        utterances: index of a store.
+        level: what a group is.
+        duplicates: for a sentence that a site has twice.
+        groups: keep only these groups, in this order; empty keeps all, sorted.
+
+    Raises:
+        ValueError: a duplicate, an unknown group, no sentence ids, or fewer than two groups.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    unpaired = 0
+    for utterance in utterances:
+        group = utterance.dialect if level is Level.group else utterance.subdialect
+        if not group:
+            raise ValueError(
+                f"utterance {utterance.utterance_id} has no subdialect: use level=group, or name its variety"
+            )
+        if not utterance.sentence_id:
+            unpaired += 1
+            continue
+        site = found.setdefault((group, utterance.site or group), {})
+        first = site.setdefault(utterance.sentence_id, utterance.utterance_id)
+        if first != utterance.utterance_id and duplicates is Duplicates.error:
+            raise ValueError(
+                f"site {utterance.site or group} of {group} has sentence {utterance.sentence_id} twice, as"
+                f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
+            )
+    if unpaired:
+        logger.warning("%d utterances have no sentence id and take no part in retrieval", unpaired)
+    if not found:
+        raise ValueError(
+            "no utterance has a sentence id: retrieval needs the same sentences at several sites"
+        )
+    names = sorted({group for group, _ in found})
+    unknown = [group for group in groups if group not in names]
+    if unknown:
+        raise ValueError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
+    order = list(groups) or names
+    if len(order) < 2:
+        raise ValueError(f"retrieval needs at least two groups, found only {', '.join(order)}")
+    return [
+        Site(group, name, found[group, name])
+        for wanted in order
+        for group, name in sorted(found)
+        if group == wanted
+    ]
+
+
+def labels_of_dialects(utterances: Iterable[Utterance], dialects: Sequence[str], level: Level) -> list[str]:
+    """Names at a level of what belongs to some dialect groups: the groups, or the varieties in them."""
+    if level is Level.group:
+        return list(dialects)
+    return sorted({utterance.subdialect for utterance in utterances if utterance.dialect in dialects})
+
+
+def credit(scores: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Hits of scores (N,N) whose right answers are on the diagonal: of rows as queries, and of columns.
+
+    Returns:
+        Two vectors (N,): 1 if the diagonal alone is highest, 1/k if it is one of k highest, 0 else.
+    """
+    results = []
+    for matrix in (scores, scores.T):
+        highest = matrix >= matrix.max(axis=1, keepdims=True) - TIE  # (N,N)
+        results.append(np.where(np.diagonal(highest), 1 / highest.sum(axis=1), 0.0))
+    return results[0], results[1]
+
+
+def retrieve(
+    store: EmbeddingStore,
+    sites: Sequence[Site],
+    *,
+    within_groups: bool = False,
+    center: bool = False,
+    device: torch.device | str = "cpu",
+) -> Hits:
+    """Ask every query of every ordered pair of sites.
+
+    Args:
+        store: embeddings.
+        sites: from :func:`sites_of`.
+        within_groups: also pairs of different sites of one group, the ceiling that other groups can be
+            compared with.
+        center: subtract the mean frame of the store first. Frames of a speech encoder share a large common
+            part that brings all cosines near 1; without it they differ more. Not part of the protocol.
+        device: where SeqSim is computed.
+
+    Raises:
+        ValueError: two sites without a common sentence.
+    """
+    sentences = sorted({sentence for site in sites for sentence in site.utterances})
+    column = {sentence: index for index, sentence in enumerate(sentences)}
+    hits = np.full((len(sites), len(sites), len(sentences)), np.nan)
+    mean = store.mean_frame().astype(np.float32) if center else None
+    for a, b in track(site_pairs(sites, within_groups=within_groups), description="site pairs"):
+        common = common_sentences(sites[a], sites[b])
+        x, x_lengths = _padded(store, [sites[a].utterances[sentence] for sentence in common], mean, device)
+        y, y_lengths = _padded(store, [sites[b].utterances[sentence] for sentence in common], mean, device)
+        forth, back = credit(seqsim(x, x_lengths, y, y_lengths).cpu().numpy())
+        columns = [column[sentence] for sentence in common]
+        hits[a, b, columns] = forth
+        hits[b, a, columns] = back
+    return Hits(list(sites), sentences, hits)
+
+
+def site_pairs(sites: Sequence[Site], *, within_groups: bool = False) -> list[tuple[int, int]]:
+    """Unordered pairs of sites to compare: all of different groups, on request also those within a group."""
+    return [
+        (a, b)
+        for a, b in combinations(range(len(sites)), 2)
+        if within_groups or sites[a].group != sites[b].group
+    ]
+
+
+def common_sentences(a: Site, b: Site) -> list[str]:
+    """Sorted sentence ids that two sites share.
+
+    Raises:
+        ValueError: there are none.
+    """
+    common = sorted(a.utterances.keys() & b.utterances.keys())
+    if not common:
+        raise ValueError(
+            f"sites {a} and {b} share no sentence id ({a} has {_some(a)}; {b} has {_some(b)}): parallel"
+            " utterances need equal sentence ids. Leave out what is not parallel with groups=[...]"
+        )
+    return common
+
+
+def _some(site: Site) -> str:
+    names = sorted(site.utterances)
+    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")
+
+
+def _padded(
+    store: EmbeddingStore,
+    utterance_ids: Sequence[str],
+    mean: NDArray[np.float32] | None,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor]:
+    """Frames (N,T,D) float32 and lengths (N,) of utterances."""
+    arrays = [store[utterance_id] for utterance_id in utterance_ids]
+    lengths = torch.tensor([len(array) for array in arrays])
+    frames = np.zeros((len(arrays), int(lengths.max()), store.frames.shape[1]), dtype=np.float32)
+    for row, array in zip(frames, arrays, strict=True):
+        row[: len(array)] = array if mean is None else array - mean
+    return torch.from_numpy(frames).to(device), lengths.to(device)

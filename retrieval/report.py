@@ -1,0 +1,282 @@
+"""One self-contained HTML page about a model: error rates, retrieval, training, examples, where it came from.
+
+The page has no script and loads nothing. The same numbers lie beside it as CSV and JSON.
+"""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import kaldialign
+import torch
+
+from retrieval import figures
+from retrieval.results import (
+    CerResult,
+    CerRow,
+    ConfusionRow,
+    Hypothesis,
+    Metrics,
+    RecallResult,
+    read_decodings,
+    read_json,
+    read_metrics,
+    read_recall,
+    trained_groups,
+)
+from retrieval.tables import SUMMARY_NAMES, PairRow, RecallTable, SummaryRow
+
+METHOD_ORDER = ("beam", "greedy", "ctc")  # the first of these that was run gives the headline numbers
+
+
+@dataclass
+class ReportConfig:
+    """What to report.
+
+    Attributes:
+        model_dir: model directory with ``results``; the page goes to ``results/report``.
+        split: which results.
+        metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
+        samples: hypotheses of each dialect.
+        confusions: most frequent errors of each kind.
+    """
+
+    model_dir: str
+    split: str = "test"
+    metrics: str | None = None
+    samples: int = 3
+    confusions: int = 15
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; None or an empty list for what has not been made yet."""
+
+    model_dir: str
+    split: str
+    decodings: list[CerResult]
+    recall: RecallResult | None
+    control: RecallResult | None
+    metrics: Metrics | None
+    trained_groups: list[str] | None
+    provenance: dict[str, Any] | None
+    config: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A headline number: what it is, the number, and what to hold it against."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A hypothesis, with its reference marked where they differ: pairs of text and "is wrong"."""
+
+    utterance_id: str
+    dialect: str
+    reference: list[tuple[str, bool]]
+    hypothesis: list[tuple[str, bool]]
+
+
+def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Report:
+    """Read the results in a model directory.
+
+    Args:
+        model_dir: with ``results/`` as the evaluation scripts leave it.
+        split: which results.
+        metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
+
+    Raises:
+        FileNotFoundError: no such model directory.
+        MalformedResultError: a file that does not hold what it should.
+    """
+    if not model_dir.is_dir():
+        raise FileNotFoundError(f"no model directory {model_dir}: make it with scripts/average.py")
+    results = model_dir / "results"
+    decodings = read_decodings(results, split)
+    return Report(
+        model_dir=str(model_dir),
+        split=split,
+        decodings=sorted(decodings, key=lambda result: (_method_rank(result.method), result.method)),
+        recall=read_recall(results / f"retrieval-{split}" / "recall.json"),
+        control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
+        metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
+        trained_groups=trained_groups(model_dir),
+        provenance=read_json(model_dir / "provenance.json", "average"),
+        config=read_json(model_dir / "config.json", "average"),
+    )
+
+
+def write_report(report: Report, directory: Path, *, samples: int = 3, confusions: int = 15) -> Path:
+    """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
+
+    Args:
+        report: from :func:`collect`.
+        directory: made if absent; files in it are replaced.
+        samples: hypotheses of each dialect.
+        confusions: most frequent errors of each kind.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    page = directory / "index.html"
+    page.write_text(render(report, samples=samples, confusions=confusions), encoding="utf-8")
+    with (directory / "cer.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["method", *(field.name for field in fields(CerRow))])
+        writer.writeheader()
+        writer.writerows({"method": r.method} | asdict(row) for r in report.decodings for row in r.rows)
+    retrievals = [result for result in (report.recall, report.control) if result is not None]
+    with (directory / "recall.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["embedder", *(field.name for field in fields(PairRow))])
+        writer.writeheader()
+        for result in retrievals:
+            rows = [*result.table.pairs, *result.table.within]
+            writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
+    numbers = {
+        "model_dir": report.model_dir,
+        "split": report.split,
+        "trained_groups": report.trained_groups,
+        "cer": [
+            {"method": result.method, "rows": [asdict(row) for row in result.rows]}
+            for result in report.decodings
+        ],
+        "recall": [{"embedder": result.embedder} | asdict(result.table) for result in retrievals],
+    }
+    text = json.dumps(numbers, indent=2, ensure_ascii=False)
+    (directory / "results.json").write_text(text + "\n", encoding="utf-8")
+    return page
+
+
+def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
+    """The page as HTML; arguments as in :func:`write_report`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["rate"] = lambda value: "–" if value is None else f"{value:.1f}"
+    environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    held_out = _held_out(report)
+    main = report.decodings[0] if report.decodings else None
+    bars = figures.cer_bars(report.decodings, held_out=held_out) if report.decodings else None
+    heat = None if report.recall is None else figures.recall_heat_map(report.recall.table)
+    curves = None if report.metrics is None else figures.training_curves(report.metrics)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        held_out=held_out,
+        cards=_cards(report, main),
+        cer_figure=bars and figures.svg_data_uri(bars),
+        recall_figure=heat and figures.svg_data_uri(heat),
+        training_figure=curves and figures.svg_data_uri(curves),
+        confusions={} if main is None else _frequent(main.confusions, confusions),
+        samples=[] if main is None else _samples(main.hypotheses, samples),
+        recall_rows={} if report.recall is None else _recall_cells(report.recall.table),
+        summary_names=SUMMARY_NAMES,
+        machine=machine(),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def machine() -> dict[str, str]:
+    """What the page was made on."""
+    return {
+        "system": platform.platform(),
+        "processors": str(os.cpu_count()),
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _method_rank(method: str) -> int:
+    return METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
+
+
+def _held_out(report: Report) -> list[str]:
+    """Dialects that occur in the results and were not trained on."""
+    if report.trained_groups is None:
+        return []
+    seen = {row.name for result in report.decodings for row in result.level("dialect")}
+    if report.recall is not None:
+        seen |= set(report.recall.table.held_out_groups)
+    return sorted(seen - set(report.trained_groups))
+
+
+def _cards(report: Report, main: CerResult | None) -> list[Card]:
+    cards = []
+    if main is not None:
+        rated = [row for row in main.level("dialect") if row.cer is not None]
+        trained = [row for row in rated if report.trained_groups is None or row.name in report.trained_groups]
+        if trained:
+            mean = sum(row.cer or 0 for row in trained) / len(trained)
+            worst = max(trained, key=lambda row: row.cer or 0)
+            note = f"worst {worst.cer:.1f} % ({worst.name}); {main.method}"
+            cards.append(Card("mean CER of trained dialects", f"{mean:.1f} %", note))
+        cards += [
+            Card(
+                f"CER of {row.name}, held out",
+                f"{row.cer:.1f} %",
+                f"{row.low or 0:.1f} to {row.high or 0:.1f}",
+            )
+            for row in rated
+            if row not in trained
+        ]
+    if report.recall is not None:
+        cards += [
+            Card(f"recall@1 {SUMMARY_NAMES[row.name]}", f"{row.recall_at_1:.1f} %", _against(row))
+            for row in report.recall.table.summary
+            if row.name != "all" or len(report.recall.table.summary) == 1
+        ]
+    if report.control is not None:
+        row = next(row for row in report.control.table.summary if row.name == "all")
+        cards.append(Card("recall@1 of MFCCs, without a model", f"{row.recall_at_1:.1f} %", _against(row)))
+    return cards
+
+
+def _against(row: SummaryRow) -> str:
+    return f"{row.low:.1f} to {row.high:.1f}; chance {row.chance:.1f} %"
+
+
+def _frequent(confusions: Sequence[ConfusionRow], count: int) -> dict[str, list[ConfusionRow]]:
+    """Most frequent errors over all dialects, by kind."""
+    overall = [row for row in confusions if not row.dialect]
+    kinds = dict.fromkeys(row.kind for row in overall)
+    return {
+        kind: sorted((row for row in overall if row.kind == kind), key=lambda row: -row.count)[:count]
+        for kind in kinds
+    }
+
+
+def _samples(hypotheses: Sequence[Hypothesis], count: int) -> list[Sample]:
+    """The first hypotheses of each dialect; taken by order, not by quality."""
+    taken: dict[str, list[Sample]] = {}
+    for item in hypotheses:
+        of_dialect = taken.setdefault(item.dialect or "", [])
+        if len(of_dialect) < count:
+            pairs = kaldialign.align(list(item.reference), list(item.hypothesis), "")
+            of_dialect.append(
+                Sample(
+                    item.id,
+                    item.dialect or "",
+                    [(reference, reference != hypothesis) for reference, hypothesis in pairs if reference],
+                    [(hypothesis, reference != hypothesis) for reference, hypothesis in pairs if hypothesis],
+                )
+            )
+    return [sample for dialect in sorted(taken) for sample in taken[dialect]]
+
+
+def _recall_cells(table: RecallTable) -> dict[str, list[PairRow | None]]:
+    """Rows of the matrix: source group to its cells in the order of the groups."""
+    rows = {(row.source, row.target): row for row in table.pairs}
+    return {source: [rows.get((source, target)) for target in table.groups] for source in table.groups}

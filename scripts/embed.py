@@ -1,0 +1,72 @@
+"""Embed a split with the encoder of a model directory, or with MFCCs as the control without a model."""
+
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder, MfccEmbedder
+from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
+from zipformer.evaluation import choose_device
+from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
+
+logger = logging.getLogger(__name__)
+
+ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="embed")
+def main(settings: DictConfig) -> None:
+    try:
+        embed(cast(EmbedConfig, OmegaConf.to_object(settings)))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def embed(config: EmbedConfig) -> Path:
+    """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
+    model_dir = Path(config.model_dir)
+    cuts, manifest = open_cuts(Path(config.data_dir), config.split)
+    embedder, sources = build_embedder(config)
+    identity = fingerprint([manifest, *sources], {"storage": config.storage, "mfcc": asdict(config.mfcc)})
+    directory = config.embedder.folder(model_dir, "embeddings", config.split)
+    if directory.exists() and EmbeddingStore(directory).description["fingerprint"] == identity:
+        logger.info("%s is complete already", directory)
+        return directory
+    writer = EmbeddingWriter(
+        directory,
+        dimension=embedder.dimension,
+        dtype=config.storage,
+        embedder=embedder.name,
+        fingerprint=identity,
+    )
+    with writer:
+        count = embed_cuts(cuts, embedder, writer, batch_seconds=config.batch_seconds)
+    logger.info("%d utterances embedded, %d frames in %s", count, writer.total_frames, directory)
+    return directory
+
+
+def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
+    """The embedder and the files that its embeddings depend on."""
+    if config.embedder is EmbedderKind.mfcc:
+        return MfccEmbedder(config.mfcc), []
+    model_dir, device = Path(config.model_dir), choose_device(config.device)
+    model = AsrModel.from_pretrained(model_dir).to(device).eval()
+    embedder = EncoderEmbedder(
+        model.encode,
+        dimension=model.config.encoder.output_dim,
+        minimum_frames=MIN_FRAMES,
+        device=device,
+        name="zipformer",
+    )
+    return embedder, [model_dir / CONFIG_FILE, model_dir / WEIGHTS_FILE]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Prepare a corpus: ``python scripts/prepare.py corpus=mini data_dir=data/mini``.
+
+Settings are in conf/prepare.yaml and conf/corpus/; ``--help`` shows them. A run that was killed goes on where it was
+when the same command is started again.
+"""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from data_prep.corpora import corpora
+from data_prep.errors import PreparationError
+from data_prep.pipeline import PrepareConfig, prepare
+
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+
+
+def register_configs() -> None:
+    """Make the settings known to Hydra: a wrong key or type is then an error that names it."""
+    store = ConfigStore.instance()
+    store.store(name="prepare_schema", node=PrepareConfig)
+    for corpus in corpora().values():
+        store.store(group="corpus", name=f"{corpus.name}_schema", node=corpus.config_class)
+        if not (CONF_DIR / "corpus" / f"{corpus.name}.yaml").is_file():
+            store.store(group="corpus", name=corpus.name, node=corpus.config_class)
+
+
+register_configs()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="prepare")
+def main(config: DictConfig) -> None:
+    try:
+        prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
+    except PreparationError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""One self-contained HTML page from the results in a model directory."""
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from retrieval.report import ReportConfig, collect, write_report
+
+ConfigStore.instance().store(name="report_schema", node=ReportConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+def main(settings: DictConfig) -> None:
+    try:
+        config = cast(ReportConfig, OmegaConf.to_object(settings))
+        model_dir = Path(config.model_dir)
+        report = collect(model_dir, config.split, metrics=Path(config.metrics) if config.metrics else None)
+        page = write_report(
+            report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
+        )
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Cross-dialect retrieval in a split: recall@1 of all ordered pairs of groups, with interval and chance."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from retrieval import tables
+from retrieval.embeddings import EmbeddingStore
+from retrieval.figures import recall_heat_map, save_png
+from retrieval.recall import RetrieveConfig, labels_of_dialects, retrieve, sites_of
+from retrieval.results import trained_groups
+from zipformer.evaluation import choose_device
+
+ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="retrieve")
+def main(settings: DictConfig) -> None:
+    try:
+        config = cast(RetrieveConfig, OmegaConf.to_object(settings))
+        directory, table = run(config)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    tables.print_tables([tables.recall_matrix(table), tables.recall_summary(table, config.confidence)])
+    print(f"tables and figure: {directory}")
+
+
+def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
+    """Ask all queries, write the results; returns their folder and the table."""
+    model_dir = Path(config.model_dir)
+    store = EmbeddingStore(config.embedder.folder(model_dir, "embeddings", config.split))
+    sites = sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
+    outcome = retrieve(
+        store,
+        sites,
+        within_groups=config.within,
+        center=config.center,
+        device=choose_device(config.device),
+    )
+    trained = config.trained if config.trained is not None else trained_groups(model_dir)
+    table = tables.tabulate(
+        outcome,
+        trained_groups=None if trained is None else labels_of_dialects(store, trained, config.level),
+        resamples=config.resamples,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
+    directory = config.embedder.folder(model_dir, "retrieval", config.split)
+    directory.mkdir(parents=True, exist_ok=True)
+    header: dict[str, object] = {
+        "split": config.split,
+        "model_dir": config.model_dir,
+        "embedder": config.embedder.value,
+        "settings": asdict(config),
+        "embeddings": store.description,
+    }
+    tables.write_recall_json(directory / "recall.json", table, header)
+    tables.write_recall_csv(directory / "recall.csv", table)
+    tables.write_site_pairs(directory / "site_pairs.csv", outcome)
+    save_png(recall_heat_map(table), directory / "recall.png")
+    return directory, table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Train a model; start the same command again to go on. Several processes: torchrun --nproc-per-node N scripts/train.py ..."""
+
+import sys
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zipformer.checkpoint import CheckpointError
+from zipformer.train_config import TrainConfig
+from zipformer.trainer import TrainingError, train
+
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(settings: DictConfig) -> None:
+    try:
+        train(cast(TrainConfig, OmegaConf.to_object(settings)))
+    except (OmegaConfBaseException, FileNotFoundError, ValueError, CheckpointError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from stored_cuts import Spoken, write_cuts
+
+from retrieval import cuts as cuts_module
+from retrieval.cuts import EmbedConfig, batches, collate, embed_cuts, open_cuts
+from retrieval.embeddings import EmbeddingStore, EmbeddingWriter
+
+
+class SumsEmbedder:
+    """Every second frame, first two bins; remembers its batches."""
+
+    name = "sums"
+    dimension = 2
+    minimum_frames = 3
+
+    def __init__(self):
+        self.batches = []
+
+    def embed(self, features, lengths):
+        self.batches.append((tuple(features.shape), lengths.tolist()))
+        return [row[:length:2, :2].numpy() for row, length in zip(features, lengths.tolist(), strict=True)]
+
+
+def spoken(count=6, **labels):
+    random = np.random.default_rng(0)
+    return [Spoken(f"u{n}", random.standard_normal((10 + 7 * ((5 * n) % count), 80)), **labels) for n in range(count)]
+
+
+def writer(directory):
+    return EmbeddingWriter(directory, dimension=2, dtype="float32", embedder="sums", fingerprint="x")
+
+
+def test_every_utterance_with_its_labels(tmp_path):
+    items = spoken(subdialect="cmn-x", site="here", sentence_id="s1")
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    embedder = SumsEmbedder()
+    with writer(tmp_path / "store") as store:
+        assert embed_cuts(cuts, embedder, store, batch_seconds=1.0) == 6
+    assert len(embedder.batches) > 1
+    read = EmbeddingStore(tmp_path / "store")
+    for item in items:
+        np.testing.assert_allclose(read[item.utterance_id], item.features[::2, :2].astype(np.float32), rtol=1e-6)
+        entry = read.utterances[item.utterance_id]
+        assert (entry.dialect, entry.subdialect, entry.site, entry.sentence_id) == ("cmn", "cmn-x", "here", "s1")
+
+
+def test_only_what_is_left_is_embedded(tmp_path):
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    with writer(tmp_path / "store") as store:
+        store.add("u2", np.zeros((1, 2)), dialect="cmn")
+        assert embed_cuts(cuts, SumsEmbedder(), store) == 5
+    read = EmbeddingStore(tmp_path / "store")
+    assert set(read.utterances) == {f"u{n}" for n in range(6)}
+    np.testing.assert_array_equal(read["u2"], np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(0, {1}), (0.5, {1, 2}), (1000, {6})])
+def test_batches_are_within_the_limit_and_of_like_length(tmp_path, seconds, sizes):
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    result = list(batches(cuts, seconds))
+    assert {len(batch) for batch in result} == sizes
+    durations = [cut.duration for batch in result for cut in batch]
+    assert durations == sorted(durations)
+    assert all(len(batch) == 1 or len(batch) * batch[-1].duration <= seconds for batch in result)
+
+
+def test_batches_read_a_window_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(cuts_module, "WINDOW", 4)
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    read = 0
+
+    def counted():
+        nonlocal read
+        for cut in cuts:
+            read += 1
+            yield cut
+
+    stream = batches(counted(), 0)
+    first = [next(stream)[0] for _ in range(4)]
+    assert read == 4
+    assert {cut.id for cut in first} == {"u0", "u1", "u2", "u3"}
+    assert {batch[0].id for batch in stream} == {"u4", "u5"}
+
+
+def test_collated_features_are_padded_with_silence(tmp_path):
+    items = spoken(3)
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    features, lengths = collate(sorted(cuts, key=lambda cut: cut.id))
+    assert lengths.tolist() == [len(item.features) for item in items]
+    for row, item in zip(features.numpy(), items, strict=True):
+        np.testing.assert_allclose(row[: len(item.features)], item.features, rtol=1e-6)
+        assert (row[len(item.features) :] == np.float32(np.log(1e-10))).all()
+    assert all(a <= b for a, b in pairwise(sorted(lengths.tolist())))
+
+
+def embed_one(tmp_path, items, change=lambda cuts: cuts):
+    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    embedder = SumsEmbedder()
+    try:
+        with writer(tmp_path / "store") as store:
+            embed_cuts(change(cuts), embedder, store)
+    finally:
+        assert not embedder.batches  # found before any work
+
+
+def test_utterances_that_cannot_be_embedded_are_named(tmp_path):
+    short = [*spoken(2), Spoken("tiny", np.zeros((2, 80)))]
+    with pytest.raises(ValueError, match="cut tiny has 2 frames of features, the embedder needs 3"):
+        embed_one(tmp_path / "a", short)
+    with pytest.raises(ValueError, match="cut u1 has no stored features"):
+        embed_one(tmp_path / "b", spoken(2), lambda cuts: [c.drop_features() if c.id == "u1" else c for c in cuts])
+    with pytest.raises(ValueError, match="cut u0 is there twice"):
+        embed_one(tmp_path / "c", spoken(2), lambda cuts: [*cuts, *cuts])
+    with pytest.raises(ValueError, match="cut u0 has no dialect"):
+        embed_one(tmp_path / "d", spoken(1, dialect=None))
+    with pytest.raises(ValueError, match="cut u0 has 0 supervisions"):
+        embed_one(tmp_path / "e", spoken(1), lambda cuts: [cut.drop_supervisions() for cut in cuts])
+    with pytest.raises(ValueError, match="there are no cuts"):
+        embed_one(tmp_path / "f", spoken(1), lambda cuts: [])
+
+
+def test_missing_split_lists_those_there_are(tmp_path):
+    write_cuts(tmp_path, "valid", spoken(1))
+    with pytest.raises(FileNotFoundError, match=r"cuts_test\.jsonl\.gz; splits found there: valid\."):
+        open_cuts(tmp_path, "test")
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(ValueError, match="storage=int8 is not known; choose one of float32, float16"):
+        EmbedConfig(model_dir="m", data_dir="d", storage="int8")
+    with pytest.raises(ValueError, match="batch_seconds=-1 is negative"):
+        EmbedConfig(model_dir="m", data_dir="d", batch_seconds=-1)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from planted import directions, write_store
+
+from retrieval.embeddings import Utterance
+from retrieval.recall import Duplicates, Level, credit, labels_of_dialects, retrieve, site_pairs, sites_of
+
+NAMES = [f"s{n}" for n in range(6)]
+
+
+def sentences(order, dimension=8, repeat=1):
+    """One word a sentence: sentence n is said with word order[n]."""
+    return {name: directions([word], dimension, repeat=repeat) for name, word in zip(NAMES, order, strict=True)}
+
+
+def test_perfect_and_planted_recall(tmp_path):
+    # b says s0 and s1 with each other's words: a finds 4 of 6 there, and b 4 of 6 at a.
+    store = write_store(
+        tmp_path / "store",
+        {
+            ("cmn", "a"): sentences(range(6)),
+            ("yue", "b"): sentences([1, 0, 2, 3, 4, 5], repeat=3),
+            ("yue", "c"): sentences(range(6), repeat=2),
+        },
+    )
+    outcome = retrieve(store, sites_of(store))
+    assert [str(site) for site in outcome.sites] == ["cmn/a", "yue/b", "yue/c"]
+    assert outcome.recall(0, 1) == pytest.approx(4 / 6)
+    assert outcome.recall(1, 0) == pytest.approx(4 / 6)
+    assert outcome.recall(0, 2) == 1.0
+    np.testing.assert_array_equal(outcome.hits[0, 1], [0, 0, 1, 1, 1, 1])
+    assert np.isnan(outcome.hits[1, 2]).all()  # one group: not asked
+    within = retrieve(store, sites_of(store), within_groups=True)
+    assert within.recall(1, 2) == pytest.approx(4 / 6)
+    assert np.isnan(within.hits[1, 1]).all()
+
+
+def test_recall_depends_on_the_direction(tmp_path):
+    # At b, s1 lies between its own word and that of s0: the query s1 of b is nearer to s0 of a, but a's s1 still has
+    # no better match than b's s1.
+    b = sentences(range(6))
+    b["s1"] = np.array([[0.8, 0.6, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): b})
+    outcome = retrieve(store, sites_of(store))
+    assert outcome.recall(0, 1) == 1.0
+    assert outcome.recall(1, 0) == pytest.approx(5 / 6)
+    assert outcome.hits[1, 0, 1] == 0
+
+
+def test_only_common_sentences_are_asked_and_offered(tmp_path):
+    # b lacks s0 and s1 and has one more. If its s9 (word 2) were in the pool, a's s2 would tie with it.
+    b = {name: frames for name, frames in sentences(range(6)).items() if name not in ("s0", "s1")}
+    b["s9"] = directions([2], 8)
+    store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): b})
+    outcome = retrieve(store, sites_of(store))
+    assert outcome.queries(0, 1) == outcome.queries(1, 0) == 4
+    assert outcome.recall(0, 1) == 1.0
+    assert outcome.sentences == [*NAMES, "s9"]
+    np.testing.assert_array_equal(np.isnan(outcome.hits[0, 1]), [True, True, False, False, False, False, True])
+
+
+def test_equal_utterances_come_out_at_chance(tmp_path):
+    same = {name: np.ones((5, 4), dtype=np.float32) for name in NAMES}
+    store = write_store(tmp_path / "store", {("cmn", "a"): same, ("yue", "b"): same})
+    outcome = retrieve(store, sites_of(store))
+    assert outcome.recall(0, 1) == pytest.approx(1 / 6)
+    assert outcome.recall(1, 0) == pytest.approx(1 / 6)
+
+
+def test_credit_of_ties():
+    scores = np.array([[0.9, 0.9, 0.1], [0.2, 0.8, 0.3], [0.5, 0.5, 0.5 + 1e-8]], dtype=np.float64)
+    rows, columns = credit(scores)
+    np.testing.assert_allclose(rows, [1 / 2, 1, 1 / 3])
+    np.testing.assert_allclose(columns, [1, 0, 1])
+
+
+def test_single_frame_utterances_against_long_ones(tmp_path):
+    store = write_store(
+        tmp_path / "store",
+        {("cmn", "a"): sentences(range(6)), ("hak", "b"): sentences(range(6), repeat=40)},
+    )
+    outcome = retrieve(store, sites_of(store))
+    assert outcome.recall(0, 1) == outcome.recall(1, 0) == 1.0
+
+
+def test_centring_removes_a_common_part(tmp_path):
+    # Frames differ by 1e-4 on top of a part that all share: float32 cosines are then equal within rounding.
+    random = np.random.default_rng(0)
+    common = random.standard_normal(16) * 100
+    own = {name: random.standard_normal((4, 16)) * 0.01 for name in NAMES}
+    site = {name: (common + frames).astype(np.float32) for name, frames in own.items()}
+    store = write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
+    assert retrieve(store, sites_of(store)).recall(0, 1) < 0.5
+    assert retrieve(store, sites_of(store), center=True).recall(0, 1) == 1.0
+
+
+def test_no_common_sentence_is_an_error_that_names_both_sites(tmp_path):
+    other = {f"t{n}": directions([n], 8) for n in range(3)}
+    store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): other})
+    with pytest.raises(ValueError, match=r"cmn/a and yue/b share no sentence id .*s0, s1, s2, \.\.\. 6 in all.*t0"):
+        retrieve(store, sites_of(store))
+
+
+def utterance(name, dialect, site, sentence, subdialect=""):
+    return Utterance(name, 0, 1, dialect, subdialect, site, sentence)
+
+
+def test_sentence_read_twice_at_a_site():
+    entries = [
+        utterance("u1", "cmn", "a", "s1"),
+        utterance("u2", "cmn", "a", "s1"),
+        utterance("u3", "yue", "b", "s1"),
+    ]
+    with pytest.raises(ValueError, match="site a of cmn has sentence s1 twice, as u1 and u2"):
+        sites_of(entries)
+    assert sites_of(entries, duplicates=Duplicates.first)[0].utterances == {"s1": "u1"}
+
+
+def test_levels_and_selection():
+    entries = [
+        utterance("u1", "hak", "x", "s1", "hak-sixian"),
+        utterance("u2", "hak", "y", "s1", "hak-hailu"),
+        utterance("u3", "nan", "", "s1", "nan-taiwan"),
+        utterance("u4", "nan", "", "", "nan-taiwan"),  # no sentence id: takes no part
+    ]
+    assert [str(site) for site in sites_of(entries)] == ["hak/x", "hak/y", "nan/nan"]
+    varieties = sites_of(entries, level=Level.subdialect)
+    assert [str(site) for site in varieties] == ["hak-hailu/y", "hak-sixian/x", "nan-taiwan/nan-taiwan"]
+    assert site_pairs(sites_of(entries)) == [(0, 2), (1, 2)]
+    assert len(site_pairs(varieties)) == 3
+    chosen = sites_of(entries, level=Level.subdialect, groups=["nan-taiwan", "hak-sixian"])
+    assert [site.group for site in chosen] == ["nan-taiwan", "hak-sixian"]
+    with pytest.raises(ValueError, match="no utterances of yue; there are hak, nan"):
+        sites_of(entries, groups=["hak", "yue"])
+    with pytest.raises(ValueError, match="at least two groups"):
+        sites_of(entries, groups=["hak"])
+    assert labels_of_dialects(entries, ["hak"], Level.subdialect) == ["hak-hailu", "hak-sixian"]
+    assert labels_of_dialects(entries, ["hak"], Level.group) == ["hak"]
+
+
+def test_without_sentence_ids_or_varieties():
+    with pytest.raises(ValueError, match="no utterance has a sentence id"):
+        sites_of([utterance("u1", "cmn", "a", "")])
+    with pytest.raises(ValueError, match="utterance u1 has no subdialect: use level=group"):
+        sites_of([utterance("u1", "cmn", "a", "s1")], level=Level.subdialect)

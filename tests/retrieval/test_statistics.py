@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import scipy.stats
+
+from retrieval.statistics import Resamples, percentile_interval
+
+
+def draw(groups, sentences, resamples=200, seed=0):
+    return Resamples.draw(np.array(groups), sentences, resamples=resamples, seed=seed)
+
+
+def recall_by_loops(hits, sources, targets, sentence_counts, site_counts):
+    """Recall of one resample by its definition: every drawn copy of a site pair, every drawn copy of a sentence."""
+    values = []
+    for a in sources:
+        for b in targets:
+            if a == b:
+                continue
+            answers = [
+                hits[a, b, q]
+                for q, copies in enumerate(sentence_counts)
+                for _ in range(int(copies))
+                if not np.isnan(hits[a, b, q])
+            ]
+            if answers:
+                values += [np.mean(answers)] * int(site_counts[a] * site_counts[b])
+    return np.mean(values) if values else np.nan
+
+
+@pytest.mark.parametrize(("sources", "targets"), [([0, 1, 2], [3, 4]), ([3, 4], [5]), ([0, 1, 2], [0, 1, 2])])
+def test_resampled_recall_equals_loops(sources, targets):
+    random = np.random.default_rng(0)
+    hits = random.integers(0, 2, (6, 6, 5)).astype(float)
+    hits[random.random(hits.shape) < 0.4] = np.nan
+    draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
+    expected = [
+        recall_by_loops(hits, sources, targets, draws.sentences[n], draws.sites[n]) for n in range(draws.count)
+    ]
+    np.testing.assert_allclose(draws.recall(hits, np.array(sources), np.array(targets)), expected)
+
+
+def test_draws_keep_totals_and_seed():
+    draws = draw([0, 0, 0, 1, 1], 7, resamples=50, seed=3)
+    assert (draws.sentences.sum(axis=1) == 7).all()
+    assert (draws.sites[:, :3].sum(axis=1) == 3).all()
+    assert (draws.sites[:, 3:].sum(axis=1) == 2).all()
+    again, other = draw([0, 0, 0, 1, 1], 7, 50, 3), draw([0, 0, 0, 1, 1], 7, 50, 4)
+    np.testing.assert_array_equal(draws.sentences, again.sentences)
+    np.testing.assert_array_equal(draws.sites, again.sites)
+    assert (draws.sentences != other.sentences).any()
+
+
+def test_one_site_pair_agrees_with_scipy():
+    # With one site a group only sentences vary: the plain bootstrap of a mean.
+    random = np.random.default_rng(1)
+    answers = (random.random(60) < 0.7).astype(float)
+    hits = np.full((2, 2, 60), np.nan)
+    hits[0, 1] = answers
+    replicates = draw([0, 1], 60, resamples=4000).recall(hits, np.array([0]), np.array([1]))
+    low, high = percentile_interval(replicates)
+    expected = scipy.stats.bootstrap(
+        (answers,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert low == pytest.approx(expected.low, abs=0.02)
+    assert high == pytest.approx(expected.high, abs=0.02)
+
+
+def test_bad_sites_widen_the_interval():
+    # Half of the hits either way; once they depend on the sentence, once on the site.
+    by_sentence = np.full((8, 8, 40), np.nan)
+    by_sentence[:4, 4:] = np.arange(40) % 2
+    by_site = np.full((8, 8, 40), np.nan)
+    by_site[:4, 4:] = (np.arange(4) % 2)[:, None, None]
+    draws, a, b = draw([0] * 4 + [1] * 4, 40, resamples=2000), np.arange(4), np.arange(4, 8)
+    narrow = percentile_interval(draws.recall(by_sentence, a, b))
+    wide = percentile_interval(draws.recall(by_site, a, b))
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.15)
+    assert wide == pytest.approx((0.0, 1.0))
+
+
+def test_percentiles():
+    replicates = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
+    assert percentile_interval(replicates, 0.9) == pytest.approx((0.05, 0.95))
+    with pytest.raises(ValueError, match="no resample has a value"):
+        percentile_interval(np.array([np.nan]))
+    with pytest.raises(ValueError, match="between 0 and 1, found 95"):
+        percentile_interval(replicates, 95)
+
+
+def test_nothing_to_draw():
+    with pytest.raises(ValueError, match="at least one resample and one sentence"):
+        draw([0, 1], 0)

@@ -1,0 +1,88 @@
+"""The decode script from its command line to the files and the table that it leaves."""
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from small_model import write_cuts, write_model
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "decode.py"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Model directory and data directory."""
+    write_cuts(tmp_path / "data", "test")
+    write_model(tmp_path / "model")
+    return tmp_path / "model", tmp_path / "data"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    monkeypatch.setenv("COLUMNS", "120")
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_files_and_table(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    (model_dir / "provenance.json").write_text('{"trained_dialects": ["wuu"]}', encoding="utf-8")
+    run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "method=ctc", "device=cpu")
+
+    results = model_dir / "results" / "decode-test-ctc"
+    lines = (results / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6
+    expected = {"id", "dialect", "subdialect", "site", "sentence_id", "reference", "hypothesis"}
+    assert set(json.loads(lines[0])) == expected
+
+    document = json.loads((results / "cer.json").read_text(encoding="utf-8"))
+    assert (document["method"], document["split"], document["model_dir"]) == ("ctc", "test", str(model_dir))
+    rows = {(row["level"], row["name"]): row for row in document["rows"]}
+    assert {level for level, _ in rows} == {"overall", "dialect", "subdialect", "site"}
+    overall = rows["overall", "overall"]
+    assert overall["utterances"] == 6
+    assert overall["reference_characters"] == 30
+    errors = overall["substitutions"] + overall["deletions"] + overall["insertions"]
+    assert overall["cer"] == pytest.approx(100 * errors / 30)
+    assert overall["low"] <= overall["cer"] <= overall["high"]
+
+    with (results / "cer.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(document["rows"])
+    assert float(table[0]["cer"]) == pytest.approx(overall["cer"])
+    with (results / "confusions.csv").open(encoding="utf-8", newline="") as file:
+        listed = [row for row in csv.DictReader(file) if row["dialect"] == ""]
+    assert {row["kind"] for row in listed} <= {"substitution", "deletion", "insertion"}
+    assert listed
+    alignments = (results / "alignments.txt").read_text(encoding="utf-8")
+    assert "test-0  yue / yue-guangzhou / yue-0" in alignments
+    assert alignments.count("\nREF ") == 6
+
+    printed = capsys.readouterr().out
+    assert f"{overall['cer']:.2f}" in printed
+    assert "yue*" in printed
+    assert "wuu*" not in printed
+    assert f"mean of the trained dialects {rows['dialect', 'wuu']['cer']:.2f} %" in printed
+
+
+def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    with pytest.raises(SystemExit, match=r"^error: .*cuts_dev.*test"):
+        run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "split=dev", "device=cpu")
+    with pytest.raises(SystemExit, match=r"^error: method=best"):
+        run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "method=best")
+    with pytest.raises(SystemExit, match=r"^error: .*model_dir"):
+        run(monkeypatch, f"data_dir={data_dir}")
+
+
+def test_an_unknown_setting_is_named(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    with pytest.raises(SystemExit):
+        run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "beem=8")
+    assert "'beem'" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lhotse import CutSet, LilcomChunkyWriter
+from tiny_corpus import make_cut, write_tiny_corpus
+
+from zipformer.augment import SpecAugmentConfig
+from zipformer.data import (
+    PADDING_VALUE,
+    Batch,
+    DataConfig,
+    TrainingData,
+    encoder_frames,
+    evaluation_batches,
+    read_cuts,
+    select_utterances,
+)
+from zipformer.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def training_data(corpus: Path, *, rank: int = 0, world_size: int = 1, **settings: object) -> TrainingData:
+    config = DataConfig(**{"max_duration": 8.0, "num_workers": 0, **settings})  # type: ignore[arg-type]
+    return TrainingData(
+        corpus / "cuts_train.jsonl.gz", Tokenizer.load(corpus / "tokens"), config, rank=rank, world_size=world_size
+    )
+
+
+def same(left: Batch, right: Batch) -> bool:
+    return left.ids == right.ids and torch.equal(left.features, right.features) and left.tokens == right.tokens
+
+
+def test_an_epoch_has_every_utterance_once_and_epochs_differ(corpus: Path) -> None:
+    data = training_data(corpus)
+    first, second = ([name for batch in data.epoch(epoch) for name in batch.ids] for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == [f"train-{index:03d}" for index in range(24)]
+    assert first != second
+
+
+def test_batches_hold_padded_features_and_tokens(corpus: Path) -> None:
+    data = training_data(corpus, spec_augment=SpecAugmentConfig(probability=0.0))
+    tokenizer = Tokenizer.load(corpus / "tokens")
+    cuts = {cut.id: cut for cut in read_cuts(corpus / "cuts_train.jsonl.gz")}
+    for batch in data.epoch(1):
+        assert sum(cuts[name].duration for name in batch.ids) <= 8.0
+        assert batch.seconds == pytest.approx(sum(cuts[name].duration for name in batch.ids))
+        for row, name in enumerate(batch.ids):
+            length = int(batch.lengths[row])
+            assert torch.equal(batch.features[row, :length], torch.from_numpy(cuts[name].load_features()))
+            assert torch.all(batch.features[row, length:] == PADDING_VALUE)
+            assert batch.texts[row] == cuts[name].supervisions[0].text
+            assert batch.dialects[row] == cuts[name].supervisions[0].language
+            assert tokenizer.decode(batch.tokens[row]) == batch.texts[row]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_skipping_gives_the_rest_of_the_same_epoch(corpus: Path, num_workers: int) -> None:
+    expected = list(training_data(corpus).epoch(3))
+    data = training_data(corpus, num_workers=num_workers)
+    next(iter(data.epoch(1)))  # an epoch that was left early must not matter
+    rest = list(data.epoch(3, first_batch=2))
+    assert len(rest) == len(expected) - 2
+    assert all(same(*pair) for pair in zip(rest, expected[2:], strict=True))
+    whole = list(data.epoch(3))
+    assert all(same(*pair) for pair in zip(whole, expected, strict=True))
+
+
+def test_iterating_draws_nothing_from_the_global_generator(corpus: Path) -> None:
+    data = training_data(corpus)
+    before = torch.get_rng_state()
+    list(data.epoch(1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_processes_share_an_epoch(corpus: Path) -> None:
+    parts = [list(training_data(corpus, rank=rank, world_size=2).epoch(1)) for rank in range(2)]
+    assert len(parts[0]) == len(parts[1])
+    names = [name for part in parts for batch in part for name in batch.ids]
+    assert len(set(names)) == 24
+
+
+def test_unusable_utterances_are_counted_by_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kinds = {  # name: frames, text
+        "good": (100, "一二三"),
+        "short": (30, "一"),
+        "long": (900, "一"),
+        "silent": (100, ""),
+        "crowded": (60, "一二三四五六七八九十一二三四五"),
+        "exact": (71, "一二三四五六七八九十一二三四五六"),
+        "repeats": (71, "一一三四五六七八九十一二三四五六"),
+    }
+    with LilcomChunkyWriter(str(tmp_path / "feats")) as storage:
+        cuts = [
+            make_cut(name, rng.normal(size=(frames, 80)).astype(np.float32), text, "cmn", storage)
+            for name, (frames, text) in kinds.items()
+        ]
+    cuts.append(cuts[0].drop_features().with_id("bare"))
+    cuts.append(cuts[0].drop_supervisions().with_id("unlabelled"))
+    write_tiny_corpus(tmp_path)
+    config = DataConfig(min_utterance_seconds=0.5, max_utterance_seconds=5.0)
+    tokenizer = Tokenizer.load(tmp_path / "tokens")
+    selection = select_utterances(CutSet.from_cuts(cuts), config, tokenizer, repeats_need_blank=True)
+    assert encoder_frames(71) == 16
+    assert dict(selection.dropped) == {
+        "shorter than 0.5 s (data.min_utterance_seconds)": ["short"],
+        "longer than 5 s (data.max_utterance_seconds)": ["long"],
+        "not exactly one transcript": ["silent", "unlabelled"],
+        "fewer encoder frames than tokens": ["crowded", "repeats"],
+        "no features": ["bare"],
+    }
+    assert selection.utterances == 2
+    assert selection.seconds == pytest.approx(1.71)
+    assert selection.seconds_by_dialect["cmn"] == pytest.approx(1.71)
+    without_ctc = select_utterances(CutSet.from_cuts(cuts), config, tokenizer, repeats_need_blank=False)
+    assert without_ctc.dropped["fewer encoder frames than tokens"] == ["crowded"]
+
+
+def test_dropped_utterances_are_not_in_batches(corpus: Path) -> None:
+    cuts = {cut.id: cut.duration for cut in read_cuts(corpus / "cuts_train.jsonl.gz")}
+    data = training_data(corpus, max_utterance_seconds=1.5)
+    names = {name for batch in data.epoch(1) for name in batch.ids}
+    assert names == {name for name, duration in cuts.items() if duration <= 1.5}
+    assert len(data.selection.dropped_ids) == 24 - len(names) > 0
+
+
+def test_nothing_left_is_an_error(corpus: Path) -> None:
+    with pytest.raises(ValueError, match=r"24 shorter than 10 s \(data.min_utterance_seconds\)"):
+        training_data(corpus, min_utterance_seconds=10.0)
+
+
+def test_missing_manifest_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="cuts_train.jsonl.gz.*prepare"):
+        read_cuts(tmp_path / "cuts_train.jsonl.gz")
+
+
+def test_evaluation_has_every_utterance_once_longest_first(corpus: Path) -> None:
+    cuts = read_cuts(corpus / "cuts_valid.jsonl.gz")
+    batches = list(evaluation_batches(cuts, corpus, max_duration=4.0))
+    assert sorted(name for batch in batches for name in batch.ids) == [f"valid-{index:03d}" for index in range(6)]
+    lengths = torch.cat([batch.lengths for batch in batches]).tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    assert all(len(batch.ids) == 1 or batch.seconds <= 4.0 for batch in batches)
+    assert batches[0].tokens == [[]] * len(batches[0].ids)
+
+
+def test_relative_feature_paths_are_relative_to_the_data_directory(corpus: Path) -> None:
+    cuts = read_cuts(corpus / "cuts_valid.jsonl.gz").to_eager()
+    expected = next(evaluation_batches(cuts, corpus)).features
+    for cut in cuts:
+        cut.features.storage_path = str(Path(cut.features.storage_path).relative_to(corpus))
+    assert torch.equal(next(evaluation_batches(cuts, corpus)).features, expected)
+
+
+@pytest.mark.parametrize("num_frames", [9, 10, 11, 12, 13, 14, 100, 101, 102, 103])
+def test_encoder_frames_is_what_the_front_end_and_the_encoder_give(num_frames: int) -> None:
+    after_front_end = (num_frames - 7) // 2
+    assert encoder_frames(num_frames) == (after_front_end + 1) // 2

@@ -1,0 +1,176 @@
+"""Recognition of a split: the right texts in the right places, resumed where it was stopped, clear errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_model import DIALECTS, TEXTS, write_cuts, write_model
+
+from zipformer import evaluation
+from zipformer.data import Batch
+from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
+from zipformer.evaluation import DecodeConfig, decode
+from zipformer.model import AsrModel
+from zipformer.scoring import Transcript
+from zipformer.tokenizer import Tokenizer
+
+SEARCHES = {"greedy": greedy_search, "beam": modified_beam_search, "ctc": ctc_greedy_search}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DecodeConfig:
+    """Settings for six utterances in batches of about two."""
+    write_cuts(tmp_path / "data", "test")
+    write_model(tmp_path / "model")
+    return DecodeConfig(str(tmp_path / "model"), str(tmp_path / "data"), device="cpu", max_duration=2.5)
+
+
+class Recorder:
+    """Stands before `evaluation.transcribe`; remembers what was recognised and can fail in the middle."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> None:
+        self.ids: list[str] = []
+        self.batches = 0
+        self.fail_after = fail_after
+        self.original = evaluation.transcribe
+        monkeypatch.setattr(evaluation, "transcribe", self)
+
+    def __call__(self, batch: Batch, *arguments: object) -> list[Transcript]:
+        if self.batches == self.fail_after:
+            raise KeyboardInterrupt
+        self.batches += 1
+        self.ids += batch.ids
+        return self.original(batch, *arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "ctc"])
+def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, method: str) -> None:
+    # Of one length: the frames next to padding are not exactly those of an utterance alone.
+    write_cuts(Path(config.data_dir), "test", frames=(110,) * 6)
+    config.method = method
+    directory, transcripts = decode(config)
+    assert directory == Path(config.model_dir) / "results" / f"decode-test-{method}"
+
+    model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
+    expected = []
+    for cut in evaluation.read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"):
+        features = torch.from_numpy(cut.load_features())
+        with torch.inference_mode():
+            frames = model.encode(features[None], torch.tensor([len(features)]))
+            expected.append(tokenizer.decode(SEARCHES[method](model, *frames)[0]))
+    assert [transcript.hypothesis for transcript in transcripts] == expected
+    assert len(set(expected)) == len(TEXTS), "the untrained model should tell the utterances apart"
+
+
+def test_transcripts_carry_text_and_labels_in_manifest_order(config: DecodeConfig) -> None:
+    _, transcripts = decode(config)
+    assert [transcript.id for transcript in transcripts] == [f"test-{number}" for number in range(6)]
+    assert tuple(transcript.reference for transcript in transcripts) == TEXTS
+    assert tuple(transcript.dialect for transcript in transcripts) == DIALECTS
+    third = transcripts[2]
+    assert (third.subdialect, third.site, third.sentence_id) == ("wuu-shanghai", "wuu-0", "2")
+
+
+def test_goes_on_after_being_stopped(config: DecodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, expected = decode(config)
+    directory = Path(config.model_dir) / "results" / "decode-test-greedy"
+    (directory / "hypotheses.jsonl").unlink()
+
+    with monkeypatch.context() as patch:
+        first = Recorder(patch, fail_after=1)
+        with pytest.raises(KeyboardInterrupt):
+            decode(config)
+    # A kill can cut the last line short, here in the middle of a character of three bytes.
+    with (directory / "hypotheses.jsonl").open("ab") as file:
+        file.write('{"id": "test-0", "dialect": "yue", "reference": "我'.encode()[:-1])
+
+    second = Recorder(monkeypatch)
+    _, transcripts = decode(config)
+    assert first.ids
+    assert sorted(first.ids + second.ids) == [f"test-{number}" for number in range(6)]
+    assert transcripts == expected
+    lines = (directory / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == [f"test-{number}" for number in range(6)]
+
+
+def test_a_finished_split_is_not_recognised_again(
+    config: DecodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = decode(config)
+    recorder = Recorder(monkeypatch)
+    assert decode(config)[1] == expected
+    assert recorder.ids == []
+
+
+@pytest.mark.parametrize("change", ["model", "cuts", "beam"])
+def test_starts_again_when_a_setting_changed(
+    config: DecodeConfig, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    config.method = "beam"
+    decode(config)
+    if change == "model":
+        write_model(Path(config.model_dir), seed=1)
+    elif change == "cuts":
+        write_cuts(Path(config.data_dir), "test", frames=(110, 97, 80))
+    else:
+        config.beam = 2
+    recorder = Recorder(monkeypatch)
+    _, transcripts = decode(config)
+    assert sorted(recorder.ids) == [transcript.id for transcript in transcripts]
+    lines = (
+        (Path(config.model_dir) / "results/decode-test-beam/hypotheses.jsonl").read_text("utf-8").splitlines()
+    )
+    assert len(lines) == len(transcripts)
+
+
+def test_strange_characters_survive_the_file(tmp_path: Path) -> None:
+    # Byte tokens can spell anything, also what str.splitlines takes for the end of a line.
+    transcript = Transcript("a", "yue", None, None, None, "我", "x\u2028\u0085\n\x0b")
+    evaluation.HypothesisFile(tmp_path, {"beam": "4"}).append([transcript])
+    assert evaluation.HypothesisFile(tmp_path, {"beam": "4"}).done == {"a": transcript}
+
+
+@pytest.mark.parametrize("name", evaluation.MODEL_FILES)
+def test_a_missing_model_file_is_named(config: DecodeConfig, name: str) -> None:
+    (Path(config.model_dir) / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"lacks {name}.*average\.py"):
+        decode(config)
+
+
+def test_a_missing_model_directory_is_named(config: DecodeConfig) -> None:
+    config.model_dir = "nowhere"
+    with pytest.raises(FileNotFoundError, match="nowhere is not there"):
+        decode(config)
+
+
+def test_a_missing_split_lists_the_others(config: DecodeConfig) -> None:
+    write_cuts(Path(config.data_dir), "valid")
+    config.split = "tset"
+    with pytest.raises(FileNotFoundError, match=r"cuts_tset.*test, valid"):
+        decode(config)
+
+
+def test_an_empty_split_is_an_error(config: DecodeConfig) -> None:
+    write_cuts(Path(config.data_dir), "test", frames=())
+    with pytest.raises(ValueError, match="holds no utterance"):
+        decode(config)
+
+
+def test_an_utterance_without_an_encoder_frame_is_named(config: DecodeConfig) -> None:
+    write_cuts(Path(config.data_dir), "test", frames=(110, 8, 9))
+    with pytest.raises(ValueError, match=r"test-1: 0\.08 s is too short"):
+        decode(config)
+
+
+def test_a_method_without_its_head_is_an_error(config: DecodeConfig) -> None:
+    write_model(Path(config.model_dir), ctc=False)
+    config.method = "ctc"
+    with pytest.raises(ValueError, match=r"method=ctc needs a model with model\.ctc=true"):
+        decode(config)
+
+
+@pytest.mark.parametrize(("field", "value"), [("method", "best"), ("beam", 0)])
+def test_settings_are_checked(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{field}={value}"):
+        DecodeConfig("model", "data", **{field: value})  # type: ignore[arg-type]

@@ -1,0 +1,192 @@
+"""Attention decoder: a pre-norm Transformer that reads encoder frames and predicts the transcript token by token.
+
+Vaswani et al., "Attention is all you need" (2017); pre-norm: Xiong et al. (2020). It is the third head beside
+the transducer and CTC and shapes the encoder in training; nothing downstream of the encoder needs it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from zipformer.layers.regularizers import penalize_abs_values_gt
+
+SOS_EOS = 1
+_IGNORED = -1
+
+
+@dataclass
+class AttentionDecoderConfig:
+    """Sizes of the attention decoder.
+
+    ``num_layers`` 0 leaves the decoder out. ``attention_dim`` is the total over heads; ``dropout`` applies to
+    the embedded tokens, inside the feedforward and to each residual branch; ``label_smoothing`` is the
+    probability mass spread evenly over the vocabulary in the target distribution.
+    """
+
+    num_layers: int = 0
+    dim: int = 512
+    attention_dim: int = 512
+    num_heads: int = 8
+    feedforward_dim: int = 2048
+    dropout: float = 0.1
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.attention_dim % self.num_heads:
+            raise ValueError(
+                f"attention_decoder.attention_dim={self.attention_dim} is not a multiple of "
+                f"attention_decoder.num_heads={self.num_heads}; change one of them"
+            )
+        if self.dim % 2:
+            raise ValueError(
+                f"attention_decoder.dim={self.dim} is odd; the sine and cosine positions need an even number"
+            )
+
+
+def sinusoidal_positions(length: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Position table (length, dim): sines in even columns, cosines in odd ones, wavelengths 2 pi to 20000 pi."""
+    position = torch.arange(length, dtype=torch.float32, device=device)
+    frequency = torch.exp(
+        torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim)
+    )
+    angle = position[:, None] * frequency  # (length, dim / 2)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention from ``dim`` channels to memory of ``memory_dim`` channels."""
+
+    def __init__(self, dim: int, attention_dim: int, num_heads: int, memory_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.linear_q = nn.Linear(dim, attention_dim)
+        self.linear_k = nn.Linear(memory_dim, attention_dim)
+        self.linear_v = nn.Linear(memory_dim, attention_dim)
+        self.out_proj = nn.Linear(attention_dim, dim)
+
+    def forward(self, query: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            query: (N, S, dim).
+            memory: (N, T, memory_dim).
+            mask: bool, broadcastable to (N, S, T); True = not to be seen. Every row of S must see something.
+
+        Returns:
+            (N, S, dim).
+        """
+        q, k, v = (
+            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x in (self.linear_q(query), self.linear_k(memory), self.linear_v(memory))
+        )  # (N, H, S or T, attention_dim / H)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (N, H, S, T)
+        if self.training:
+            # Beyond 50 the softmax is saturated and passes no gradient: scores must not drift there.
+            scores = penalize_abs_values_gt(scores, limit=50.0, penalty=1e-4)
+        weights = scores.masked_fill(mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+
+
+class AttentionDecoderLayer(nn.Module):
+    """Self-attention, attention to the encoder frames and feedforward, each on a normalised input plus residual."""
+
+    def __init__(self, config: AttentionDecoderConfig, memory_dim: int) -> None:
+        super().__init__()
+        dim = config.dim
+        self.norm_self_attn = nn.LayerNorm(dim)
+        self.self_attn = MultiHeadAttention(dim, config.attention_dim, config.num_heads, dim)
+        self.norm_src_attn = nn.LayerNorm(dim)
+        self.src_attn = MultiHeadAttention(dim, config.attention_dim, config.num_heads, memory_dim)
+        self.norm_ff = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, config.feedforward_dim),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feedforward_dim, dim),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, causal_mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """Map x (N, S, dim) to the same shape; masks as in :class:`MultiHeadAttention`."""
+        normed = self.norm_self_attn(x)
+        x = x + self.dropout(self.self_attn(normed, normed, causal_mask))
+        x = x + self.dropout(self.src_attn(self.norm_src_attn(x), memory, memory_mask))
+        return x + self.dropout(self.feed_forward(self.norm_ff(x)))
+
+
+class AttentionDecoder(nn.Module):
+    """Autoregressive decoder over encoder frames.
+
+    Args:
+        config: sizes; ``num_layers`` at least 1.
+        vocab_size: number of tokens; id 1 starts and ends every transcript.
+        memory_dim: channels of the encoder frames.
+    """
+
+    def __init__(self, config: AttentionDecoderConfig, vocab_size: int, memory_dim: int) -> None:
+        super().__init__()
+        self.label_smoothing = config.label_smoothing
+        self.embed = nn.Embedding(vocab_size, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            AttentionDecoderLayer(config, memory_dim) for _ in range(config.num_layers)
+        )
+        self.output_layer = nn.Linear(config.dim, vocab_size)
+
+    def logits(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor) -> Tensor:
+        """Unnormalised log-probabilities of the token that follows each prefix.
+
+        Args:
+            memory: (N, T, memory_dim) encoder frames.
+            memory_lengths: (N,) valid frames, each at least 1.
+            tokens: (N, S) int64; column 0 is ``SOS_EOS``. Tokens right of position s do not influence row s,
+                so any id may pad the end.
+
+        Returns:
+            (N, S, vocab_size).
+        """
+        length = tokens.shape[1]
+        x = self.embed(tokens)  # (N, S, dim)
+        x = x * math.sqrt(x.shape[-1]) + sinusoidal_positions(length, x.shape[-1], x.device)
+        x = self.dropout(x)
+        causal_mask = torch.ones(1, length, length, dtype=torch.bool, device=x.device).triu(1)
+        frame = torch.arange(memory.shape[1], device=memory.device)
+        memory_mask = (frame >= memory_lengths[:, None]).unsqueeze(1)  # (N, 1, T)
+        for layer in self.layers:
+            x = layer(x, causal_mask, memory, memory_mask)
+        return self.output_layer(x)
+
+    def loss(self, memory: Tensor, memory_lengths: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Label-smoothed cross entropy of the transcripts, summed over all tokens and their ends of sentence.
+
+        Args:
+            memory: (N, T, memory_dim) encoder frames.
+            memory_lengths: (N,) valid frames.
+            tokens: N transcripts without ``SOS_EOS``.
+
+        Returns:
+            Scalar, in nats.
+        """
+        inputs = pad_sequence(
+            [torch.tensor([SOS_EOS, *utterance]) for utterance in tokens],
+            batch_first=True,
+            padding_value=SOS_EOS,
+        ).to(memory.device)
+        targets = pad_sequence(
+            [torch.tensor([*utterance, SOS_EOS]) for utterance in tokens],
+            batch_first=True,
+            padding_value=_IGNORED,
+        ).to(memory.device)
+        logits = self.logits(memory, memory_lengths, inputs)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.flatten(),
+            ignore_index=_IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )

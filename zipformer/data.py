@@ -1,0 +1,314 @@
+"""From cuts on disk to batches: selection of utterances, bucketing, features, SpecAugment, workers.
+
+Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed + epoch, and
+SpecAugment draws from a generator seeded with all four. So training that stops can go on with the same batches,
+whatever the number of workers, from two numbers: the epoch and how many of its batches were used.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from lhotse import CutSet, SupervisionSegment
+from lhotse.cut import Cut
+from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from zipformer.augment import SpecAugment, SpecAugmentConfig
+
+PADDING_VALUE = -23.025851  # log(1e-10): what a log-mel filter bank gives for digital silence
+
+
+class TextEncoder(Protocol):
+    """What the data needs of a tokenizer."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass
+class DataConfig:
+    """Which utterances are used for training and how they form batches."""
+
+    max_duration: float = 200.0  # seconds of audio in a batch of one process; memory grows with it
+    max_cuts: int | None = None  # utterances in a batch
+    quadratic_duration: float | None = None  # seconds; smaller = fewer long utterances in a batch (15 to 40)
+    num_buckets: int = 30  # more = less padding, less mixing of lengths; lowered by itself for small sets
+    buffer_size: int = 20000  # utterances held for shuffling; larger = better mixed, more memory
+    drop_last: bool = False  # drop what does not fill a batch at the end of an epoch
+    min_utterance_seconds: float = 0.5
+    max_utterance_seconds: float = 20.0
+    num_workers: int = 1  # processes that load features; 0 = load within the training process
+    prefetch_batches: int = 4  # batches that each worker keeps ready
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+
+
+@dataclass
+class Batch:
+    """Utterances of one training or evaluation step, padded at the end to the longest."""
+
+    features: Tensor  # (N, T, F) float32
+    lengths: Tensor  # (N,) int64, frames
+    tokens: list[list[int]]  # empty lists where no tokenizer was given
+    ids: list[str]
+    supervisions: list[SupervisionSegment]
+
+    @property
+    def texts(self) -> list[str]:
+        return [supervision.text or "" for supervision in self.supervisions]
+
+    @property
+    def dialects(self) -> list[str]:
+        return [supervision.language or "unknown" for supervision in self.supervisions]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio, without padding."""
+        return float(self.lengths.sum()) / 100.0
+
+    def pin_memory(self) -> "Batch":
+        self.features = self.features.pin_memory()
+        self.lengths = self.lengths.pin_memory()
+        return self
+
+
+def encoder_frames(num_frames: int) -> int:
+    """Encoder frames (25/s) that ``num_frames`` feature frames (100/s) become."""
+    return ((num_frames - 7) // 2 + 1) // 2
+
+
+@dataclass
+class Selection:
+    """What one pass over a manifest found: the amount of usable data, and what is left out and why."""
+
+    utterances: int = 0
+    seconds: float = 0.0
+    seconds_by_dialect: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> cut ids
+
+    @property
+    def dropped_ids(self) -> frozenset[str]:
+        return frozenset(cut_id for ids in self.dropped.values() for cut_id in ids)
+
+
+def select_utterances(
+    cuts: CutSet, config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
+) -> Selection:
+    """Find the utterances that can be trained on.
+
+    A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever two
+    equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no alignment,
+    and their loss would be infinite.
+    """
+    selection = Selection()
+    for cut in cuts:
+        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
+        if reason is not None:
+            selection.dropped[reason].append(cut.id)
+            continue
+        selection.utterances += 1
+        selection.seconds += cut.duration
+        selection.seconds_by_dialect[cut.supervisions[0].language or "unknown"] += cut.duration
+    return selection
+
+
+def _reason_to_drop(
+    cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
+) -> str | None:
+    if cut.duration < config.min_utterance_seconds:
+        return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
+    if cut.duration > config.max_utterance_seconds:
+        return f"longer than {config.max_utterance_seconds:g} s (data.max_utterance_seconds)"
+    if len(cut.supervisions) != 1 or not cut.supervisions[0].text:
+        return "not exactly one transcript"
+    if not cut.has_features:
+        return "no features"
+    tokens = tokenizer.encode(cut.supervisions[0].text)
+    needed = len(tokens)
+    if repeats_need_blank:
+        needed += sum(left == right for left, right in zip(tokens, tokens[1:], strict=False))
+    if encoder_frames(cut.num_frames) < max(1, needed):
+        return "fewer encoder frames than tokens"
+    return None
+
+
+BatchKey = tuple[int, int]  # epoch, index of the batch within the epoch
+
+
+class FeatureDataset(Dataset[Batch]):
+    """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts)."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tokenizer: TextEncoder | None = None,
+        augment: SpecAugment | None = None,
+        seed: Sequence[int] = (),
+    ) -> None:
+        self.directory = directory
+        self.tokenizer = tokenizer
+        self.augment = augment
+        self.seed = list(seed)
+
+    def __getitem__(self, item: tuple[BatchKey, CutSet]) -> Batch:
+        key, cuts = item
+        utterances = list(cuts)
+        matrices = [self._load(cut) for cut in utterances]
+        if self.augment is not None:
+            rng = np.random.default_rng([*self.seed, *key])
+            matrices = [self.augment(matrix, rng) for matrix in matrices]
+        lengths = torch.tensor([len(matrix) for matrix in matrices])
+        features = torch.full((len(matrices), int(lengths.max()), matrices[0].shape[1]), PADDING_VALUE)
+        for row, matrix in zip(features, matrices, strict=True):
+            row[: len(matrix)] = torch.from_numpy(matrix)
+        supervisions = [cut.supervisions[0] for cut in utterances]
+        if self.tokenizer is None:
+            tokens: list[list[int]] = [[] for _ in supervisions]
+        else:
+            tokens = [self.tokenizer.encode(supervision.text) for supervision in supervisions]
+        return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions)
+
+    def _load(self, cut: Cut) -> np.ndarray:
+        if not Path(cut.features.storage_path).is_absolute():
+            cut = cut.with_features_path_prefix(self.directory)
+        return cut.load_features()
+
+
+class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
+    """Batches of cuts with their keys, from ``first_batch`` on. Skipped batches cost no feature loading."""
+
+    def __init__(self, sampler: DynamicBucketingSampler) -> None:
+        self.sampler = sampler
+        self.epoch = 1
+        self.first_batch = 0
+
+    def __iter__(self) -> Iterator[tuple[BatchKey, CutSet]]:
+        self.sampler.set_epoch(self.epoch)
+        for index, cuts in enumerate(self.sampler):
+            if index >= self.first_batch:
+                yield (self.epoch, index), cuts
+
+
+class TrainingData:
+    """Shuffled batches of one process, epoch by epoch.
+
+    Args:
+        manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory.
+        repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
+    Raises:
+        FileNotFoundError: no manifest.
+        ValueError: no utterance is left to train on.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        tokenizer: TextEncoder,
+        config: DataConfig,
+        *,
+        repeats_need_blank: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        cuts = read_cuts(manifest)
+        self.selection = select_utterances(cuts, config, tokenizer, repeats_need_blank=repeats_need_blank)
+        if self.selection.utterances == 0:
+            reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
+            raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
+        dropped = self.selection.dropped_ids
+        sampler = DynamicBucketingSampler(
+            cuts.filter(lambda cut: cut.id not in dropped) if dropped else cuts,
+            max_duration=config.max_duration,
+            max_cuts=config.max_cuts,
+            quadratic_duration=config.quadratic_duration,
+            duration_bins=[] if self._num_buckets(config, world_size) == 1 else None,
+            num_buckets=self._num_buckets(config, world_size),
+            buffer_size=config.buffer_size,
+            shuffle=True,
+            drop_last=config.drop_last,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._sampler = _EpochSampler(sampler)
+        self._loader = DataLoader(
+            FeatureDataset(manifest.parent, tokenizer, SpecAugment(config.spec_augment), seed=(seed, rank)),
+            sampler=self._sampler,
+            batch_size=None,  # the sampler already gives whole batches
+            num_workers=config.num_workers,
+            prefetch_factor=config.prefetch_batches if config.num_workers else None,
+            persistent_workers=config.num_workers > 0,
+            pin_memory=pin_memory,
+            # The loader draws a number when an epoch starts. From the global generator, that draw would be made
+            # once more by a run that resumes in the middle of an epoch, and its dropout would differ.
+            generator=torch.Generator(),
+        )
+
+    def _num_buckets(self, config: DataConfig, world_size: int) -> int:
+        """At most one bucket for every two batches of an epoch, or most batches would be partial ones."""
+        batches = self.selection.seconds / (config.max_duration * world_size)
+        return max(1, min(config.num_buckets, int(batches / 2)))
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch, leaving out the first ``first_batch`` of them."""
+        self._sampler.epoch = epoch
+        self._sampler.first_batch = first_batch
+        return iter(self._loader)
+
+
+def read_cuts(manifest: Path) -> CutSet:
+    """Open a manifest of cuts lazily.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not manifest.is_file():
+        raise FileNotFoundError(
+            f"no manifest of cuts at {manifest}: prepare the data first (scripts/prepare.py)"
+        )
+    return CutSet.from_jsonl_lazy(manifest)
+
+
+class _KeyedSampler(Sampler[tuple[BatchKey, CutSet]]):
+    def __init__(self, sampler: SimpleCutSampler) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[tuple[BatchKey, CutSet]]:
+        for index, cuts in enumerate(self.sampler):
+            yield (0, index), cuts
+
+
+def evaluation_batches(
+    cuts: CutSet,
+    directory: Path,
+    *,
+    max_duration: float = 300.0,
+    tokenizer: TextEncoder | None = None,
+    num_workers: int = 0,
+) -> Iterator[Batch]:
+    """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
+
+    Longest first means that a batch that does not fit in memory fails at the start.
+
+    Args:
+        cuts: utterances with features and one supervision each.
+        directory: relative feature paths are relative to this folder (the data directory).
+        max_duration: seconds of audio in a batch.
+        tokenizer: gives ``Batch.tokens``; without it they are empty.
+    """
+    ordered = cuts.sort_by_duration(ascending=False)
+    sampler = SimpleCutSampler(ordered, max_duration=max_duration, shuffle=False, rank=0, world_size=1)
+    loader = DataLoader(
+        FeatureDataset(directory, tokenizer),
+        sampler=_KeyedSampler(sampler),
+        batch_size=None,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # leaves the global generator, and so the training, as it was
+    )
+    return iter(loader)

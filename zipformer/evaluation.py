@@ -1,0 +1,282 @@
+"""Recognise a prepared test set with a trained model, in a way that survives being killed."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic
+
+import torch
+from lhotse import CutSet, SupervisionSegment
+from lhotse.cut import Cut
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from zipformer.data import Batch, evaluation_batches, read_cuts
+from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
+from zipformer.model import MIN_FRAMES, AsrModel
+from zipformer.scoring import Transcript
+from zipformer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILES = ("config.json", "model.safetensors", "tokens.model", "tokens.txt")
+METHODS = ("greedy", "beam", "ctc")
+
+Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengths (N,) -> token ids
+
+
+@dataclass
+class DecodeConfig:
+    """What to recognise, with what.
+
+    Attributes:
+        model_dir: self-contained model directory, as scripts/average.py writes it.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        method: ``greedy`` or ``beam`` (transducer), or ``ctc`` (greedy on the CTC head).
+        beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
+        max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        bootstrap_replications: resamples for the confidence intervals.
+        seed: of the resampling.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    method: str = "greedy"
+    beam: int = 4
+    max_duration: float = 200.0
+    device: str = "auto"
+    bootstrap_replications: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
+        if self.beam < 1:
+            raise ValueError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
+
+
+class HypothesisFile:
+    """Hypotheses on disk, one JSON object a line, appended batch by batch.
+
+    Beside the file lies ``decode.json`` with the settings that made it. Opening it with the same settings
+    continues it; with other ones (another model, other cuts, another beam) it starts again, because a test
+    set recognised in part by one model and in part by another has no error rate.
+
+    Args:
+        directory: of the results; created where needed.
+        settings: everything that the hypotheses depend on, as text.
+    """
+
+    def __init__(self, directory: Path, settings: dict[str, str]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / "hypotheses.jsonl"
+        self.done: dict[str, Transcript] = {}
+        settings_path = directory / "decode.json"
+        if settings_path.is_file() and json.loads(settings_path.read_text(encoding="utf-8")) == settings:
+            self.done = self._read()
+        else:
+            # In this order: a kill in between must not leave old hypotheses with new settings.
+            self.path.unlink(missing_ok=True)
+            settings_path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+    def _read(self) -> dict[str, Transcript]:
+        """Whole lines of the file; a last line that a kill has cut short is removed from it."""
+        if not self.path.is_file():
+            return {}
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            self.path.write_bytes(whole)
+        transcripts = (Transcript(**json.loads(line)) for line in whole.decode("utf-8").split("\n") if line)
+        return {transcript.id: transcript for transcript in transcripts}
+
+    def append(self, transcripts: Iterable[Transcript]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            for transcript in transcripts:
+                file.write(json.dumps(asdict(transcript), ensure_ascii=False) + "\n")
+                self.done[transcript.id] = transcript
+
+
+def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
+    """Recognise a split, or the rest of it where an earlier run was stopped.
+
+    Returns:
+        The directory of the results, ``model_dir/results/decode-{split}-{method}``, and the transcripts of
+        all utterances in the order of the manifest.
+
+    Raises:
+        FileNotFoundError: model directory, one of its files, or the split is missing.
+        ValueError: the split is empty or holds utterances that cannot be recognised, or the model lacks the
+            head that the method needs.
+    """
+    model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
+    check_model_files(model_dir)
+    manifest = find_manifest(data_dir, config.split)
+    cuts = read_test_cuts(manifest)
+    device = choose_device(config.device)
+    model = AsrModel.from_pretrained(model_dir).to(device).eval()
+    search = choose_search(model, config)
+    tokenizer = Tokenizer.load(model_dir)
+
+    directory = model_dir / "results" / f"decode-{config.split}-{config.method}"
+    hypotheses = HypothesisFile(directory, _settings(config, model_dir, manifest))
+    remaining = [cut for cut in cuts if cut.id not in hypotheses.done]
+    if hypotheses.done:
+        logger.info(
+            "%d of %d utterances are recognised already, in %s",
+            len(cuts) - len(remaining),
+            len(cuts),
+            directory,
+        )
+    if remaining:
+        batches = evaluation_batches(CutSet.from_cuts(remaining), data_dir, max_duration=config.max_duration)
+        with _progress() as progress:
+            task = progress.add_task(
+                "decode", total=len(cuts), completed=len(cuts) - len(remaining), speed=0.0
+            )
+            start, seconds = monotonic(), 0.0
+            for batch in batches:
+                hypotheses.append(transcribe(batch, model, tokenizer, search, device))
+                seconds += batch.seconds
+                progress.update(task, advance=len(batch.ids), speed=seconds / (monotonic() - start))
+    return directory, [hypotheses.done[cut.id] for cut in cuts]
+
+
+@torch.inference_mode()
+def transcribe(
+    batch: Batch, model: AsrModel, tokenizer: Tokenizer, search: Search, device: torch.device
+) -> list[Transcript]:
+    """Recognise the utterances of one batch."""
+    frames, frame_lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
+    return [
+        _transcript(cut_id, supervision, tokenizer.decode(tokens))
+        for cut_id, supervision, tokens in zip(
+            batch.ids, batch.supervisions, search(frames, frame_lengths), strict=True
+        )
+    ]
+
+
+def _transcript(cut_id: str, supervision: SupervisionSegment, hypothesis: str) -> Transcript:
+    custom = supervision.custom or {}
+    return Transcript(
+        id=cut_id,
+        dialect=supervision.language,
+        subdialect=custom.get("subdialect"),
+        site=custom.get("site"),
+        sentence_id=custom.get("sentence_id"),
+        reference=supervision.text or "",
+        hypothesis=hypothesis,
+    )
+
+
+def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
+    """The search of a method on a model.
+
+    Raises:
+        ValueError: the model has no head for the method.
+    """
+    needed = "ctc" if config.method == "ctc" else "transducer"
+    if not getattr(model.config, needed):
+        other = "greedy or beam" if needed == "ctc" else "ctc"
+        raise ValueError(f"method={config.method} needs a model with model.{needed}=true; use method={other}")
+    if config.method == "greedy":
+        return lambda frames, lengths: greedy_search(model, frames, lengths)
+    if config.method == "beam":
+        return lambda frames, lengths: modified_beam_search(model, frames, lengths, beam=config.beam)
+    return lambda frames, lengths: ctc_greedy_search(model, frames, lengths)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name, where ``auto`` means CUDA if there is one and CPU otherwise.
+
+    Raises:
+        ValueError: the name says CUDA where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={name}, but torch sees no CUDA device here; use device=cpu")
+    return torch.device(name)
+
+
+def check_model_files(model_dir: Path) -> None:
+    """Raise FileNotFoundError that names every missing file of a model directory."""
+    missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
+    if missing:
+        found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
+        raise FileNotFoundError(
+            f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
+        )
+
+
+def find_manifest(data_dir: Path, split: str) -> Path:
+    """Path of the cuts of a split.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists the splits that there are.
+    """
+    manifest = data_dir / f"cuts_{split}.jsonl.gz"
+    if not manifest.is_file():
+        names = sorted(
+            path.name[len("cuts_") : -len(".jsonl.gz")] for path in data_dir.glob("cuts_*.jsonl.gz")
+        )
+        there = f"the splits there are {', '.join(names)}" if names else "no split is prepared there"
+        raise FileNotFoundError(f"{manifest} does not exist; {there} (scripts/prepare.py makes them)")
+    return manifest
+
+
+def read_test_cuts(manifest: Path) -> list[Cut]:
+    """The cuts of a split, all of them recognisable.
+
+    Raises:
+        ValueError: there is none, or some cannot be recognised or not be told apart; names up to ten of them.
+    """
+    cuts = list(read_cuts(manifest))
+    if not cuts:
+        raise ValueError(f"{manifest} holds no utterance; prepare the data again or choose another split")
+    problems = []
+    seen: set[str] = set()
+    for cut in cuts:
+        if cut.id in seen:
+            problems.append(f"{cut.id}: the id occurs twice")
+        elif len(cut.supervisions) != 1:
+            problems.append(f"{cut.id}: {len(cut.supervisions)} transcripts instead of one")
+        elif not cut.has_features:
+            problems.append(f"{cut.id}: no features")
+        elif cut.num_frames < MIN_FRAMES:
+            problems.append(f"{cut.id}: {cut.duration:g} s is too short for one encoder frame")
+        seen.add(cut.id)
+    if problems:
+        more = "" if len(problems) <= 10 else f"\n  and {len(problems) - 10} more"
+        raise ValueError(
+            f"{len(problems)} utterances of {manifest} cannot be recognised; correct them and prepare the"
+            " data again:\n  " + "\n  ".join(problems[:10]) + more
+        )
+    return cuts
+
+
+def _settings(config: DecodeConfig, model_dir: Path, manifest: Path) -> dict[str, str]:
+    settings = {"method": config.method, "cuts": _digest(manifest)}
+    if config.method == "beam":
+        settings["beam"] = str(config.beam)
+    return settings | {name: _digest(model_dir / name) for name in MODEL_FILES}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]:.0f} utterance-seconds/s"),
+        TimeRemainingColumn(),
+    )

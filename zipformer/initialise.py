@@ -1,0 +1,92 @@
+"""Start a model from the weights of another one, as far as they fit."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from zipformer.checkpoint import MODEL_FILE
+from zipformer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+# Modules whose parameters have one row for every token.
+VOCABULARY_MODULES = (
+    "predictor.embedding.",
+    "joiner.output_linear.",
+    "simple_am_proj.",
+    "simple_lm_proj.",
+    "ctc_head.",
+    "attention_decoder.embed.",
+    "attention_decoder.output_layer.",
+)
+
+
+@dataclass
+class Transfer:
+    """What happened to every tensor."""
+
+    loaded: list[str] = field(default_factory=list)
+    by_token: list[str] = field(default_factory=list)  # rows of the tokens that both vocabularies have
+    not_loaded: list[str] = field(default_factory=list)  # with the reason; these keep their random start
+    unused: list[str] = field(default_factory=list)  # only in the source
+    shared_tokens: int = 0
+
+    def report(self, source: Path) -> None:
+        """Say in the log what was and what was not taken over."""
+        logger.info("Initialised from %s: %d tensors loaded", source, len(self.loaded))
+        if self.by_token:
+            logger.info(
+                "Another vocabulary: rows of the %d common tokens loaded in %s",
+                self.shared_tokens,
+                ", ".join(self.by_token),
+            )
+        for line in self.not_loaded:
+            logger.warning("Not loaded, starts at random: %s", line)
+        for name in self.unused:
+            logger.warning("Not used of %s: %s", source, name)
+
+
+@torch.no_grad()
+def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Transfer:
+    """Copy the weights of a model directory into ``model`` wherever name and shape agree.
+
+    Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that both have,
+    found by their text: equal row numbers mean different characters, even if the two vocabularies are of one size.
+
+    Args:
+        source: model directory with model.safetensors and tokens.model.
+        tokenizer: that of ``model``.
+    Raises:
+        FileNotFoundError: a file of the source is missing.
+    """
+    if not (source / MODEL_FILE).is_file():
+        raise FileNotFoundError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
+    old_pieces, new_pieces = Tokenizer.load(source).pieces, tokenizer.pieces
+    old = {piece: row for row, piece in enumerate(old_pieces)}
+    common = [(row, old[piece]) for row, piece in enumerate(new_pieces) if piece in old]
+    new_rows, old_rows = torch.tensor(common).T
+
+    given = load_file(source / MODEL_FILE)
+    transfer = Transfer(shared_tokens=len(common))
+    for name, target in model.state_dict().items():  # these share memory with the model's own
+        tensor = given.pop(name, None)
+        if tensor is None:
+            transfer.not_loaded.append(f"{name} (not in the source)")
+        elif (
+            name.startswith(VOCABULARY_MODULES)
+            and old_pieces != new_pieces
+            and tensor.shape[1:] == target.shape[1:]
+        ):
+            target[new_rows] = tensor[old_rows].to(target)
+            transfer.by_token.append(name)
+        elif tensor.shape != target.shape:
+            transfer.not_loaded.append(f"{name} ({tuple(tensor.shape)} there, {tuple(target.shape)} here)")
+        else:
+            target.copy_(tensor)
+            transfer.loaded.append(name)
+    transfer.unused = sorted(given)
+    return transfer

@@ -1,0 +1,81 @@
+"""SwooshL and SwooshR (Yao et al. 2023, "Zipformer", equations 3 and 4).
+
+    SwooshL(x) = log(1 + exp(x - 4)) - 0.08 x - 0.035
+    SwooshR(x) = log(1 + exp(x - 1)) - 0.08 x - 0.313261687
+
+Both are computed from z = x - offset, because softplus(z) and its derivative are single fused kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.08
+
+
+class Swoosh(NamedTuple):
+    """Constants of log(1 + exp(x - offset)) - 0.08 x - shift."""
+
+    offset: float
+    shift: float
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Value at x, and z = x - offset, which is what the derivative needs."""
+        z = x - self.offset
+        # Written in place: on a CPU this function is bound by memory traffic, apart from the softplus.
+        value = F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift)
+        return value, z
+
+    @staticmethod
+    def backward(z: Tensor, grad: Tensor) -> Tensor:
+        """Gradient with respect to x: (sigmoid(z) - 0.08) * grad."""
+        return torch.ops.aten.softplus_backward(grad, z, 1.0, 20.0).add_(grad, alpha=-SLOPE)
+
+
+SWOOSH_L = Swoosh(offset=4.0, shift=0.035)
+SWOOSH_R = Swoosh(offset=1.0, shift=0.313261687)
+
+
+class _SwooshFunction(torch.autograd.Function):
+    """Saves one tensor, where automatic differentiation of the formula saves two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:
+        # In half precision the two terms of the formula lose what is left of their difference.
+        value, z = swoosh.forward(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+        ctx.save_for_backward(z.to(x.dtype))
+        ctx.swoosh = swoosh
+        return value.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (z,) = ctx.saved_tensors
+        return ctx.swoosh.backward(z, grads[0]), None
+
+
+def swoosh_l(x: Tensor) -> Tensor:
+    """SwooshL, for modules that are "off" by default, such as feed-forward; any shape."""
+    return _SwooshFunction.apply(x, SWOOSH_L)
+
+
+def swoosh_r(x: Tensor) -> Tensor:
+    """SwooshR, for convolutions; any shape."""
+    return _SwooshFunction.apply(x, SWOOSH_R)
+
+
+class SwooshL(nn.Module):
+    """``swoosh_l`` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return swoosh_l(x)
+
+
+class SwooshR(nn.Module):
+    """``swoosh_r`` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return swoosh_r(x)

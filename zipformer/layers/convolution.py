@@ -1,0 +1,218 @@
+"""Convolution module (Yao et al. 2023, "Zipformer", section 2.2) and its depthwise convolutions over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zipformer.layers.linear import ActivationDropoutAndLinear
+from zipformer.layers.regularizers import Balancer, Whiten
+from zipformer.layers.schedule import Clock, Schedule
+
+
+def _channels_last_conv(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Depthwise convolution of x (N, T, C) as one of images in channels-last layout, which needs no copy."""
+    image = x.transpose(1, 2).unsqueeze(2)  # (N, C, 1, T)
+    y = F.conv2d(image, weight.unsqueeze(2), bias, padding=(0, padding), groups=x.shape[2])
+    return y.squeeze(2).transpose(1, 2)  # (N, T', C)
+
+
+def _blocks(x: Tensor, size: int, spare: int) -> Tensor:
+    """x (N, T, C) as (C, spare + N * B, size): zeros in ``spare`` blocks first and after every utterance.
+
+    One block of zeros a gap is enough for an utterance not to meet the next one.
+    """
+    N, T, C = x.shape
+    per_utterance = -(-T // size) + 1
+    blocks = x.new_zeros(C, spare + N * per_utterance, size)
+    blocks[:, spare:].view(C, N, per_utterance * size)[:, :, :T] = x.permute(2, 0, 1)
+    return blocks
+
+
+def depthwise_weight_grad(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
+    """Gradient of the weight of ``depthwise_conv``: out[c, k] = sum_t grad[t, c] * x[t + k - K//2, c].
+
+    Time is cut into blocks of at least K//2 + 1 frames. All products of a block of ``grad`` with the block of
+    x before it, at the same place and after it are three matrix products; the sums wanted are diagonals of
+    the result. That is about half as much work again as needed, at the speed of a matrix product.
+
+    Args:
+        x: (N, T, C), input of the convolution.
+        grad: (N, T, C), gradient of its output.
+        kernel_size: K, odd.
+
+    Returns:
+        (C, K).
+    """
+    half = kernel_size // 2
+    size = max(half + 1, 16)
+    grads = _blocks(grad, size, spare=0).transpose(1, 2)  # (C, size, R)
+    blocks = _blocks(x, size, spare=1)  # (C, 1 + R, size)
+    products = torch.cat(
+        (
+            torch.bmm(grads, blocks[:, :-1]),
+            torch.bmm(grads, blocks[:, 1:]),
+            torch.bmm(grads[:, :, :-1], blocks[:, 2:]),
+        ),
+        dim=2,
+    )  # (C, size, 3 size); frame i of grad times frame j of x is at [i, size + j]
+    row = 3 * size
+    diagonals = products.as_strided((x.shape[2], size, kernel_size), (size * row, row + 1, 1), size - half)
+    return diagonals.sum(dim=1)
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    """Same-padded depthwise convolution of x (N, T, C) on a CPU; twice to four times as fast as ``conv1d``.
+
+    The gradient of the input is a convolution with the reversed kernel, again in channels-last layout.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _channels_last_conv(x, weight, bias, weight.shape[2] // 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        x_grad = _channels_last_conv(grad, weight.flip(2), None, weight.shape[2] // 2)
+        weight_grad = depthwise_weight_grad(x, grad, weight.shape[2]).unsqueeze(1)
+        return x_grad, weight_grad, grad.sum(dim=(0, 1))
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Same-padded depthwise convolution over time: x (N, T, C), weight (C, 1, K) with odd K -> (N, T, C)."""
+    if x.is_cuda:
+        y = F.conv1d(x.transpose(1, 2), weight, bias, padding=weight.shape[2] // 2, groups=x.shape[2])
+        return y.transpose(1, 2)
+    return _DepthwiseFunction.apply(x.contiguous(), weight.to(x.dtype), bias.to(x.dtype))
+
+
+class DepthwiseConv1d(nn.Conv1d):
+    """Depthwise convolution over time of (N, T, C), same padding; parameters as of ``nn.Conv1d``.
+
+    Args:
+        channels: C.
+        kernel_size: odd.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__(channels, channels, kernel_size, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, C) -> (N, T, C)."""
+        assert self.bias is not None
+        return depthwise_conv(x, self.weight, self.bias)
+
+
+class ChunkCausalDepthwiseConv1d(nn.Module):
+    """Depthwise convolution that sees the past, and the future as far as the end of the frame's own chunk.
+
+    It is the sum of a causal convolution of half the width, and of one of full width inside each chunk (zeros
+    beyond its edges) times 1 + scales that depend on the distance to the edges of the chunk, where the second
+    one sees little.
+
+    Args:
+        channels: C.
+        kernel_size: K, odd.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.causal_conv = nn.Conv1d(channels, channels, (kernel_size + 1) // 2, groups=channels)
+        self.chunkwise_conv = DepthwiseConv1d(channels, kernel_size)
+        # [0] is for the frames from the left edge of the chunk on, [1] for those up to the right edge.
+        self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, channels, kernel_size))
+        assert self.causal_conv.bias is not None
+        nn.init.uniform_(self.causal_conv.bias, -0.1, 0.1)
+
+    def forward(self, x: Tensor, chunk_size: int = -1) -> Tensor:
+        """x (N, T, C) -> (N, T, C); ``chunk_size`` in frames, -1: all of x is one chunk."""
+        N, T, C = x.shape
+        if chunk_size < 0 or chunk_size > T:
+            chunk_size = T
+        assert self.causal_conv.bias is not None
+        # The causal kernel is the left half of a same-padded one; the right half is zero.
+        causal_kernel = F.pad(self.causal_conv.weight, (0, self.kernel_size // 2))
+        causal = depthwise_conv(x, causal_kernel, self.causal_conv.bias)
+        chunks = F.pad(x, (0, 0, 0, -T % chunk_size)).view(-1, chunk_size, C)
+        within = self.chunkwise_conv(chunks) * self._edge_scale(chunk_size).to(x.dtype)
+        return causal + within.reshape(N, -1, C)[:, :T]
+
+    def _edge_scale(self, chunk_size: int) -> Tensor:
+        """Factors for the frames of a chunk, (chunk_size, C)."""
+        left, right = self.chunkwise_conv_scale.transpose(1, 2)  # (K, C) each
+        missing = chunk_size - self.kernel_size  # negative padding cuts
+        return 1.0 + F.pad(left, (0, 0, 0, missing)) + F.pad(right, (0, 0, missing, 0))
+
+
+class ConvolutionModule(nn.Module):
+    """Gated linear unit, depthwise convolution over time, SwooshR, linear.
+
+    Args:
+        dim: channels of input and output.
+        kernel_size: of the depthwise convolution, odd.
+        clock: the model's clock.
+        causal: use ``ChunkCausalDepthwiseConv1d``.
+    """
+
+    def __init__(self, dim: int, kernel_size: int, *, clock: Clock, causal: bool = False) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"the kernel of the convolution module must have odd size, got {kernel_size}")
+        self.causal = causal
+        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.balancer1 = Balancer(
+            dim,
+            clock=clock,
+            min_positive=Schedule(clock, (0.0, 0.05), (8000.0, 0.025)),
+            max_positive=1.0,
+            min_abs=1.5,
+            max_abs=Schedule(clock, (0.0, 5.0), (8000.0, 10.0), default=1.0),
+        )
+        self.depthwise_conv: DepthwiseConv1d | ChunkCausalDepthwiseConv1d
+        if causal:
+            self.depthwise_conv = ChunkCausalDepthwiseConv1d(dim, kernel_size)
+        else:
+            self.depthwise_conv = DepthwiseConv1d(dim, kernel_size)
+        self.balancer2 = Balancer(
+            dim,
+            clock=clock,
+            min_positive=Schedule(clock, (0.0, 0.1), (8000.0, 0.05)),
+            max_positive=1.0,
+            min_abs=Schedule(clock, (0.0, 0.2), (20000.0, 0.5)),
+            max_abs=10.0,
+        )
+        self.whiten = Whiten(1, clock=clock, limit=Schedule(clock, (0.0, 7.5), (20000.0, 15.0), default=7.5))
+        self.out_proj = ActivationDropoutAndLinear(dim, dim, activation="swoosh_r", initial_scale=0.05)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None, chunk_size: int = -1) -> Tensor:
+        """Convolve over time.
+
+        Args:
+            x: (N, T, C).
+            padding_mask: (N, T), True where a frame is padding; what is there does not reach other frames.
+            chunk_size: frames a chunk, for a causal module; -1: one chunk.
+
+        Returns:
+            (N, T, C).
+
+        Raises:
+            ValueError: a chunk size for a module that is not causal.
+        """
+        values, gate = self.in_proj(x).chunk(2, dim=2)
+        x = values * torch.sigmoid(self.balancer1(gate))
+        if padding_mask is not None:
+            x = x.masked_fill(padding_mask.unsqueeze(2), 0.0)
+        if isinstance(self.depthwise_conv, ChunkCausalDepthwiseConv1d):
+            x = self.depthwise_conv(x, chunk_size)
+        elif chunk_size >= 0:
+            raise ValueError(f"chunk_size {chunk_size} needs a model with causal=True")
+        else:
+            x = self.depthwise_conv(x)
+        return self.out_proj(self.whiten(self.balancer2(x)))

@@ -1,0 +1,359 @@
+"""The speech recognition model: front end, Zipformer encoder, and transducer, CTC and attention-decoder heads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from zipformer.attention_decoder import AttentionDecoder, AttentionDecoderConfig
+from zipformer.encoder import DROPOUT_BATCHES, EncoderConfig, Zipformer
+from zipformer.joiner import Joiner
+from zipformer.layers.frontend import ConvFrontend
+from zipformer.layers.linear import scaled_linear
+from zipformer.layers.schedule import Clock, Schedule
+from zipformer.losses.rnnt import prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
+from zipformer.predictor import Predictor
+
+BLANK = 0
+MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_FORMAT_VERSION = 1
+
+
+@dataclass
+class AsrModelConfig:
+    """Everything that shapes an :class:`AsrModel`.
+
+    Attributes:
+        feature_dim: channels of the features, 80 mel bins.
+        vocab_size: tokens including blank 0, sos/eos 1 and unk 2; 0 = to be filled in from the tokens.
+        encoder: sizes of front end and encoder.
+        transducer: have a predictor, a joiner and the linear layers of the simple loss.
+        predictor_dim: channels of the predictor, a multiple of 4.
+        joiner_dim: channels in which encoder and predictor are added.
+        context_size: tokens that the predictor sees.
+        ctc: have a CTC head.
+        attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
+    """
+
+    feature_dim: int = 80
+    vocab_size: int = 0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    transducer: bool = True
+    predictor_dim: int = 512
+    joiner_dim: int = 512
+    context_size: int = 2
+    ctc: bool = True
+    attention_decoder: AttentionDecoderConfig = field(default_factory=AttentionDecoderConfig)
+
+    def __post_init__(self) -> None:
+        if not self.transducer and not self.ctc:
+            raise ValueError("the model has neither model.transducer nor model.ctc; set one of them to true")
+        if self.predictor_dim % 4:
+            raise ValueError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
+        if self.context_size < 1:
+            raise ValueError(f"model.context_size={self.context_size} is less than 1")
+
+
+class AsrModel(nn.Module):
+    """Encoder with its heads.
+
+    Attributes ``predictor``, ``joiner``, ``simple_am_proj`` and ``simple_lm_proj`` are there with a
+    transducer, ``ctc_head`` (frames to log-probabilities) and ``attention_decoder`` where configured;
+    otherwise they are None. ``clock`` drives every training schedule: the trainer sets ``clock.batch``.
+
+    Raises:
+        ValueError: the configuration has no vocabulary size.
+    """
+
+    def __init__(self, config: AsrModelConfig) -> None:
+        super().__init__()
+        if config.vocab_size < 1:
+            raise ValueError(
+                f"model.vocab_size={config.vocab_size}; set it to the number of tokens "
+                "(Tokenizer.load(...).size)"
+            )
+        self.config = config
+        self.clock = clock = Clock()
+        encoder = config.encoder
+        self.frontend = ConvFrontend(
+            config.feature_dim,
+            encoder.encoder_dim[0],
+            clock=clock,
+            channels=tuple(encoder.frontend_channels),
+            dropout=Schedule(clock, (0.0, encoder.initial_dropout), (DROPOUT_BATCHES, encoder.final_dropout)),
+        )
+        self.encoder = Zipformer(encoder, clock=clock)
+
+        self.predictor: Predictor | None = None
+        self.joiner: Joiner | None = None
+        self.simple_am_proj: nn.Linear | None = None
+        self.simple_lm_proj: nn.Linear | None = None
+        if config.transducer:
+            self.predictor = Predictor(
+                config.vocab_size, config.predictor_dim, config.context_size, clock=clock
+            )
+            self.joiner = Joiner(
+                encoder.output_dim, config.predictor_dim, config.joiner_dim, config.vocab_size
+            )
+            self.simple_am_proj = scaled_linear(encoder.output_dim, config.vocab_size, initial_scale=0.25)
+            self.simple_lm_proj = scaled_linear(config.predictor_dim, config.vocab_size, initial_scale=0.25)
+        self.ctc_head: nn.Sequential | None = None
+        if config.ctc:
+            self.ctc_head = nn.Sequential(
+                nn.Dropout(0.1), nn.Linear(encoder.output_dim, config.vocab_size), nn.LogSoftmax(dim=-1)
+            )
+        self.attention_decoder: AttentionDecoder | None = None
+        if config.attention_decoder.num_layers:
+            self.attention_decoder = AttentionDecoder(
+                config.attention_decoder, config.vocab_size, encoder.output_dim
+            )
+
+    def encode(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        *,
+        chunk_size: int | None = None,
+        left_context_frames: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encoder frames of a batch.
+
+        Args:
+            features: (N, T, feature_dim) float, 100 frames a second.
+            lengths: (N,) int64, valid frames, each at least 9.
+            chunk_size: frames of a chunk at 50 per second, -1 = no chunks; None = as configured. Causal
+                models only.
+            left_context_frames: frames at 50 per second that attention sees left of the chunk, -1 = all.
+
+        Returns:
+            Frames (N, T', output_dim) at 25 a second and their lengths (N,); T' = ((T-7)//2+1)//2.
+
+        Raises:
+            ValueError: features too short for one encoder frame, or a chunk size the model cannot run with.
+        """
+        if features.shape[1] < MIN_FRAMES or (lengths.is_cpu and int(lengths.min()) < MIN_FRAMES):
+            raise ValueError(
+                f"an utterance of the batch has fewer than {MIN_FRAMES} feature frames (features "
+                f"{tuple(features.shape)}, lengths {lengths.tolist()}), too few for one encoder frame; leave "
+                "it out"
+            )
+        x, lengths = self.frontend(features, lengths.to(features.device))
+        frames, frame_lengths = self.encoder(
+            x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
+        )
+        return frames, frame_lengths
+
+    def losses(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        tokens: Sequence[Sequence[int]],
+        *,
+        prune_range: int = 5,
+        lm_scale: float = 0.25,
+        am_scale: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """Losses of every configured head, each summed over the batch, in nats and fp32.
+
+        Args:
+            features: (N, T, feature_dim).
+            lengths: (N,) valid frames.
+            tokens: N transcripts, without blank and sos/eos.
+            prune_range: label positions a frame of the pruned transducer loss looks at; more is exacter and
+                slower.
+            lm_scale: weight of the predictor alone in the simple loss.
+            am_scale: weight of the encoder alone in the simple loss.
+
+        Returns:
+            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``. An utterance
+            with more tokens than frames makes a loss infinite.
+
+        Raises:
+            ValueError: as :meth:`encode`, or the number of transcripts is not N.
+        """
+        if len(tokens) != features.shape[0]:
+            raise ValueError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
+        frames, frame_lengths = self.encode(features, lengths)
+        symbols = pad_sequence(
+            [torch.tensor(utterance, dtype=torch.int64) for utterance in tokens], batch_first=True
+        ).to(frames.device)  # (N, U), padded with 0
+        symbol_lengths = torch.tensor([len(utterance) for utterance in tokens], device=frames.device)
+
+        losses = {}
+        if self.config.transducer:
+            losses["simple"], losses["pruned"] = self._transducer_losses(
+                frames, frame_lengths, symbols, symbol_lengths, prune_range, lm_scale, am_scale
+            )
+        if self.ctc_head is not None:
+            log_probs = self.ctc_head(frames)
+            with torch.autocast(frames.device.type, enabled=False):
+                losses["ctc"] = F.ctc_loss(
+                    log_probs.float().transpose(0, 1),  # (T', N, V)
+                    symbols,
+                    frame_lengths,
+                    symbol_lengths,
+                    blank=BLANK,
+                    reduction="sum",
+                )
+        if self.attention_decoder is not None:
+            losses["attention"] = self.attention_decoder.loss(frames, frame_lengths, tokens)
+        return losses
+
+    # DistributedDataParallel hooks into forward.
+    forward = losses
+
+    def _transducer_losses(
+        self,
+        frames: Tensor,
+        frame_lengths: Tensor,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        prune_range: int,
+        lm_scale: float,
+        am_scale: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Simple loss, whose occupations say where the paths run, and the joiner's loss along them."""
+        assert self.predictor is not None and self.joiner is not None
+        assert self.simple_am_proj is not None and self.simple_lm_proj is not None
+        states = self.predictor(F.pad(symbols, (1, 0), value=BLANK))  # (N, U+1, D)
+        am, lm = self.simple_am_proj(frames), self.simple_lm_proj(states)
+        with torch.autocast(frames.device.type, enabled=False):
+            simple, occupations = smoothed_rnnt_loss(
+                am.float(),
+                lm.float(),
+                symbols,
+                frame_lengths,
+                symbol_lengths,
+                blank=BLANK,
+                lm_scale=lm_scale,
+                am_scale=am_scale,
+            )
+            ranges = prune_ranges(*occupations, frame_lengths, symbol_lengths, prune_range)  # (N, T', R)
+        projected = self.joiner.decoder_proj(states)  # (N, U+1, J)
+        batch = torch.arange(projected.shape[0], device=ranges.device)[:, None, None]
+        # An embedding lookup, because its backward sums rows without atomics on CPU.
+        lm_pruned = F.embedding(ranges + batch * projected.shape[1], projected.flatten(0, 1))  # (N, T', R, J)
+        am_pruned = self.joiner.encoder_proj(frames).unsqueeze(2)  # (N, T', 1, J)
+        logits = self.joiner(am_pruned, lm_pruned, project=False)  # (N, T', R, V)
+        with torch.autocast(frames.device.type, enabled=False):
+            pruned = pruned_rnnt_loss(
+                logits.float(), symbols, ranges, frame_lengths, symbol_lengths, blank=BLANK
+            )
+        return simple.sum(), pruned.sum()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {"format_version": _FORMAT_VERSION, "model": asdict(self.config)}
+        (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()},
+            directory / WEIGHTS_FILE,
+        )
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> "AsrModel":
+        """Read a model that :meth:`save_pretrained` wrote.
+
+        Returns:
+            The model on CPU, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: a file of the directory is missing.
+            ValueError: a file that cannot be read, another format version, an unknown or missing key, or
+                missing, unexpected or misshapen tensors.
+        """
+        directory = Path(directory)
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if not (directory / name).is_file():
+                raise FileNotFoundError(
+                    f"{directory / name} is missing; a model directory is what scripts/average.py writes "
+                    "(EXP_DIR/averaged): give that folder, or write it again"
+                )
+        model = cls(_read_config(directory / CONFIG_FILE))
+        weights = directory / WEIGHTS_FILE
+        try:
+            state = load_file(weights)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{weights} is not a readable safetensors file ({error}); write it again"
+            ) from error
+        problems = tensor_mismatches(model.state_dict(), state)
+        if problems:
+            raise ValueError(
+                f"{weights} does not fit the {CONFIG_FILE} beside it; both must come from one save, write "
+                "the directory again:\n  " + "\n  ".join(problems)
+            )
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
+    """Typed configuration from plain values, strict in both directions.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of the wrong type.
+    """
+    missing = _missing_keys(asdict(AsrModelConfig()), content)
+    if missing:
+        raise ValueError(f"model configuration lacks {', '.join(missing)}")
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AsrModelConfig), content))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"model configuration: {error}") from error
+    assert isinstance(config, AsrModelConfig)
+    return config
+
+
+def _missing_keys(expected: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
+    missing = []
+    for key, value in expected.items():
+        if key not in given:
+            missing.append(prefix + key)
+        elif isinstance(value, dict) and isinstance(given[key], dict):
+            missing += _missing_keys(value, given[key], f"{prefix}{key}.")
+    return missing
+
+
+def _read_config(path: Path) -> AsrModelConfig:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); write the model directory again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != _FORMAT_VERSION or not isinstance(content.get("model"), dict):
+        raise ValueError(
+            f"{path} has format_version {version!r} where this version of the toolkit reads "
+            f"{_FORMAT_VERSION}; write the model directory again with scripts/average.py, or install the "
+            "version that wrote it"
+        )
+    try:
+        return config_from_dict(content["model"])
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; correct that key, or write the model directory again with scripts/average.py"
+        ) from error
+
+
+def tensor_mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """One line for every missing, unexpected or misshapen tensor of two state dicts."""
+    problems = [f"missing: {name}" for name in expected if name not in given]
+    problems += [f"unexpected: {name}" for name in given if name not in expected]
+    return problems + [
+        f"misshapen: {name} is {tuple(given[name].shape)}, the configuration makes it {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]

@@ -1,0 +1,56 @@
+"""Stateless predictor of the transducer: an embedding and a convolution over the last tokens (Ghodsi et al. 2020)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zipformer.layers.regularizers import Balancer
+from zipformer.layers.schedule import Clock
+
+_GROUP_SIZE = 4
+
+
+class Predictor(nn.Module):
+    """Maps each token and the ``context_size - 1`` tokens before it to one state.
+
+    Args:
+        vocab_size: number of tokens, blank included.
+        dim: channels of the state, a multiple of 4.
+        context_size: tokens that a state depends on; 1 is a bigram, 2 a trigram.
+        clock: the model's clock.
+    """
+
+    def __init__(self, vocab_size: int, dim: int, context_size: int, *, clock: Clock) -> None:
+        super().__init__()
+        self.context_size = context_size
+        self.embedding = nn.Embedding(vocab_size, dim)
+        # Embeddings free to drift in magnitude would interact badly with averaging the parameters.
+        self.balancer = _magnitude_balancer(dim, clock)
+        self.conv: nn.Conv1d | None = None
+        if context_size > 1:
+            self.conv = nn.Conv1d(dim, dim, context_size, groups=dim // _GROUP_SIZE, bias=False)
+            self.balancer2 = _magnitude_balancer(dim, clock)
+
+    def forward(self, tokens: Tensor, pad: bool = True) -> Tensor:
+        """States after each token.
+
+        Args:
+            tokens: (N, U) int64; -1 (before the start of the utterance) embeds to zero.
+            pad: True, as in training, gives U states, the utterance being preceded by -1. False gives a state
+                only where the whole context is there, U - context_size + 1 of them: decoding passes the last
+                ``context_size`` tokens and gets one.
+
+        Returns:
+            (N, U, dim), or (N, U - context_size + 1, dim) without padding.
+        """
+        x = self.embedding(tokens.clamp(min=0)) * (tokens >= 0).unsqueeze(-1)  # (N, U, dim)
+        x = self.balancer(x)
+        if self.conv is None:
+            return x
+        x = x.transpose(1, 2)  # (N, dim, U)
+        if pad:
+            x = F.pad(x, (self.context_size - 1, 0))
+        return self.balancer2(F.relu(self.conv(x).transpose(1, 2)))
+
+
+def _magnitude_balancer(dim: int, clock: Clock) -> Balancer:
+    return Balancer(dim, clock=clock, min_positive=0.0, max_positive=1.0, min_abs=0.5, max_abs=1.0, prob=0.05)

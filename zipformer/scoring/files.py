@@ -1,0 +1,98 @@
+"""The files that a scored test set leaves, and the table of error rates for the terminal."""
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from zipformer.scoring.tables import Confusion, ScoredUtterance, ScoreRow, confusions
+
+
+def write_results(
+    directory: Path,
+    scored: Sequence[ScoredUtterance],
+    rows: Sequence[ScoreRow],
+    *,
+    header: dict[str, str],
+    top_confusions: int = 50,
+) -> None:
+    """Write ``cer.json``, ``cer.csv``, ``alignments.txt`` and ``confusions.csv`` into a directory.
+
+    Args:
+        directory: an existing directory; files of these names in it are replaced.
+        scored: the aligned utterances.
+        rows: their error rates, from `score`.
+        header: what was scored (method, split, model directory); stands before the rows in ``cer.json``.
+        top_confusions: errors listed for each dialect and kind of error.
+    """
+    document = {**header, "rows": [vars(row) for row in rows]}
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    (directory / "cer.json").write_text(text + "\n", encoding="utf-8")
+    _write_csv(directory / "cer.csv", ScoreRow, rows)
+    alignments = "\n".join(alignment_text(utterance) for utterance in scored)
+    (directory / "alignments.txt").write_text(alignments, encoding="utf-8")
+    _write_csv(directory / "confusions.csv", Confusion, confusions(scored, top_confusions))
+
+
+def alignment_text(utterance: ScoredUtterance) -> str:
+    """One utterance for reading: its name, its errors, and reference over hypothesis over marks (S, D, I)."""
+    transcript, counts = utterance.transcript, utterance.counts
+    where = " / ".join(
+        name for name in (transcript.dialect, transcript.subdialect, transcript.site) if name is not None
+    )
+    reference, hypothesis, marks = utterance.alignment.lines()
+    return (
+        f"{transcript.id}  {where}  {counts.errors} errors in {counts.reference_characters} characters"
+        f" (S {counts.substitutions}, D {counts.deletions}, I {counts.insertions})\n"
+        f"REF {reference}\n"
+        f"HYP {hypothesis}\n"
+        f"    {marks}".rstrip()
+        + "\n"
+    )
+
+
+def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str] | None) -> Table:
+    """Error rates overall and by dialect as a table for a terminal of 80 columns.
+
+    Args:
+        rows: of all levels, from `score`; only the levels overall and dialect are shown.
+        title: of the table.
+        trained: dialects in the training set, so that the others are marked as held out; None where unknown.
+    """
+    overall = [row for row in rows if row.level == "overall"]
+    dialects = [row for row in rows if row.level == "dialect"]
+    held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
+    table = Table(title=f"character error rate: {title}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("dialect", no_wrap=True)
+    for name in ("utterances", "characters", "CER %", "95 % interval", "sub", "del", "ins"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in overall + dialects:
+        table.add_row(
+            row.name + "*" * (row.name in held_out),
+            str(row.utterances),
+            str(row.reference_characters),
+            "-" if row.cer is None else f"{row.cer:.2f}",
+            "-" if row.low is None else f"{row.low:.1f} to {row.high:.1f}",
+            str(row.substitutions),
+            str(row.deletions),
+            str(row.insertions),
+            end_section=row.level == "overall",
+        )
+    rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
+    if held_out and rates:
+        table.caption = f"* held out of training; mean of the trained dialects {mean(rates):.2f} %"
+    return table
+
+
+def _write_csv(path: Path, kind: type[Any], items: Iterable[Any]) -> None:
+    """Write dataclass instances as one line each; None becomes an empty field."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(kind)])
+        writer.writerows(astuple(item) for item in items)

@@ -1,0 +1,106 @@
+"""Text to token ids and back.
+
+A ``Tokenizer`` reads the sentencepiece model that data preparation trained: the characters of the corpus are pieces,
+and any other character is spelt by the bytes of its UTF-8 form, so that no text is lost. Ids 0, 1 and 2 are
+``<blk>``, ``<sos/eos>`` and ``<unk>``.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+MODEL_FILE = "tokens.model"
+TABLE_FILE = "tokens.txt"
+BLANK, SOS_EOS, UNKNOWN = 0, 1, 2
+SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
+
+_SPACE_PIECE = "▁"  # how sentencepiece writes a space
+_BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+_UNKNOWN_SIGN = "⁇"
+
+
+class Tokenizer:
+    """Sentencepiece model with the id convention of the toolkit.
+
+    Attributes:
+        pieces: the pieces by id.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """
+        Args:
+            model: a serialised sentencepiece model.
+
+        Raises:
+            ValueError: the bytes are no sentencepiece model, or one with other special ids.
+        """
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.load_from_serialized_proto(model)
+        except RuntimeError as error:
+            raise ValueError(f"not a sentencepiece model ({len(model)} bytes)") from error
+        size = self._processor.get_piece_size()
+        self.pieces: list[str] = [self._processor.id_to_piece(i) for i in range(size)]
+        if tuple(self.pieces[:3]) != SPECIAL_PIECES:
+            raise ValueError(f"the first pieces are {self.pieces[:3]}, expected {list(SPECIAL_PIECES)}")
+        self._bytes = [_bytes_of(piece) for piece in self.pieces]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a model file, or ``tokens.model`` in a directory.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a model of this toolkit.
+        """
+        path = Path(path)
+        file = path / MODEL_FILE if path.is_dir() else path
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: no tokenizer there. Data preparation writes it to <data_dir>/tokens, training to every "
+                "model directory"
+            )
+        try:
+            return cls(file.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}. Prepare the data again, or copy the file again") from error
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``tokens.model`` and ``tokens.txt`` (one line ``piece id`` per token)."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MODEL_FILE).write_bytes(self._model)
+        lines = "".join(f"{piece} {i}\n" for i, piece in enumerate(self.pieces))
+        (directory / TABLE_FILE).write_text(lines, encoding="utf-8", newline="\n")
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, special ones and bytes included."""
+        return len(self.pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; never ``<blk>``, ``<sos/eos>`` or ``<unk>``."""
+        ids: list[int] = self._processor.encode(text)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids. ``decode(encode(text)) == text``, except that ``▁`` becomes a space.
+
+        ``<blk>`` and ``<sos/eos>`` give nothing, ``<unk>`` gives ``⁇``; bytes that are no UTF-8 (a model may emit
+        any) give the replacement character U+FFFD.
+
+        Raises:
+            IndexError: an id is not below ``size``.
+        """
+        return b"".join(self._bytes[i] for i in ids).decode("utf-8", errors="replace")
+
+
+def _bytes_of(piece: str) -> bytes:
+    if piece in SPECIAL_PIECES:
+        return _UNKNOWN_SIGN.encode() if piece == SPECIAL_PIECES[UNKNOWN] else b""
+    if byte := _BYTE_PIECE.fullmatch(piece):
+        return bytes([int(byte[1], 16)])
+    return piece.replace(_SPACE_PIECE, " ").encode()

@@ -1,0 +1,170 @@
+"""Settings of a training run, and the checks that need more than one of them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from omegaconf import MISSING
+
+from zipformer.data import DataConfig
+from zipformer.model import AsrModelConfig
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class ConfigError(ValueError):
+    """Settings that do not go together; the message names what to change."""
+
+
+@dataclass
+class OptimConfig:
+    """ScaledAdam and Eden, see :mod:`zipformer.optim`."""
+
+    lr: float = 0.045
+    clipping_scale: float = 2.0  # gradients longer than this many times their usual length are shortened
+    lr_batches: float = (
+        7500.0  # steps after which the learning rate begins to fall; larger = higher for longer
+    )
+    lr_epochs: float = 3.5  # the same in epochs
+    warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
+    warmup_start: float = 0.1
+
+
+@dataclass
+class LossConfig:
+    """Weights of the losses that the model has heads for.
+
+    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is worth much:
+    over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the pruned loss rises.
+    """
+
+    simple_start: float = 1.0
+    simple: float = 0.5
+    pruned_start: float = 0.1
+    pruned: float = 1.0
+    warm_steps: int = 2000
+    ctc: float = 0.2
+    attention: float = 0.8
+    prune_range: int = 5  # label positions per frame in the pruned loss
+    lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
+    am_scale: float = 0.0  # and towards the encoder alone
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Weight of every loss at a step, counted from 0."""
+        done = min(1.0, step / self.warm_steps) if self.warm_steps else 1.0
+        return {
+            "simple": self.simple_start + done * (self.simple - self.simple_start),
+            "pruned": self.pruned_start + done * (self.pruned - self.pruned_start),
+            "ctc": self.ctc,
+            "attention": self.attention,
+        }
+
+
+@dataclass
+class ValidationConfig:
+    """Recognition of a part of the validation split during training."""
+
+    split: str = "valid"
+    interval: int = 1000  # steps; 0 = never
+    utterances_per_dialect: int = 50  # a fixed random choice of at most so many
+    max_duration: float = 300.0  # seconds of audio in a batch
+    ctc: bool = False  # also report greedy decoding of the CTC head
+
+
+@dataclass
+class TrainConfig:
+    """One training run. It ends when the first of ``num_epochs``, ``max_steps`` and ``max_minutes`` is reached."""
+
+    exp_dir: str = MISSING
+    data_dir: str = MISSING
+    model: AsrModelConfig = field(default_factory=AsrModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    num_epochs: int | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None  # of training, validation included, over all runs into this exp_dir
+    init_from: str | None = (
+        None  # model directory to take weights from; what does not fit is listed and left out
+    )
+    seed: int = 42
+    device: str = "auto"
+    precision: str = "auto"  # auto = bf16 on CUDA devices that have it, else fp32
+    num_threads: int = 0  # of this process on the CPU; 0 = as PyTorch chooses
+    # The model's schedules run on a clock that counts batches of this many seconds of audio over all processes.
+    # Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
+    ref_duration: float = 600.0
+    average_period: int = 200  # steps between the samples of the running average
+    log_interval: int = 50  # steps
+    save_interval: int = 4000  # steps
+    keep_last: int = 5  # whole checkpoints
+    keep_averages: int = 20  # running averages kept of older ones, spread over the run
+    max_bad_steps: int = 50  # give up after this many non-finite steps in a row
+
+
+def check(config: TrainConfig) -> None:
+    """Check what one setting alone cannot show.
+
+    Raises:
+        ConfigError: lists every problem, with the settings to change.
+    """
+    data_dir = Path(config.data_dir)
+    problems = []
+    if config.num_epochs is None and config.max_steps is None and config.max_minutes is None:
+        problems.append("the training would never end: set num_epochs, max_steps or max_minutes")
+    for name in ("num_epochs", "max_steps", "max_minutes"):
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            problems.append(f"{name}={value} trains nothing: give a positive number or null")
+    for name in (
+        "average_period",
+        "log_interval",
+        "save_interval",
+        "keep_last",
+        "max_bad_steps",
+        "ref_duration",
+    ):
+        if getattr(config, name) <= 0:
+            problems.append(f"{name}={getattr(config, name)} must be positive")
+    if config.data.max_duration < config.data.max_utterance_seconds:
+        problems.append(
+            f"a single utterance of data.max_utterance_seconds={config.data.max_utterance_seconds:g} does not fit "
+            f"into a batch of data.max_duration={config.data.max_duration:g} seconds: lower the one or raise the other"
+        )
+    if config.data.min_utterance_seconds > config.data.max_utterance_seconds:
+        problems.append(
+            "data.min_utterance_seconds is greater than data.max_utterance_seconds: no utterance is left"
+        )
+    if config.precision not in PRECISIONS:
+        problems.append(f"precision={config.precision} is not known: choose one of {', '.join(PRECISIONS)}")
+    if config.precision == "bf16" and not _has_bf16(config.device):
+        problems.append("precision=bf16 needs a CUDA device that has it: set precision=auto or fp32")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        problems.append(f"device={config.device}, but PyTorch finds no CUDA device: set device=auto or cpu")
+    if config.validation.ctc and not config.model.ctc:
+        problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
+    needed = ["train"] + ([config.validation.split] if config.validation.interval else [])
+    for path in [data_dir / f"cuts_{split}.jsonl.gz" for split in needed] + [
+        data_dir / "tokens" / "tokens.model"
+    ]:
+        if not path.is_file():
+            problems.append(
+                f"data_dir has no {path.relative_to(data_dir)}: prepare it with scripts/prepare.py ({path})"
+            )
+    if config.init_from is not None and not Path(config.init_from).is_dir():
+        problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
+    if problems:
+        raise ConfigError("this training cannot start:\n  " + "\n  ".join(problems))
+
+
+def _has_bf16(device: str) -> bool:
+    return device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def autocast_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    """Type in which the model computes under autocast, or None for plain fp32."""
+    if config.precision == "fp32" or device.type != "cuda" or not _has_bf16(device.type):
+        return None
+    return torch.bfloat16

@@ -1,0 +1,87 @@
+"""Character error rate by dialect, on a small fixed part of the validation split."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from torch import Tensor
+
+from zipformer.data import evaluation_batches, read_cuts
+from zipformer.decoding import ctc_greedy_search, greedy_search
+from zipformer.distributed import World
+from zipformer.model import AsrModel
+from zipformer.scoring import ErrorCounts, align
+from zipformer.tokenizer import Tokenizer
+from zipformer.train_config import ValidationConfig
+
+Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
+
+
+class Validator:
+    """Decodes the same utterances each time it is called.
+
+    With several processes, each takes a share of the batches, and all get the same result.
+    """
+
+    def __init__(self, data_dir: Path, tokenizer: Tokenizer, config: ValidationConfig, world: World) -> None:
+        self.directory = data_dir
+        self.tokenizer = tokenizer
+        self.config = config
+        self.world = world
+        self.cuts = choose_utterances(
+            read_cuts(data_dir / f"cuts_{config.split}.jsonl.gz"), config.utterances_per_dialect
+        )
+
+    @torch.inference_mode()
+    def __call__(self, model: AsrModel) -> dict[str, dict[str, float]]:
+        """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and "cer_ctc" likewise where configured.
+
+        The model is put into evaluation mode for the time of the call.
+        """
+        searches: dict[str, Search] = {"cer": greedy_search if model.config.transducer else ctc_greedy_search}
+        if self.config.ctc:
+            searches["cer_ctc"] = ctc_greedy_search
+        counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}
+        was_training = model.training
+        model.eval()
+        batches = evaluation_batches(self.cuts, self.directory, max_duration=self.config.max_duration)
+        for index, batch in enumerate(batches):
+            if index % self.world.size != self.world.rank:
+                continue
+            frames, lengths = model.encode(
+                batch.features.to(self.world.device), batch.lengths.to(self.world.device)
+            )
+            for name, search in searches.items():
+                hypotheses = search(model, frames, lengths)
+                for dialect, text, ids in zip(batch.dialects, batch.texts, hypotheses, strict=True):
+                    errors = align(text, self.tokenizer.decode(ids)).counts
+                    counts[name][dialect] += errors
+                    counts[name]["overall"] += errors
+        model.train(was_training)
+        return {name: _rates(self.world.gather(dict(table))) for name, table in counts.items()}
+
+
+def _rates(tables: list[dict[str, ErrorCounts]]) -> dict[str, float]:
+    """Error rates per dialect of the counts of all processes; "overall" first."""
+    total: dict[str, ErrorCounts] = defaultdict(ErrorCounts)
+    for table in tables:
+        for dialect, counts in table.items():
+            total[dialect] += counts
+    names = ["overall", *sorted(total.keys() - {"overall"})]
+    return {name: total[name].rate or 0.0 for name in names}
+
+
+def choose_utterances(cuts: CutSet, per_dialect: int, seed: int = 0) -> CutSet:
+    """At most ``per_dialect`` utterances of every dialect, drawn at random but the same for the same manifest."""
+    by_dialect: dict[str, list[Cut]] = defaultdict(list)
+    for cut in cuts:
+        by_dialect[cut.supervisions[0].language or "unknown"].append(cut)
+    rng = random.Random(seed)
+    chosen = []
+    for _, candidates in sorted(by_dialect.items()):
+        chosen += candidates if len(candidates) <= per_dialect else rng.sample(candidates, per_dialect)
+    return CutSet.from_cuts(chosen)

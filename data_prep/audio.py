@@ -45,12 +45,14 @@ def audio_file(recording: Recording) -> Path | None:
 def probe_audio(recording: Recording) -> AudioProbe:
     """Decode the whole file of a recording and say what is in it.
 
-    A header alone does not tell: the files of interrupted copies have sound headers. Audio that is not one file is
-    taken as its manifest describes it.
+    A header alone does not tell: the files of interrupted copies have sound headers. Audio that is not one
+    file is taken as its manifest describes it.
     """
     path = audio_file(recording)
     if path is None:
-        return AudioProbe(recording.id, None, "", recording.sampling_rate, recording.num_samples, recording.id)
+        return AudioProbe(
+            recording.id, None, "", recording.sampling_rate, recording.num_samples, recording.id
+        )
     if not path.is_file():
         return AudioProbe(recording.id, "missing_audio", f"{path} does not exist")
     digest = hashlib.blake2b(digest_size=16)

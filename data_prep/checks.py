@@ -1,7 +1,7 @@
 """Checks of a corpus: every problem of every utterance is found and named, and sound utterances become cuts.
 
-The checks stream over the manifests. What they keep in memory is the ids and audio digests of all utterances, and the
-speakers and sentences of the valid and test splits.
+The checks stream over the manifests. What they keep in memory is the ids and audio digests of all utterances,
+and the speakers and sentences of the valid and test splits.
 """
 
 from collections.abc import Iterable, Iterator
@@ -98,9 +98,9 @@ class CorpusChecker:
                 supervision = next(remaining, None)
         if supervision is not None:
             raise PreparationError(
-                f"split {split}: supervision {supervision.id} belongs to recording {supervision.recording_id}, which "
-                "is not in the recordings or stands before its place: the corpus must deliver supervisions in the "
-                "order of their recordings"
+                f"split {split}: supervision {supervision.id} belongs to recording "
+                f"{supervision.recording_id}, which is not in the recordings or stands before its place: the "
+                "corpus must deliver supervisions in the order of their recordings"
             )
 
     def _check_utterance(
@@ -156,7 +156,9 @@ class CorpusChecker:
             times = f"{start:.3f} to {end:.3f} s in a recording of {recording.duration:.3f} s"
             found.append(("beyond_audio", times))
         if duration < self._config.min_duration:
-            found.append(("zero_duration", f"{duration:.3f} s, at least {self._config.min_duration} s are needed"))
+            found.append(
+                ("zero_duration", f"{duration:.3f} s, at least {self._config.min_duration} s are needed")
+            )
         if duration > self._config.max_duration:
             found.append(("overlong", f"{duration:.1f} s, at most {self._config.max_duration} s are allowed"))
         return found
@@ -178,12 +180,16 @@ class CorpusChecker:
     def _clashes(self, split: str, supervision: SupervisionSegment, text: str) -> list[tuple[str, str]]:
         found = []
         if supervision.id in self._ids:
-            found.append(("duplicate_id", f"the id is taken by an utterance of split {self._ids[supervision.id]}"))
+            found.append(
+                ("duplicate_id", f"the id is taken by an utterance of split {self._ids[supervision.id]}")
+            )
         if split != "train":
             return found
         for key in _sentence_keys(supervision, text):
             if key in self._held_out_sentences:
-                found.append(("sentence_overlap", f"sentence {key[1]!r} is that of {self._held_out_sentences[key]}"))
+                found.append(
+                    ("sentence_overlap", f"sentence {key[1]!r} is that of {self._held_out_sentences[key]}")
+                )
                 break
         if supervision.speaker in self._held_out_speakers:
             other = self._held_out_speakers[supervision.speaker]

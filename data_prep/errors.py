@@ -2,4 +2,4 @@
 
 
 class PreparationError(Exception):
-    """Something in the configuration or the corpus prevents preparation; the message says what and what to do."""
+    """The settings or the corpus prevent preparation; the message says how and what to do."""

@@ -1,11 +1,11 @@
 """80-dimensional Kaldi FBANK features, written in shards.
 
-The features are those that Kaldi computes without dither and with the frames centred (``snip_edges=False``): 25 ms
-Povey windows every 10 ms, pre-emphasis 0.97, 80 mel filters from 20 Hz to 400 Hz below the Nyquist frequency, natural
-logarithm of the power. Samples are between -1 and 1.
+The features are those that Kaldi computes without dither and with the frames centred (``snip_edges=False``):
+25 ms Povey windows every 10 ms, pre-emphasis 0.97, 80 mel filters from 20 Hz to 400 Hz below the Nyquist
+frequency, natural logarithm of the power. Samples are between -1 and 1.
 
-A shard is a file of features and a file of cuts that point into it. Both are renamed when they are complete, the cuts
-last: a file of cuts says that its shard is finished.
+A shard is a file of features and a file of cuts that point into it. Both are renamed when they are complete,
+the cuts last: a file of cuts says that its shard is finished.
 """
 
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from lhotse import CutSet, Fbank, FbankConfig, LilcomChunkyWriter, MonoCut
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import Speed
+from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from data_prep.errors import PreparationError
@@ -33,8 +33,9 @@ class FeatureConfig:
 
     Attributes:
         sampling_rate: Hz; other recordings are resampled.
-        speed_factors: the training split is copied once for each factor, played so much faster; [] or [1.0] leaves it
-            as it is. More factors, more (and more varied) training data, and as much more disk and time per epoch.
+        speed_factors: the training split is copied once for each factor, played so much faster; [] or [1.0]
+            leaves it as it is. More factors, more (and more varied) training data, and as much more disk and
+            time per epoch.
         shard_size: utterances in one file of features. A killed run loses at most the shards in work.
     """
 
@@ -48,7 +49,8 @@ class FeatureConfig:
         bad = [factor for factor in self.speed_factors if not 0.5 <= factor <= 2.0]
         if bad or len(set(self.speed_factors)) < len(self.speed_factors):
             raise PreparationError(
-                f"fbank.speed_factors is {list(self.speed_factors)}; it must hold different factors from 0.5 to 2.0"
+                f"fbank.speed_factors is {list(self.speed_factors)}; it must hold different factors "
+                "from 0.5 to 2"
             )
 
 
@@ -86,7 +88,6 @@ def extract_shard(shard: FeatureShard) -> float:
     Raises:
         PreparationError: the audio of an utterance cannot be loaded.
     """
-    torch.set_num_threads(1)  # shards are computed side by side; more threads only disturb each other
     extractor = fbank_extractor(shard.sampling_rate)
     final = features_file(shard.directory, shard.index)
     seconds = 0.0
@@ -101,8 +102,7 @@ def extract_shard(shard: FeatureShard) -> float:
                 )
                 features.storage_path = str(final)
                 features.recording_id = copy.recording_id
-                copy.features = features
-                with_features.append(copy)
+                with_features.append(fastcopy(copy, features=features))
                 seconds += copy.duration
     write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
     return seconds
@@ -120,8 +120,8 @@ def _samples(cut: MonoCut) -> NDArray[np.float32]:
     except (AudioLoadingError, DurationMismatchError, OSError) as error:
         source = cut.recording.sources[0].source
         raise PreparationError(
-            f"utterance {cut.id}: the audio {source} could be read when it was checked, but not any more: {error}. "
-            "Put the file back and start again; finished shards are kept"
+            f"utterance {cut.id}: the audio {source} could be read when it was checked, but not any more: "
+            f"{error}. Put the file back and start again; finished shards are kept"
         ) from error
     return samples
 
@@ -131,7 +131,8 @@ def _at_speed(
 ) -> tuple[MonoCut, NDArray[np.float32]]:
     """A cut and its audio, played faster.
 
-    The copy's manifest would load the same audio; but decoding it again for each factor takes longer than all the rest.
+    The copy's manifest would load the same audio; but decoding it again for each factor takes longer than all
+    the rest.
     """
     if factor == ORIGINAL_SPEED:
         return cut, samples

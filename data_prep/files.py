@@ -11,8 +11,8 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
-    A process that is killed in the block leaves at most the temporary file, which the next run writes over. The
-    temporary name keeps the suffixes of ``path``, because writers choose compression by them.
+    A process that is killed in the block leaves at most the temporary file, which the next run writes over.
+    The temporary name keeps the suffixes of ``path``, because writers choose compression by them.
     """
     stem, dot, suffixes = path.name.partition(".")
     temporary = path.with_name(f"{stem}-part{dot}{suffixes}")

@@ -46,10 +46,13 @@ def write_manifests(manifests: CorpusManifests, directory: Path) -> dict[str, in
         Number of recordings by split, in the order train, valid, test.
 
     Raises:
-        PreparationError: the corpus delivered an unknown split, nothing at all, or a supervision without recording.
+        PreparationError: the corpus delivered an unknown split, nothing at all, or a supervision without
+            recording.
     """
     if unknown := sorted(set(manifests) - set(SPLITS)):
-        raise PreparationError(f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}")
+        raise PreparationError(
+            f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}"
+        )
     counts = {}
     for split in (split for split in SPLITS if split in manifests):
         recordings, supervisions = manifests[split]
@@ -120,8 +123,8 @@ def _in_recording_order(split: str, recordings: RecordingSet, supervisions: Supe
     for supervision in supervisions:
         if supervision.recording_id not in position:
             raise PreparationError(
-                f"split {split}: supervision {supervision.id} belongs to recording {supervision.recording_id}, which "
-                "the corpus did not deliver"
+                f"split {split}: supervision {supervision.id} belongs to recording "
+                f"{supervision.recording_id}, which the corpus did not deliver"
             )
     return SupervisionSet.from_segments(
         sorted(supervisions, key=lambda segment: (position[segment.recording_id], segment.start))

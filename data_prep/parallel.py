@@ -37,8 +37,8 @@ class Workers:
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """Results in the order in which they are ready.
 
-        Jobs are drawn from the iterable only a few ahead, so that it may be a long, lazy one. An exception of a job is
-        raised here; jobs already begun run to their end.
+        Jobs are drawn from the iterable only a few ahead, so that it may be a long, lazy one. An exception of
+        a job is raised here; jobs already begun run to their end.
         """
         if self.count <= 1:
             yield from map(function, jobs)

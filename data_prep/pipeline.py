@@ -1,8 +1,8 @@
 """From a corpus to the cuts that training reads: manifests, checks, FBANK, tokens, final cuts.
 
-Each stage leaves files that are either complete or not there, and is noted in ``prepare.json`` when it is done. A run
-that was killed is simply started again: finished stages are skipped, and the two long ones (decoding all audio for the
-checks, FBANK) go on after their finished shards.
+Each stage leaves files that are either complete or not there, and is noted in ``prepare.json`` when it is
+done. A run that was killed is simply started again: finished stages are skipped, and the two long ones
+(decoding all audio for the checks, FBANK) go on after their finished shards.
 """
 
 import logging
@@ -118,7 +118,7 @@ class _Preparation:
         settings = {
             name: value
             for name, value in fingerprint(self.config).items()
-            if name not in ("data_dir", "num_workers")
+            if name not in ("data_dir", "num_workers", "corpus.workers")
         }
         settings["corpus"] = self.corpus.name
         for file in self.corpus.inputs(self.config.corpus):
@@ -133,7 +133,12 @@ class _Preparation:
     # The stages. Each returns what prepare.json is to say about it.
 
     def _manifests(self) -> dict[str, Any]:
-        shutil.rmtree(self.directory / "manifests", ignore_errors=True)
+        for outdated in (
+            "manifests",
+            "fbank",
+            "tokens",
+        ):  # shards of another corpus must not be taken for finished
+            shutil.rmtree(self.directory / outdated, ignore_errors=True)
         manifests = self.corpus.prepare(self.config.corpus, self.directory)
         return {"recordings": write_manifests(manifests, self.directory)}
 
@@ -169,7 +174,9 @@ class _Preparation:
         if stop or empty:
             self.state.forget()  # the corpus will have changed when this is run again
             reason = (
-                f"{dropped} utterances have an error" if stop else f"no usable utterance is left in {', '.join(empty)}"
+                f"{dropped} utterances have an error"
+                if stop
+                else f"no usable utterance is left in {', '.join(empty)}"
             )
             advice = "Correct them and start again" + (
                 ", or set checks.on_problem=drop to go on without them" if stop and not empty else ""
@@ -196,7 +203,10 @@ class _Preparation:
         seconds = sum(self._extract(split) for split in self.splits)
         elapsed = time.monotonic() - begin
         logger.info(
-            "features of %.2f h of audio in %.1f s (%.0f times real time)", seconds / 3600, elapsed, seconds / elapsed
+            "features of %.2f h of audio in %.1f s (%.0f times real time)",
+            seconds / 3600,
+            elapsed,
+            seconds / elapsed,
         )
         return {"seconds_of_audio_in_last_run": round(seconds, 1)}
 
@@ -208,7 +218,9 @@ class _Preparation:
         shards = -(-total // size)
         there = sum(cuts_file(folder, index).is_file() for index in range(shards))
         if there:
-            logger.info("fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split)
+            logger.info(
+                "fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split
+            )
         factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
         seconds = 0.0
         with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
@@ -242,7 +254,9 @@ class _Preparation:
         for further in self.config.tokens.further_data_dirs:
             file = final_cuts_file(Path(further), "train")
             if not file.is_file():
-                raise PreparationError(f"tokens.further_data_dirs: {file} does not exist; prepare {further} first")
+                raise PreparationError(
+                    f"tokens.further_data_dirs: {file} does not exist; prepare {further} first"
+                )
             for cut in load_manifest_lazy(file):
                 yield cut.supervisions[0].text
 

@@ -129,7 +129,8 @@ class ProblemLog:
     def table(self) -> Table:
         """Counts by kind and split, for the terminal."""
         splits = sorted({split for _, split in self.counts})
-        table = Table("problem", "severity", *splits, "remedy", title="Problems of the corpus")
+        table = Table("problem", "severity", *splits, title="Problems of the corpus")
+        table.add_column("remedy", overflow="fold")
         for kind, severity in self._severities.items():
             counts = [self.counts[kind, split] for split in splits]
             if any(counts):

@@ -16,8 +16,8 @@ class SplitConfig:
         valid: sentences for validation: a number below 1 is a fraction of all sentences, else a count.
         test: sentences for the test, likewise.
         seed: another seed draws other sentences.
-        complete_first: draw the held-out sentences from those that were recorded in most dialects first. For parallel
-            recordings, so that every dialect has all of the test sentences.
+        complete_first: draw the held-out sentences from those that were recorded in most dialects first. For
+            parallel recordings, so that every dialect has all of the test sentences.
     """
 
     valid: float = 0.05
@@ -38,8 +38,8 @@ class Sentence:
 def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> list[str]:
     """Split of each utterance.
 
-    Utterances with the same sentence id *or* the same text belong together, and so do those that are linked through
-    others. The result depends on the seed and the sentences, not on their order.
+    Utterances with the same sentence id *or* the same text belong together, and so do those that are linked
+    through others. The result depends on the seed and the sentences, not on their order.
 
     Raises:
         PreparationError: the numbers of sentences do not leave any for training.
@@ -58,11 +58,11 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
     valid = _count(config.valid, len(order))
     if min(test, valid) < 0 or test + valid >= len(order):
         raise PreparationError(
-            f"{len(order)} sentences cannot be divided into {test} for test, {valid} for valid and at least one for "
-            "train; change corpus.split.test and corpus.split.valid"
+            f"{len(order)} sentences cannot be divided into {test} for test, {valid} for valid and at least "
+            "one for train; change corpus.split.test and corpus.split.valid"
         )
-    split_of = {group: "test" for group in order[:test]}
-    split_of.update({group: "valid" for group in order[test : test + valid]})
+    split_of = dict.fromkeys(order[:test], "test")
+    split_of.update(dict.fromkeys(order[test : test + valid], "valid"))
     return [split_of.get(group, "train") for group in group_of]
 
 

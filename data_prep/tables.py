@@ -15,8 +15,8 @@ _ERRORS_SHOWN = 10
 class Columns:
     """Names of the columns of a table.
 
-    ``path``, ``text`` and ``dialect`` must be there. The others are used if they are there; but one that was given
-    another name than the default must be there too.
+    ``path``, ``text`` and ``dialect`` must be there. The others are used if they are there; but one that was
+    given another name than the default must be there too.
     """
 
     path: str = "path"
@@ -51,13 +51,15 @@ def read_table(
     """Read a table.
 
     Args:
-        path: file in UTF-8 (a byte order mark is fine) with a header line. Quotation marks are ordinary characters.
+        path: file in UTF-8 (a byte order mark is fine) with a header line. Quotation marks are ordinary
+            characters.
         columns: names of its columns.
         delimiter: between the values of a line.
         keep: by column name (as in the file), the values of the rows to keep. Other rows are left out.
 
     Raises:
-        PreparationError: the file is missing, is not UTF-8, lacks columns, or has lines with too many or too few values.
+        PreparationError: the file is missing, is not UTF-8, lacks columns, or has lines with too many or too
+            few values.
     """
     if not path.is_file():
         raise PreparationError(f"the table {path} does not exist; set corpus.tsv to your table")
@@ -65,7 +67,9 @@ def read_table(
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise PreparationError(f"{path}:{line}: not UTF-8 ({error.reason}); save the table as UTF-8 text") from error
+        raise PreparationError(
+            f"{path}:{line}: not UTF-8 ({error.reason}); save the table as UTF-8 text"
+        ) from error
     reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     header = [name.strip() for name in next(reader, [])]
     used = _used_columns(path, header, columns, delimiter)
@@ -104,7 +108,7 @@ def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: st
     missing = [f"{names[name]!r} (corpus.columns.{name})" for name in needed if names[name] not in header]
     if missing:
         raise PreparationError(
-            f"{path}:1: the table has no column {', '.join(missing)}. Its columns, separated by {delimiter!r}, are "
-            f"{header}. Name the right ones, e.g. corpus.columns.text=transcript"
+            f"{path}:1: the table has no column {', '.join(missing)}. Its columns, separated by "
+            f"{delimiter!r}, are {header}. Name the right ones, e.g. corpus.columns.text=transcript"
         )
     return {name: column for name, column in names.items() if column in header}

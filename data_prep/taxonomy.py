@@ -1,9 +1,10 @@
 """Dialect groups and the varieties below them, and the way from a corpus's own label to them.
 
-Every table of the toolkit speaks of a *group* (``yue``, ``wuu``, ...; ISO 639-3 where there is a code) and, where it
-is known, of a *subdialect* (``wuu-shanghai``). Corpora label their recordings in many ways; ``variety_of`` is the only
-place where such a label becomes one of these names. The names and labels themselves are data: ``taxonomy.tsv`` has one
-line per variety with its id, its Chinese and English name, and further labels separated by semicolons.
+Every table of the toolkit speaks of a *group* (``yue``, ``wuu``, ...; ISO 639-3 where there is a code) and,
+where it is known, of a *subdialect* (``wuu-shanghai``). Corpora label their recordings in many ways;
+``variety_of`` is the only place where such a label becomes one of these names. The names and labels
+themselves are data: ``taxonomy.tsv`` has one line per variety with its id, its Chinese and English name, and
+further labels separated by semicolons.
 """
 
 import csv
@@ -26,8 +27,8 @@ class Variety:
 
     Attributes:
         group: dialect group, e.g. ``wuu``; goes to ``supervision.language``.
-        subdialect: variety inside the group, e.g. ``wuu-shanghai``, or None if only the group is known; goes to
-            ``supervision.custom["subdialect"]``.
+        subdialect: variety inside the group, e.g. ``wuu-shanghai``, or None if only the group is known; goes
+            to ``supervision.custom["subdialect"]``.
     """
 
     group: str
@@ -65,13 +66,14 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
     """Map a corpus's own dialect label to its variety.
 
     Args:
-        label: the label as the corpus writes it. Case, spaces and punctuation do not matter: ``Xi'an``, ``xian`` and
-            ``XI AN`` are one label.
-        dialect_map: further labels of this corpus, from the label to any label or id of the taxonomy. They win over
-            the labels of the taxonomy.
+        label: the label as the corpus writes it. Case, spaces and punctuation do not matter: ``Xi'an``,
+            ``xian`` and ``XI AN`` are one label.
+        dialect_map: further labels of this corpus, from the label to any label or id of the taxonomy. They
+            win over the labels of the taxonomy.
 
     Raises:
-        UnknownDialectError: nobody knows the label. The message lists the known ids and says how to add a mapping.
+        UnknownDialectError: nobody knows the label. The message lists the known ids and says how to add a
+            mapping.
     """
     if dialect_map:
         wanted = _key(label)
@@ -81,8 +83,9 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
     except KeyError:
         known = ", ".join(entry.variety.id for entry in entries())
         raise UnknownDialectError(
-            f"unknown dialect label {label!r}. Known ids: {known}. Map the label to one of them in the settings of the "
-            f"corpus ('+corpus.dialect_map={{{_key(label)}: <id>}}'), or add it to the labels in {TAXONOMY_FILE}"
+            f"unknown dialect label {label!r}. Known ids: {known}. Map the label to one of them in the "
+            f"settings of the corpus ('+corpus.dialect_map={{{_key(label)}: <id>}}'), or add it to the labels "
+            f"in {TAXONOMY_FILE}"
         ) from None
 
 
@@ -94,7 +97,9 @@ def _varieties_by_label() -> dict[str, Variety]:
         for label in (entry.variety.id, entry.chinese, entry.english, *entry.labels):
             other = table.setdefault(_key(label), entry.variety)
             if other != entry.variety:
-                raise ValueError(f"{TAXONOMY_FILE}: label {label!r} stands for both {other.id} and {entry.variety.id}")
+                raise ValueError(
+                    f"{TAXONOMY_FILE}: label {label!r} stands for both {other.id} and {entry.variety.id}"
+                )
     return table
 
 

@@ -1,11 +1,11 @@
 """Normalisation of Chinese transcripts.
 
-Two styles are known. ``plain`` keeps what is spoken (Han characters, Latin words, digits) and drops how it is written
-down (width, case, punctuation, remarks in parentheses). ``yubao`` applies the rules of the YuBao benchmark: lower
-case, alternatives ``/...。`` deleted, then Han characters only.
+Two styles are known. ``plain`` keeps what is spoken (Han characters, Latin words, digits) and drops how it is
+written down (width, case, punctuation, remarks in parentheses). ``yubao`` applies the rules of the YuBao
+benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
 
-Both understand transcripts of dialects, where a character without a code point is written as its components in
-brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
+Both understand transcripts of dialects, where a character without a code point is written as its components
+in brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
 """
 
 import csv
@@ -19,9 +19,9 @@ from pathlib import Path
 
 COMPOSED_FILE = Path(__file__).with_name("composed.tsv")
 
-# By range and not by unicodedata, which does not know the extensions that are younger than the Python it came with.
-# The iteration mark 々, the numeral 〇 and the private use area (where fonts of dialects keep their own characters)
-# stand for syllables as well.
+# By range and not by unicodedata, which does not know the extensions that are younger than the Python it came
+# with. The iteration mark 々, the numeral 〇 and the private use area (where fonts of dialects keep their own
+# characters) stand for syllables as well.
 _HAN_RANGES = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 _PRIVATE_RANGES = "\ue000-\uf8ff"
 _HAN = re.compile(f"[{_HAN_RANGES}]")
@@ -52,7 +52,7 @@ class LatinCase(Enum):
 
 
 class Digits(Enum):
-    """What happens to the digits 0 to 9 in the style ``plain``; ``chinese`` reads them one by one (3 is 三)."""
+    """What happens to the digits in the style ``plain``; ``chinese`` reads them one by one (3 is 三)."""
 
     keep = "keep"
     chinese = "chinese"
@@ -67,8 +67,8 @@ class TextConfig:
         style: ``plain`` or ``yubao``.
         latin_case: case of Latin letters (``yubao`` drops them).
         digits: treatment of 0 to 9 (``yubao`` drops them).
-        keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default, because
-            transcripts of dialects use parentheses for alternatives that were not spoken.
+        keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
+            because transcripts of dialects use parentheses for alternatives that were not spoken.
         composed: further compositions, from the components (``亻厓``) to the character (``𠊎``).
     """
 
@@ -80,15 +80,15 @@ class TextConfig:
 
 
 class TextNormaliser:
-    """Callable ``raw transcript -> normalised transcript``; applying it twice is the same as applying it once."""
+    """Callable ``raw transcript -> normalised transcript``; applying it twice is like applying it once."""
 
     def __init__(self, config: TextConfig | None = None) -> None:
         self.config = config or TextConfig()
         self._composed = {**_composed_characters(), **self.config.composed}
 
     def __call__(self, text: str) -> str:
-        # Removing one mark can bring two others together (a letter and an accent, two parentheses), so that a single
-        # pass is not always final.
+        # Removing one mark can bring two others together (a letter and an accent, two parentheses), so that a
+        # single pass is not always final.
         while (normal := self._once(text)) != text:
             text = normal
         return text
@@ -102,12 +102,12 @@ class TextNormaliser:
         text = _compatible(text)
         text = _COMPOSED.sub(lambda match: self._compose(match[1]), text)
         if not self.config.keep_parentheses:
-            text = _PARENTHESISED.sub(" ", text)
+            text = _without_parentheses(text)
         if self.config.style is TextStyle.yubao:
             return "".join(_HAN.findall(_YUBAO_ALTERNATIVE.sub("", text.lower())))
         text = _compatible(_in_case(text, self.config.latin_case))
         text = _with_digits(text, self.config.digits)
-        return unicodedata.normalize("NFC", _joined("".join(_kept(text))))
+        return unicodedata.normalize("NFC", _joined(_kept(text)))
 
     def _compose(self, content: str) -> str:
         return self._composed.get(_components(content), content)
@@ -139,6 +139,13 @@ def _compatible(text: str) -> str:
     return unicodedata.normalize("NFKC", text.replace("’", "'"))
 
 
+def _without_parentheses(text: str) -> str:
+    removed = 1
+    while removed:  # from the inside out
+        text, removed = _PARENTHESISED.subn(" ", text)
+    return text
+
+
 def _in_case(text: str, case: LatinCase) -> str:
     if case is LatinCase.upper:
         return text.upper()
@@ -151,17 +158,18 @@ def _with_digits(text: str, digits: Digits) -> str:
     return re.sub("[0-9]", " ", text) if digits is Digits.drop else text
 
 
-def _kept(text: str) -> list[str]:
+def _kept(text: str) -> str:
     """Letters, marks and numbers stay; an apostrophe stays inside a word; anything else becomes a space."""
-    kept = []
-    for i, character in enumerate(text):
-        if _SYLLABIC.match(character) or unicodedata.category(character)[0] in "LMN":
-            kept.append(character)
-        elif character == "'" and _LETTER.match(text[i - 1 : i]) and _LETTER.match(text[i + 1 : i + 2]):
-            kept.append(character)
-        else:
-            kept.append(" ")
-    return kept
+    return "".join(
+        character if _SYLLABIC.match(character) or _is_part_of_word(text, i) else " "
+        for i, character in enumerate(text)
+    )
+
+
+def _is_part_of_word(text: str, i: int) -> bool:
+    if text[i] == "'":
+        return bool(_LETTER.match(text[i - 1 : i]) and _LETTER.match(text[i + 1 : i + 2]))
+    return unicodedata.category(text[i])[0] in "LMN"
 
 
 def _joined(text: str) -> str:

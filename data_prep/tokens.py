@@ -1,8 +1,8 @@
 """Tokens: the characters of the training text, and bytes for everything else.
 
 The model is a sentencepiece character model. Its training depends on the text only through the counts of the
-characters, so it is given those counts instead of the text: memory does not grow with the corpus, and the same counts
-give the same bytes.
+characters, so it is given those counts instead of the text: memory does not grow with the corpus, and the
+same counts give the same bytes.
 """
 
 import io
@@ -29,10 +29,10 @@ class TokenConfig:
     Attributes:
         min_count: a character that occurs less often in the training text is spelt in bytes. More keeps the
             vocabulary small; 1 makes every training character a token.
-        further_data_dirs: prepared data directories whose training text is counted too, so that one vocabulary
-            serves a model that is trained on both.
-        reuse: a tokens.model (or the directory of one) to take over instead of training one, e.g. that of a model to
-            be fine-tuned.
+        further_data_dirs: prepared data directories whose training text is counted too, so that one
+            vocabulary serves a model that is trained on both.
+        reuse: a tokens.model (or the directory of one) to take over instead of training one, e.g. that of a
+            model to be fine-tuned.
     """
 
     min_count: int = 1
@@ -48,8 +48,9 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
         min_count: least number of occurrences of a character that becomes a token.
 
     Returns:
-        The serialised model: ids 0 to 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``, then 256 bytes, then the characters
-        from the most to the least frequent. Spaces are pieces ``▁``; none is added at the beginning.
+        The serialised model: ids 0 to 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``, then 256 bytes, then the
+        characters from the most to the least frequent. Spaces are pieces ``▁``; none is added at the
+        beginning.
 
     Raises:
         PreparationError: there is no text, or no character is frequent enough.
@@ -58,7 +59,7 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
     kept = sorted((c for c in counts.items() if c[1] >= min_count), key=lambda c: (-c[1], c[0]))
     if not kept:
         raise PreparationError(
-            f"no character occurs {min_count} times in the training text ({sum(counts.values())} characters): "
+            f"no character occurs {min_count} times in the training text ({counts.total()} characters): "
             "check that the split train has transcripts, or lower tokens.min_count"
         )
     model = io.BytesIO()
@@ -108,7 +109,9 @@ def read_token_model(path: str | Path) -> bytes:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        raise PreparationError(f"tokens.reuse: {file} does not exist; give a tokens.model or a directory that has one")
+        raise PreparationError(
+            f"tokens.reuse: {file} does not exist; give a tokens.model or a directory that has one"
+        )
     model = file.read_bytes()
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -116,5 +119,7 @@ def read_token_model(path: str | Path) -> bytes:
         raise PreparationError(f"tokens.reuse: {file} is not a sentencepiece model") from error
     first = tuple(processor.id_to_piece(i) for i in range(len(SPECIAL_PIECES)))
     if first != SPECIAL_PIECES:
-        raise PreparationError(f"tokens.reuse: {file} begins with the pieces {first}, expected {SPECIAL_PIECES}")
+        raise PreparationError(
+            f"tokens.reuse: {file} begins with the pieces {first}, expected {SPECIAL_PIECES}"
+        )
     return model

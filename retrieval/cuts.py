@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from retrieval.embeddings import STORAGE_TYPES, EmbeddingWriter
 
 logger = logging.getLogger(__name__)
 
-LOG_FLOOR = (
-    -23.025850929940457
-)  # log(1e-10): the energy of silence, for frames beyond the end of an utterance
+LOG_FLOOR = -23.025850929940457  # log(1e-10): log mel energy of silence
+# Frames of silence after the longest utterance of a batch. The convolutions at the front of an encoder look
+# some frames past the end of an utterance; so they find silence there whatever else is in the batch.
+MARGIN = 16
 WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
 
 
@@ -82,7 +84,8 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
             " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
         )
     # Feature paths are relative to the data directory; an absolute one stays as it is.
-    return CutSet.from_jsonl_lazy(path).map(lambda cut: cut.with_features_path_prefix(data_dir)), path
+    in_data_dir = methodcaller("with_features_path_prefix", data_dir)
+    return CutSet.from_jsonl_lazy(path).map(in_data_dir), path
 
 
 def labels_of(cut: Cut) -> Labels:
@@ -188,10 +191,11 @@ def _batches_of_window(window: list[Cut], batch_seconds: float) -> Iterator[list
 
 
 def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (N,T,F) padded with silence and lengths (N,) of cuts."""
+    """Features (N,T,F), each followed by at least ``MARGIN`` frames of silence, and lengths (N,) of cuts."""
     arrays: list[NDArray[np.float32]] = [cut.load_features() for cut in cuts]
     lengths = torch.tensor([len(array) for array in arrays])
-    features = torch.full((len(arrays), int(lengths.max()), arrays[0].shape[1]), LOG_FLOOR)  # (N,T,F)
+    shape = (len(arrays), int(lengths.max()) + MARGIN, arrays[0].shape[1])
+    features = torch.full(shape, LOG_FLOOR)  # (N,T,F)
     for row, array in zip(features, arrays, strict=True):
         row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
     return features, lengths

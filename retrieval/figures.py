@@ -28,7 +28,6 @@ PALETTE = (
     "#CC79A7",
     "#E69F00",
     "#56B4E9",
-    "#000000",
     "#8C6D31",
     "#5F5F5F",
     "#B2182B",
@@ -164,8 +163,8 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
         axes.margins(y=0.12)
         axes.set_ylabel("CER (%)")
         axes.set_xlabel("dialect" + ("    * not trained on" if set(held_out) & set(dialects) else ""))
-        axes.set_title("Character error rate; dashed: overall")
-        axes.legend(ncols=len(results), loc="upper left", fontsize=8)
+        axes.set_title("Character error rate; dashed: overall", loc="left")
+        axes.legend(ncols=len(results), loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 
@@ -200,6 +199,7 @@ def training_curves(metrics: Metrics) -> Figure:
         errors.set_ylabel("CER (%)")
         errors.set_xlabel("training time (min)")
         errors.set_ylim(bottom=0)
+        errors.set_xlim(left=0)
         _legend(errors)
 
         steps, values = metrics.series("lr")

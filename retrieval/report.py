@@ -222,7 +222,8 @@ def _cards(report: Report, main: CerResult | None) -> list[Card]:
             mean = sum(row.cer or 0 for row in trained) / len(trained)
             worst = max(trained, key=lambda row: row.cer or 0)
             note = f"worst {worst.cer:.1f} % ({worst.name}); {main.method}"
-            cards.append(Card("mean CER of trained dialects", f"{mean:.1f} %", note))
+            which = "dialects" if report.trained_groups is None else "trained dialects"
+            cards.append(Card(f"mean CER of {which}", f"{mean:.1f} %", note))
         cards += [
             Card(
                 f"CER of {row.name}, held out",
@@ -239,8 +240,11 @@ def _cards(report: Report, main: CerResult | None) -> list[Card]:
             if row.name != "all" or len(report.recall.table.summary) == 1
         ]
     if report.control is not None:
-        row = next(row for row in report.control.table.summary if row.name == "all")
-        cards.append(Card("recall@1 of MFCCs, without a model", f"{row.recall_at_1:.1f} %", _against(row)))
+        cards += [
+            Card("recall@1 of MFCCs, without a model", f"{row.recall_at_1:.1f} %", _against(row))
+            for row in report.control.table.summary
+            if row.name == "all"
+        ]
     return cards
 
 

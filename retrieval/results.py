@@ -6,6 +6,7 @@ A missing file is None or an empty list; a malformed one is an error.
 import csv
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -119,18 +120,14 @@ class Metrics:
 
     def cer_against_minutes(self, name: str) -> tuple[list[float], list[float]]:
         """Minutes of training and CER (%) of a dialect at each validation."""
-        points = [
-            (self._seconds(line) / 60, float(line["cer"][name]))
-            for line in self.valid
-            if _finite(line["cer"].get(name))
-        ]
-        return [minutes for minutes, _ in points], [value for _, value in points]
-
-    def _seconds(self, line: Mapping[str, Any]) -> float:
-        if "elapsed_seconds" in line:
-            return float(line["elapsed_seconds"])
-        before = [other for other in self.train if other["step"] <= line["step"]]
-        return float(before[-1]["elapsed_seconds"]) if before else 0.0
+        steps = [line["step"] for line in self.train]
+        minutes, rates = [], []
+        for line in self.valid:
+            if _finite(line["cer"].get(name)):
+                trained = bisect_right(steps, line["step"])  # training records up to this validation
+                minutes.append(self.train[trained - 1]["elapsed_seconds"] / 60 if trained else 0.0)
+                rates.append(float(line["cer"][name]))
+        return minutes, rates
 
 
 def read_decodings(results: Path, split: str) -> list[CerResult]:

@@ -11,9 +11,8 @@ Owen, Annals of Applied Statistics 1(2), 2007). In each resample
    over the drawn site pairs.
 
 Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
-cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, there is
-nothing to resample and the interval has no width; with Q sentences, rates up to 3/Q from that end are not
-excluded by the data.
+cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, all
+resamples are the same; the interval is then the exact binomial one with one trial a sentence.
 """
 
 from dataclasses import dataclass
@@ -37,6 +36,27 @@ def percentile_interval(replicates: Replicates, confidence: float = 0.95) -> tup
         raise ValueError("no resample has a value: there are no hits to resample")
     low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def recall_interval(
+    rate: float, replicates: Replicates, *, sentences: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
+
+    Args:
+        rate: the recall itself.
+        replicates: resampled recalls (B,).
+        sentences: Q, the number of different sentences behind it.
+        confidence: coverage asked for.
+    """
+    low, high = percentile_interval(replicates, confidence)
+    # Clopper and Pearson: the largest rate at which Q misses in a row are still likely enough
+    reach = 1 - ((1 - confidence) / 2) ** (1 / sentences)
+    if rate == 0:
+        high = reach
+    if rate == 1:
+        low = 1 - reach
+    return low, high
 
 
 @dataclass(frozen=True)

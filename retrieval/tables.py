@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from retrieval.recall import Hits
-from retrieval.statistics import Replicates, Resamples, percentile_interval
+from retrieval.statistics import Replicates, Resamples, recall_interval
 
 LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
 
@@ -114,13 +114,14 @@ def tabulate(
             ]
             if not asked:  # a group of one site has no pair within
                 continue
-            replicate = draws.recall(outcome.hits, members[source], members[target])
-            low, high = percentile_interval(replicate, confidence)
             queries = [outcome.queries(a, b) for a, b in asked]
+            rate = float(np.mean([outcome.recall(a, b) for a, b in asked]))
+            replicate = draws.recall(outcome.hits, members[source], members[target])
+            low, high = recall_interval(rate, replicate, sentences=max(queries), confidence=confidence)
             rows[source, target] = PairRow(
                 source,
                 target,
-                recall_at_1=100 * float(np.mean([outcome.recall(a, b) for a, b in asked])),
+                recall_at_1=100 * rate,
                 low=100 * low,
                 high=100 * high,
                 chance=100 * float(np.mean([1 / n for n in queries])),
@@ -138,7 +139,13 @@ def tabulate(
         parts["held_out"] = [pair for pair in different if pair not in set(parts["trained"])]
     parts |= {"all": different, "within": within}
     summary = [
-        _summarise(name, [rows[pair] for pair in pairs], [replicates[pair] for pair in pairs], confidence)
+        _summarise(
+            name,
+            [rows[pair] for pair in pairs],
+            [replicates[pair] for pair in pairs],
+            sentences=len(outcome.sentences),
+            confidence=confidence,
+        )
         for name, pairs in parts.items()
         if pairs
     ]
@@ -146,16 +153,23 @@ def tabulate(
 
 
 def _summarise(
-    name: str, rows: Sequence[PairRow], replicates: Sequence[Replicates], confidence: float
+    name: str,
+    rows: Sequence[PairRow],
+    replicates: Sequence[Replicates],
+    *,
+    sentences: int,
+    confidence: float,
 ) -> SummaryRow:
-    # The same draws lie behind all pairs, so the mean of their resamples keeps how they vary together.
-    # A resample in which one group drew a single site has no pair within it; the others still have a mean.
+    # The same draws lie behind all pairs, so the mean of their resamples keeps how they vary together. A
+    # resample in which one group drew a single site has no pair within it; the others still have a mean.
     mean = np.ma.masked_invalid(np.stack(replicates)).mean(axis=0)  # (B,)
-    low, high = percentile_interval(np.ma.filled(mean.astype(np.float64), np.nan), confidence)
+    replicate = np.ma.filled(mean.astype(np.float64), np.nan)
+    rate = float(np.mean([row.recall_at_1 / 100 for row in rows]))
+    low, high = recall_interval(rate, replicate, sentences=sentences, confidence=confidence)
     return SummaryRow(
         name,
         len(rows),
-        recall_at_1=float(np.mean([row.recall_at_1 for row in rows])),
+        recall_at_1=100 * rate,
         low=100 * low,
         high=100 * high,
         chance=float(np.mean([row.chance for row in rows])),
@@ -200,10 +214,10 @@ def write_csv(path: Path, row_type: type[PairRow], rows: Iterable[PairRow]) -> N
 
 
 def recall_matrix(table: RecallTable) -> Table:
-    """The matrix for the terminal: source in rows, target in columns; held-out groups have an asterisk.
+    """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
 
-    Under each recall stands its confidence interval; the last column is the chance level of the row. Names too
-    long for a column are replaced by the number of their row.
+    Under each recall stands its confidence interval; the last column is the chance level of the row. Names
+    too long for a column are replaced by the number of their row.
     """
     names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
     numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME

@@ -9,6 +9,7 @@ from typing import cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder, MfccEmbedder
@@ -25,7 +26,7 @@ ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
 def main(settings: DictConfig) -> None:
     try:
         embed(cast(EmbedConfig, OmegaConf.to_object(settings)))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.report import ReportConfig, collect, write_report
 
@@ -22,7 +23,7 @@ def main(settings: DictConfig) -> None:
         page = write_report(
             report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
         )
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     print(f"report: {page}")
 

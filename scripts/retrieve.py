@@ -8,6 +8,7 @@ from typing import cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from retrieval import tables
 from retrieval.embeddings import EmbeddingStore
@@ -24,7 +25,7 @@ def main(settings: DictConfig) -> None:
     try:
         config = cast(RetrieveConfig, OmegaConf.to_object(settings))
         directory, table = run(config)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     tables.print_tables([tables.recall_matrix(table), tables.recall_summary(table, config.confidence)])
     print(f"tables and figure: {directory}")

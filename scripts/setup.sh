@@ -55,6 +55,6 @@ if [[ -f $stamp_file && $(<"$stamp_file") == "$stamp" ]]; then
     echo ".venv is up to date ($extras)"
     exit
 fi
-echo "installing Fangyan with the extras $extras into .venv"
+echo "installing Fangyan with the extras $extras into .venv (some minutes the first time)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
 echo "$stamp" >"$stamp_file"

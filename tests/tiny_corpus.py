@@ -7,6 +7,9 @@ from lhotse import CutSet, LilcomChunkyWriter, MonoCut, SupervisionSegment
 from lhotse.features import Features
 
 from data_prep.tokens import train_token_model
+from zipformer.attention_decoder import AttentionDecoderConfig
+from zipformer.encoder import EncoderConfig
+from zipformer.model import AsrModelConfig
 from zipformer.tokenizer import Tokenizer
 
 CHARACTERS = "一二三四五六七八九十"
@@ -62,4 +65,24 @@ def make_cut(name: str, features: np.ndarray, text: str, dialect: str, storage: 
     )
     return MonoCut(
         id=name, start=0, duration=duration, channel=0, features=stored, supervisions=[supervision]
+    )
+
+
+def tiny_model_config(vocab_size: int = 0) -> AsrModelConfig:
+    """A model of about 100,000 parameters with every head."""
+    encoder = EncoderConfig(
+        num_encoder_layers=[1, 1],
+        downsampling_factor=[1, 2],
+        encoder_dim=[32, 48],
+        encoder_unmasked_dim=[32, 32],
+        feedforward_dim=[32, 48],
+        num_heads=[2],
+        query_head_dim=[8],
+        value_head_dim=[8],
+        cnn_module_kernel=[7],
+        frontend_channels=[4, 4, 8],
+    )
+    decoder = AttentionDecoderConfig(num_layers=1, dim=32, attention_dim=32, num_heads=2, feedforward_dim=32)
+    return AsrModelConfig(
+        vocab_size=vocab_size, encoder=encoder, predictor_dim=32, joiner_dim=32, attention_decoder=decoder
     )

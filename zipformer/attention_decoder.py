@@ -1,4 +1,4 @@
-"""Attention decoder: a pre-norm Transformer that reads encoder frames and predicts the transcript token by token.
+"""Attention decoder: a pre-norm Transformer that reads encoder frames and predicts the transcript.
 
 Vaswani et al., "Attention is all you need" (2017); pre-norm: Xiong et al. (2020). It is the third head beside
 the transducer and CTC and shapes the encoder in training; nothing downstream of the encoder needs it.
@@ -49,7 +49,7 @@ class AttentionDecoderConfig:
 
 
 def sinusoidal_positions(length: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Position table (length, dim): sines in even columns, cosines in odd ones, wavelengths 2 pi to 20000 pi."""
+    """Position table (length, dim): sines in even columns, cosines in odd, wavelengths 2 pi to 20000 pi."""
     position = torch.arange(length, dtype=torch.float32, device=device)
     frequency = torch.exp(
         torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim)
@@ -93,7 +93,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class AttentionDecoderLayer(nn.Module):
-    """Self-attention, attention to the encoder frames and feedforward, each on a normalised input plus residual."""
+    """Self-attention, attention to the encoder frames, feedforward: each on normalised input, plus residual."""
 
     def __init__(self, config: AttentionDecoderConfig, memory_dim: int) -> None:
         super().__init__()

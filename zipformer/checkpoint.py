@@ -194,19 +194,20 @@ def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
 
 
 def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
-    """Keep the newest ``keep_last`` checkpoints, and of the older ones at most ``keep_averages`` running averages.
+    """Keep the newest ``keep_last`` checkpoints, and of the older ones at most ``keep_averages`` averages.
 
-    Averages are what :mod:`zipformer.averaging` needs to average over a part of the run, so they are kept spread
-    over the whole of it: whenever there are too many, every second one goes.
+    :mod:`zipformer.averaging` subtracts the running average at some earlier step, so those that are kept are spread
+    over the run: of too many, the one that leaves the smallest gap goes.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
     older = list_checkpoints(root)[:-keep_last]
-    if len(older) > keep_averages:
-        kept = older[1::2][-keep_averages:] if keep_averages else []
-        for directory in set(older) - set(kept):
-            _remove(directory)
-        older = kept
+    steps = [0, *(int(path.name.rpartition("-")[2]) for path in list_checkpoints(root))]
+    while len(older) > keep_averages:
+        gaps = [steps[index + 2] - steps[index] for index in range(len(older))]
+        narrowest = gaps.index(min(gaps))
+        _remove(older.pop(narrowest))
+        del steps[narrowest + 1]
     for directory in older:
         _strip(directory)
 

@@ -8,6 +8,8 @@ whatever the number of workers, from two numbers: the epoch and how many of its 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +118,10 @@ def select_utterances(
     return selection
 
 
+def _is_none_of(ids: frozenset[str], cut: Cut) -> bool:
+    return cut.id not in ids
+
+
 def _reason_to_drop(
     cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
 ) -> str | None:
@@ -130,7 +136,7 @@ def _reason_to_drop(
     tokens = tokenizer.encode(cut.supervisions[0].text)
     needed = len(tokens)
     if repeats_need_blank:
-        needed += sum(left == right for left, right in zip(tokens, tokens[1:], strict=False))
+        needed += sum(left == right for left, right in pairwise(tokens))
     if encoder_frames(cut.num_frames) < max(1, needed):
         return "fewer encoder frames than tokens"
     return None
@@ -222,13 +228,15 @@ class TrainingData:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
             raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
         dropped = self.selection.dropped_ids
+        num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
-            cuts.filter(lambda cut: cut.id not in dropped) if dropped else cuts,
+            cuts.filter(partial(_is_none_of, dropped)) if dropped else cuts,
             max_duration=config.max_duration,
             max_cuts=config.max_cuts,
             quadratic_duration=config.quadratic_duration,
-            duration_bins=[] if self._num_buckets(config, world_size) == 1 else None,
-            num_buckets=self._num_buckets(config, world_size),
+            num_buckets=num_buckets,
+            # lhotse cannot estimate the border of a single bucket; this one puts everything below it.
+            duration_bins=[config.max_utterance_seconds] if num_buckets == 1 else None,
             buffer_size=config.buffer_size,
             shuffle=True,
             drop_last=config.drop_last,

@@ -77,13 +77,15 @@ class HypothesisFile:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "hypotheses.jsonl"
         self.done: dict[str, Transcript] = {}
-        settings_path = directory / "decode.json"
-        if settings_path.is_file() and json.loads(settings_path.read_text(encoding="utf-8")) == settings:
+        settings_path, text = directory / "decode.json", json.dumps(settings, indent=1) + "\n"
+        if settings_path.is_file() and settings_path.read_text(encoding="utf-8") == text:
             self.done = self._read()
         else:
-            # In this order: a kill in between must not leave old hypotheses with new settings.
-            self.path.unlink(missing_ok=True)
-            settings_path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            # First away with the old: a kill in between must not leave them with the new settings. The error
+            # rates go too, which would not belong to the new hypotheses.
+            for path in (self.path, directory / "cer.json"):
+                path.unlink(missing_ok=True)
+            settings_path.write_text(text, encoding="utf-8")
 
     def _read(self) -> dict[str, Transcript]:
         """Whole lines of the file; a last line that a kill has cut short is removed from it."""
@@ -196,13 +198,16 @@ def choose_device(name: str) -> torch.device:
     """The device of a name, where ``auto`` means CUDA if there is one and CPU otherwise.
 
     Raises:
-        ValueError: the name says CUDA where there is none.
+        ValueError: no device has that name, or it says CUDA where there is none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={name}, but torch sees no CUDA device here; use device=cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is not known; use auto, cpu, cuda or cuda:1") from error
 
 
 def check_model_files(model_dir: Path) -> None:

@@ -82,7 +82,7 @@ def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Tens
 
 
 def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:
-    """Parameters of the model under icefall's names, loadable by icefall's ``AsrModel`` of the same options."""
+    """Parameters under icefall's names, as icefall's ``AsrModel`` of the same options loads them."""
     state = {icefall_name(name, model.config.encoder): tensor for name, tensor in model.state_dict().items()}
     unused = {}
     for name, scale in state.items():
@@ -92,34 +92,28 @@ def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:
 
 
 def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
-    """Configuration that icefall's options describe; arguments and errors as in :func:`model_from_icefall`."""
+    """Configuration that icefall's options describe; see :func:`model_from_icefall` for both."""
     if "vocab_size" not in options:
         raise ValueError("icefall options have no vocab_size; give the number of tokens, blank included")
     for name, value in _FIXED_OPTIONS.items():
         if int(options.get(name, value)) != value:
             raise ValueError(f"icefall option {name}={options[name]}; only {value} is supported")
     known = {name: options.get(name, default) for name, default in _DEFAULT_OPTIONS.items()}
-    causal = bool(known["causal"])
     encoder = EncoderConfig(
-        **{
-            name: _integers(known[name])
-            for name in (
-                "num_encoder_layers",
-                "downsampling_factor",
-                "feedforward_dim",
-                "num_heads",
-                "encoder_dim",
-                "query_head_dim",
-                "value_head_dim",
-                "pos_head_dim",
-                "encoder_unmasked_dim",
-                "cnn_module_kernel",
-                "chunk_size",
-                "left_context_frames",
-            )
-        },
+        num_encoder_layers=_integers(known["num_encoder_layers"]),
+        downsampling_factor=_integers(known["downsampling_factor"]),
+        encoder_dim=_integers(known["encoder_dim"]),
+        encoder_unmasked_dim=_integers(known["encoder_unmasked_dim"]),
+        feedforward_dim=_integers(known["feedforward_dim"]),
+        num_heads=_integers(known["num_heads"]),
+        query_head_dim=_integers(known["query_head_dim"]),
+        value_head_dim=_integers(known["value_head_dim"]),
+        pos_head_dim=_integers(known["pos_head_dim"]),
         pos_dim=int(known["pos_dim"]),
-        causal=causal,
+        cnn_module_kernel=_integers(known["cnn_module_kernel"]),
+        causal=bool(known["causal"]),
+        chunk_size=_integers(known["chunk_size"]),
+        left_context_frames=_integers(known["left_context_frames"]),
     )
     return AsrModelConfig(
         feature_dim=int(known["feature_dim"]),

@@ -5,13 +5,18 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from zipformer.distributed import World
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +24,7 @@ T = TypeVar("T")
 
 
 class Interval:
-    """Sums over the steps since the last report."""
+    """Sums over the steps since the last report. Time for validation and checkpoints does not count."""
 
     def __init__(self) -> None:
         self.reset()
@@ -27,9 +32,11 @@ class Interval:
     def reset(self) -> None:
         self.started = time.perf_counter()
         self.waited = 0.0  # seconds for data
+        self.paused = 0.0
+        self.names: list[str] = []
+        self.losses: Tensor | None = None  # sums over finite steps, in the order of names
+        self.frames: Tensor | None = None  # encoder frames of the same steps
         self.audio_seconds = 0.0
-        self.frames = 0.0  # encoder frames
-        self.losses: dict[str, float] = {}
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
         """Pass batches on, counting the time it takes to get them."""
@@ -42,20 +49,38 @@ class Interval:
             self.waited += time.perf_counter() - asked
             yield batch
 
-    def add(self, losses: Mapping[str, float], frames: float, audio_seconds: float) -> None:
-        for name, value in losses.items():
-            self.losses[name] = self.losses.get(name, 0.0) + value
-        self.frames += frames
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the time of a block out."""
+        began = time.perf_counter()
+        yield
+        self.paused += time.perf_counter() - began
+
+    def add(self, losses: Mapping[str, Tensor], frames: int, audio_seconds: float) -> None:
+        """Count a step. Its losses stay on their device; where one is not finite, none of them counts."""
+        values = torch.stack([value.detach() for value in losses.values()]).double()
+        finite = values.isfinite().all()
+        values = torch.where(finite, values, 0.0)
+        counted = torch.where(finite, float(frames), 0.0)
+        self.names = list(losses)
+        self.losses = values if self.losses is None else self.losses + values
+        self.frames = counted if self.frames is None else self.frames + counted
         self.audio_seconds += audio_seconds
 
-    def summary(self) -> dict[str, float]:
-        """Losses per encoder frame, seconds of audio trained per second, and the share of time spent waiting."""
-        elapsed = time.perf_counter() - self.started
-        losses = {
-            name: value / self.frames if self.frames else math.nan for name, value in self.losses.items()
-        }
-        return losses | {
-            "audio_seconds_per_second": self.audio_seconds / elapsed,
+    def summary(self, world: World) -> dict[str, float]:
+        """Means over the steps of all processes; every process must ask.
+
+        Returns:
+            Losses per encoder frame (NaN where no step was finite), seconds of audio trained on per second by all
+            processes together, and the share of time that this process waited for data.
+        """
+        assert self.losses is not None and self.frames is not None
+        elapsed = time.perf_counter() - self.started - self.paused
+        seconds = self.frames.new_tensor([self.audio_seconds])
+        *losses, frames, audio_seconds = world.sum(torch.cat([self.losses, self.frames[None], seconds])).tolist()
+        means = {name: loss / frames if frames else math.nan for name, loss in zip(self.names, losses, strict=True)}
+        return means | {
+            "audio_seconds_per_second": audio_seconds / elapsed,
             "data_wait_share": self.waited / elapsed,
         }
 

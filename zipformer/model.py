@@ -1,4 +1,4 @@
-"""The speech recognition model: front end, Zipformer encoder, and transducer, CTC and attention-decoder heads."""
+"""The speech recognition model: front end, Zipformer encoder, transducer, CTC and attention-decoder heads."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -87,11 +87,12 @@ class AsrModel(nn.Module):
         self.config = config
         self.clock = clock = Clock()
         encoder = config.encoder
+        channels1, channels2, channels3 = encoder.frontend_channels
         self.frontend = ConvFrontend(
             config.feature_dim,
             encoder.encoder_dim[0],
             clock=clock,
-            channels=tuple(encoder.frontend_channels),
+            channels=(channels1, channels2, channels3),
             dropout=Schedule(clock, (0.0, encoder.initial_dropout), (DROPOUT_BATCHES, encoder.final_dropout)),
         )
         self.encoder = Zipformer(encoder, clock=clock)
@@ -225,8 +226,10 @@ class AsrModel(nn.Module):
         am_scale: float,
     ) -> tuple[Tensor, Tensor]:
         """Simple loss, whose occupations say where the paths run, and the joiner's loss along them."""
-        assert self.predictor is not None and self.joiner is not None
-        assert self.simple_am_proj is not None and self.simple_lm_proj is not None
+        assert self.predictor is not None
+        assert self.joiner is not None
+        assert self.simple_am_proj is not None
+        assert self.simple_lm_proj is not None
         states = self.predictor(F.pad(symbols, (1, 0), value=BLANK))  # (N, U+1, D)
         am, lm = self.simple_am_proj(frames), self.simple_lm_proj(states)
         with torch.autocast(frames.device.type, enabled=False):

@@ -1,4 +1,7 @@
-"""Stateless predictor of the transducer: an embedding and a convolution over the last tokens (Ghodsi et al. 2020)."""
+"""Stateless predictor of the transducer: an embedding and a convolution over the last tokens.
+
+Ghodsi et al., "RNN-transducer with stateless prediction network" (2020).
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

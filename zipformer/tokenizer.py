@@ -1,8 +1,8 @@
 """Text to token ids and back.
 
-A ``Tokenizer`` reads the sentencepiece model that data preparation trained: the characters of the corpus are pieces,
-and any other character is spelt by the bytes of its UTF-8 form, so that no text is lost. Ids 0, 1 and 2 are
-``<blk>``, ``<sos/eos>`` and ``<unk>``.
+A ``Tokenizer`` reads the sentencepiece model that data preparation trained: the characters of the corpus are
+pieces, and any other character is spelt by the bytes of its UTF-8 form, so that no text is lost. Ids 0, 1 and
+2 are ``<blk>``, ``<sos/eos>`` and ``<unk>``.
 """
 
 import re
@@ -60,8 +60,8 @@ class Tokenizer:
         file = path / MODEL_FILE if path.is_dir() else path
         if not file.is_file():
             raise FileNotFoundError(
-                f"{file}: no tokenizer there. Data preparation writes it to <data_dir>/tokens, training to every "
-                "model directory"
+                f"{file}: no tokenizer there. Data preparation writes it to <data_dir>/tokens, training to "
+                "every model directory"
             )
         try:
             return cls(file.read_bytes())
@@ -89,8 +89,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. ``decode(encode(text)) == text``, except that ``▁`` becomes a space.
 
-        ``<blk>`` and ``<sos/eos>`` give nothing, ``<unk>`` gives ``⁇``; bytes that are no UTF-8 (a model may emit
-        any) give the replacement character U+FFFD.
+        ``<blk>`` and ``<sos/eos>`` give nothing, ``<unk>`` gives ``⁇``; bytes that are no UTF-8 (a model may
+        emit any) give the replacement character U+FFFD.
 
         Raises:
             IndexError: an id is not below ``size``.

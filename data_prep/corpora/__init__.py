@@ -12,17 +12,20 @@ A corpus is a config dataclass and a function that turns it into Lhotse manifest
         return {"train": (recordings, supervisions), "test": (recordings, supervisions)}
 
 Saved as a file of this package, that is all: the module is found by itself and ``corpus=kespeech
-corpus.root=...`` works; ``conf/corpus/kespeech.yaml`` may hold a set of values for it. Packages that only one corpus
-needs are imported inside its function, so that the other corpora work without them.
+corpus.root=...`` works; ``conf/corpus/kespeech.yaml`` may hold a set of values for it. Packages that only one
+corpus needs are imported inside its function, so that the other corpora work without them.
+
+An option ``workers`` (processes) is taken not to change the outcome; any other option that is changed asks
+for a data directory of its own.
 
 What the function must deliver:
 
 - splits named ``train``, ``valid`` or ``test``; audio of its own (converted, synthesised) goes to
-  ``directory / "audio"``. It is called again when a run was killed before the manifests were complete, and should keep
-  files it has already finished;
-- supervisions with the raw transcript in ``text``, the dialect group in ``language``, ``speaker``, and in ``custom``
-  what is known of ``subdialect``, ``site``, ``sentence_id`` and ``translation`` (``data_prep.taxonomy`` knows the names
-  of groups and subdialects).
+  ``directory / "audio"``. It is called again when a run was killed before the manifests were complete, and
+  should keep files it has already finished;
+- supervisions with the raw transcript in ``text``, the dialect group in ``language``, ``speaker``, and in
+  ``custom`` what is known of ``subdialect``, ``site``, ``sentence_id`` and ``translation``
+  (``data_prep.taxonomy`` knows the names of groups and subdialects).
 """
 
 import importlib
@@ -50,8 +53,9 @@ class Corpus:
         name: its name on the command line.
         config_class: dataclass of its options.
         prepare: its function.
-        inputs: gives the files that decide over what the manifests hold, such as the table of a folder. When one of
-            them changes, a directory prepared before does not count as prepared from this corpus any more.
+        inputs: gives the files that decide over what the manifests hold, such as the table of a folder. When
+            one of them changes, a directory prepared before does not count as prepared from this corpus any
+            more.
     """
 
     name: str
@@ -70,7 +74,7 @@ _registered: dict[str, Corpus] = {}
 def register_corpus(
     name: str, config_class: type, inputs: Callable[[Any], Iterable[Path]] = _no_inputs
 ) -> Callable[[F], F]:
-    """Decorator that makes a function ``prepare(config, directory) -> manifests by split`` known under ``name``.
+    """Decorator that makes ``prepare(config, directory) -> manifests by split`` known under ``name``.
 
     Args:
         name: what a user writes after ``corpus=``.
@@ -87,8 +91,8 @@ def register_corpus(
         for other in _registered.values():
             if other.name == name or other.config_class is config_class:
                 raise ValueError(
-                    f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus {other.name!r} "
-                    f"({other.config_class.__name__}): name and config class must be its own"
+                    f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus "
+                    f"{other.name!r} ({other.config_class.__name__}): name and config class must be its own"
                 )
         _registered[name] = Corpus(name, config_class, function, inputs)
         return function
@@ -113,4 +117,6 @@ def corpus_of(config: object) -> Corpus:
     for corpus in corpora().values():
         if type(config) is corpus.config_class:
             return corpus
-    raise KeyError(f"{type(config).__name__} is not the config of a corpus; known corpora: {', '.join(corpora())}")
+    raise KeyError(
+        f"{type(config).__name__} is not the config of a corpus; known corpora: {', '.join(corpora())}"
+    )

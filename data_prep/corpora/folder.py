@@ -1,8 +1,8 @@
 """``corpus=folder``: recordings of one's own, described by a table.
 
-The table (TSV, UTF-8, with a header) has a row per utterance: the path of its audio, its transcript, its dialect, and
-where known its speaker, site, sentence number, split and translation. Column names are free (``corpus.columns``), so
-that tables made for other tools can be read as they are.
+The table (TSV, UTF-8, with a header) has a row per utterance: the path of its audio, its transcript, its
+dialect, and where known its speaker, site, sentence number, split and translation. Column names are free
+(``corpus.columns``), so that tables made for other tools can be read as they are.
 """
 
 import logging
@@ -38,8 +38,8 @@ class FolderConfig:
         delimiter: between the values of a line of the table.
         columns: names of the table's columns.
         keep: by column, the values of the rows to use, e.g. ``{lang: [yue, nan]}``; all rows if empty.
-        dialect_map: from a dialect label of the table to an id or label of the taxonomy, for labels that the taxonomy
-            does not know.
+        dialect_map: from a dialect label of the table to an id or label of the taxonomy, for labels that the
+            taxonomy does not know.
         split_map: from a value of the split column to train, valid or test, e.g. ``{dev: valid}``.
         split: how sentences are held out where the table has no split column.
         id_prefix: put before every utterance id, so that two prepared folders can be used together.
@@ -64,8 +64,8 @@ def _table_of(config: FolderConfig) -> list[Path]:
 def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     """Manifests of the recordings in a table.
 
-    A dialect label that nobody knows, an empty transcript or a bad audio file is left for the checks to report,
-    together with the line of the table.
+    A dialect label that nobody knows, an empty transcript or a bad audio file is left for the checks to
+    report, together with the line of the table.
 
     Raises:
         PreparationError: the table itself cannot be used; the message names the line.
@@ -83,7 +83,9 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     parts: dict[str, tuple[dict[str, Recording], list[SupervisionSegment]]] = {}
     for row, split, recording in zip(rows, splits, recordings, strict=True):
         split_recordings, split_supervisions = parts.setdefault(split, ({}, []))
-        split_recordings.setdefault(recording.id, recording)  # a second row of this id is for the checks to report
+        split_recordings.setdefault(
+            recording.id, recording
+        )  # a second row of this id is for the checks to report
         split_supervisions.append(_supervision(row, recording, config))
     return {
         split: (RecordingSet.from_recordings(found.values()), SupervisionSet.from_segments(supervisions))
@@ -121,7 +123,9 @@ def _recording(recording_id: str, file: Path) -> Recording:
         info = soundfile.info(str(file))
         frames, rate, channels = info.frames, info.samplerate, info.channels
     except soundfile.SoundFileError as error:
-        logger.debug("%s: %s", file, error)  # the checks decode every file and report this one by utterance id
+        logger.debug(
+            "%s: %s", file, error
+        )  # the checks decode every file and report this one by utterance id
     return Recording(
         id=recording_id,
         sources=[AudioSource(type="file", channels=list(range(channels)), source=str(file))],

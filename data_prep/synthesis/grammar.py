@@ -19,6 +19,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
     "SENTENCE": (
         "TIME? PERSON MODAL? ACT",
         "TIME? PERSON NEGATION ACT",
+        "TIME? PERSON ACT",
         "PERSON TIME MODAL? ACT",
         "PERSON adverb MODAL? ACT",
         "TIME? PERSON at place ACTIVITY",
@@ -50,6 +51,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
         "QUESTION",
         "ANIMALS",
         "dont ACT",
+        "dont at place activity",
         "PERSON know OTHER like LIKED",
         "PERSON like LIKED",
         "PERSON not like LIKED",
@@ -68,7 +70,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
         "who is OTHER of human",
         "PERSON of THING at where",
         "DEFINITE how_much money",
-        "PERSON have how_many MEASURED",
+        "PERSON have how_many MEASURED", "OTHER of kin have how_many MEASURED",
         "TIME? PERSON MODAL ACT question",
         "PERSON like LIKED question",
         "DEFINITE QUALITY question",
@@ -89,7 +91,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
     "MODAL": ("modal", "think", "want"),
     "NEGATION": ("not", "not think", "not may", "not want", "cannot"),
     "ACT": (
-        "eat food", "eat fruit", "drink beverage", "cook food", "buy goods", "sell goods", "wash washed", "wear worn",
+        "eat food", "eat fruit", "drink beverage", "cook food", "buy goods", "wash washed", "wear worn",
         "look text", "look watched", "write written", "hear song", "hear told", "tell told", "sing sung", "seek lost",
         "take goods", "borrow lent", "open opened", "close opened", "keep animal", "wait OTHER", "help OTHER",
         "love OTHER", "fear animal", "open switched", "close switched", "teach OTHER write word", "activity", "motion",
@@ -105,7 +107,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
     "MOOD": ("at place ACTIVITY", "MOODWORD"),
     "MOODWORD": ("at laugh", "at cry"),
     "BOUGHT": (
-        "buy done COUNTED", "eat done COUNTED_FOOD", "drink done COUNTED_DRINK", "sell done COUNTED", "wash done worn",
+        "buy done COUNTED", "eat done COUNTED_FOOD", "drink done COUNTED_DRINK", "wash done worn",
         "look done watched", "write done written", "take done lent", "go done place", "keep done COUNTED_ANIMAL",
     ),
     "COUNTED": (
@@ -134,7 +136,7 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "DEGREE": ("degree", "degree", "still not too"),
     "COMPARED": ("more_than THING price", "more_than THING size", "more_than THING new", "more_than THING expensive"),
-    "FIGURE": ("figure", "looks", "busy", "happy"),
+    "FIGURE": ("figure", "figure", "looks", "busy", "happy"),
     "DESCRIBED": ("degree size", "degree shape", "degree tidy", "degree looks", "degree cold"),
     "STATE": (
         "TIME very state", "TIME not state", "degree state", "TIME state_plain done", "degree figure",

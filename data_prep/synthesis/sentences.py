@@ -102,7 +102,7 @@ def _balanced(count: int, pool: Sequence[Sentence], counts: Counter[str], draw: 
     chosen: dict[Sentence, None] = {}
     while len(chosen) < count:
         candidates = [c for c in draw.choices(pool, k=CANDIDATES) if c not in chosen]
-        best = max(candidates, key=lambda concepts: sum(1 / (1 + counts[c]) for c in concepts) / len(concepts))
+        best = max(candidates, key=lambda concepts: sum((1 + counts[c]) ** -2 for c in concepts) / len(concepts) ** 0.5)
         counts.update(best)
         chosen[best] = None
     return list(chosen)

@@ -11,7 +11,10 @@ SiteFrames = Mapping[str, np.ndarray]  # sentence id -> frames (T,D)
 
 
 def write_store(
-    directory: Path, sites: Mapping[tuple[str, str], SiteFrames], *, subdialects: Mapping[str, str] | None = None
+    directory: Path,
+    sites: Mapping[tuple[str, str], SiteFrames],
+    *,
+    subdialects: Mapping[str, str] | None = None,
 ) -> EmbeddingStore:
     """A store with the utterances of some (group, site)."""
     dimension = next(frames.shape[1] for site in sites.values() for frames in site.values())

@@ -1,4 +1,4 @@
-"""Small CutSets with stored features, as preparation leaves them: feature paths relative to the data directory."""
+"""Small CutSets with stored features; their paths are relative to the data directory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,13 @@ def write_cuts(data_dir: Path, split: str, spoken: Sequence[Spoken]) -> Path:
                 if getattr(item, name) is not None
             }
             supervision = SupervisionSegment(
-                item.utterance_id, item.utterance_id, 0, duration, text="甲", language=item.dialect, custom=custom
+                item.utterance_id,
+                item.utterance_id,
+                0,
+                duration,
+                text="甲",
+                language=item.dialect,
+                custom=custom,
             )
             cuts.append(
                 MonoCut(item.utterance_id, 0, duration, 0, features=features, supervisions=[supervision])

@@ -31,7 +31,9 @@ def test_padding_and_loudness_do_not_matter():
     embedder = MfccEmbedder()
     features = torch.randn(1, 30, 80, generator=torch.Generator().manual_seed(0))
     (alone,) = embedder.embed(features, torch.tensor([30]))
-    padded = torch.cat([features + 2.5, torch.full((1, 9, 80), -23.0)], dim=1)  # louder by a constant in the log
+    padded = torch.cat(
+        [features + 2.5, torch.full((1, 9, 80), -23.0)], dim=1
+    )  # louder by a constant in the log
     (other,) = embedder.embed(padded, torch.tensor([30]))
     np.testing.assert_allclose(other, alone, atol=1e-4)
 
@@ -78,5 +80,7 @@ def test_encoder_frames_without_padding_and_gradients():
 
 
 def test_folders_of_embedders_are_apart(tmp_path):
-    assert EmbedderKind.zipformer.folder(tmp_path, "embeddings", "test") == tmp_path / "results/embeddings-test"
+    assert (
+        EmbedderKind.zipformer.folder(tmp_path, "embeddings", "test") == tmp_path / "results/embeddings-test"
+    )
     assert EmbedderKind.mfcc.folder(tmp_path, "retrieval", "dev") == tmp_path / "results/retrieval-dev-mfcc"

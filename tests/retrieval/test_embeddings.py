@@ -21,20 +21,29 @@ class Killed(BaseException):
 
 
 def stop_after(directory, names, **options):
-    with pytest.raises(Killed), writer(directory, **options) as store:
-        for name in names:
-            store.add(name, frames(int(name[1:])), dialect="cmn")
-        raise Killed
+    def run():
+        with writer(directory, **options) as store:
+            for name in names:
+                store.add(name, frames(int(name[1:])), dialect="cmn")
+            raise Killed
+
+    with pytest.raises(Killed):
+        run()
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), dtype=st.sampled_from(["float32", "float16"]))
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    dtype=st.sampled_from(["float32", "float16"]),
+)
 def test_round_trip(tmp_path_factory, lengths, dtype):
     directory = tmp_path_factory.mktemp("round") / "store"
     written = {f"u{n}": frames(n, T).astype(dtype) for n, T in enumerate(lengths)}
     with writer(directory, dtype=dtype) as store:
         for name, array in written.items():
-            store.add(name, array, dialect="hak", subdialect="hak-sixian", site="美濃", sentence_id=f"s{name}")
+            store.add(
+                name, array, dialect="hak", subdialect="hak-sixian", site="美濃", sentence_id=f"s{name}"
+            )
     read = EmbeddingStore(directory)
     assert read.frames.dtype == dtype
     assert isinstance(read.frames, np.memmap)
@@ -44,7 +53,9 @@ def test_round_trip(tmp_path_factory, lengths, dtype):
         np.testing.assert_array_equal(read[entry.utterance_id], written[entry.utterance_id])
         assert (entry.dialect, entry.subdialect, entry.site) == ("hak", "hak-sixian", "美濃")
     np.testing.assert_allclose(
-        read.mean_frame(block=7), np.concatenate(list(written.values())).astype(np.float64).mean(axis=0), atol=1e-6
+        read.mean_frame(block=7),
+        np.concatenate(list(written.values())).astype(np.float64).mean(axis=0),
+        atol=1e-6,
     )
     assert not directory.with_name("store.partial").exists()
 
@@ -62,7 +73,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["frames.npy", "index.tsv"])
-@pytest.mark.parametrize("lost", [1, 7, 20])
+@pytest.mark.parametrize("lost", [1, 7, 13])
 def test_what_the_kill_cut_off_is_embedded_again(tmp_path, file, lost):
     directory = tmp_path / "store"
     stop_after(directory, ["u0", "u1"])

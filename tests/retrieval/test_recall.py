@@ -10,7 +10,9 @@ NAMES = [f"s{n}" for n in range(6)]
 
 def sentences(order, dimension=8, repeat=1):
     """One word a sentence: sentence n is said with word order[n]."""
-    return {name: directions([word], dimension, repeat=repeat) for name, word in zip(NAMES, order, strict=True)}
+    return {
+        name: directions([word], dimension, repeat=repeat) for name, word in zip(NAMES, order, strict=True)
+    }
 
 
 def test_perfect_and_planted_recall(tmp_path):
@@ -36,8 +38,8 @@ def test_perfect_and_planted_recall(tmp_path):
 
 
 def test_recall_depends_on_the_direction(tmp_path):
-    # At b, s1 lies between its own word and that of s0: the query s1 of b is nearer to s0 of a, but a's s1 still has
-    # no better match than b's s1.
+    # At b, s1 lies between the words of s0 and s1: as a query it is nearer to s0 of a, but a's s1 has no
+    # better match in the pool of b than b's s1.
     b = sentences(range(6))
     b["s1"] = np.array([[0.8, 0.6, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
     store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): b})
@@ -56,7 +58,9 @@ def test_only_common_sentences_are_asked_and_offered(tmp_path):
     assert outcome.queries(0, 1) == outcome.queries(1, 0) == 4
     assert outcome.recall(0, 1) == 1.0
     assert outcome.sentences == [*NAMES, "s9"]
-    np.testing.assert_array_equal(np.isnan(outcome.hits[0, 1]), [True, True, False, False, False, False, True])
+    np.testing.assert_array_equal(
+        np.isnan(outcome.hits[0, 1]), [True, True, False, False, False, False, True]
+    )
 
 
 def test_equal_utterances_come_out_at_chance(tmp_path):
@@ -97,7 +101,9 @@ def test_centring_removes_a_common_part(tmp_path):
 def test_no_common_sentence_is_an_error_that_names_both_sites(tmp_path):
     other = {f"t{n}": directions([n], 8) for n in range(3)}
     store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): other})
-    with pytest.raises(ValueError, match=r"cmn/a and yue/b share no sentence id .*s0, s1, s2, \.\.\. 6 in all.*t0"):
+    with pytest.raises(
+        ValueError, match=r"cmn/a and yue/b share no sentence id .*s0, s1, s2, \.\.\. 6 in all.*t0"
+    ):
         retrieve(store, sites_of(store))
 
 

@@ -17,10 +17,7 @@ def draw_batch(random: np.random.Generator, N: int, T: int, D: int) -> tuple[tor
 def by_definition(x, x_lengths, y, y_lengths) -> torch.Tensor:
     return torch.tensor(
         [
-            [
-                seqsim_pair(a[:s].numpy(), b[:t].numpy())[2]
-                for b, t in zip(y, y_lengths.tolist(), strict=True)
-            ]
+            [seqsim_pair(a[:s].numpy(), b[:t].numpy())[2] for b, t in zip(y, y_lengths.tolist(), strict=True)]
             for a, s in zip(x, x_lengths.tolist(), strict=True)
         ],
         dtype=torch.float64,
@@ -106,7 +103,9 @@ def test_scale_of_a_frame_does_not_matter():
     random = np.random.default_rng(3)
     (x, x_lengths), (y, y_lengths) = draw_batch(random, 3, 6, 4), draw_batch(random, 3, 6, 4)
     scales = torch.from_numpy(random.uniform(0.01, 100, (3, 6, 1)))
-    torch.testing.assert_close(seqsim(scales * x, x_lengths, y, y_lengths), seqsim(x, x_lengths, y, y_lengths))
+    torch.testing.assert_close(
+        seqsim(scales * x, x_lengths, y, y_lengths), seqsim(x, x_lengths, y, y_lengths)
+    )
 
 
 def test_half_precision_is_summed_in_single():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.statistics import Resamples, percentile_interval
+from retrieval.statistics import Resamples, percentile_interval, recall_interval
 
 
 def draw(groups, sentences, resamples=200, seed=0):
@@ -10,7 +10,7 @@ def draw(groups, sentences, resamples=200, seed=0):
 
 
 def recall_by_loops(hits, sources, targets, sentence_counts, site_counts):
-    """Recall of one resample by its definition: every drawn copy of a site pair, every drawn copy of a sentence."""
+    """Recall of one resample by its definition: every drawn copy of a site pair and of a sentence."""
     values = []
     for a in sources:
         for b in targets:
@@ -34,7 +34,8 @@ def test_resampled_recall_equals_loops(sources, targets):
     hits[random.random(hits.shape) < 0.4] = np.nan
     draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
     expected = [
-        recall_by_loops(hits, sources, targets, draws.sentences[n], draws.sites[n]) for n in range(draws.count)
+        recall_by_loops(hits, sources, targets, draws.sentences[n], draws.sites[n])
+        for n in range(draws.count)
     ]
     np.testing.assert_allclose(draws.recall(hits, np.array(sources), np.array(targets)), expected)
 
@@ -90,3 +91,17 @@ def test_percentiles():
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="at least one resample and one sentence"):
         draw([0, 1], 0)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+@pytest.mark.parametrize("rate", [0, 1])
+def test_all_or_nothing_has_the_exact_binomial_interval(rate, confidence):
+    replicates = np.full(100, float(rate))
+    expected = scipy.stats.binomtest(40 * rate, 40).proportion_ci(confidence, method="exact")
+    found = recall_interval(rate, replicates, sentences=40, confidence=confidence)
+    assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_other_rates_have_the_interval_of_their_resamples():
+    replicates = np.linspace(0.4, 0.6, 1001)
+    assert recall_interval(0.5, replicates, sentences=40) == pytest.approx(percentile_interval(replicates))

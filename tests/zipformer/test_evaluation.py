@@ -170,6 +170,13 @@ def test_a_method_without_its_head_is_an_error(config: DecodeConfig) -> None:
         decode(config)
 
 
+def test_devices() -> None:
+    assert evaluation.choose_device("cpu") == torch.device("cpu")
+    assert evaluation.choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="device=gpu is not known"):
+        evaluation.choose_device("gpu")
+
+
 @pytest.mark.parametrize(("field", "value"), [("method", "best"), ("beam", 0)])
 def test_settings_are_checked(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field}={value}"):

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from icefall_draws import ACTED
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from zipformer.icefall import config_from_icefall, icefall_name, model_from_icefall, state_dict_to_icefall
+from zipformer.layers.schedule import Clock
 from zipformer.model import AsrModel, AsrModelConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -62,7 +64,7 @@ def test_outputs_and_losses_of_a_model_with_all_heads(golden_dir: Path, name: st
 
 
 @pytest.mark.parametrize("name", ["tiny_offline", "tiny_causal"])
-def test_gradients_of_every_parameter(golden_dir: Path, name: str) -> None:
+def test_gradients_of_every_parameter(golden_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden: dict[str, Any] = torch.load(golden_dir / f"{name}.pt", weights_only=True)
     options = golden["config"]
     if options["causal"]:
@@ -76,6 +78,9 @@ def test_gradients_of_every_parameter(golden_dir: Path, name: str) -> None:
             chunked = model.encode(x, x_lens, chunk_size=8, left_context_frames=32)
             _assert_frames_near(chunked, golden["encoder_out_chunk8_left32"])
 
+    monkeypatch.setattr(Clock, "chance", lambda clock, probability: True)
+    for regulariser in ACTED[name]:
+        model.get_submodule(regulariser).train()
     losses = model.losses(x, x_lens, golden["y"])
     assert_near(losses["simple"], golden["losses"]["simple"], 1e-4)
     assert_near(losses["pruned"], golden["losses"]["pruned"], 1e-4)
@@ -85,7 +90,9 @@ def test_gradients_of_every_parameter(golden_dir: Path, name: str) -> None:
     assert set(gradients) == set(expected)
     for parameter, gradient in gradients.items():
         assert gradient is not None, f"{parameter} has no gradient"
-        assert_near(gradient, expected[parameter], 1e-3)
+        # Below an activation of the front end icefall has k2's derivative, rounded at random to 8 bits.
+        rounded = parameter.startswith("encoder_embed.conv") and "pointwise_conv2" not in parameter
+        assert_near(gradient, expected[parameter], 1e-2 if rounded else 1e-3)
 
 
 def _assert_frames_near(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SLOPE = 0.08
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 class Swoosh(NamedTuple):
@@ -23,15 +24,13 @@ class Swoosh(NamedTuple):
     offset: float
     shift: float
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Value at x, and z = x - offset, which is what the derivative needs."""
-        z = x - self.offset
+    def value(self, z: Tensor) -> Tensor:
+        """Value at x = z + offset."""
         # Written in place: on a CPU this function is bound by memory traffic, apart from the softplus.
-        value = F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift)
-        return value, z
+        return F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift)
 
     @staticmethod
-    def backward(z: Tensor, grad: Tensor) -> Tensor:
+    def gradient(z: Tensor, grad: Tensor) -> Tensor:
         """Gradient with respect to x: (sigmoid(z) - 0.08) * grad."""
         return torch.ops.aten.softplus_backward(grad, z, 1.0, 20.0).add_(grad, alpha=-SLOPE)
 
@@ -46,15 +45,15 @@ class _SwooshFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:
         # In half precision the two terms of the formula lose what is left of their difference.
-        value, z = swoosh.forward(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+        z = (x.float() if x.dtype in HALF_PRECISION else x) - swoosh.offset
         ctx.save_for_backward(z.to(x.dtype))
         ctx.swoosh = swoosh
-        return value.to(x.dtype)
+        return swoosh.value(z).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
-        return ctx.swoosh.backward(z, grads[0]), None
+        return ctx.swoosh.gradient(z, grads[0]), None
 
 
 def swoosh_l(x: Tensor) -> Tensor:

@@ -74,46 +74,49 @@ class RelPositionEncoding(nn.Module):
         return F.dropout(table, self.dropout, self.training)[None]
 
 
-def _by_offset_to_by_source(scores: Tensor, num_sources: int) -> Tensor:
-    """View scores (..., T, S + T - 1) by offset as (..., T, S) by source: out[i, j] = in[i, T - 1 - i + j].
+def _offset_to_source(scores: Tensor) -> Tensor:
+    """View scores (B, T, 2T - 1) by offset as (B, T, T) by source: out[b, i, j] = scores[b, i, T - 1 - i + j].
 
-    Going down one row moves the window one column to the left, so a smaller row stride does it without a
-    copy.
+    Going down one row moves the window one column to the left, so a smaller row stride does it without a copy.
     """
-    num_targets = scores.shape[-2]
-    *batch_strides, row_stride, _ = scores.stride()
-    return scores.as_strided(
-        (*scores.shape[:-1], num_sources),
-        (*batch_strides, row_stride - 1, 1),
-        scores.storage_offset() + num_targets - 1,
-    )
+    batch, frames, _ = scores.shape
+    batch_stride, row_stride, _ = scores.stride()
+    first = scores.storage_offset() + frames - 1
+    return scores.as_strided((batch, frames, frames), (batch_stride, row_stride - 1, 1), first)
 
 
 class _AttentionWeightsFunction(torch.autograd.Function):
-    """softmax(q k^T + shifted(p e) with masked positions), saving the weights and no other (T, T) tensor.
+    """softmax(q k^T + by_source(p e) with masked positions), saving the weights and no other (T, T) tensor.
 
-    q, k (H N, T, d); p (H, N T, d_p) and e (H, d_p, 2T - 1), or both None; mask broadcasts with (H, N, T, T).
-    The result is (H, N, T, T).
+    q, k (H N, T, d); p (H, N T, d_p) and e (H, d_p, 2T - 1), not looked at without ``use_positions``; mask
+    broadcasts with (H, N, T, T). The result is (H, N, T, T).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, p: Tensor | None, e: Tensor | None, mask: Tensor | None, num_heads:
-            int,
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        p: Tensor,
+        e: Tensor,
+        mask: Tensor | None,
+        use_positions: bool,
         penalise: bool,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         frames = q.shape[1]
-        if p is None or e is None:
-            scores = torch.bmm(q, k.transpose(1, 2))
-        else:
+        if use_positions:
             by_offset = torch.bmm(p, e).view(-1, frames, 2 * frames - 1)  # (H N, T, 2T - 1)
-            scores = torch.baddbmm(_by_offset_to_by_source(by_offset, frames), q, k.transpose(1, 2))
-        scores = scores.view(num_heads, -1, frames, frames)
+            scores = torch.baddbmm(_offset_to_source(by_offset), q, k.transpose(1, 2))
+        else:
+            scores = torch.bmm(q, k.transpose(1, 2))
+        scores = scores.view(e.shape[0], -1, frames, frames)  # (H, N, T, T)
         excess = excess_sign(scores, SCORE_LIMIT) if penalise else None
         if mask is not None:
             scores.masked_fill_(mask, MASKED_SCORE)
-        weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        weights = torch.softmax(scores, dim=-1, dtype=wide).to(q.dtype)
         ctx.save_for_backward(q, k, p, e, mask, excess, weights)
+        ctx.use_positions = use_positions
         return weights
 
     @staticmethod
@@ -122,18 +125,19 @@ class _AttentionWeightsFunction(torch.autograd.Function):
         frames = q.shape[1]
         grad = torch._softmax_backward_data(grads[0], weights, -1, weights.dtype)  # (H, N, T, T)
         if mask is not None and mask.shape[-2] > 1:
-            # Only where whole rows are masked have masked positions a weight, and with it a gradient; a mask
-            # of padding alone leaves every row something.
+            # Only in rows that are masked entirely have masked positions a weight, and with it a gradient.
+            # A mask of padding alone leaves every row something.
             grad.masked_fill_(mask, 0.0)
         if excess is not None:
             grad.add_(excess, alpha=SCORE_PENALTY)
         grad = grad.view(-1, frames, frames)  # (H N, T, T)
         q_grad = torch.bmm(grad, k)
         k_grad = torch.bmm(grad.transpose(1, 2), q)
-        if p is None or e is None:
-            return q_grad, k_grad, None, None, None, None, None
+        if not ctx.use_positions:
+            # Zero and not None: training in several processes waits for a gradient of every parameter.
+            return q_grad, k_grad, None, torch.zeros_like(e), None, None, None
         by_offset = grad.new_zeros(grad.shape[0], frames, 2 * frames - 1)
-        _by_offset_to_by_source(by_offset, frames).copy_(grad)
+        _offset_to_source(by_offset).copy_(grad)
         by_offset = by_offset.view(p.shape[0], -1, 2 * frames - 1)  # (H, N T, 2T - 1)
         p_grad = torch.bmm(by_offset, e.transpose(1, 2))
         e_grad = torch.bmm(p.transpose(1, 2), by_offset)
@@ -205,21 +209,14 @@ class RelPositionAttentionWeights(nn.Module):
         q, k, p = self.in_proj(x).split(self.sizes, dim=2)
         k = self.whiten_keys(self.balance_keys(k))
         q, k = _split_heads(q, self.num_heads), _split_heads(k, self.num_heads)
+        p = _split_heads(p, self.num_heads).view(self.num_heads, N * T, -1)
+        e = self.linear_pos(pos_emb[0]).view(2 * T - 1, self.num_heads, -1).permute(1, 2, 0).contiguous()
         use_positions = not (self.training and self.clock.chance(current(self.pos_skip_rate)))
-        positions: tuple[Tensor | None, Tensor | None] = (None, None)
-        if use_positions:
-            e = (
-                self.linear_pos(pos_emb[0]).view(2 * T - 1, self.num_heads, -1).permute(1, 2, 0)
-            )  # (H, d_p, 2T - 1)
-            positions = (
-                _split_heads(p, self.num_heads).view(self.num_heads, N * T, -1),
-                e.to(q.dtype).contiguous(),
-            )
         mask = None if padding_mask is None else padding_mask[:, None]  # (N, 1, T)
         if attn_mask is not None:
             mask = attn_mask if mask is None else attn_mask | mask
         penalise = self.training and self.clock.chance(0.1)
-        return _AttentionWeightsFunction.apply(q, k, *positions, mask, self.num_heads, penalise)
+        return _AttentionWeightsFunction.apply(q, k, p, e.to(q.dtype), mask, use_positions, penalise)
 
 
 def uniform_attention(weights: Tensor) -> Tensor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipformer.layers.activations import SWOOSH_L, SwooshR
+from zipformer.layers.activations import SWOOSH_L, swoosh_r
 from zipformer.layers.dropout import SharedDropout, sequence_dropout
 from zipformer.layers.linear import activation_linear, scale_initial
 from zipformer.layers.norm import BiasNorm
@@ -17,26 +16,17 @@ from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 CONTEXT_FRAMES = 7
 
 
-class _ChannelsLast(nn.Module):
-    """Applies a module for (..., C) to images (N, C, T, F) in channels-last layout."""
+class _FirstConv(nn.Conv2d):
+    """A convolution whose parameters get a fifth of their gradient while training.
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class _ScaleGrad(nn.Module):
-    """``scale_grad`` while training."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
+    It is the largest gradient of all, and would otherwise rule the norm that gradient clipping looks at.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return scale_grad(x, self.factor) if self.training else x
+        if not self.training:
+            return super().forward(x)
+        assert self.bias is not None
+        return self._conv_forward(x, scale_grad(self.weight, 0.2), scale_grad(self.bias, 0.2))
 
 
 class ConvNeXt(nn.Module):
@@ -63,16 +53,16 @@ class ConvNeXt(nn.Module):
         self.out_whiten = Whiten(1, clock=clock, limit=5.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, T, F) in channels-last layout -> the same."""
-        residual = x.permute(0, 2, 3, 1)  # (N, T, F, C)
-        x = self.depthwise_conv(x).permute(0, 2, 3, 1)
+        """x (N, T, F, C) -> (N, T, F, C)."""
+        residual = x
+        x = self.depthwise_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         # The pointwise convolutions, as the linear layers that they are.
         x = F.linear(x, self.pointwise_conv1.weight.flatten(1), self.pointwise_conv1.bias)
         x = self.hidden_balancer(x)
         x = activation_linear(x, self.pointwise_conv2.weight.flatten(1), self.pointwise_conv2.bias, SWOOSH_L)
         if self.training:
             x = sequence_dropout(x, current(self.skip_rate))
-        return self.out_whiten(self.out_balancer(residual + x)).permute(0, 3, 1, 2)
+        return self.out_whiten(self.out_balancer(residual + x))
 
 
 class ConvFrontend(nn.Module):
@@ -97,18 +87,19 @@ class ConvFrontend(nn.Module):
     ) -> None:
         super().__init__()
         first, second, third = channels
-        # The scaled gradient keeps that of the first layer, the largest of all, within the range of float16.
-        self.conv = nn.Sequential(
-            nn.Conv2d(1, first, 3, padding=(0, 1)),  # (time, frequency)
-            _ScaleGrad(0.2),
-            _ChannelsLast(Balancer(first, clock=clock, max_abs=1.0)),
-            SwooshR(),
-            nn.Conv2d(first, second, 3, stride=2),
-            _ChannelsLast(Balancer(second, clock=clock, max_abs=4.0)),
-            SwooshR(),
-            nn.Conv2d(second, third, 3, stride=(1, 2)),
-            _ChannelsLast(Balancer(third, clock=clock, max_abs=4.0)),
-            SwooshR(),
+        self.conv = nn.ModuleDict(
+            {
+                "0": _FirstConv(1, first, 3, padding=(0, 1)),  # (time, frequency)
+                "4": nn.Conv2d(first, second, 3, stride=2),
+                "7": nn.Conv2d(second, third, 3, stride=(1, 2)),
+            }
+        )
+        self.balancers = nn.ModuleList(
+            [
+                Balancer(first, clock=clock, max_abs=1.0),
+                Balancer(second, clock=clock, max_abs=4.0),
+                Balancer(third, clock=clock, max_abs=4.0),
+            ]
         )
         self.convnext = ConvNeXt(third, clock=clock)
         width = ((feature_dim - 1) // 2 - 1) // 2
@@ -139,8 +130,12 @@ class ConvFrontend(nn.Module):
                 f"the front end needs at least {CONTEXT_FRAMES + 2} feature frames, got {features.shape[1]}: "
                 "leave out utterances that short"
             )
-        images = features.unsqueeze(1).to(memory_format=torch.channels_last)  # (N, 1, T, F)
-        x = self.convnext(self.conv(images)).permute(0, 2, 3, 1)  # (N, T', F', C)
+        x = features.unsqueeze(3)  # (N, T, F, C), as everywhere below
+        for conv, balancer in zip(self.conv.values(), self.balancers, strict=True):
+            # To the convolutions this is a batch of images (N, C, T, F) in channels-last layout.
+            x = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            x = swoosh_r(balancer(x))
+        x = self.convnext(x)
         # The parameter expects channels before frequencies; turning it is cheaper than turning the
         # activations.
         num_bins, num_channels = x.shape[2:]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
+from zipformer.layers.activations import HALF_PRECISION, SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.dropout import shared_dropout_mask
 from zipformer.layers.schedule import ScheduleLike, current
 
@@ -38,34 +38,34 @@ class _ActivationDropoutLinearFunction(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, swoosh: Swoosh
     ) -> Tensor:
-        hidden = _activate(x, mask, swoosh)
+        z = x - swoosh.offset
+        hidden = _activate(z, mask, swoosh)
         # Recomputing the activation halves what a GPU must keep until backward. A CPU has memory to spare and
         # is slow at exponentials, so there it is kept.
-        ctx.save_for_backward(x, weight, mask, None if x.is_cuda else hidden)
+        ctx.save_for_backward(z, weight, mask, None if x.is_cuda else hidden)
         ctx.swoosh = swoosh
         ctx.has_bias = bias is not None
         return F.linear(hidden, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mask, hidden = ctx.saved_tensors
+        z, weight, mask, hidden = ctx.saved_tensors
         if hidden is None:
-            hidden = _activate(x, mask, ctx.swoosh)
+            hidden = _activate(z, mask, ctx.swoosh)
         grad = grads[0].reshape(-1, weight.shape[0])  # (frames, out)
         weight_grad = grad.t() @ hidden.reshape(-1, weight.shape[1])
         bias_grad = grad.sum(dim=0) if ctx.has_bias else None
-        hidden_grad = (grad @ weight).view(x.shape)
+        hidden_grad = (grad @ weight).view(z.shape)
         if mask is not None:
             hidden_grad.mul_(mask)
-        return ctx.swoosh.backward(x - ctx.swoosh.offset, hidden_grad), weight_grad, bias_grad, None, None
+        return ctx.swoosh.gradient(z, hidden_grad), weight_grad, bias_grad, None, None
 
 
-def _activate(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    hidden, _ = swoosh.forward(x.float() if half else x)
+def _activate(z: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
+    hidden = swoosh.value(z.float() if z.dtype in HALF_PRECISION else z)
     if mask is not None:
         hidden.mul_(mask)
-    return hidden.to(x.dtype)
+    return hidden.to(z.dtype)
 
 
 class ActivationDropoutAndLinear(nn.Module):

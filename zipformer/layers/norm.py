@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zipformer.layers.activations import HALF_PRECISION
 from zipformer.layers.regularizers import limit_param_value
 from zipformer.layers.schedule import Clock
 
@@ -22,7 +23,7 @@ class _BiasNormFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        wide = x.float() if x.dtype in HALF_PRECISION else x
         norm = torch.linalg.vector_norm(wide - bias, dim=-1, keepdim=True)  # (..., 1)
         inverse_rms = x.shape[-1] ** 0.5 / norm
         ctx.save_for_backward(x, bias, log_scale, inverse_rms)

@@ -1,0 +1,79 @@
+"""What happens to speech between mouth and file: resampling, a room, noise, level."""
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve, resample_poly
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Room:
+    """The acoustics of a site.
+
+    Attributes:
+        reverberation_seconds: time until reverberation has fallen by 60 dB.
+        wet: part of the reverberation in the sound, 0 to 1.
+        snr_decibels: speech over room noise.
+        noise_tilt: 0 for white noise, towards 1 for noise that is stronger at low frequencies.
+        seed: of the room's response and noise.
+    """
+
+    reverberation_seconds: float
+    wet: float
+    snr_decibels: float
+    noise_tilt: float
+    seed: int
+
+
+def draw_room(draw: random.Random) -> Room:
+    """A random quiet room: 0.08 to 0.3 s of reverberation, noise 20 to 40 dB under the speech."""
+    return Room(
+        reverberation_seconds=round(draw.uniform(0.08, 0.3), 3),
+        wet=round(draw.uniform(0.0, 0.25), 3),
+        snr_decibels=round(draw.uniform(20, 40), 1),
+        noise_tilt=round(draw.uniform(0.3, 0.95), 2),
+        seed=draw.getrandbits(32),
+    )
+
+
+def resample(samples: NDArray[np.int16], from_rate: int, to_rate: int) -> Samples:
+    """16-bit samples ``(T,)`` at one rate -> floats in -1 to 1 at another, through a linear-phase filter."""
+    ratio = Fraction(to_rate, from_rate)
+    return resample_poly(samples.astype(np.float32) / 32768, ratio.numerator, ratio.denominator).astype(np.float32)
+
+
+def impulse_response(room: Room, sampling_rate: int) -> Samples:
+    """The room's response: the direct sound, then noise that decays exponentially, with the energy ``wet``."""
+    count = int(room.reverberation_seconds * sampling_rate)
+    times = np.arange(count) / sampling_rate
+    tail = np.random.default_rng(room.seed).standard_normal(count) * 10 ** (-3 * times / room.reverberation_seconds)
+    tail[: int(0.005 * sampling_rate)] = 0
+    response = np.sqrt(room.wet) * tail / np.linalg.norm(tail)
+    response[0] = 1
+    return np.asarray(response, dtype=np.float32)
+
+
+def add_room(samples: Samples, room: Room, response: Samples, noise: np.random.Generator) -> Samples:
+    """Speech ``(T,)`` in a room: reverberation, then coloured noise at the room's signal-to-noise ratio."""
+    speech = fftconvolve(samples, response)[: len(samples)]
+    coloured = noise.standard_normal(len(samples) + 1)
+    coloured = coloured[1:] + room.noise_tilt * coloured[:-1]
+    power = float(np.mean(speech**2)) / float(np.mean(coloured**2))
+    return np.asarray(speech + coloured * np.sqrt(power * 10 ** (-room.snr_decibels / 10)), dtype=np.float32)
+
+
+def pad(samples: Samples, before: int, after: int) -> Samples:
+    """Silence before and after."""
+    return np.pad(samples, (before, after))
+
+
+def set_level(samples: Samples, decibels: float) -> NDArray[np.int16]:
+    """Scale to a root mean square of ``decibels`` under full scale, but never into clipping, and quantise."""
+    gain = 10 ** (decibels / 20) / float(np.sqrt(np.mean(samples**2)))
+    gain = min(gain, 0.98 / float(np.max(np.abs(samples))))
+    return np.asarray(np.round(samples * gain * 32767), dtype=np.int16)

@@ -1,0 +1,103 @@
+"""Synthesis in fixed units of work: a unit is one fresh process that speaks a list of utterances.
+
+The synthesiser gives the same bytes only for the same sequence of calls in a fresh process, so a unit is described
+completely by a file, ``unit.json``, and run by ``python -m data_prep.synthesis.unit unit.json``. It writes its WAV
+files beside the description; the number of processes that run side by side changes nothing.
+"""
+
+import json
+import random
+import sys
+import wave
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from data_prep.synthesis.acoustics import Room, add_room, impulse_response, pad, resample, set_level
+from data_prep.synthesis.espeak import Espeak, Parameter
+from data_prep.synthesis.voices import Speaker
+
+SAMPLING_RATE: Final = 16000
+DESCRIPTION: Final = "unit.json"
+DONE: Final = "samples.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance to speak: its id (and file name), its phonemes, syllables separated by spaces, and its speaker."""
+
+    id: str
+    phonemes: str
+    speaker: Speaker
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One fixed sequence of utterances.
+
+    Attributes:
+        table: phoneme table of espeak-ng.
+        room: the acoustics they share.
+        seed: of pauses, level and noise.
+        lines: the utterances.
+    """
+
+    table: str
+    room: Room
+    seed: int
+    lines: tuple[Line, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Unit":
+        """Read a unit back.
+
+        Raises:
+            KeyError, TypeError: the text is not the description of a unit.
+        """
+        data = json.loads(text)
+        lines = tuple(Line(line["id"], line["phonemes"], Speaker(**line["speaker"])) for line in data["lines"])
+        return cls(data["table"], Room(**data["room"]), data["seed"], lines)
+
+
+def run_unit(unit: Unit, directory: Path) -> dict[str, int]:
+    """Speak all lines of a unit into ``directory/<id>.wav``.
+
+    Must be the first use of the synthesiser in its process. Returns the number of samples by id.
+    """
+    espeak = Espeak()
+    response = impulse_response(unit.room, SAMPLING_RATE)
+    counts = {}
+    for number, line in enumerate(unit.lines):
+        draw = random.Random(f"{unit.seed}/{number}")
+        noise = np.random.default_rng([unit.room.seed, unit.seed, number])
+        espeak.set_voice(unit.table, line.speaker.voice)
+        espeak.set_parameter(Parameter.RATE, line.speaker.rate)
+        espeak.set_parameter(Parameter.PITCH, line.speaker.pitch)
+        espeak.set_parameter(Parameter.RANGE, line.speaker.pitch_range)
+        speech = resample(espeak.speak(line.phonemes), espeak.sampling_rate, SAMPLING_RATE)
+        padded = pad(speech, *(int(draw.uniform(0.05, 0.2) * SAMPLING_RATE) for _ in range(2)))
+        samples = set_level(add_room(padded, unit.room, response, noise), draw.uniform(-30, -18))
+        with wave.open(str(directory / f"{line.id}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(SAMPLING_RATE)
+            file.writeframes(samples.astype("<i2").tobytes())
+        counts[line.id] = len(samples)
+    return counts
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the unit described by a file; its last act is to write the number of samples of every utterance."""
+    description = Path(arguments[0])
+    counts = run_unit(Unit.from_json(description.read_text(encoding="utf-8")), description.parent)
+    (description.parent / DONE).write_text(json.dumps(counts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

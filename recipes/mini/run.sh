@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# From a fresh checkout to error rates, a recall matrix and a report, on the embedded corpus.
+#
+# usage: bash recipes/mini/run.sh [options]
+#
+#   --stage N        start at this stage (default 0)
+#   --stop-stage N   end after this stage (default 7)
+#   --exp-dir DIR    checkpoints, model and results (default exp/mini in the checkout)
+#   --data-dir DIR   the prepared corpus (default data/mini in the checkout)
+#   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
+#
+# Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed, 6 retrieve, 7 report.
+# Every stage can be killed and started again; it goes on where it was.
+# shellcheck source=scripts/stages.sh disable=SC2154
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
+
+# shellcheck disable=SC2034  # stages.sh reads it
+last_stage=7
+exp_dir=exp/mini
+data_dir=data/mini
+parse_options "$@"
+model_dir=$exp_dir/averaged
+
+set_up() {
+    bash scripts/setup.sh mini "$python"
+}
+
+prepare() {
+    run_script prepare corpus=mini "data_dir=$data_dir"
+}
+
+train() {
+    run_script train experiment=mini "data_dir=$data_dir" "exp_dir=$exp_dir"
+}
+
+average() {
+    run_script average "exp_dir=$exp_dir"
+}
+
+decode() {
+    local method
+    for method in greedy beam; do
+        run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test "method=$method"
+    done
+}
+
+embed() {
+    run_script embed "model_dir=$model_dir" "data_dir=$data_dir" split=test
+}
+
+retrieve() {
+    run_script retrieve "model_dir=$model_dir" split=test
+}
+
+report() {
+    run_script report "model_dir=$model_dir" split=test
+}
+
+run_stage 0 "set up .venv" set_up
+run_stage 1 "prepare the corpus in $data_dir" prepare
+run_stage 2 "train in $exp_dir" train
+run_stage 3 "average the weights into $model_dir" average
+run_stage 4 "decode the test set by greedy and by beam search" decode
+run_stage 5 "embed the test set" embed
+run_stage 6 "look for every sentence in the other dialects" retrieve
+run_stage 7 "write the report" report
+finish "$model_dir"

@@ -1,0 +1,76 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+from data_prep import corpora as registry
+from data_prep.corpora import CorpusManifests, corpora, corpus_of, register_corpus
+from data_prep.errors import PreparationError
+from data_prep.manifests import read_recordings, read_supervisions, write_manifests
+
+
+@dataclass
+class SomeConfig:
+    root: str = "."
+
+
+@pytest.fixture
+def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    corpora()
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    corpora.cache_clear()
+    yield
+    corpora.cache_clear()
+
+
+def nothing(config: SomeConfig, directory: Path) -> CorpusManifests:
+    return {}
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_registering_a_corpus() -> None:
+    register_corpus("some", SomeConfig)(nothing)
+    assert corpus_of(SomeConfig()).name == "some"
+    assert {"folder", "some"} <= set(corpora())
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_names_and_config_classes_are_unique() -> None:
+    register_corpus("some", SomeConfig)(nothing)
+    with pytest.raises(ValueError, match="clashes with the registered corpus 'some'"):
+        register_corpus("other", SomeConfig)(nothing)
+    with pytest.raises(ValueError, match="must be a dataclass"):
+        register_corpus("other", dict)
+
+
+def test_config_of_no_corpus() -> None:
+    with pytest.raises(KeyError, match="SomeConfig is not the config of a corpus; known corpora: folder"):
+        corpus_of(SomeConfig())
+
+
+def manifests(order: str, owners: str) -> tuple[RecordingSet, SupervisionSet]:
+    recordings = [
+        Recording(id=name, sources=[], sampling_rate=16000, num_samples=16000, duration=1.0) for name in order
+    ]
+    segments = [SupervisionSegment(f"{i}", owner, 0.1 * i, 0.1) for i, owner in enumerate(owners)]
+    return RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(segments)
+
+
+def test_supervisions_are_put_in_the_order_of_their_recordings(tmp_path: Path) -> None:
+    assert write_manifests({"test": manifests("ba", "aba"), "train": manifests("c", "c")}, tmp_path) == {
+        "train": 1,
+        "test": 2,
+    }
+    assert [recording.id for recording in read_recordings(tmp_path, "test")] == ["b", "a"]
+    assert [segment.id for segment in read_supervisions(tmp_path, "test")] == ["1", "0", "2"]
+
+
+def test_what_a_corpus_must_not_deliver(tmp_path: Path) -> None:
+    with pytest.raises(PreparationError, match=r"the splits \['dev'\]"):
+        write_manifests({"dev": manifests("a", "a")}, tmp_path)
+    with pytest.raises(PreparationError, match="no recordings"):
+        write_manifests({}, tmp_path)
+    with pytest.raises(PreparationError, match="supervision 0 belongs to recording x"):
+        write_manifests({"test": manifests("a", "x")}, tmp_path)

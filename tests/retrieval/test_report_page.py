@@ -1,0 +1,139 @@
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from result_files import write_json, write_results
+
+from retrieval.report import collect, render, write_report
+from retrieval.results import MalformedResultError
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; collects text, sources and tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.text, self.sources, self.tags = [], "", [], set()
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return write_results(tmp_path_factory.mktemp("report"), sites=2, sentences=20)
+
+
+def squeezed(text):
+    return re.sub(r"\s+", " ", text)
+
+
+def test_page_holds_the_numbers(model_dir):
+    report = collect(model_dir, "test")
+    page = Page(render(report))
+    text, cells = squeezed(page.text), re.sub(r"\s", "", page.text)
+    for row in report.recall.table.pairs:
+        assert f"{row.recall_at_1:.1f}{row.low:.1f}–{row.high:.1f}" in cells
+    for row in [row for result in report.decodings for row in result.rows]:
+        assert (
+            f"{row.cer:.1f}{row.low:.1f}–{row.high:.1f}{row.substitutions}{row.deletions}{row.insertions}"
+            f"{row.reference_characters}{row.utterances}"
+        ) in cells
+    trained = next(row for row in report.recall.table.summary if row.name == "trained")
+    assert f"{trained.recall_at_1:.1f} %" in text
+    assert f"chance {trained.chance:.1f} %" in text
+    assert "recall@1 of MFCCs, without a model" in text
+    assert "not trained on: gan." in text
+    assert "0123abcd" in text
+    assert "torch" in text
+
+
+def test_page_is_self_contained(model_dir):
+    html = render(collect(model_dir, "test"))
+    page = Page(html)
+    assert "script" not in page.tags
+    assert len(page.sources) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert not re.search(r"url\(|@import|https?://", re.sub(r'src="[^"]*"', "", html))
+
+
+def test_transcripts_are_escaped_and_differences_marked(model_dir):
+    html = render(collect(model_dir, "test"))
+    assert "<mark>汽</mark>" in html
+    assert "<mark>&lt;</mark>" in html
+    assert "今日天" in Page(html).text
+
+
+def test_headline_is_the_mean_over_trained_dialects(model_dir):
+    report = collect(model_dir, "test")
+    assert [result.method for result in report.decodings] == ["beam", "greedy"]
+    rows = [row for row in report.decodings[0].level("dialect") if row.name != "gan"]
+    mean = sum(row.cer for row in rows) / len(rows)
+    text = squeezed(Page(render(report)).text)
+    assert f"mean CER of trained dialects{mean:.1f} %" in text
+    assert "CER of gan, held out" in text
+
+
+def test_files_beside_the_page_hold_the_same_numbers(model_dir, tmp_path):
+    report = collect(model_dir, "test")
+    page = write_report(report, tmp_path / "report")
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with (tmp_path / "report" / "cer.csv").open() as file:
+        rates = {
+            (line["method"], line["level"], line["name"]): float(line["cer"]) for line in csv.DictReader(file)
+        }
+    assert len(rates) == 2 * 15
+    assert rates["beam", "dialect", "yue"] == pytest.approx(report.decodings[0].level("dialect")[-1].cer)
+    with (tmp_path / "report" / "recall.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [sum(line["embedder"] == name for line in lines) for name in ("zipformer", "mfcc")] == [49, 49]
+    content = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert content["recall"][0]["pairs"][0]["recall_at_1"] == report.recall.table.pairs[0].recall_at_1
+    assert content["cer"][1]["rows"][0]["cer"] == report.decodings[1].rows[0].cer
+
+
+def test_missing_inputs_say_which_command_makes_them(tmp_path):
+    model_dir = tmp_path / "averaged"
+    model_dir.mkdir()
+    text = squeezed(Page(render(collect(model_dir, "test"))).text)
+    for script in ("decode", "embed", "retrieve", "train", "average"):
+        assert f"scripts/{script}.py" in text
+    write_report(collect(model_dir, "test"), tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "results.json").read_text())["cer"] == []
+
+
+def test_unknown_training_dialects(model_dir, tmp_path):
+    report = collect(write_results(tmp_path, sites=1, sentences=4, methods=("ctc",)), "test")
+    assert report.trained_groups
+    write_json(tmp_path / "averaged" / "provenance.json", {"git_revision": "0123abcd"})
+    text = squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
+    assert "mean CER of dialects" in text
+
+
+def test_malformed_input_is_an_error(tmp_path):
+    model_dir = write_results(tmp_path, sites=1, sentences=4, methods=("greedy",))
+    (model_dir / "results" / "retrieval-test" / "recall.json").write_text("{")
+    with pytest.raises(MalformedResultError, match=r"retrieval-test/recall\.json: not JSON"):
+        collect(model_dir, "test")
+
+
+def test_no_model_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model directory .*scripts/average\.py"):
+        collect(tmp_path / "none", "test")

@@ -1,0 +1,153 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from retrieval.recall import Hits, Site
+from retrieval.tables import (
+    print_tables,
+    recall_matrix,
+    recall_summary,
+    tabulate,
+    write_recall_csv,
+    write_recall_json,
+    write_site_pairs,
+)
+
+
+def outcome() -> Hits:
+    """cmn and hak have one site, yue has two; yue/y2 lacks two of the five sentences."""
+    sites = [Site(*name.split("/"), {}) for name in ("cmn/c1", "hak/h1", "yue/y1", "yue/y2")]
+    hits = np.full((4, 4, 5), np.nan)
+    shares = {(0, 1): 1, (1, 0): 2, (0, 2): 4, (2, 0): 5, (1, 2): 0, (2, 1): 1}
+    for (a, b), right in shares.items():
+        hits[a, b] = np.arange(5) < right
+    for a, b, right in ((0, 3, 1), (3, 0, 2), (1, 3, 0), (3, 1, 3), (2, 3, 3), (3, 2, 2)):
+        hits[a, b, :3] = np.arange(3) < right
+    return Hits(sites, [f"s{n}" for n in range(5)], hits)
+
+
+def rows_by_pair(table):
+    return {(row.source, row.target): row for row in [*table.pairs, *table.within]}
+
+
+def test_group_pairs_are_unweighted_means_over_site_pairs():
+    table = tabulate(outcome(), trained_groups=["cmn", "yue", "wuu"], resamples=50)
+    rows = rows_by_pair(table)
+    assert table.groups == ["cmn", "hak", "yue"]
+    assert len(table.pairs) == 6
+    assert rows["cmn", "hak"].recall_at_1 == pytest.approx(100 * 1 / 5)
+    # sites count alike although one has fewer sentences: (4/5 + 1/3) / 2, chance (1/5 + 1/3) / 2
+    assert rows["cmn", "yue"].recall_at_1 == pytest.approx(100 * (4 / 5 + 1 / 3) / 2)
+    assert rows["cmn", "yue"].chance == pytest.approx(100 * (1 / 5 + 1 / 3) / 2)
+    assert (rows["cmn", "yue"].site_pairs, rows["cmn", "yue"].queries) == (2, 8)
+    assert rows["yue", "cmn"].recall_at_1 == pytest.approx(100 * (5 / 5 + 2 / 3) / 2)
+
+
+def test_within_a_group_is_kept_apart():
+    table = tabulate(outcome(), trained_groups=None, resamples=200)
+    (within,) = table.within
+    assert (within.source, within.target, within.site_pairs) == ("yue", "yue", 2)
+    assert within.recall_at_1 == pytest.approx(100 * (3 / 3 + 2 / 3) / 2)
+    assert not any(row.source == row.target for row in table.pairs)
+    assert np.isnan(np.diagonal(table.matrix())).all()
+
+
+def test_summaries_keep_the_held_out_group_apart():
+    table = tabulate(outcome(), trained_groups=["cmn", "yue", "wuu"], resamples=50)
+    rows, summary = rows_by_pair(table), {row.name: row for row in table.summary}
+    trained = [rows["cmn", "yue"], rows["yue", "cmn"]]
+    held_out = [rows[pair] for pair in (("cmn", "hak"), ("hak", "cmn"), ("hak", "yue"), ("yue", "hak"))]
+    for name, members in (("trained", trained), ("held_out", held_out), ("all", trained + held_out)):
+        assert summary[name].pairs == len(members)
+        assert summary[name].recall_at_1 == pytest.approx(np.mean([row.recall_at_1 for row in members]))
+        assert summary[name].chance == pytest.approx(np.mean([row.chance for row in members]))
+    assert table.trained_groups == ["cmn", "yue"]
+    assert table.held_out_groups == ["hak"]
+
+
+def test_unknown_training_groups_give_one_summary():
+    table = tabulate(outcome(), trained_groups=None, resamples=50)
+    assert [row.name for row in table.summary] == ["all", "within"]
+    assert table.held_out_groups == []
+
+
+def test_intervals_hold_their_value_and_follow_the_seed():
+    first = tabulate(outcome(), trained_groups=None, resamples=300, seed=1)
+    again = tabulate(outcome(), trained_groups=None, resamples=300, seed=1)
+    wider = tabulate(outcome(), trained_groups=None, resamples=300, seed=1, confidence=0.99)
+    assert first == again
+    for row, wide in zip([*first.pairs, *first.summary], [*wider.pairs, *wider.summary], strict=True):
+        assert row.low <= row.recall_at_1 <= row.high
+        assert wide.low <= row.low
+        assert row.high <= wide.high
+    # of 5 sentences 4 hit at one site, 1 of 3 at the other: surely not known to 10 %
+    assert first.pairs[1].high - first.pairs[1].low > 30
+
+
+def test_files(tmp_path):
+    hits = outcome()
+    table = tabulate(hits, trained_groups=["cmn", "yue"], resamples=50)
+    write_recall_json(tmp_path / "recall.json", table, {"split": "test", "model_dir": "exp/a"})
+    content = json.loads((tmp_path / "recall.json").read_text())
+    assert content["split"] == "test"
+    assert content["groups"] == ["cmn", "hak", "yue"]
+    assert content["trained_groups"] == ["cmn", "yue"]
+    assert content["held_out_groups"] == ["hak"]
+    assert content["pairs"][0]["recall_at_1"] == pytest.approx(20)
+    assert set(content["pairs"][0]) == {
+        *("source", "target", "recall_at_1", "low", "high", "chance", "site_pairs", "queries")
+    }
+
+    write_recall_csv(tmp_path / "recall.csv", table)
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "recall.csv").read_text())))
+    assert [(line["source"], line["target"]) for line in lines][-1] == ("yue", "yue")
+    assert float(lines[0]["recall_at_1"]) == pytest.approx(20)
+
+    write_site_pairs(tmp_path / "site_pairs.csv", hits)
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "site_pairs.csv").read_text())))
+    assert len(lines) == 12
+    line = next(x for x in lines if (x["source_site"], x["target_site"]) == ("c1", "y2"))
+    assert (line["queries"], float(line["hits"])) == ("3", 1.0)
+    assert float(line["recall_at_1"]) == pytest.approx(100 / 3)
+    assert float(line["chance"]) == pytest.approx(100 / 3)
+
+
+def shown(view) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(view)
+    return console.export_text()
+
+
+def test_printed_matrix():
+    table = tabulate(outcome(), trained_groups=["cmn", "yue"], resamples=50)
+    text = shown(recall_matrix(table))
+    first = next(line for line in text.splitlines() if line.split()[:1] == ["cmn"] and "-" in line)
+    assert first.split() == ["cmn", "-", "20.0", "56.7", "23.3"]  # chance (1/5 + (1/5 + 1/3)/2) / 2
+    assert "hak*" in text
+    assert "* not trained on" in text
+    summary = shown(recall_summary(table, 0.95))
+    assert "between trained groups" in summary
+    assert "95 % interval" in summary
+
+
+def test_long_names_become_numbers():
+    hits = outcome()
+    names = {"cmn": "cmn-beijing", "hak": "hak-sixian", "yue": "yue-guangzhou"}
+    sites = [Site(names[site.group], site.name, {}) for site in hits.sites]
+    table = tabulate(Hits(sites, hits.sentences, hits.hits), trained_groups=None, resamples=50)
+    text = shown(recall_matrix(table))
+    assert "1 cmn-beijing" in text
+    assert text.count("yue-guangzhou") == 1
+
+
+def test_nothing_is_cut_off_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_tables([recall_matrix(tabulate(outcome(), trained_groups=None, resamples=50))])
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "mean" not in printed
+    assert "56.7" in printed

@@ -1,0 +1,160 @@
+"""The embed script from its command line to the store that it leaves."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_model import FRAMES, write_cuts, write_model
+
+from retrieval.embeddings import EmbeddingStore
+from zipformer.data import encoder_frames
+from zipformer.model import AsrModel
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "embed.py"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Model directory and data directory."""
+    write_cuts(tmp_path / "data", "test")
+    write_model(tmp_path / "model")
+    return tmp_path / "model", tmp_path / "data"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, model_dir: Path, data_dir: Path, *more: str) -> None:
+    arguments = [f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu", *more]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_frames_of_the_encoder(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    run(monkeypatch, model_dir, data_dir)
+    store = EmbeddingStore(model_dir / "results" / "embeddings-test")
+    assert len(store) == len(FRAMES)
+    assert store.frames.dtype == np.float32
+    model = AsrModel.from_pretrained(model_dir).eval()
+    random = np.random.default_rng(0)
+    for number, T in enumerate(FRAMES):
+        features = torch.from_numpy(random.normal(-8.0, 3.0, size=(T, 80)).astype(np.float32))
+        with torch.inference_mode():
+            expected, _ = model.encode(features[None], torch.tensor([T]))
+        found = store[f"test-{number}"]
+        assert len(found) == encoder_frames(T)
+        inner = slice(0, len(found) - 2)  # at the very end the front end sees silence here and nothing there
+        np.testing.assert_allclose(found[inner], expected[0][inner].numpy(), rtol=0.05, atol=0.05)
+    entry = store.utterances["test-0"]
+    assert (entry.dialect, entry.subdialect, entry.site, entry.sentence_id) == (
+        "yue",
+        "yue-guangzhou",
+        "yue-0",
+        "0",
+    )
+
+
+def test_embeddings_do_not_depend_on_the_batch(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+    directory = model_dir / "results" / "embeddings-test"
+    run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
+    store = EmbeddingStore(directory)
+    alone = {entry.utterance_id: np.array(store[entry.utterance_id]) for entry in store}
+    shutil.rmtree(directory)
+    run(monkeypatch, model_dir, data_dir, "batch_seconds=100")
+    together = EmbeddingStore(directory)
+    for name, frames in alone.items():
+        np.testing.assert_allclose(together[name], frames, rtol=1e-4, atol=1e-4)
+
+
+def test_control_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cuts(tmp_path / "data", "test")
+    run(
+        monkeypatch,
+        tmp_path / "nothing",
+        tmp_path / "data",
+        "embedder=mfcc",
+        "mfcc.stride=4",
+        "mfcc.coefficients=12",
+        "storage=float16",
+    )
+    store = EmbeddingStore(tmp_path / "nothing" / "results" / "embeddings-test-mfcc")
+    assert store.frames.dtype == np.float16
+    assert store.frames.shape == (sum(-(-T // 4) for T in FRAMES), 36)
+    assert store.description["embedder"] == "mfcc"
+
+
+def test_a_second_run_has_nothing_to_do_until_something_changes(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+    directory = model_dir / "results" / "embeddings-test"
+
+    def first_frame() -> np.ndarray:
+        return np.array(EmbeddingStore(directory)["test-0"][0])
+
+    run(monkeypatch, model_dir, data_dir)
+    before, written = first_frame(), (directory / "frames.npy").stat().st_mtime_ns
+    run(monkeypatch, model_dir, data_dir)
+    assert (directory / "frames.npy").stat().st_mtime_ns == written
+    write_model(model_dir, seed=1)
+    run(monkeypatch, model_dir, data_dir)
+    assert np.abs(first_frame() - before).max() > 1e-3
+
+
+def test_a_killed_run_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    encode = AsrModel.encode
+    calls: list[int] = []
+
+    def dies_in_the_fourth(model: AsrModel, features: torch.Tensor, lengths: torch.Tensor):
+        calls.append(len(lengths))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return encode(model, features, lengths)
+
+    monkeypatch.setattr(AsrModel, "encode", dies_in_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
+    assert not (model_dir / "results" / "embeddings-test").exists()
+    run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
+    assert len(calls) == 4 + 3  # the three that were done are not done again
+    assert len(EmbeddingStore(model_dir / "results" / "embeddings-test")) == len(FRAMES)
+
+
+def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    with pytest.raises(SystemExit, match=r"^error: no prepared cuts at .*cuts_dev.*splits found there: test"):
+        run(monkeypatch, model_dir, data_dir, "split=dev")
+    with pytest.raises(SystemExit, match=r"^error: .*storage=int8"):
+        run(monkeypatch, model_dir, data_dir, "storage=int8")
+    (model_dir / "model.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"^error: .*model\.safetensors"):
+        run(monkeypatch, model_dir, data_dir)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), f"data_dir={data_dir}"])
+    with pytest.raises(SystemExit, match=r"^error: .*model_dir"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_an_unknown_setting_is_named(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *folders, "mfcc.strid=3")
+    assert "'strid'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *folders, "embedder=whisper")
+    assert "whisper" in capsys.readouterr().err
+
+
+def test_description_is_written(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    run(monkeypatch, model_dir, data_dir)
+    content = json.loads((model_dir / "results" / "embeddings-test" / "embeddings.json").read_text())
+    assert content["embedder"] == "zipformer"
+    assert len(content["fingerprint"]) == 64

@@ -1,0 +1,157 @@
+"""The shell scripts, with stand-ins for Python that write down how they are called."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """#!/usr/bin/env bash
+case "$*" in
+    -c*version_info*) exit {suitable} ;;
+    --version) echo "Python {version}" ;;
+    "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip --version") ;;
+    -c*sha256*) exec "{python}" "$@" ;;
+    *) echo "$*" >>"{log}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The shell scripts and what they read, without the rest of the checkout."""
+    root = tmp_path / "with space" / "checkout"
+    for name in (
+        "scripts/setup.sh",
+        "scripts/stages.sh",
+        "recipes/mini/run.sh",
+        "pyproject.toml",
+        "constraints.txt",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+def write_program(path: Path, log: Path, *, version: str = "3.12.1", suitable: bool = True) -> Path:
+    """A stand-in for Python; calls other than those of the set-up go to ``log``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        PROGRAM.format(suitable=int(not suitable), version=version, python=sys.executable, log=log)
+    )
+    path.chmod(0o755)
+    return path
+
+
+def bash(script: Path, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", script, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8").splitlines()
+
+
+def test_set_up_installs_once_until_the_requirements_change(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    python = write_program(tmp_path / "bin" / "python3.12", log)
+    script = checkout / "scripts" / "setup.sh"
+    for _ in range(2):
+        result = bash(script, "mini,dev", python, folder=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert "up to date" in result.stdout
+    install = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[mini,dev]"
+    assert lines(log) == [install]
+    with (checkout / "constraints.txt").open("a") as file:
+        file.write("# changed\n")
+    bash(script, "mini,dev", folder=tmp_path)
+    assert lines(log) == [install, install]
+
+
+def test_an_interrupted_installation_is_repeated(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    python = write_program(tmp_path / "bin" / "python3.12", log)
+    content = python.read_text().replace('*) echo "$*"', '*pip\\ install*) exit 1 ;;\n    *) echo "$*"')
+    python.write_text(content)
+    script = checkout / "scripts" / "setup.sh"
+    assert bash(script, "mini", python, folder=tmp_path).returncode == 1
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    assert bash(script, "mini", folder=tmp_path).returncode == 0
+    assert len(lines(log)) == 1
+
+
+def test_an_old_python_is_refused(checkout: Path, tmp_path: Path) -> None:
+    python = write_program(tmp_path / "bin" / "old", tmp_path / "log", version="3.9.18", suitable=False)
+    result = bash(checkout / "scripts" / "setup.sh", "mini", python, folder=tmp_path)
+    assert result.returncode == 1
+    assert "is Python 3.9.18; Fangyan needs Python 3.10 or newer" in result.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    recipe = checkout / "recipes" / "mini" / "run.sh"
+    result = bash(recipe, "--stage", "1", "--exp-dir", "exp one", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    exp, model = f"{tmp_path}/exp one", f"{tmp_path}/exp one/averaged"
+    assert lines(log) == [
+        "scripts/prepare.py corpus=mini data_dir=data/mini",
+        f"scripts/train.py experiment=mini data_dir=data/mini exp_dir={exp}",
+        f"scripts/average.py exp_dir={exp}",
+        f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=greedy",
+        f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=beam",
+        f"scripts/embed.py model_dir={model} data_dir=data/mini split=test",
+        f"scripts/retrieve.py model_dir={model} split=test",
+        f"scripts/report.py model_dir={model} split=test",
+        f"scripts/summary.py model_dir={model} split=test",
+    ]
+
+
+def test_recipe_runs_only_the_stages_asked_for(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    result = bash(
+        checkout / "recipes" / "mini" / "run.sh", "--stage", "5", "--stop-stage", "6", folder=tmp_path
+    )
+    assert [line.split()[0] for line in lines(log)] == ["scripts/embed.py", "scripts/retrieve.py"]
+    assert "=== stage 5 took" in result.stdout
+    assert "=== stages 5 to 6 took" in result.stdout
+
+
+def test_recipe_stops_where_a_stage_fails(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    python = write_program(checkout / ".venv" / "bin" / "python", log)
+    python.write_text(python.read_text().replace("*) echo", "*train.py*) exit 3 ;;\n    *) echo"))
+    result = bash(checkout / "recipes" / "mini" / "run.sh", "--stage", "1", folder=tmp_path)
+    assert result.returncode == 3
+    assert lines(log) == ["scripts/prepare.py corpus=mini data_dir=data/mini"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stage", "8"], "stages are 0 to 7, not 8"),
+        (["--stage", "two"], "stages are 0 to 7, not two"),
+        (["--stage", "3", "--stop-stage", "2"], "nothing to do between"),
+        (["--stage"], "--stage needs a value"),
+        (["--stages", "1"], "unknown option --stages"),
+        (["--python", "no-such-program"], "there is no program no-such-program"),
+        (["--stage", "1"], "there is no .venv; run stage 0 first"),
+    ],
+)
+def test_wrong_options_are_named(checkout: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = bash(checkout / "recipes" / "mini" / "run.sh", *arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert f"error: {message}" in result.stderr
+
+
+def test_help_names_every_option(checkout: Path, tmp_path: Path) -> None:
+    result = bash(checkout / "recipes" / "mini" / "run.sh", "--help", folder=tmp_path)
+    assert result.returncode == 0
+    for option in ("--stage", "--stop-stage", "--exp-dir", "--data-dir", "--python"):
+        assert f"  {option} " in result.stdout

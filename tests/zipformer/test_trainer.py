@@ -1,0 +1,276 @@
+import json
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lhotse.cut import Cut
+from tiny_corpus import tiny_model_config, write_tiny_corpus
+
+from zipformer.checkpoint import Checkpoint, CheckpointError, list_checkpoints
+from zipformer.data import DataConfig, FeatureDataset
+from zipformer.distributed import World
+from zipformer.model import AsrModel
+from zipformer.train_config import ConfigError, TrainConfig, ValidationConfig
+from zipformer.trainer import Trainer, TrainingError
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def config_for(corpus: Path, exp_dir: Path, **settings: Any) -> TrainConfig:
+    """Short epochs of about five batches."""
+    return TrainConfig(
+        exp_dir=str(exp_dir),
+        data_dir=str(corpus),
+        model=tiny_model_config(),
+        data=DataConfig(max_duration=8.0, max_utterance_seconds=5.0, num_workers=settings.pop("num_workers", 0)),
+        validation=settings.pop("validation", ValidationConfig(interval=0)),
+        **{"log_interval": 1, "average_period": 2, "save_interval": 1000, "ref_duration": 8.0, **settings},
+    )
+
+
+def trained(config: TrainConfig) -> Trainer:
+    trainer = Trainer(config, ALONE)
+    trainer.run()
+    return trainer
+
+
+def records(exp_dir: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (exp_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def newest(exp_dir: Path) -> Checkpoint:
+    return Checkpoint.open(list_checkpoints(exp_dir / "checkpoints")[-1])
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    """Weights, running average, optimiser and generators are equal bit by bit, and so are the logged losses."""
+    a, b = newest(left), newest(right)
+    assert a.step == b.step
+    for one, two in ((a.weights(), b.weights()), (a.average(), b.average())):
+        assert one.keys() == two.keys()
+        assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    one_state, two_state = a.training_state(), b.training_state()
+    assert str(one_state["optimizer"]) == str(two_state["optimizer"])
+    assert str(one_state["processes"]) == str(two_state["processes"])
+    timings = {"audio_seconds_per_second", "data_wait_share", "elapsed_seconds"}
+    assert [{k: v for k, v in record.items() if k not in timings} for record in records(left, "train")] == [
+        {k: v for k, v in record.items() if k not in timings} for record in records(right, "train")
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_stopping_and_going_on_changes_nothing(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, num_workers: int
+) -> None:
+    trained(config_for(corpus, tmp_path / "straight", max_steps=12))
+    trained(config_for(corpus, tmp_path / "broken", max_steps=7))
+    torch.rand(100)  # a new process is in another random state
+    with caplog.at_level(logging.INFO):
+        trained(config_for(corpus, tmp_path / "broken", max_steps=12, num_workers=num_workers))
+    assert "step-00000007: step 7, epoch 2 after" in caplog.text
+    assert "Setting changed since that checkpoint: max_steps: 7 -> 12" in caplog.text
+    assert_same_run(tmp_path / "straight", tmp_path / "broken")
+
+
+def test_weights_and_schedules_move(corpus: Path, tmp_path: Path) -> None:
+    config = config_for(corpus, tmp_path, max_steps=20)
+    config.optim = replace(config.optim, warmup_batches=5.0)
+    config.loss = replace(config.loss, warm_steps=4)
+    trainer = trained(config)
+    losses = [record["loss"] for record in records(tmp_path, "train")]
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
+    assert trainer.model.clock.batch == 20.0  # 8 s of 8 s reference a step
+    assert trainer.state.average.samples == 10
+    first, later = records(tmp_path, "train")[0], records(tmp_path, "train")[10]
+    parts = ("simple", "pruned", "ctc", "attention")
+    for record, weights in ((first, (1.0, 0.1, 0.2, 0.8)), (later, (0.5, 1.0, 0.2, 0.8))):
+        expected = sum(weight * record[part] for weight, part in zip(weights, parts, strict=True))
+        assert record["loss"] == pytest.approx(expected, rel=1e-5)
+    assert {"lr", "audio_seconds_per_second", "data_wait_share", "elapsed_seconds"} <= first.keys()
+
+
+def test_it_ends_after_epochs_steps_or_minutes(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_epochs = trained(config_for(corpus, tmp_path / "epochs", num_epochs=1))
+    names = [name for batch in by_epochs.data.epoch(1) for name in batch.ids]
+    assert len(names) == 24
+    assert by_epochs.state.counters.step == sum(1 for _ in by_epochs.data.epoch(1))
+
+    config = config_for(corpus, tmp_path / "minutes", max_minutes=0.001, max_steps=500)
+    trainer = trained(config)
+    assert trainer.state.counters.step < 20
+    assert newest(tmp_path / "minutes").step == trainer.state.counters.step
+    with caplog.at_level(logging.INFO):
+        again = trained(config)
+    assert "Nothing left to train" in caplog.text
+    assert again.state.counters.step == trainer.state.counters.step
+
+
+def test_a_checkpoint_is_a_model_directory(corpus: Path, tmp_path: Path) -> None:
+    trainer = trained(config_for(corpus, tmp_path, max_steps=2))
+    model = AsrModel.from_pretrained(newest(tmp_path).directory)
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter)
+    assert (newest(tmp_path).directory / "tokens.model").read_bytes() == (
+        corpus / "tokens" / "tokens.model"
+    ).read_bytes()
+
+
+def make_infinite(monkeypatch: pytest.MonkeyPatch, names: set[str]) -> None:
+    """From now on the features of some utterances are infinite at one place."""
+    load = FeatureDataset._load
+
+    def spoilt(self: FeatureDataset, cut: Cut) -> np.ndarray:
+        features = load(self, cut)
+        if cut.id in names:
+            features[50, 7] = np.inf
+        return features
+
+    monkeypatch.setattr(FeatureDataset, "_load", spoilt)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_utterance_named(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_infinite(monkeypatch, {"train-005"})
+    with caplog.at_level(logging.WARNING):
+        trainer = trained(config_for(corpus, tmp_path, num_epochs=2))
+    skipped = records(tmp_path, "skipped")
+    assert [record["utterances"] for record in skipped] == [["train-005"], ["train-005"]]  # once an epoch
+    assert trainer.state.counters.bad_steps == 2
+    assert "Not finite by themselves: train-005" in caplog.text
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    losses = {record["step"]: record["loss"] for record in records(tmp_path, "train")}
+    assert [step for step, loss in losses.items() if np.isnan(loss)] == [record["step"] for record in skipped]
+
+
+def test_a_skipped_step_leaves_the_weights_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    trainer._open_logs()
+    batches = list(trainer.data.epoch(1))
+    trainer._train_on(batches[0])
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    batches[1].features[0, 50, 7] = torch.inf
+    trainer._train_on(batches[1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+    trainer._train_on(batches[2])
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_an_infinite_loss_with_finite_gradients_is_skipped_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    trainer._open_logs()
+    batch = next(trainer.data.epoch(1))
+    honest = trainer.model.losses
+
+    def infinite(*arguments: Any, **settings: Any) -> dict[str, torch.Tensor]:
+        losses = honest(*arguments, **settings)
+        return losses | {"ctc": losses["ctc"] + torch.inf}
+
+    monkeypatch.setattr(trainer.model, "forward", infinite)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer._train_on(batch)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+    # Alone every utterance is finite, so the whole batch is named.
+    assert records(tmp_path, "skipped")[0]["utterances"] == batch.ids
+
+
+def test_too_many_bad_steps_in_a_row_end_the_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_infinite(monkeypatch, {f"train-{index:03d}" for index in range(24)})
+    with pytest.raises(TrainingError, match="4 steps in a row were not finite, the last at step 4: lower optim.lr"):
+        trained(config_for(corpus, tmp_path, num_epochs=9, max_bad_steps=3))
+
+
+def test_sigterm_ends_it_with_a_checkpoint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50), ALONE)
+    report = trainer._report
+
+    def report_and_signal() -> None:
+        report()
+        if trainer.state.counters.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_report", report_and_signal)
+    with pytest.raises(SystemExit) as stopped:
+        trainer.run()
+    assert stopped.value.code == 143
+    assert newest(tmp_path).step == 3
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_validation_reports_error_rates_by_dialect(corpus: Path, tmp_path: Path) -> None:
+    validation = ValidationConfig(interval=2, utterances_per_dialect=1, ctc=True)
+    trained(config_for(corpus, tmp_path, max_steps=4, validation=validation))
+    found = records(tmp_path, "valid")
+    assert [record["step"] for record in found] == [2, 4]
+    for record in found:
+        assert list(record["cer"]) == list(record["cer_ctc"]) == ["overall", "cmn", "nan", "yue"]
+    trained(config_for(corpus, tmp_path / "without", max_steps=4))
+    # Validation draws nothing and changes nothing.
+    with_it, without = newest(tmp_path).weights(), newest(tmp_path / "without").weights()
+    assert all(torch.equal(tensor, without[name]) for name, tensor in with_it.items())
+
+
+def test_metrics_after_the_checkpoint_are_taken_back(corpus: Path, tmp_path: Path) -> None:
+    trained(config_for(corpus, tmp_path, max_steps=3))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 4, "epoch": 1, "loss": 7}\n{"kind": "tra')
+    trained(config_for(corpus, tmp_path, max_steps=5))
+    assert [record["step"] for record in records(tmp_path, "train")] == [1, 2, 3, 4, 5]
+
+
+def test_another_model_in_the_same_directory_is_an_error(corpus: Path, tmp_path: Path) -> None:
+    config = config_for(corpus, tmp_path, max_steps=2)
+    trained(config)
+    config.model.joiner_dim = 48
+    with pytest.raises(CheckpointError, match="model.joiner_dim: 32 -> 48"):
+        Trainer(config, ALONE)
+
+
+def test_other_batches_start_the_epoch_over(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(config_for(corpus, tmp_path, max_steps=7))
+    config = config_for(corpus, tmp_path, max_steps=8)
+    config.data.max_duration = 6.0
+    with caplog.at_level(logging.WARNING):
+        trainer = Trainer(config, ALONE)
+    assert trainer.state.counters.epoch == 2
+    assert trainer.state.counters.batches == 0
+    assert "Epoch 2 starts over" in caplog.text
+    assert "max_duration: 8.0 -> 6.0" in caplog.text
+
+
+def test_an_epoch_without_batches_is_an_error(corpus: Path, tmp_path: Path) -> None:
+    config = config_for(corpus, tmp_path, max_steps=8)
+    config.data.max_duration, config.data.drop_last = 500.0, True
+    with pytest.raises(TrainingError, match="data.max_duration"):
+        trained(config)
+
+
+def test_vocabulary_size_comes_from_the_tokens(corpus: Path, tmp_path: Path) -> None:
+    config = config_for(corpus, tmp_path, max_steps=1)
+    config.model.vocab_size = 7
+    with pytest.raises(ConfigError, match=r"model.vocab_size=7.*leave the setting out"):
+        Trainer(config, ALONE)

@@ -1,0 +1,96 @@
+"""Depthwise convolution over time of (N, T, C) tensors, fast on a CPU in both directions.
+
+The library's kernels are fast in channels-last layout, forward and for the gradient of the input (a
+convolution with the reversed kernel), but slow for the gradient of the weight, which is computed here by
+matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _time_blocks(x: Tensor, size: int, spare: int) -> Tensor:
+    """x (N, T, C) as (C, spare + N * B, size): zeros in ``spare`` blocks first and after every utterance.
+
+    One block of zeros a gap is enough for an utterance not to meet the next one.
+    """
+    N, T, C = x.shape
+    per_utterance = -(-T // size) + 1
+    blocks = x.new_zeros(C, spare + N * per_utterance, size)
+    blocks[:, spare:].view(C, N, per_utterance * size)[:, :, :T] = x.permute(2, 0, 1)
+    return blocks
+
+
+def depthwise_weight_grad(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
+    """Weight gradient of ``depthwise_conv1d``: out[c, k] = sum_t grad[t, c] * x[t + k - K//2, c].
+
+    Time is cut into blocks of at least K//2 + 1 frames. All products of a block of ``grad`` with the block of
+    x before it, at the same place and after it are three matrix products; the sums wanted are diagonals of
+    the result. That is about half as much work again as needed, at several times the speed.
+
+    Args:
+        x: (N, T, C), input of the convolution.
+        grad: (N, T, C), gradient of its output.
+        kernel_size: K, odd.
+
+    Returns:
+        (C, K).
+    """
+    half = kernel_size // 2
+    size = max(half + 1, 16)
+    grads = _time_blocks(grad, size, spare=0).transpose(1, 2)  # (C, size, R)
+    blocks = _time_blocks(x, size, spare=1)  # (C, 1 + R, size)
+    before = torch.bmm(grads, blocks[:, :-1])
+    same = torch.bmm(grads, blocks[:, 1:])
+    after = torch.bmm(grads[:, :, :-1], blocks[:, 2:])
+    products = torch.cat((before, same, after), dim=2)  # (C, size, 3 size)
+    # Frame i of a block of grad times frame j of x, counted from the start of the same block, is at
+    # [i, size + j]; the products that belong to k have j = i + k - half.
+    diagonals = products.as_strided(
+        (x.shape[2], size, kernel_size), (3 * size * size, 3 * size + 1, 1), size - half
+    )
+    return diagonals.sum(dim=1)
+
+
+def _channels_last_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution, of images (N, C, 1, T) in channels-last layout; that needs no copy."""
+    images = x.transpose(1, 2).unsqueeze(2)
+    padding = (0, weight.shape[2] // 2)
+    y = F.conv2d(images, weight.unsqueeze(2), bias, padding=padding, groups=x.shape[2])
+    return y.squeeze(2).transpose(1, 2)
+
+
+class _DepthwiseFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _channels_last_conv(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        weight_grad = depthwise_weight_grad(x, grad, weight.shape[2]).unsqueeze(1)
+        return _channels_last_conv(grad, weight.flip(2), None), weight_grad, grad.sum(dim=(0, 1))
+
+
+def depthwise_conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Same-padded depthwise convolution over time.
+
+    Args:
+        x: (N, T, C).
+        weight: (C, 1, K) with odd K.
+        bias: (C,).
+
+    Returns:
+        (N, T, C).
+    """
+    if x.is_cuda:
+        y = F.conv1d(x.transpose(1, 2), weight, bias, padding=weight.shape[2] // 2, groups=x.shape[2])
+        return y.transpose(1, 2)
+    return _DepthwiseFunction.apply(x.contiguous(), weight.to(x.dtype), bias.to(x.dtype))

@@ -1,0 +1,165 @@
+"""Everything that changes while a model trains, as one thing that is saved, restored and continued."""
+
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zipformer.averaging import RunningAverage
+from zipformer.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from zipformer.distributed import World
+from zipformer.model import AsrModel
+from zipformer.optim import Eden, ScaledAdam
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Counters:
+    """How far the run has come."""
+
+    step: int = 0  # optimiser steps, skipped ones included
+    epoch: int = 1
+    batches: int = 0  # used of this epoch, by every process
+    elapsed_seconds: float = 0.0  # over all starts of the run
+    audio_seconds: float = 0.0  # trained on, all processes together
+    bad_steps: int = 0  # skipped because something was not finite
+
+
+class TrainingState:
+    """Weights, their running average, optimiser, scheduler, clock, random generators and counters.
+
+    The running average is kept by the main process only.
+    """
+
+    def __init__(self, model: AsrModel, optimizer: ScaledAdam, scheduler: Eden, world: World) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.world = world
+        self.average = RunningAverage()
+        self.counters = Counters()
+
+    def save(
+        self, root: Path, *, config: Mapping[str, Any], order: Mapping[str, Any], environment: Mapping[str, Any],
+        copies: Iterable[Path],
+    ) -> Checkpoint | None:
+        """Write a checkpoint below ``root``; every process calls this, the main one writes.
+
+        Args:
+            config: all settings, as plain values.
+            order: those of them that decide which batches an epoch has, see :meth:`restore`.
+            environment: what the run runs on.
+            copies: files to put beside the weights.
+
+        Returns:
+            The checkpoint, in the main process.
+        """
+        processes = self.world.gather({"random": random_state(), "clock": self.model.clock.state_dict()})
+        if not self.world.is_main:
+            return None
+        return save_checkpoint(
+            root,
+            model=self.model,
+            average=self.average.tensors,
+            training={
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "processes": processes,
+            },
+            record={
+                **asdict(self.counters),
+                "average_samples": self.average.samples,
+                "order": order,
+                "environment": environment,
+                "config": config,
+            },
+            copies=copies,
+        )
+
+    def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
+        """Put everything back as it was when the checkpoint was written, and say so in the log.
+
+        Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the same, and
+        the epoch starts over. A process that the earlier run did not have takes the clock of the first process.
+
+        Raises:
+            CheckpointError: the checkpoint holds another model than ``config`` describes.
+        """
+        record = checkpoint.record
+        changed = differences(record["config"], config)
+        other_model = [line for name, line in changed.items() if name.startswith("model.")]
+        if other_model:
+            raise CheckpointError(
+                f"{checkpoint.directory} holds another model:\n  " + "\n  ".join(other_model) + "\n"
+                "Set it as it was, or choose another exp_dir (and init_from to start from these weights)."
+            )
+        self.counters = Counters(**{name: record[name] for name in asdict(self.counters)})
+        self.model.load_state_dict(checkpoint.weights())
+        if self.world.is_main:
+            self.average.load(checkpoint.average(), record["average_samples"])
+        training = checkpoint.training_state()
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.scheduler.load_state_dict(training["scheduler"])
+        known = self.world.rank < len(training["processes"])
+        process = training["processes"][self.world.rank if known else 0]
+        self.model.clock.load_state_dict(process["clock"])
+        if known:
+            restore_random_state(process["random"])
+        else:
+            seed_everything(self.world.rank, self.counters.step)
+            self.model.clock.random.seed(f"{self.world.rank} {self.counters.step}")
+        self._report(checkpoint, changed)
+        other_order = differences(record["order"], order)
+        if other_order and self.counters.batches:
+            logger.warning(
+                "Epoch %d starts over, because its batches are no longer the same: %s",
+                self.counters.epoch,
+                "; ".join(other_order.values()),
+            )
+            self.counters.batches = 0
+
+    def _report(self, checkpoint: Checkpoint, changed: Mapping[str, str]) -> None:
+        if not self.world.is_main:
+            return
+        logger.info(
+            "Going on from %s: step %d, epoch %d after %d batches, %.0f s trained",
+            checkpoint.directory,
+            self.counters.step,
+            self.counters.epoch,
+            self.counters.batches,
+            self.counters.elapsed_seconds,
+        )
+        for line in changed.values():
+            logger.info("Setting changed since that checkpoint: %s", line)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings that differ, by dotted name, as "name: old -> new"."""
+    lines: dict[str, str] = {}
+    for key in sorted(old.keys() | new.keys()):
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            lines |= differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            lines[prefix + key] = f"{prefix}{key}: {left} -> {right}"
+    return lines
+
+
+def seed_everything(*seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch from one or several numbers."""
+    state = np.random.SeedSequence(seed).generate_state(2)
+    random.seed(int(state[0]))
+    np.random.seed(state[0])  # noqa: NPY002  (libraries may draw from it)
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))

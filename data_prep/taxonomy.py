@@ -84,8 +84,8 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
         known = ", ".join(entry.variety.id for entry in entries())
         raise UnknownDialectError(
             f"unknown dialect label {label!r}. Known ids: {known}. Map the label to one of them in the "
-            f"settings of the corpus ('+corpus.dialect_map={{{_key(label)}: <id>}}'), or add it to the labels "
-            f"in {TAXONOMY_FILE}"
+            f"settings of the corpus ('+corpus.dialect_map={{{_key(label)}: <id>}}'), or add it to "
+            f"the labels in {TAXONOMY_FILE}"
         ) from None
 
 

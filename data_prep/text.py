@@ -17,6 +17,8 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 
+from opencc import OpenCC
+
 COMPOSED_FILE = Path(__file__).with_name("composed.tsv")
 
 # By range and not by unicodedata, which does not know the extensions that are younger than the Python it came
@@ -59,12 +61,22 @@ class Digits(Enum):
     drop = "drop"
 
 
+class Script(Enum):
+    """Whether traditional characters are rewritten as simplified ones."""
+
+    keep = "keep"
+    simplified = "simplified"
+
+
 @dataclass
 class TextConfig:
     """How transcripts are normalised.
 
     Attributes:
         style: ``plain`` or ``yubao``.
+        script: ``keep`` or ``simplified``. Corpora that are trained on together, or a model and the
+            corpus it is fine-tuned on, should be in one script, so that a character is one token. Words are not
+            exchanged: dialect words stay as they are.
         latin_case: case of Latin letters (``yubao`` drops them).
         digits: treatment of 0 to 9 (``yubao`` drops them).
         keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
@@ -73,6 +85,7 @@ class TextConfig:
     """
 
     style: TextStyle = TextStyle.plain
+    script: Script = Script.keep
     latin_case: LatinCase = LatinCase.upper
     digits: Digits = Digits.keep
     keep_parentheses: bool = False
@@ -85,6 +98,7 @@ class TextNormaliser:
     def __init__(self, config: TextConfig | None = None) -> None:
         self.config = config or TextConfig()
         self._composed = {**_composed_characters(), **self.config.composed}
+        self._converter = None if self.config.script is Script.keep else OpenCC("t2s")
 
     def __call__(self, text: str) -> str:
         # Removing one mark can bring two others together (a letter and an accent, two parentheses), so that a
@@ -103,6 +117,8 @@ class TextNormaliser:
         text = _COMPOSED.sub(lambda match: self._compose(match[1]), text)
         if not self.config.keep_parentheses:
             text = _without_parentheses(text)
+        if self._converter is not None:
+            text = self._converter.convert(text)
         if self.config.style is TextStyle.yubao:
             return "".join(_HAN.findall(_YUBAO_ALTERNATIVE.sub("", text.lower())))
         text = _compatible(_in_case(text, self.config.latin_case))

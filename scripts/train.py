@@ -1,4 +1,4 @@
-"""Train a model; start the same command again to go on. Several processes: torchrun --nproc-per-node N scripts/train.py ..."""
+"""Train a model. The same command again goes on where it stopped; torchrun starts it in several processes."""
 
 import sys
 from typing import cast

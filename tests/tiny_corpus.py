@@ -19,7 +19,8 @@ DIALECTS = ("cmn", "yue", "nan")
 def write_tiny_corpus(directory: Path, *, utterances: int = 24, seed: int = 0) -> Path:
     """Write tokens and the splits train and valid; returns the data directory.
 
-    Features are smooth noise plus a pattern per character, of 0.8 to 2 seconds, so that a small model can learn.
+    Features are smooth noise plus a pattern per character, of 0.8 to 2 seconds, so that a small model can
+    learn.
     """
     rng = np.random.default_rng(seed)
     patterns = rng.normal(size=(len(CHARACTERS), 80)) * 3
@@ -43,7 +44,9 @@ def write_tiny_corpus(directory: Path, *, utterances: int = 24, seed: int = 0) -
     return directory
 
 
-def make_cut(name: str, features: np.ndarray, text: str, dialect: str, storage: LilcomChunkyWriter) -> MonoCut:
+def make_cut(
+    name: str, features: np.ndarray, text: str, dialect: str, storage: LilcomChunkyWriter
+) -> MonoCut:
     """A cut with stored features (T, 80) at 100 frames a second."""
     duration = len(features) / 100
     stored = Features(

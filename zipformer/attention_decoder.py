@@ -93,7 +93,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class AttentionDecoderLayer(nn.Module):
-    """Self-attention, attention to the encoder frames, feedforward: each on normalised input, plus residual."""
+    """Self-attention, attention to the frames, feedforward; each on normalised input, with a residual."""
 
     def __init__(self, config: AttentionDecoderConfig, memory_dim: int) -> None:
         super().__init__()

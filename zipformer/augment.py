@@ -1,8 +1,8 @@
 """SpecAugment: time warping, frequency masks and time masks on log-mel features.
 
 Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019.
-Every draw comes from a generator that the caller passes in, so that a batch looks the same whenever it is made again,
-in whichever process.
+Every draw comes from a generator that the caller passes in, so that a batch looks the same whenever it is
+made again, in whichever process.
 """
 
 import math
@@ -63,7 +63,7 @@ def _mask(max_width: int, size: int, rng: np.random.Generator) -> tuple[int, int
 
 
 def time_warp(features: NDArray[np.float32], max_shift: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Move one random frame by at most ``max_shift`` frames, stretching one side of it and squeezing the other.
+    """Move one random frame by at most ``max_shift``, stretching one side of it and squeezing the other.
 
     Returns a new array of the same shape (T, F), interpolated linearly in time. Utterances of at most
     2 * max_shift + 1 frames are copied unchanged.

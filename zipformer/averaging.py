@@ -15,9 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
 import torch
+from omegaconf import MISSING
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -39,8 +38,8 @@ class AverageConfig:
             ``checkpoints`` = mean of the last ``num_checkpoints`` checkpoints.
         end_step: last step of the average; none = the newest checkpoint.
         start_step: the average begins after this step (``running``); none = as ``last_fraction`` says.
-        last_fraction: average over about the last so-much of the training (``running``). More smooths more, but
-            reaches back to worse weights.
+        last_fraction: average over about the last so-much of the training (``running``). More smooths more,
+            but reaches back to worse weights.
         num_checkpoints: for ``checkpoints``.
         model_dir: where the model directory is written; none = ``exp_dir/averaged``.
     """
@@ -65,7 +64,7 @@ class AverageConfig:
 class RunningAverage:
     """Mean of the weights it was shown, in float64 on the CPU.
 
-    float64, because the difference of two means multiplies their rounding errors by up to n_end / (n_end - n_start).
+    float64, because a difference of two means multiplies their rounding errors by n_end / (n_end - n_start).
     """
 
     def __init__(self) -> None:
@@ -74,7 +73,7 @@ class RunningAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Add the current weights as one more sample; tensors that are not floating point are not averaged."""
+        """Add the current weights as one more sample; only floating-point tensors are averaged."""
         self.samples += 1
         for name, tensor in model.state_dict().items():
             if not tensor.is_floating_point():
@@ -129,7 +128,7 @@ def write_averaged_model(config: AverageConfig) -> Path:
     Returns:
         The model directory.
     Raises:
-        CheckpointError: no checkpoint, or a file that is missing, damaged or does not fit; the message names it.
+        CheckpointError: no checkpoint, or a file that is missing, damaged or does not fit, and is named.
     """
     root = Path(config.exp_dir) / "checkpoints"
     found = [Checkpoint.open(directory) for directory in list_checkpoints(root)]
@@ -207,7 +206,8 @@ def _running_mean(start: Checkpoint | None, end: Checkpoint) -> dict[str, Tensor
     samples = end.record["average_samples"]
     if samples == 0:
         raise CheckpointError(
-            f"{end.directory} holds no running average yet; train longer than average_period, or lower that setting"
+            f"{end.directory} holds no running average yet; train longer than average_period, or lower that "
+            "setting"
         )
     try:
         return mean_between(

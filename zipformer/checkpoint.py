@@ -1,14 +1,14 @@
-"""Checkpoints that hold everything training needs to go on, written so that a kill at any moment leaves them whole.
+"""Checkpoints that hold everything training needs to go on, and that a kill at any moment leaves whole.
 
 ``exp_dir/checkpoints/step-00000500/``:
 
-- ``config.json``, ``model.safetensors``, ``tokens.model``, ``tokens.txt``: a model directory, usable as it is;
+- ``config.json``, ``model.safetensors``, ``tokens.model``, ``tokens.txt``: a usable model directory;
 - ``average.safetensors``: running average of the weights in float64;
 - ``training.pt``: optimiser, scheduler, and the random state of every process;
-- ``checkpoint.json``: counters, training configuration, git revision, and the size and digest of the other files.
+- ``checkpoint.json``: counters, configuration, git revision, and size and digest of the other files.
 
-The folder is filled under another name and renamed at the end, so a folder with the right name is complete, and
-the digests tell whether it still is.
+The folder is filled under another name and renamed at the end, so a folder with the right name is complete,
+and the digests tell whether it still is.
 """
 
 import hashlib
@@ -137,7 +137,7 @@ def save_checkpoint(
 
 
 def _seal(directory: Path, record: Mapping[str, Any]) -> Checkpoint:
-    """Write the record of a folder with sizes and digests of what lies there, and flush everything to the disk."""
+    """Write the record with sizes and digests of what lies in a folder, and flush everything to the disk."""
     files = {}
     for path in sorted(directory.iterdir()):
         if path.name != RECORD_FILE:
@@ -170,8 +170,8 @@ def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
     Damaged ones are named in the log and passed over.
 
     Raises:
-        CheckpointError: there are checkpoints, but every one that held a training state is damaged. Starting anew
-            without a word would throw the run away.
+        CheckpointError: there are checkpoints, but every one that held a training state is damaged. Starting
+            anew without a word would throw the run away.
     """
     damaged = []
     for directory in reversed(list_checkpoints(root)):
@@ -196,8 +196,8 @@ def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
 def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
     """Keep the newest ``keep_last`` checkpoints, and of the older ones at most ``keep_averages`` averages.
 
-    :mod:`zipformer.averaging` subtracts the running average at some earlier step, so those that are kept are spread
-    over the run: of too many, the one that leaves the smallest gap goes.
+    :mod:`zipformer.averaging` subtracts the running average at some earlier step, so those that are kept are
+    spread over the run: of too many, the one that leaves the smallest gap goes.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
@@ -213,7 +213,7 @@ def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
 
 
 def _remove(directory: Path) -> None:
-    # Renamed first: a kill while files are being deleted must not leave something that looks like a checkpoint.
+    # Renamed first: a kill while files are being deleted must not leave what looks like a checkpoint.
     doomed = directory.with_name(f".{directory.name}.removed")
     os.replace(directory, doomed)
     shutil.rmtree(doomed)
@@ -238,7 +238,7 @@ def _strip(directory: Path) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """State of this process's global generators: Python, NumPy, PyTorch on CPU and on the current CUDA device."""
+    """State of this process's global generators: Python, NumPy, PyTorch on the CPU and its CUDA device."""
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002  (libraries may draw from it)
     return {
         "python": random.getstate(),

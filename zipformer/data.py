@@ -1,8 +1,8 @@
 """From cuts on disk to batches: selection of utterances, bucketing, features, SpecAugment, workers.
 
-Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed + epoch, and
-SpecAugment draws from a generator seeded with all four. So training that stops can go on with the same batches,
-whatever the number of workers, from two numbers: the epoch and how many of its batches were used.
+Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed +
+epoch, and SpecAugment draws from a generator seeded with all four. So training that stops can go on with the
+same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
 """
 
 from collections import Counter, defaultdict
@@ -102,9 +102,9 @@ def select_utterances(
 ) -> Selection:
     """Find the utterances that can be trained on.
 
-    A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever two
-    equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no alignment,
-    and their loss would be infinite.
+    A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever
+    two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
+    alignment, and their loss would be infinite.
     """
     selection = Selection()
     for cut in cuts:
@@ -253,8 +253,8 @@ class TrainingData:
             prefetch_factor=config.prefetch_batches if config.num_workers else None,
             persistent_workers=config.num_workers > 0,
             pin_memory=pin_memory,
-            # The loader draws a number when an epoch starts. From the global generator, that draw would be made
-            # once more by a run that resumes in the middle of an epoch, and its dropout would differ.
+            # The loader draws a number when an epoch starts. From the global generator, that draw would be
+            # made once more by a run that resumes in the middle of an epoch, and its dropout would differ.
             generator=torch.Generator(),
         )
 

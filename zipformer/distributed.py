@@ -22,15 +22,15 @@ class World:
         """Join the process group that torchrun describes in the environment; alone without torchrun.
 
         Args:
-            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one. Processes of one machine take its CUDA
-                devices in order.
+            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one. Processes of one machine take
+                its CUDA devices in order.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         chosen = torch.device(device)
         if chosen.type == "cuda":
-            if chosen.index is None:
-                chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(chosen)
         if "RANK" not in os.environ:
             return cls(0, 1, chosen)

@@ -39,8 +39,8 @@ def git_revision() -> str | None:
 def prepare_cpu(num_threads: int) -> None:
     """Set the number of threads (0 = leave it) and treat denormal numbers as zero.
 
-    Gradients that have decayed to denormals make CPU kernels several times slower. Threads inherit the setting from
-    the one that starts them, so this comes before any other computation.
+    Gradients that have decayed to denormals make CPU kernels several times slower. Threads inherit the
+    setting from the one that starts them, so this comes before any other computation.
     """
     if num_threads:
         torch.set_num_threads(num_threads)
@@ -50,8 +50,8 @@ def prepare_cpu(num_threads: int) -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensor, where the C library is glibc.
 
-    By default it returns large blocks to the system, which clears every page again when the next step asks for it:
-    half of the time of a convolution on the CPU. Memory in use then stays at its peak.
+    By default it returns large blocks to the system, which clears every page again when the next step asks
+    for it: half of the time of a convolution on the CPU. Memory in use then stays at its peak.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -94,7 +94,7 @@ def log_parameters(model: nn.Module) -> None:
 
 
 def log_data(selection: Selection, dropped_file: Path) -> None:
-    """Amount of training data by dialect, and what is left out: a few ids in the log, all in ``dropped_file``."""
+    """Amount of data by dialect, and what is left out: a few ids in the log, all in ``dropped_file``."""
     hours = ", ".join(
         f"{dialect} {seconds / 3600:.2f}" for dialect, seconds in selection.seconds_by_dialect.most_common()
     )

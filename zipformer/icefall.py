@@ -111,7 +111,7 @@ def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
         pos_head_dim=_integers(known["pos_head_dim"]),
         pos_dim=int(known["pos_dim"]),
         cnn_module_kernel=_integers(known["cnn_module_kernel"]),
-        causal=bool(known["causal"]),
+        causal=_boolean(known["causal"]),
         chunk_size=_integers(known["chunk_size"]),
         left_context_frames=_integers(known["left_context_frames"]),
     )
@@ -119,13 +119,13 @@ def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
         feature_dim=int(known["feature_dim"]),
         vocab_size=int(options["vocab_size"]),
         encoder=encoder,
-        transducer=bool(known["use_transducer"]),
+        transducer=_boolean(known["use_transducer"]),
         predictor_dim=int(known["decoder_dim"]),
         joiner_dim=int(known["joiner_dim"]),
         context_size=int(known["context_size"]),
-        ctc=bool(known["use_ctc"]),
+        ctc=_boolean(known["use_ctc"]),
         attention_decoder=AttentionDecoderConfig(
-            num_layers=int(known["attention_decoder_num_layers"]) if known["use_attention_decoder"] else 0,
+            num_layers=int(known["attention_decoder_num_layers"]) * _boolean(known["use_attention_decoder"]),
             dim=int(known["attention_decoder_dim"]),
             attention_dim=int(known["attention_decoder_attention_dim"]),
             num_heads=int(known["attention_decoder_num_heads"]),
@@ -133,6 +133,15 @@ def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
             label_smoothing=float(known["label_smoothing"]),
         ),
     )
+
+
+def _boolean(value: Any) -> bool:
+    """A flag, also as icefall's command line spells it ("True", "0")."""
+    spellings = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    key = str(value).lower()
+    if key not in spellings:
+        raise ValueError(f"icefall option value {value!r} is neither true nor false")
+    return spellings[key]
 
 
 def _integers(value: Any) -> list[int]:

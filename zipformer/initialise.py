@@ -54,8 +54,9 @@ class Transfer:
 def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Transfer:
     """Copy the weights of a model directory into ``model`` wherever name and shape agree.
 
-    Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that both have,
-    found by their text: equal row numbers mean different characters, even if the two vocabularies are of one size.
+    Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that
+    both have, found by their text: equal row numbers mean different characters, even if the two vocabularies
+    are of one size.
 
     Args:
         source: model directory with model.safetensors and tokens.model.

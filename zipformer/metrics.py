@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -71,14 +72,19 @@ class Interval:
         """Means over the steps of all processes; every process must ask.
 
         Returns:
-            Losses per encoder frame (NaN where no step was finite), seconds of audio trained on per second by all
-            processes together, and the share of time that this process waited for data.
+            Losses per encoder frame (NaN where no step was finite), seconds of audio trained on per second by
+            all processes together, and the share of time that this process waited for data.
         """
-        assert self.losses is not None and self.frames is not None
+        assert self.losses is not None
+        assert self.frames is not None
         elapsed = time.perf_counter() - self.started - self.paused
         seconds = self.frames.new_tensor([self.audio_seconds])
-        *losses, frames, audio_seconds = world.sum(torch.cat([self.losses, self.frames[None], seconds])).tolist()
-        means = {name: loss / frames if frames else math.nan for name, loss in zip(self.names, losses, strict=True)}
+        *losses, frames, audio_seconds = world.sum(
+            torch.cat([self.losses, self.frames[None], seconds])
+        ).tolist()
+        means = {
+            name: loss / frames if frames else math.nan for name, loss in zip(self.names, losses, strict=True)
+        }
         return means | {
             "audio_seconds_per_second": audio_seconds / elapsed,
             "data_wait_share": self.waited / elapsed,
@@ -89,7 +95,7 @@ class MetricsLog:
     """``metrics.jsonl`` and TensorBoard scalars of one run."""
 
     def __init__(self, exp_dir: Path, *, from_step: int = 0) -> None:
-        """Continue the files of ``exp_dir``; what they say of steps after ``from_step`` never counted and goes."""
+        """Continue the files of ``exp_dir``; what they say of steps after ``from_step`` is taken back."""
         exp_dir.mkdir(parents=True, exist_ok=True)
         self.path = exp_dir / "metrics.jsonl"
         if self.path.exists():
@@ -128,7 +134,7 @@ class MetricsLog:
 
 
 class ProgressLine:
-    """A live line on a terminal; where there is none, a log line for every report."""
+    """A live line on a terminal, with log messages above it; elsewhere a log line for every report."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         console = Console(stderr=True)
@@ -144,6 +150,10 @@ class ProgressLine:
         self._task = self._progress.add_task("starting", total=1.0)
 
     def __enter__(self) -> "ProgressLine":
+        if self._live:
+            # Handlers that write to the terminal by themselves would break the line.
+            root = logging.getLogger()
+            self._handlers, root.handlers = root.handlers, [RichHandler(console=self._progress.console)]
         self._progress.start()
         return self
 
@@ -151,6 +161,8 @@ class ProgressLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._live:
+            logging.getLogger().handlers = self._handlers
 
     def report(
         self, step: int, epoch: int, values: Mapping[str, float], *, done: float, elapsed: float
@@ -179,8 +191,8 @@ def progress_text(step: int, epoch: int, values: Mapping[str, float], *, done: f
     left = _duration(elapsed / done * (1 - done)) if done > 0 else "?"
     return (
         f"step {step} epoch {epoch} loss {values['loss']:.3f} ({parts}) lr {values['lr']:.2e} "
-        f"{values['audio_seconds_per_second']:.0f} audio-s/s, waiting for data {values['data_wait_share']:.0%}, "
-        f"{_duration(elapsed)} gone, {left} left"
+        f"{values['audio_seconds_per_second']:.0f} audio-s/s, waiting for data "
+        f"{values['data_wait_share']:.0%}, {_duration(elapsed)} gone, {left} left"
     )
 
 

@@ -34,8 +34,9 @@ class OptimConfig:
 class LossConfig:
     """Weights of the losses that the model has heads for.
 
-    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is worth much:
-    over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the pruned loss rises.
+    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
+    worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
+    pruned loss rises.
     """
 
     simple_start: float = 1.0
@@ -73,7 +74,7 @@ class ValidationConfig:
 
 @dataclass
 class TrainConfig:
-    """One training run. It ends when the first of ``num_epochs``, ``max_steps`` and ``max_minutes`` is reached."""
+    """One training run, which ends at the first of ``num_epochs``, ``max_steps`` and ``max_minutes``."""
 
     exp_dir: str = MISSING
     data_dir: str = MISSING
@@ -93,8 +94,8 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "auto"  # auto = bf16 on CUDA devices that have it, else fp32
     num_threads: int = 0  # of this process on the CPU; 0 = as PyTorch chooses
-    # The model's schedules run on a clock that counts batches of this many seconds of audio over all processes.
-    # Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
+    # The model's schedules run on a clock that counts batches of this many seconds of audio over all
+    # processes. Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
     ref_duration: float = 600.0
     average_period: int = 200  # steps between the samples of the running average
     log_interval: int = 50  # steps
@@ -130,8 +131,9 @@ def check(config: TrainConfig) -> None:
             problems.append(f"{name}={getattr(config, name)} must be positive")
     if config.data.max_duration < config.data.max_utterance_seconds:
         problems.append(
-            f"a single utterance of data.max_utterance_seconds={config.data.max_utterance_seconds:g} does not fit "
-            f"into a batch of data.max_duration={config.data.max_duration:g} seconds: lower the one or raise the other"
+            f"a single utterance of data.max_utterance_seconds={config.data.max_utterance_seconds:g} does "
+            f"not fit into a batch of data.max_duration={config.data.max_duration:g} seconds: lower the one "
+            "or raise the other"
         )
     if config.data.min_utterance_seconds > config.data.max_utterance_seconds:
         problems.append(

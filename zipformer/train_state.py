@@ -52,7 +52,12 @@ class TrainingState:
         self.counters = Counters()
 
     def save(
-        self, root: Path, *, config: Mapping[str, Any], order: Mapping[str, Any], environment: Mapping[str, Any],
+        self,
+        root: Path,
+        *,
+        config: Mapping[str, Any],
+        order: Mapping[str, Any],
+        environment: Mapping[str, Any],
         copies: Iterable[Path],
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process calls this, the main one writes.
@@ -91,8 +96,9 @@ class TrainingState:
     def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
         """Put everything back as it was when the checkpoint was written, and say so in the log.
 
-        Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the same, and
-        the epoch starts over. A process that the earlier run did not have takes the clock of the first process.
+        Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the
+        same, and the epoch starts over. A process that the earlier run did not have takes the clock of the
+        first process.
 
         Raises:
             CheckpointError: the checkpoint holds another model than ``config`` describes.

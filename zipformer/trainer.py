@@ -18,7 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 from zipformer.checkpoint import newest_whole_checkpoint, thin_checkpoints
 from zipformer.data import Batch, TrainingData, encoder_frames
 from zipformer.distributed import World
-from zipformer.environment import describe_environment, log_data, log_environment, log_parameters, keep_freed_memory, prepare_cpu
+from zipformer.environment import (
+    describe_environment,
+    keep_freed_memory,
+    log_data,
+    log_environment,
+    log_parameters,
+    prepare_cpu,
+)
 from zipformer.initialise import initialise_from
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
@@ -107,7 +114,7 @@ class Trainer:
         self.stop_requested = False
 
     def run(self) -> None:
-        """Train until the first of num_epochs, max_steps, max_minutes; SIGTERM ends it early with a checkpoint.
+        """Train until num_epochs, max_steps or max_minutes; SIGTERM ends it early with a checkpoint.
 
         Raises:
             TrainingError: too many steps in a row were not finite, or an epoch has no batch.
@@ -148,7 +155,8 @@ class Trainer:
                 else:
                     if counters.batches == 0:
                         raise TrainingError(
-                            "an epoch has not a single batch: lower data.max_duration or set data.drop_last=false"
+                            "an epoch has not a single batch: lower data.max_duration or set "
+                            "data.drop_last=false"
                         )
                     counters.epoch, counters.batches = counters.epoch + 1, 0
                     stop = self._finished()
@@ -172,7 +180,7 @@ class Trainer:
             self._report_bad_step(batch, loss)
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Leave the gradient of the summed losses of all processes in the parameters; returns this one's loss."""
+        """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
         config, world = self.config, self.world
         with torch.autocast(world.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             losses = self.parallel(
@@ -185,9 +193,10 @@ class Trainer:
             )
         weights = config.loss.weights(self.state.counters.step)
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        # DistributedDataParallel gives the mean of the processes' gradients; the gradient that one process would
-        # have for all the utterances is their sum. The last factor is 1, or NaN where the loss is not finite: that
-        # spoils the gradients of all processes, so they agree to skip the step without asking one another.
+        # DistributedDataParallel gives the mean of the processes' gradients; the gradient that one process
+        # would have for all the utterances is their sum. The last factor is 1, or NaN where the loss is not
+        # finite: that spoils the gradients of all processes, so they agree to skip the step without asking
+        # one another.
         (loss * world.size * (1 + 0 * loss.detach())).backward()
         frames = sum(encoder_frames(length) for length in batch.lengths.tolist())
         self.interval.add({**losses, "loss": loss}, frames, batch.seconds)
@@ -230,7 +239,9 @@ class Trainer:
         for index, name in enumerate(batch.ids):
             length = batch.lengths[index : index + 1]
             features = batch.features[index : index + 1, : int(length)].to(self.world.device)
-            losses = self.model.losses(features, length.to(self.world.device), batch.tokens[index : index + 1])
+            losses = self.model.losses(
+                features, length.to(self.world.device), batch.tokens[index : index + 1]
+            )
             if not all(bool(value.isfinite()) for value in losses.values()):
                 found.append(name)
         self.model.train()
@@ -248,7 +259,9 @@ class Trainer:
 
     def _out_of_time(self) -> bool:
         config = self.config
-        return config.max_minutes is not None and self.state.counters.elapsed_seconds >= 60 * config.max_minutes
+        return (
+            config.max_minutes is not None and self.state.counters.elapsed_seconds >= 60 * config.max_minutes
+        )
 
     def _asked_to_stop(self) -> bool:
         """Whether the time is over or SIGTERM came, in any process.

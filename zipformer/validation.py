@@ -76,7 +76,7 @@ def _rates(tables: list[dict[str, ErrorCounts]]) -> dict[str, float]:
 
 
 def choose_utterances(cuts: CutSet, per_dialect: int, seed: int = 0) -> CutSet:
-    """At most ``per_dialect`` utterances of every dialect, drawn at random but the same for the same manifest."""
+    """At most ``per_dialect`` utterances of every dialect; the same choice for the same manifest."""
     by_dialect: dict[str, list[Cut]] = defaultdict(list)
     for cut in cuts:
         by_dialect[cut.supervisions[0].language or "unknown"].append(cut)

@@ -1,8 +1,9 @@
 """The embedded corpus: a small synthetic YuBao that anyone can regenerate.
 
-It has the form of YuBao: dialect groups, several sites a group, the same numbered test sentences at every site. A
-sentence is a sequence of concepts put into the words of each variety; readings come from offline packages, the voice
-from espeak-ng, in process. Training and test share no voice and no sentence. The same seed gives the same bytes.
+It has the form of YuBao: dialect groups, several sites a group, the same numbered test sentences at every
+site. A sentence is a sequence of concepts put into the words of each variety; readings come from offline
+packages, the voice from espeak-ng, in process. Training and test share no voice and no sentence. The same
+seed gives the same bytes.
 """
 
 import os
@@ -33,12 +34,14 @@ class MiniConfig:
         varieties: ids of the taxonomy, from those that ``data_prep.synthesis.readings`` can read.
         held_out: groups that get test sites only.
         shared_sentences: training sentences that every trained variety says.
-        own_sentences: further training sentences that each trained variety draws for itself. More of either means more
-            training audio: about 2 seconds a sentence and variety.
-        valid_sentences: validation sentences, the same for every trained variety, spoken by voices of their own.
+        own_sentences: further training sentences that each trained variety draws for itself. More of either
+            means more training audio: about 2 seconds a sentence and variety.
+        valid_sentences: validation sentences, the same for every trained variety, spoken by voices of their
+            own.
         test_sentences: test sentences, the same at every site.
         test_sites: least number of test sites a group.
-        unit_sentences: sentences that one process speaks in one go; a training unit is also a site with its own room.
+        unit_sentences: sentences that one process speaks in one go; a training unit is also a site with its
+            own room.
         workers: processes side by side; 0 means one per processor.
     """
 
@@ -92,23 +95,22 @@ def prepare_mini(config: MiniConfig, directory: Path) -> CorpusManifests:
     """
     check(config)
     plan = {site: list(utterances) for site, utterances in _sites(config)}
-    units = {
-        directory / "audio" / utterances[0].split / utterances[0].variety / site: _unit(config, site, utterances)
-        for site, utterances in plan.items()
-    }
+    units = {}
+    for site, utterances in plan.items():
+        folder = directory / "audio" / utterances[0].split / utterances[0].variety / site
+        units[folder] = _unit(config, site, utterances)
     counts = run_units(units, config.workers or os.cpu_count() or 1)
     recordings: dict[str, list[Recording]] = {"train": [], "valid": [], "test": []}
     supervisions: dict[str, list[SupervisionSegment]] = {"train": [], "valid": [], "test": []}
-    for (folder, samples), utterances in zip(
-        ((folder, counts[folder]) for folder in units), plan.values(), strict=True
-    ):
+    for folder, utterances in zip(units, plan.values(), strict=True):
         for utterance in utterances:
-            recording = _recording(utterance.id, folder / f"{utterance.id}.wav", samples[utterance.id])
+            path, samples = folder / f"{utterance.id}.wav", counts[folder][utterance.id]
+            recording = _recording(utterance.id, path, samples)
             recordings[utterance.split].append(recording)
             supervisions[utterance.split].append(_supervision(utterance, recording.duration))
     return {
-        split: (RecordingSet.from_recordings(recordings[split]), SupervisionSet.from_segments(supervisions[split]))
-        for split in recordings
+        split: (RecordingSet.from_recordings(parts), SupervisionSet.from_segments(supervisions[split]))
+        for split, parts in recordings.items()
     }
 
 
@@ -161,7 +163,8 @@ def _sites(config: MiniConfig) -> Iterator[tuple[str, Sequence[Utterance]]]:
 def _training_sites(
     config: MiniConfig, variety: str, sentences: Sentences
 ) -> Iterator[tuple[str, Sequence[Utterance]]]:
-    numbers = {concepts: i for i, concepts in enumerate(dict.fromkeys(s for t in sentences.train.values() for s in t))}
+    different = dict.fromkeys(concepts for texts in sentences.train.values() for concepts in texts)
+    numbers = {concepts: number for number, concepts in enumerate(different, start=1)}
     for split, texts, voices in (
         ("train", sentences.train[variety], TRAIN_VOICES),
         ("valid", sentences.valid, VALID_VOICES),
@@ -170,18 +173,21 @@ def _training_sites(
         order = draw.sample(range(len(texts)), len(texts))
         for index, start in enumerate(range(0, len(texts), config.unit_sentences)):
             site = f"{variety}-{split}{index + 1:02d}"
-            yield site, [
-                Utterance(
-                    id=f"{site}-{position + 1:04d}",
-                    split=split,
-                    variety=variety,
-                    site=site,
-                    sentence_id=f"train{numbers[texts[i]] + 1}" if split == "train" else f"valid{i + 1}",
-                    concepts=texts[i],
-                    speaker=draw_speaker(voices, draw),
-                )
-                for position, i in enumerate(order[start : start + config.unit_sentences])
-            ]
+            yield (
+                site,
+                [
+                    Utterance(
+                        id=f"{site}-{position + 1:04d}",
+                        split=split,
+                        variety=variety,
+                        site=site,
+                        sentence_id=f"train{numbers[texts[i]]}" if split == "train" else f"valid{i + 1}",
+                        concepts=texts[i],
+                        speaker=draw_speaker(voices, draw),
+                    )
+                    for position, i in enumerate(order[start : start + config.unit_sentences])
+                ],
+            )
 
 
 def _test_site(

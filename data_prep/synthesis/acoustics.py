@@ -44,14 +44,16 @@ def draw_room(draw: random.Random) -> Room:
 def resample(samples: NDArray[np.int16], from_rate: int, to_rate: int) -> Samples:
     """16-bit samples ``(T,)`` at one rate -> floats in -1 to 1 at another, through a linear-phase filter."""
     ratio = Fraction(to_rate, from_rate)
-    return resample_poly(samples.astype(np.float32) / 32768, ratio.numerator, ratio.denominator).astype(np.float32)
+    floats = samples.astype(np.float32) / 32768
+    return np.asarray(resample_poly(floats, ratio.numerator, ratio.denominator), dtype=np.float32)
 
 
 def impulse_response(room: Room, sampling_rate: int) -> Samples:
-    """The room's response: the direct sound, then noise that decays exponentially, with the energy ``wet``."""
+    """Response of the room: the direct sound, then noise of energy ``wet`` that decays exponentially."""
     count = int(room.reverberation_seconds * sampling_rate)
     times = np.arange(count) / sampling_rate
-    tail = np.random.default_rng(room.seed).standard_normal(count) * 10 ** (-3 * times / room.reverberation_seconds)
+    decay = 10 ** (-3 * times / room.reverberation_seconds)
+    tail = np.random.default_rng(room.seed).standard_normal(count) * decay
     tail[: int(0.005 * sampling_rate)] = 0
     response = np.sqrt(room.wet) * tail / np.linalg.norm(tail)
     response[0] = 1

@@ -1,8 +1,8 @@
 """The speech synthesiser espeak-ng, called in process through ctypes.
 
-The library keeps state between calls (the phase of its noise, of flutter, of echo), so the samples of an utterance
-depend on every call before it: the same sequence of calls in a fresh process gives the same bytes, a repeated call does
-not. Callers that need reproducible audio run a fixed sequence in a process of its own.
+The library keeps state between calls (the phase of its noise, of flutter, of echo), so the samples of an
+utterance depend on every call before it: the same sequence of calls in a fresh process gives the same bytes,
+a repeated call does not. Callers that need reproducible audio run a fixed sequence in a process of its own.
 """
 
 import ctypes
@@ -45,8 +45,9 @@ class Espeak:
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
-        data = espeakng_loader.get_data_path()
-        self.sampling_rate: int = self._library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
+        data: str = espeakng_loader.get_data_path()
+        rate = self._library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
+        self.sampling_rate: int = rate
         if self.sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng cannot read its data in {data}; reinstall espeakng-loader")
         self._chunks: list[NDArray[np.int16]] = []
@@ -54,6 +55,8 @@ class Espeak:
         self._callback = SampleCallback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
         self._voice = ""
+        # The breath of a voice is random numbers, which the library seeds with the time.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
 
     def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
         if count > 0 and samples:

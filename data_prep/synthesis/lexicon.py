@@ -1,8 +1,8 @@
 """The dictionary of the embedded corpus: a concept and its word in each variety.
 
-``lexicon.tsv`` has one line a concept: its name, the word classes that the grammar asks for, the Mandarin word, and the
-words of those groups and varieties that say it otherwise. An empty cell means the word of the group, an empty group
-the Mandarin word.
+``lexicon.tsv`` has one line a concept: its name, the word classes that the grammar asks for, the Mandarin
+word, and the words of those groups and varieties that say it otherwise. An empty cell means the word of the
+group, an empty group the Mandarin word.
 """
 
 import csv
@@ -50,7 +50,8 @@ def entries() -> dict[str, Entry]:
             concept, classes = row.pop("concept"), tuple(row.pop("classes").split())
             words = {name: word for name, word in row.items() if word}
             if concept in result or STANDARD not in words:
-                raise ValueError(f"{LEXICON_FILE.name}, line {reader.line_num}: {concept!r} is double or has no word")
+                where = f"{LEXICON_FILE.name}, line {reader.line_num}"
+                raise ValueError(f"{where}: {concept!r} stands there twice or has no Mandarin word")
             result[concept] = Entry(concept, classes, words)
     return result
 

@@ -1,16 +1,16 @@
 """Words -> phonemes, for every variety that the corpus can speak.
 
-The readings come from offline packages (pypinyin, ToJyutping, taibun, formog2p, ngungu); ``readings.tsv`` corrects
-single words where a package reads a character out of its context.
+The readings come from offline packages (pypinyin, ToJyutping, taibun, formog2p, ngungu); ``readings.tsv``
+corrects single words where a package reads a character out of its context.
 """
 
 import csv
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from data_prep.synthesis import romanisations as roman
 
@@ -60,7 +60,7 @@ class Reader:
             raise ValueError(f"{self.variety}: cannot speak {word!r}: {error}") from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def reader_of(variety: str) -> Reader:
     """The reader of a variety.
 
@@ -74,7 +74,7 @@ def reader_of(variety: str) -> Reader:
     return reader
 
 
-@lru_cache(maxsize=1)
+@cache
 def _corrections() -> list[tuple[str, str, list[str]]]:
     with CORRECTIONS_FILE.open(encoding="utf-8", newline="") as stream:
         rows = csv.DictReader(stream, delimiter="\t")
@@ -113,7 +113,7 @@ def _tailo_reader(variety: str) -> Reader:
     return Reader(variety, "cmn", syllables, roman.tailo_phonemes)
 
 
-def _hakka_reader(variety: str, lexicon: str, tones: dict[str, str]) -> Reader:
+def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dict[str, str]) -> Reader:
     # The segmenter underneath announces its cache on the first call.
     logging.getLogger("jieba").setLevel(logging.WARNING)
     import opencc
@@ -139,7 +139,9 @@ def _ngungu_reader(variety: str, dialect: str, phonemes: Callable[[str], str]) -
 
 READERS: Final[dict[str, Callable[[], Reader]]] = {
     "cmn-mainland": partial(_pinyin_reader, "cmn-mainland", roman.pinyin_phonemes),
-    "mandarin-southwestern": partial(_ngungu_reader, "mandarin-southwestern", "sichuan", roman.sichuan_phonemes),
+    "mandarin-southwestern": partial(
+        _ngungu_reader, "mandarin-southwestern", "sichuan", roman.sichuan_phonemes
+    ),
     "mandarin-zhongyuan": partial(_pinyin_reader, "mandarin-zhongyuan", roman.xian_phonemes),
     "yue-guangzhou": partial(_jyutping_reader, "yue-guangzhou"),
     "nan-taiwan": partial(_tailo_reader, "nan-taiwan"),

@@ -1,8 +1,8 @@
 """Romanised syllables, as the reading packages give them, -> IPA, -> phonemes.
 
-One function a notation. Each takes one syllable and returns the synthesiser's phonemes; an unknown part is an error.
-Tones become Chao digits: the citation tones of the variety, moved to the nearest contour that the synthesiser has where
-two tones of the variety would otherwise fall together. There is no tone sandhi.
+One function a notation. Each takes one syllable and returns the synthesiser's phonemes; an unknown part is an
+error. Tones become Chao digits: the citation tones of the variety, moved to the nearest contour that the
+synthesiser has where two tones of the variety would otherwise fall together. There is no tone sandhi.
 """
 
 import re
@@ -13,64 +13,69 @@ from typing import Final
 from data_prep.synthesis.phonemes import parse_syllable
 
 PINYIN_ONSETS: Final = {
-    "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k", "k": "kʰ", "h": "x",
-    "j": "tɕ", "q": "tɕʰ", "x": "ɕ", "zh": "tʂ", "ch": "tʂʰ", "sh": "ʂ", "r": "ʐ", "z": "ts", "c": "tsʰ", "s": "s",
+    "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k", "k": "kʰ",
+    "h": "x", "j": "tɕ", "q": "tɕʰ", "x": "ɕ", "zh": "tʂ", "ch": "tʂʰ", "sh": "ʂ", "r": "ʐ", "z": "ts",
+    "c": "tsʰ", "s": "s",
 }  # fmt: skip
 PINYIN_RIMES: Final = {
-    "a": "a", "o": "uo", "e": "ɤ", "ê": "ɛ", "ai": "ai", "ei": "ei", "ao": "au", "ou": "ou", "an": "an", "en": "ən",
-    "ang": "ɑŋ", "eng": "əŋ", "ong": "uŋ", "er": "ɚ", "i": "i", "ia": "ia", "ie": "iɛ", "iao": "iau", "iou": "iou",
-    "ian": "iɛn", "in": "in", "iang": "iaŋ", "ing": "iŋ", "iong": "iuŋ", "u": "u", "ua": "ua", "uo": "uo", "uai": "uai",
-    "uei": "uei", "uan": "uɑn", "uen": "uən", "uang": "uɑŋ", "ueng": "uəŋ", "v": "y", "ve": "yɛ", "van": "yan",
-    "vn": "yn",
+    "a": "a", "o": "uo", "e": "ɤ", "ê": "ɛ", "ai": "ai", "ei": "ei", "ao": "au", "ou": "ou", "an": "an",
+    "en": "ən", "ang": "ɑŋ", "eng": "əŋ", "ong": "uŋ", "er": "ɚ", "i": "i", "ia": "ia", "ie": "iɛ",
+    "iao": "iau", "iou": "iou", "ian": "iɛn", "in": "in", "iang": "iaŋ", "ing": "iŋ", "iong": "iuŋ", "u": "u",
+    "ua": "ua", "uo": "uo", "uai": "uai", "uei": "uei", "uan": "uɑn", "uen": "uən", "uang": "uɑŋ",
+    "ueng": "uəŋ", "v": "y", "ve": "yɛ", "van": "yan", "vn": "yn",
 }  # fmt: skip
 MANDARIN_TONES: Final = {"1": "55", "2": "35", "3": "214", "4": "51", "5": "11"}
 
-# Xi'an beside the standard: retroflexes before u become labiodentals, n codas nasalise the vowel, open vowels at the
-# beginning get a nasal, and the four tones are 21, 24, 53, 44.
+# Xi'an beside the standard: retroflexes before u become labiodentals, n codas nasalise the vowel, open vowels
+# at the beginning get a nasal, and the four tones are 21, 24, 53, 44.
 XIAN_TONES: Final = {"1": "21", "2": "35", "3": "53", "4": "44", "5": "11"}
 XIAN_LABIODENTALS: Final = {"tʂ": "pf", "tʂʰ": "pfʰ", "ʂ": "f", "ʐ": "v"}
 XIAN_NASAL_VOWELS: Final = {
-    "an": "ɛ~", "iɛn": "iæ~", "uɑn": "uæ~", "yan": "yæ~", "ən": "ei~", "in": "iɛ~", "uən": "uei~", "yn": "yɛ~",
+    "an": "ɛⁿ", "iɛn": "iæⁿ", "uɑn": "uæⁿ", "yan": "yæⁿ", "ən": "eiⁿ", "in": "iɛⁿ", "uən": "ueiⁿ",
+    "yn": "yɛⁿ",
 }  # fmt: skip
 
 # ngungu writes Sichuanese much like pinyin, with ɿ before a vowel for i after a dental.
 SICHUAN_RIMES: Final = {
-    "a": "a", "o": "uo", "e": "ɛ", "eo": "ɤ", "ai": "ai", "ei": "ei", "au": "au", "ou": "ou", "an": "an", "ən": "ən",
-    "aŋ": "ɑŋ", "oŋ": "uŋ", "ə`": "ɚ", "i": "i", "ia": "ia", "ie": "iɛ", "io": "io", "iu": "iou", "iau": "iau",
-    "iou": "iou", "ian": "iɛn", "in": "in", "iaŋ": "iaŋ", "ioŋ": "iuŋ", "u": "u", "ua": "ua", "uai": "uai", "ui": "uei",
-    "uei": "uei", "ue": "uɛ", "uan": "uɑn", "uən": "uən", "uaŋ": "uɑŋ", "ü": "y", "üe": "yɛ", "üan": "yan", "ün": "yn",
-    "üən": "yn", "ɿ": "ɿ",
+    "a": "a", "o": "uo", "e": "ɛ", "eo": "ɤ", "ai": "ai", "ei": "ei", "au": "au", "ou": "ou", "an": "an",
+    "ən": "ən", "aŋ": "ɑŋ", "oŋ": "uŋ", "ə`": "ɚ", "i": "i", "ia": "ia", "ie": "iɛ", "io": "io", "iu": "iou",
+    "iau": "iau", "iou": "iou", "ian": "iɛn", "in": "in", "iaŋ": "iaŋ", "ioŋ": "iuŋ", "u": "u", "ua": "ua",
+    "uai": "uai", "ui": "uei", "uei": "uei", "ue": "uɛ", "uan": "uɑn", "uən": "uən", "uaŋ": "uɑŋ", "ü": "y",
+    "üe": "yɛ", "üan": "yan", "ün": "yn", "üən": "yn", "ɿ": "ɿ",
 }  # fmt: skip
 SICHUAN_TONES: Final = {"1": "55", "2": "21", "3": "53", "4": "214", "5": "33"}
 
 TAILO_ONSETS: Final = {
-    "": "", "p": "p", "ph": "pʰ", "b": "b", "m": "m", "t": "t", "th": "tʰ", "n": "n", "l": "l", "k": "k", "kh": "kʰ",
-    "g": "g", "ng": "ŋ", "h": "h", "ts": "ts", "tsh": "tsʰ", "s": "s", "j": "dz",
+    "": "", "p": "p", "ph": "pʰ", "b": "b", "m": "m", "t": "t", "th": "tʰ", "n": "n", "l": "l", "k": "k",
+    "kh": "kʰ", "g": "g", "ng": "ŋ", "h": "h", "ts": "ts", "tsh": "tsʰ", "s": "s", "j": "dz",
 }  # fmt: skip
 TAILO_VOWELS: Final = {
-    "a": "a", "ai": "ai", "au": "au", "e": "e", "i": "i", "ia": "ia", "iau": "iau", "io": "iɤ", "iu": "iu", "o": "ɤ",
-    "oo": "ɔ", "u": "u", "ua": "ua", "uai": "uai", "ue": "ue", "ui": "ui", "m": "m̩", "ng": "ŋ̍",
+    "a": "a", "ai": "ai", "au": "au", "e": "e", "i": "i", "ia": "ia", "iau": "iau", "io": "iɤ", "iu": "iu",
+    "o": "ɤ", "oo": "ɔ", "u": "u", "ua": "ua", "uai": "uai", "ue": "ue", "ui": "ui", "m": "m̩", "ng": "ŋ̍",
 }  # fmt: skip
 TAILO_CODAS: Final = {
-    "": "", "m": "m", "n": "n", "ng": "ŋ", "p": "p", "t": "t", "k": "k", "h": "ʔ", "nn": "~", "nnh": "ʔ",
+    "": "", "m": "m", "n": "n", "ng": "ŋ", "p": "p", "t": "t", "k": "k", "h": "ʔ", "nn": "ⁿ", "nnh": "ʔ",
 }  # fmt: skip
 TAILO_TONES: Final = {"1": "55", "2": "51", "3": "21", "4": "22", "5": "35", "7": "33", "8": "44"}
-TAILO_SYLLABLE: Final = re.compile(r"(tsh|ts|ph|th|kh|ng(?=[aeiou])|[pbmtnlkghsj]?)(.*?)(nnh|nn|ng|[mnptkh]?)([1-8])")
+TAILO_SYLLABLE: Final = re.compile(
+    r"(tsh|ts|ph|th|kh|ng(?=[aeiou])|[pbmtnlkghsj]?)(.*?)(nnh|nn|ng|[mnptkh]?)([1-8])"
+)
 
-JYUTPING_ONSETS: Final = frozenset("b p m f d t n l g k ng h gw kw w z c s j".split()) | {""}
-JYUTPING_SYLLABLE: Final = re.compile(r"(ng(?=[aeiou])|gw|kw|[bpmfdtnlgkhwzcsj]?)(aa|oe|eo|yu|[aeiou])([iumnptk]|ng)?([1-6])")
-JYUTPING_DIPHTHONGS: Final = frozenset("aai aau ai au ei eu iu oi ou ui eoi".split())
+JYUTPING_SYLLABLE: Final = re.compile(
+    r"(ng(?=[aeiou])|gw|kw|[bpmfdtnlgkhwzcsj]?)(aa|oe|eo|yu|[aeiou])([iumnptk]|ng)?([1-6])"
+)
+JYUTPING_DIPHTHONGS: Final = frozenset({"aai", "aau", "ai", "au", "ei", "eu", "iu", "oi", "ou", "ui", "eoi"})
 
 # Signs that the Wu dictionaries of ngungu and the Hakka ones of formog2p write differently from ``phonemes``.
 IPA_SPELLINGS: Final = (
-    ("\u0361", ""), ("ʦ", "ts"), ("ʨ", "tɕ"), ("ʥ", "dʑ"), ("ʈʂ", "tʂ"), ("\u0303", "~"), ("ŋ\u0329", "ŋ̍"), ("ᴀ", "ɑ"),
-    ("ᴇ", "ɛ"), ("ɥ", "ʮ"), ("ˀ", "ʔ"), ("kh", "kʰ"), ("ph", "pʰ"), ("tsh", "tsʰ"), ("əl", "ɚ"), ("w", "u"), ("yⱼ", "y"),
-    ("ɨ", "ɿ"),
+    ("\u0361", ""), ("ʦ", "ts"), ("ʨ", "tɕ"), ("ʥ", "dʑ"), ("ʈʂ", "tʂ"), ("\u0303", "~"), ("ŋ\u0329", "ŋ̍"),
+    ("ᴀ", "ɑ"), ("ᴇ", "ɛ"), ("ɥ", "ʮ"), ("ˀ", "ʔ"), ("kh", "kʰ"), ("ph", "pʰ"), ("tsh", "tsʰ"), ("əl", "ɚ"),
+    ("w", "u"), ("yⱼ", "y"), ("ɨ", "ɿ"),
 )  # fmt: skip
 SHANGHAI_TONES: Final = {"1": "53", "5": "35", "6": "214", "7": "55", "8": "22", "": "33"}
 SUZHOU_TONES: Final = {
-    "˦": "44", "˥": "44", "˨˨˧": "22", "˥˩": "51", "˥˨˧": "53", "˨˧˩": "35", "˧˩": "21", "˦˧": "55", "˨˧": "214", "˧": "33",
-    "˨˩": "11", "˨": "11", "": "33",
+    "˦": "44", "˥": "44", "˨˨˧": "22", "˥˩": "51", "˥˨˧": "53", "˨˧˩": "35", "˧˩": "21", "˦˧": "55",
+    "˨˧": "214", "˧": "33", "˨˩": "11", "˨": "11", "": "33",
 }  # fmt: skip
 SIXIAN_TONES: Final = {"24": "35", "11": "11", "31": "21", "55": "55", "2": "22", "5": "44"}
 HAILU_TONES: Final = {"53": "53", "55": "55", "24": "35", "11": "11", "33": "33", "5": "44", "2": "22"}
@@ -123,13 +128,14 @@ def tailo_phonemes(syllable: str) -> str:
         vowel, coda = coda, ""
     elif not vowel and onset in TAILO_VOWELS:  # m, ng
         onset, vowel = "", onset
-    ipa_vowel = "ɔ" if vowel == "o" and coda in ("ng", "k", "p", "m") else _look_up(TAILO_VOWELS, vowel, syllable)
-    ipa = TAILO_ONSETS[onset] + ipa_vowel.replace("iɤ", "iɔ" if coda in ("ng", "k") else "iɤ") + TAILO_CODAS[coda]
-    return parse_syllable(ipa, TAILO_TONES[tone]).phonemes()
+    ipa_vowel = _look_up(TAILO_VOWELS, vowel, syllable)
+    if coda in ("ng", "k", "p", "m"):
+        ipa_vowel = ipa_vowel.replace("ɤ", "ɔ")
+    return parse_syllable(TAILO_ONSETS[onset] + ipa_vowel + TAILO_CODAS[coda], TAILO_TONES[tone]).phonemes()
 
 
 def jyutping_phonemes(syllable: str) -> str:
-    """A syllable of Cantonese, e.g. ``goeng1``, in the phonemes of espeak-ng's ``yue`` table, which follow jyutping."""
+    """A syllable of Cantonese, e.g. ``goeng1``; the phonemes of espeak-ng's ``yue`` table follow jyutping."""
     if syllable[:-1] in ("m", "ng"):
         return f"{'m-' if syllable[0] == 'm' else 'ng'}{syllable[-1]}"
     match = JYUTPING_SYLLABLE.fullmatch(syllable)
@@ -143,7 +149,7 @@ def jyutping_phonemes(syllable: str) -> str:
 
 
 def ipa_phonemes(syllable: str, tones: Mapping[str, str]) -> str:
-    """A syllable in the IPA of ngungu or formog2p with its tone at the end, e.g. ``tɕʰiɪʔ7``, ``ʨin˦``, ``k-im_24``."""
+    """A syllable in the IPA of ngungu or formog2p, its tone at the end, e.g. ``tɕʰiɪʔ7``, ``k-im_24``."""
     decomposed = unicodedata.normalize("NFD", syllable.replace("-", "").replace("_", ""))
     segments = decomposed.rstrip("0123456789˥˦˧˨˩")
     mark = decomposed[len(segments) :]

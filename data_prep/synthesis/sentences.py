@@ -1,7 +1,7 @@
 """Which sentences the embedded corpus says: test, valid and training sentences of every variety.
 
-Test sentences are unlike each other and unlike every training sentence; words are drawn so that all of them come
-about equally often in training. Everything follows from the seed.
+Test sentences are unlike each other and unlike every training sentence; words are drawn so that all of them
+come about equally often in training. Everything follows from the seed.
 """
 
 import random
@@ -19,6 +19,7 @@ MIN_CHARACTERS: Final = 6
 MAX_CHARACTERS: Final = 14
 CANDIDATES: Final = 40
 POOL_PER_SENTENCE: Final = 12
+POOL_PER_UNLIKE_SENTENCE: Final = 60
 # Two test sentences share at most this part of their content words; so do a test and a valid sentence.
 MAX_TEST_OVERLAP: Final = 0.5
 # A training sentence with a larger part of a test sentence's content words is a near-duplicate.
@@ -41,7 +42,14 @@ class Sentences:
 
 
 def write_sentences(
-    varieties: Sequence[str], trained: Sequence[str], *, test: int, valid: int, shared: int, own: int, seed: int
+    varieties: Sequence[str],
+    trained: Sequence[str],
+    *,
+    test: int,
+    valid: int,
+    shared: int,
+    own: int,
+    seed: int,
 ) -> Sentences:
     """Draw the sentences of the corpus.
 
@@ -57,7 +65,8 @@ def write_sentences(
     Raises:
         ValueError: the grammar does not give that many different sentences.
     """
-    pool = _pool(varieties, POOL_PER_SENTENCE * (shared + own) + 20 * (test + valid), random.Random(f"{seed}/pool"))
+    size = POOL_PER_SENTENCE * (shared + own) + POOL_PER_UNLIKE_SENTENCE * (test + valid)
+    pool = _pool(varieties, size, random.Random(f"{seed}/pool"))
     apart = _unlike(test + valid, pool)
     pool = [concepts for concepts in pool if all(_differs(concepts, other) for other in apart)]
     common = _balanced(shared, pool, Counter(), random.Random(f"{seed}/shared"))
@@ -82,27 +91,39 @@ def _pool(varieties: Sequence[str], size: int, draw: random.Random) -> list[Sent
             pool[concepts] = None
         if len(pool) == size:
             return list(pool)
-    raise ValueError(f"the grammar gave only {len(pool)} of {size} different sentences; ask for fewer sentences")
+    raise ValueError(f"the grammar gave only {len(pool)} of {size} sentences; ask for fewer")
 
 
 def _unlike(count: int, pool: Sequence[Sentence]) -> list[Sentence]:
     """Sentences that share few content words with each other."""
     chosen: list[Sentence] = []
     for concepts in pool:
-        if len(chosen) < count and len(content(concepts)) >= 3:
-            if all(overlap(concepts, other) <= MAX_TEST_OVERLAP for other in chosen):
-                chosen.append(concepts)
-    if len(chosen) < count:
-        raise ValueError(f"only {len(chosen)} of {count} sentences unlike each other; ask for fewer test sentences")
-    return chosen
+        if len(chosen) == count:
+            return chosen
+        if len(content(concepts)) < 3:
+            continue
+        if all(overlap(concepts, other) <= MAX_TEST_OVERLAP for other in chosen):
+            chosen.append(concepts)
+    raise ValueError(
+        f"only {len(chosen)} of {count} sentences are unlike each other; ask for fewer test sentences"
+    )
 
 
-def _balanced(count: int, pool: Sequence[Sentence], counts: Counter[str], draw: random.Random) -> list[Sentence]:
-    """Of several candidates each time the one whose words came least often so far; ``counts`` goes on counting."""
+def _balanced(
+    count: int, pool: Sequence[Sentence], counts: Counter[str], draw: random.Random
+) -> list[Sentence]:
+    """Of several candidates each time the one with the words that came least often so far.
+
+    ``counts`` holds how often each concept came before, and goes on counting.
+    """
+
+    def rarity(concepts: Sentence) -> float:
+        return sum((1 + counts[concept]) ** -4.0 for concept in concepts) / len(concepts) ** 0.5
+
     chosen: dict[Sentence, None] = {}
     while len(chosen) < count:
         candidates = [c for c in draw.choices(pool, k=CANDIDATES) if c not in chosen]
-        best = max(candidates, key=lambda concepts: sum((1 + counts[c]) ** -2 for c in concepts) / len(concepts) ** 0.5)
+        best = max(candidates, key=rarity)
         counts.update(best)
         chosen[best] = None
     return list(chosen)

@@ -1,8 +1,8 @@
 """Synthesis in fixed units of work: a unit is one fresh process that speaks a list of utterances.
 
-The synthesiser gives the same bytes only for the same sequence of calls in a fresh process, so a unit is described
-completely by a file, ``unit.json``, and run by ``python -m data_prep.synthesis.unit unit.json``. It writes its WAV
-files beside the description; the number of processes that run side by side changes nothing.
+The synthesiser gives the same bytes only for the same sequence of calls in a fresh process, so a unit is
+described completely by a file, ``unit.json``, and run by ``python -m data_prep.synthesis.unit unit.json``. It
+writes its WAV files beside the description; the number of processes that run side by side changes nothing.
 """
 
 import json
@@ -27,7 +27,7 @@ DONE: Final = "samples.json"
 
 @dataclass(frozen=True)
 class Line:
-    """One utterance to speak: its id (and file name), its phonemes, syllables separated by spaces, and its speaker."""
+    """One utterance to speak: its id (and file name), its syllables in phonemes, and its speaker."""
 
     id: str
     phonemes: str
@@ -61,7 +61,9 @@ class Unit:
             KeyError, TypeError: the text is not the description of a unit.
         """
         data = json.loads(text)
-        lines = tuple(Line(line["id"], line["phonemes"], Speaker(**line["speaker"])) for line in data["lines"])
+        lines = tuple(
+            Line(item["id"], item["phonemes"], Speaker(**item["speaker"])) for item in data["lines"]
+        )
         return cls(data["table"], Room(**data["room"]), data["seed"], lines)
 
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 import data_prep
 from data_prep.synthesis.unit import DESCRIPTION, DONE, Unit
@@ -18,8 +25,9 @@ from data_prep.synthesis.unit import DESCRIPTION, DONE, Unit
 def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, int]]:
     """Synthesise every unit into its directory, ``workers`` processes at a time.
 
-    A directory that holds the finished audio of the same description is kept; one that holds anything else is made
-    anew. A unit appears under its name only when it is complete, so a killed run leaves nothing half-made.
+    A directory that holds the finished audio of the same description is kept; one that holds anything else is
+    made anew. A unit appears under its name only when it is complete, so a killed run leaves nothing
+    half-made.
 
     Returns:
         Number of samples by utterance id, by directory.
@@ -27,10 +35,17 @@ def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, 
     Raises:
         RuntimeError: a unit failed; the message holds its directory and what it printed.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     counts: dict[Path, dict[str, int]] = {}
     with Progress(*columns) as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task("synthesis (utterances)", total=sum(len(unit.lines) for unit in units.values()))
+        total = sum(len(unit.lines) for unit in units.values())
+        task = progress.add_task("synthesis (utterances)", total=total)
         jobs = {pool.submit(_run_or_keep, unit, directory): directory for directory, unit in units.items()}
         try:
             for job in as_completed(jobs):
@@ -68,6 +83,6 @@ def _run_in_fresh_process(directory: Path) -> None:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(
-            f"synthesis of {directory} failed with exit status {result.returncode}; run it again, finished units are "
-            f"kept. It printed:\n{result.stdout}{result.stderr}"
+            f"synthesis of {directory} failed with exit status {result.returncode}; run it again, finished "
+            f"units are kept. It printed:\n{result.stdout}{result.stderr}"
         )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.text import Digits, LatinCase, TextConfig, TextNormaliser, TextStyle, normalise
+from data_prep.text import Digits, LatinCase, Script, TextConfig, TextNormaliser, TextStyle, normalise
 
 YUBAO = TextConfig(style=TextStyle.yubao)
 
@@ -18,6 +18,7 @@ TEXTS = st.text(
 CONFIGS = st.builds(
     TextConfig,
     style=st.sampled_from(TextStyle),
+    script=st.sampled_from(Script),
     latin_case=st.sampled_from(LatinCase),
     digits=st.sampled_from(Digits),
     keep_parentheses=st.booleans(),
@@ -80,6 +81,12 @@ def test_rare_and_private_characters_are_kept(code: int) -> None:
 def test_digits_and_case_follow_the_config() -> None:
     assert normalise("3個Apple", TextConfig(digits=Digits.chinese, latin_case=LatinCase.lower)) == "三個apple"
     assert normalise("3個Apple", TextConfig(digits=Digits.drop, latin_case=LatinCase.keep)) == "個Apple"
+
+
+def test_simplified_script_keeps_dialect_words() -> None:
+    simplified = TextConfig(script=Script.simplified)
+    assert normalise("[亻厓]去學校，佢食飯", simplified) == "𠊎去学校佢食饭"
+    assert normalise("𠊎去学校佢食饭", simplified) == "𠊎去学校佢食饭"
 
 
 def test_own_compositions() -> None:

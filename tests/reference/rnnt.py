@@ -8,6 +8,7 @@ from torch import Tensor
 
 IMPOSSIBLE = 1e6
 
+
 def path_sum(label: Tensor, blank: Tensor) -> Tensor:
     """Log of the summed probability of all alignments, each written out as its sequence of arcs.
 

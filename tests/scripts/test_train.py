@@ -6,18 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny_corpus import write_tiny_corpus
 
 from zipformer.checkpoint import Checkpoint, list_checkpoints
 from zipformer.model import AsrModel
 from zipformer.train_config import TrainConfig, check
+from zipformer.trainer import train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
@@ -50,6 +53,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
+@pytest.fixture
+def cpu_settings_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
 def command(script: str, *overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / script), *overrides]
 
@@ -64,6 +75,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("cpu_settings_restored")
 def test_kill_and_start_again(corpus: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the same command goes on, and ends where an unbroken run does."""
     settings = [*TINY, f"data_dir={corpus}", "max_steps=14"]
@@ -79,11 +91,13 @@ def test_kill_and_start_again(corpus: Path, tmp_path: Path) -> None:
 
     again = run("train.py", *broken)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert re.search(rf"Going on from {tmp_path}/broken/checkpoints/step-0*{step}: step {step}, epoch", again.stdout)
-    straight = run("train.py", *settings, f"exp_dir={tmp_path / 'straight'}")
-    assert straight.returncode == 0, straight.stdout + straight.stderr
+    assert re.search(
+        rf"Going on from {tmp_path}/broken/checkpoints/step-0*{step}: step {step}, epoch", again.stdout
+    )
+    train(composed(*settings, f"exp_dir={tmp_path / 'straight'}"))
     weights = [
-        Checkpoint.open(tmp_path / name / "checkpoints" / "step-00000014").weights() for name in ("broken", "straight")
+        Checkpoint.open(tmp_path / name / "checkpoints" / "step-00000014").weights()
+        for name in ("broken", "straight")
     ]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
@@ -106,32 +120,24 @@ def test_torchrun(corpus: Path, tmp_path: Path) -> None:
     assert result.stdout.count("Training data:") == 1
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("optim.learning_rate=1", "Key 'learning_rate' not in 'OptimConfig'"),
-        ("max_steps=many", "Value 'many' of type 'str' could not be converted to Integer"),
-        ("save_interval=0", "save_interval=0 must be positive"),
-        ("max_steps=null", "set num_epochs, max_steps or max_minutes"),
-    ],
-)
-def test_wrong_settings_are_named(corpus: Path, tmp_path: Path, override: str, message: str) -> None:
-    result = run("train.py", *TINY, f"data_dir={corpus}", f"exp_dir={tmp_path}", "max_steps=1", override)
+def test_a_wrong_key_is_named_without_a_traceback(corpus: Path, tmp_path: Path) -> None:
+    result = run("train.py", *TINY, f"data_dir={corpus}", f"exp_dir={tmp_path}", "optim.learning_rate=1")
     assert result.returncode == 1
-    assert message in result.stderr
+    assert "Key 'learning_rate' not in 'OptimConfig'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_value_of_the_wrong_type_is_named() -> None:
+    with pytest.raises(ConfigCompositionException) as error:
+        composed("data_dir=data", "exp_dir=exp", "max_steps=many")
+    assert "Value 'many' of type 'str' could not be converted to Integer" in str(error.value.__cause__)
+    assert "full_key: max_steps" in str(error.value.__cause__)
 
 
 def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
     result = run("train.py", *TINY, f"data_dir={tmp_path}", f"exp_dir={tmp_path}", "max_steps=1")
     assert result.returncode == 1
     assert f"prepare it with scripts/prepare.py ({tmp_path}/cuts_train.jsonl.gz)" in result.stderr
-
-
-def test_averaging_nothing_says_what_to_do(tmp_path: Path) -> None:
-    result = run("average.py", f"exp_dir={tmp_path}")
-    assert result.returncode == 1
-    assert "train first" in result.stderr
 
 
 def composed(*overrides: str) -> TrainConfig:

@@ -88,7 +88,7 @@ def test_loss_is_the_smoothed_cross_entropy_of_every_utterance(
         for log_probs, target in zip(logits[0].log_softmax(-1), [*transcript, SOS_EOS], strict=True):
             distribution = torch.full((VOCAB,), 0.1 / VOCAB)
             distribution[target] += 0.9
-            expected -= float(distribution @ log_probs)
+            expected -= (distribution @ log_probs).item()
     assert decoder.loss(memory, LENGTHS, TOKENS).item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -86,5 +86,6 @@ def test_time_warp_by_hand() -> None:
 
     features = np.array([0, 10, 20, 30, 40, 50, 60], dtype=np.float32)[:, None]
     warped = time_warp(features, 2, Fixed())  # type: ignore[arg-type]
-    # Frames 0..2 stretched to 5, frames 3..6 squeezed to 2: centres at (t + .5) * 3/5 - .5 and 3 + (t + .5) * 2 - .5.
+    # Frames 0..2 stretched to 5, frames 3..6 squeezed to 2: centres at (t + .5) * 3/5 - .5 and 3 + (t + .5) *
+    # 2 - .5.
     assert np.allclose(warped[:, 0], [0, 4, 10, 16, 20, 35, 55])

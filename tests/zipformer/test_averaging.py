@@ -68,7 +68,9 @@ def test_mean_between_is_the_brute_force_mean(start: int, length: int) -> None:
     end = start + length
     weights, averages = walk(end)
     mean = mean_between(averages[end - 1], end, averages[start - 1] if start else None, start)
-    torch.testing.assert_close(mean["weight"], torch.stack(weights[start:end]).mean(0), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        mean["weight"], torch.stack(weights[start:end]).mean(0), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_mean_between_needs_samples_and_equal_names() -> None:
@@ -80,7 +82,10 @@ def test_mean_between_needs_samples_and_equal_names() -> None:
 
 
 def test_plain_mean() -> None:
-    models = [{"a": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}, {"a": torch.tensor([3.0, 5.0]), "n": torch.tensor(4)}]
+    models = [
+        {"a": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)},
+        {"a": torch.tensor([3.0, 5.0]), "n": torch.tensor(4)},
+    ]
     mean = plain_mean(models)
     assert mean.keys() == {"a"}
     assert mean["a"].tolist() == [2.0, 3.5]
@@ -151,7 +156,9 @@ def test_the_model_directory_is_complete(run: tuple[Path, list[Tensor]]) -> None
     exp_dir, _ = run
     directory = write_averaged_model(AverageConfig(exp_dir=str(exp_dir), start_step=20))
     assert directory == exp_dir / "averaged"
-    assert {path.name: path.read_text() for path in directory.iterdir() if path.suffix != ".safetensors"}.keys() == {
+    assert {
+        path.name: path.read_text() for path in directory.iterdir() if path.suffix != ".safetensors"
+    }.keys() == {
         "config.json",
         "tokens.model",
         "tokens.txt",

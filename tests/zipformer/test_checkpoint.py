@@ -67,7 +67,9 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert newest_whole_checkpoint(tmp_path / "checkpoints") is None
 
 
-def test_a_save_that_dies_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_dies_leaves_nothing_that_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path, 10)
 
     def die(*args: object) -> None:

@@ -30,12 +30,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training_data(corpus: Path, *, rank: int = 0, world_size: int = 1, **settings: object) -> TrainingData:
     config = DataConfig(**{"max_duration": 8.0, "num_workers": 0, **settings})  # type: ignore[arg-type]
     return TrainingData(
-        corpus / "cuts_train.jsonl.gz", Tokenizer.load(corpus / "tokens"), config, rank=rank, world_size=world_size
+        corpus / "cuts_train.jsonl.gz",
+        Tokenizer.load(corpus / "tokens"),
+        config,
+        rank=rank,
+        world_size=world_size,
     )
 
 
 def same(left: Batch, right: Batch) -> bool:
-    return left.ids == right.ids and torch.equal(left.features, right.features) and left.tokens == right.tokens
+    return (
+        left.ids == right.ids and torch.equal(left.features, right.features) and left.tokens == right.tokens
+    )
 
 
 def test_an_epoch_has_every_utterance_once_and_epochs_differ(corpus: Path) -> None:
@@ -138,14 +144,16 @@ def test_nothing_left_is_an_error(corpus: Path) -> None:
 
 
 def test_missing_manifest_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="cuts_train.jsonl.gz.*prepare"):
+    with pytest.raises(FileNotFoundError, match=r"cuts_train.jsonl.gz.*prepare"):
         read_cuts(tmp_path / "cuts_train.jsonl.gz")
 
 
 def test_evaluation_has_every_utterance_once_longest_first(corpus: Path) -> None:
     cuts = read_cuts(corpus / "cuts_valid.jsonl.gz")
     batches = list(evaluation_batches(cuts, corpus, max_duration=4.0))
-    assert sorted(name for batch in batches for name in batch.ids) == [f"valid-{index:03d}" for index in range(6)]
+    assert sorted(name for batch in batches for name in batch.ids) == [
+        f"valid-{index:03d}" for index in range(6)
+    ]
     lengths = torch.cat([batch.lengths for batch in batches]).tolist()
     assert lengths == sorted(lengths, reverse=True)
     assert all(len(batch.ids) == 1 or batch.seconds <= 4.0 for batch in batches)

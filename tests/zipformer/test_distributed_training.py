@@ -30,7 +30,9 @@ def free_port() -> int:
 
 def in_processes(function: object, *arguments: object) -> None:
     """Run ``function(rank, *arguments)`` in two processes that World.join joins."""
-    multiprocessing.start_processes(_started, (function, free_port(), *arguments), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(
+        _started, (function, free_port(), *arguments), nprocs=2, start_method="spawn"
+    )
 
 
 def _started(rank: int, function: object, port: int, *arguments: object) -> None:
@@ -42,7 +44,9 @@ def _started(rank: int, function: object, port: int, *arguments: object) -> None
 
 def whole_batch(corpus: Path) -> Batch:
     cuts = read_cuts(corpus / "cuts_train.jsonl.gz")
-    return next(evaluation_batches(cuts, corpus, max_duration=15, tokenizer=Tokenizer.load(corpus / "tokens")))
+    return next(
+        evaluation_batches(cuts, corpus, max_duration=15, tokenizer=Tokenizer.load(corpus / "tokens"))
+    )
 
 
 def gradients(corpus: Path, exp_dir: Path, world: World) -> dict[str, Tensor]:
@@ -52,10 +56,18 @@ def gradients(corpus: Path, exp_dir: Path, world: World) -> dict[str, Tensor]:
     batch = whole_batch(corpus)
     mine = slice(world.rank, None, world.size)
     share = Batch(
-        batch.features[mine], batch.lengths[mine], batch.tokens[mine], batch.ids[mine], batch.supervisions[mine]
+        batch.features[mine],
+        batch.lengths[mine],
+        batch.tokens[mine],
+        batch.ids[mine],
+        batch.supervisions[mine],
     )
     trainer._backward(share)
-    return {name: parameter.grad for name, parameter in trainer.model.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def _save_gradients(rank: int, corpus: Path, exp_dir: Path) -> None:

@@ -159,3 +159,10 @@ def test_unsupported_options_are_refused() -> None:
         config_from_icefall({})
     with pytest.raises(ValueError, match="blank_id=5"):
         config_from_icefall({"vocab_size": 11, "blank_id": 5})
+    with pytest.raises(ValueError, match="'maybe' is neither true nor false"):
+        config_from_icefall({"vocab_size": 11, "causal": "maybe"})
+
+
+def test_flags_are_read_as_the_command_line_spells_them() -> None:
+    config = config_from_icefall({"vocab_size": 11, "use_ctc": "1", "use_attention_decoder": "False"})
+    assert (config.ctc, config.attention_decoder.num_layers) == (True, 0)

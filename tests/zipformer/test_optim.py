@@ -101,7 +101,8 @@ def test_every_tensor_moves_as_if_it_were_alone(
 
 
 def test_a_whole_clipping_period() -> None:
-    options = {"lr": 0.02, "clipping_scale": 1.2, "clipping_update_period": 30}
+    """And past the step from which the mean square counts as unbiased."""
+    options = {"lr": 0.02, "betas": (0.8, 0.9), "clipping_scale": 1.2, "clipping_update_period": 30}
     parameters, gradients = make_parameters(), make_gradients(95)
     expected = trajectory(
         [p.detach().numpy() for p in parameters],

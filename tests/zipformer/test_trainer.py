@@ -33,7 +33,9 @@ def config_for(corpus: Path, exp_dir: Path, **settings: Any) -> TrainConfig:
         exp_dir=str(exp_dir),
         data_dir=str(corpus),
         model=tiny_model_config(),
-        data=DataConfig(max_duration=8.0, max_utterance_seconds=5.0, num_workers=settings.pop("num_workers", 0)),
+        data=DataConfig(
+            max_duration=8.0, max_utterance_seconds=5.0, num_workers=settings.pop("num_workers", 0)
+        ),
         validation=settings.pop("validation", ValidationConfig(interval=0)),
         **{"log_interval": 1, "average_period": 2, "save_interval": 1000, "ref_duration": 8.0, **settings},
     )
@@ -55,7 +57,7 @@ def newest(exp_dir: Path) -> Checkpoint:
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    """Weights, running average, optimiser and generators are equal bit by bit, and so are the logged losses."""
+    """Weights, running average, optimiser and generators are equal bit by bit; so are the logged losses."""
     a, b = newest(left), newest(right)
     assert a.step == b.step
     for one, two in ((a.weights(), b.weights()), (a.average(), b.average())):
@@ -172,6 +174,19 @@ def test_a_skipped_step_leaves_the_weights_alone(
     assert not all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
 
 
+def test_a_step_under_bf16_autocast(corpus: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    batch = next(trainer.data.epoch(1))
+    trainer.model.eval()
+    exact = trainer._backward(batch)
+    trainer.autocast_dtype = torch.bfloat16
+    rough = trainer._backward(batch)
+    assert rough != exact
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.0)
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
+
+
 def test_an_infinite_loss_with_finite_gradients_is_skipped_too(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +211,9 @@ def test_too_many_bad_steps_in_a_row_end_the_training(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_infinite(monkeypatch, {f"train-{index:03d}" for index in range(24)})
-    with pytest.raises(TrainingError, match="4 steps in a row were not finite, the last at step 4: lower optim.lr"):
+    with pytest.raises(
+        TrainingError, match=r"4 steps in a row were not finite, the last at step 4: lower optim.lr"
+    ):
         trained(config_for(corpus, tmp_path, num_epochs=9, max_bad_steps=3))
 
 
@@ -244,7 +261,7 @@ def test_another_model_in_the_same_directory_is_an_error(corpus: Path, tmp_path:
     config = config_for(corpus, tmp_path, max_steps=2)
     trained(config)
     config.model.joiner_dim = 48
-    with pytest.raises(CheckpointError, match="model.joiner_dim: 32 -> 48"):
+    with pytest.raises(CheckpointError, match=r"model.joiner_dim: 32 -> 48"):
         Trainer(config, ALONE)
 
 
@@ -265,7 +282,7 @@ def test_other_batches_start_the_epoch_over(
 def test_an_epoch_without_batches_is_an_error(corpus: Path, tmp_path: Path) -> None:
     config = config_for(corpus, tmp_path, max_steps=8)
     config.data.max_duration, config.data.drop_last = 500.0, True
-    with pytest.raises(TrainingError, match="data.max_duration"):
+    with pytest.raises(TrainingError, match=r"data.max_duration"):
         trained(config)
 
 

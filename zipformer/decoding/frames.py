@@ -32,7 +32,7 @@ class TransducerFrames:
         check_frames(frames, frame_lengths)
         self.predictor: Predictor = model.predictor
         self.joiner: Joiner = model.joiner
-        lengths, order = frame_lengths.sort(descending=True, stable=True)
+        lengths, order = frame_lengths.sort(descending=True)
         self.order: list[int] = order.tolist()
         self.lengths: list[int] = lengths.tolist()
         self.size = len(self.order)

@@ -75,9 +75,10 @@ class RelPositionEncoding(nn.Module):
 
 
 def _offset_to_source(scores: Tensor) -> Tensor:
-    """View scores (B, T, 2T - 1) by offset as (B, T, T) by source: out[b, i, j] = scores[b, i, T - 1 - i + j].
+    """View scores (B, T, 2T - 1) by offset as (B, T, T) by source: out[b, i, j] = in[b, i, T - 1 - i + j].
 
-    Going down one row moves the window one column to the left, so a smaller row stride does it without a copy.
+    Going down one row moves the window one column to the left, so a smaller row stride does it
+    without a copy.
     """
     batch, frames, _ = scores.shape
     batch_stride, row_stride, _ = scores.stride()

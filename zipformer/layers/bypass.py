@@ -50,4 +50,5 @@ class Bypass(nn.Module):
             scale = limit_param_value(scale, low, high, clock=self.clock)
             # (N, 1, C) where sequences are skipped
             scale = sequence_dropout(scale.expand(x.shape[0], 1, -1), current(self.skip_rate))
-        return torch.lerp(x_orig, x, scale.to(x.dtype))
+        dtype = torch.promote_types(x_orig.dtype, x.dtype)
+        return torch.lerp(x_orig.to(dtype), x.to(dtype), scale.to(dtype))

@@ -27,7 +27,8 @@ class _BiasNormFunction(torch.autograd.Function):
         norm = torch.linalg.vector_norm(wide - bias, dim=-1, keepdim=True)  # (..., 1)
         inverse_rms = x.shape[-1] ** 0.5 / norm
         ctx.save_for_backward(x, bias, log_scale, inverse_rms)
-        return (wide * (inverse_rms * log_scale.exp())).to(x.dtype)
+        # Under autocast the parameters are float32, and so is what goes on from here: the residual stream.
+        return (wide * (inverse_rms * log_scale.exp())).to(torch.promote_types(x.dtype, bias.dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -101,28 +101,28 @@ def band_occupation(
     diagonal = symbol + torch.arange(T, device=device).view(1, T, 1)
     slot = symbol % R
 
-    # Arcs leave the band by emitting at its upper edge, or going on from below the next frame's lower edge.
-    next_start = torch.cat([starts[:, 1:], starts.new_full((N, 1), max_symbols + 1)], dim=1)
-    inner_blank = blank.double().masked_fill(symbol < next_start.unsqueeze(2), -math.inf)
-    inner_label = label.double().masked_fill(symbol == symbol[:, :, -1:], -math.inf)
+    # Emitting at the upper edge leaves the band, and must not take the slot of the node that comes in below.
+    # Going on from below the next frame's lower edge leaves it too, to a slot from which no arc leads on.
+    label_scores = label.double().masked_fill(symbol == symbol[:, :, -1:], -math.inf)
+    blank_scores = blank.double()
 
-    arcs = inner_blank.new_full((D, 2, R, 2 * N), -math.inf)
+    arcs = blank_scores.new_full((D, 2, R, 2 * N), -math.inf)
     flat = arcs.view(-1)
     label_index = ((2 * diagonal * R + (slot + 1) % R) * 2 * N + column).view(-1)
     blank_index = (((2 * diagonal + 1) * R + slot) * 2 * N + column).view(-1)
     reverse_label_index = ((2 * (D - 1 - diagonal) * R + R - 1 - slot) * 2 * N + N + column).view(-1)
     for index, score in (
-        (label_index, inner_label),
-        (blank_index, inner_blank),
-        (reverse_label_index, inner_label),
-        (reverse_label_index + R * 2 * N, inner_blank),
+        (label_index, label_scores),
+        (blank_index, blank_scores),
+        (reverse_label_index, label_scores),
+        (reverse_label_index + R * 2 * N, blank_scores),
     ):
         flat.scatter_(0, index, score.reshape(-1))
 
     last_frame = (frame_lengths - 1).clamp(min=0)
     place = symbol_lengths - starts[batch, last_frame]  # the exit node's place in the band of the last frame
-    outside = (place < 0) | (place >= R) | (starts[:, 0] != 0) | (frame_lengths < 1)
-    exit_score = blank[batch, last_frame, place.clamp(0, R - 1)].double().masked_fill(outside, -math.inf)
+    outside = (place < 0) | (place >= R) | (frame_lengths < 1)
+    exit_score = blank_scores[batch, last_frame, place.clamp(0, R - 1)].masked_fill(outside, -math.inf)
     total = _forward_backward(
         arcs, last_frame + symbol_lengths, symbol_lengths % R, exit_score, cyclic=max_symbols >= R
     )

@@ -211,7 +211,9 @@ class _SmoothedLoss(torch.autograd.Function):
         (N, T, _), U = am.shape, symbols.shape[1]
         am_probs, am_normaliser = _softmax(am)
         lm_probs, lm_normaliser = _softmax(lm)
-        tiny = torch.finfo(am.dtype).tiny
+        # Keeps logs finite where am and lm have no token in common, and their gradients within the range of
+        # floats.
+        tiny = 1e6 * torch.finfo(am.dtype).tiny
         joint = torch.bmm(lm_probs, am_probs.transpose(1, 2)).add_(tiny)  # (N, U+1, T)
 
         # Log-probabilities under am alone and lm alone; am + lm is their sum less log joint.

@@ -68,7 +68,7 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
     overall = [row for row in rows if row.level == "overall"]
     dialects = [row for row in rows if row.level == "dialect"]
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
-    table = Table(title=f"character error rate: {title}", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"character error rate: {title}", box=box.SIMPLE_HEAD, collapse_padding=True)
     table.add_column("dialect", no_wrap=True)
     for name in ("utterances", "characters", "CER %", "95 % interval", "sub", "del", "ins"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -155,6 +155,19 @@ def test_ranges_by_search_and_their_constraints(
             assert symbols in ranges[n, frames - 1]
 
 
+@settings(max_examples=50, deadline=None)
+@given(lengths, st.integers(2, 5), st.integers(0, 99))
+def test_ranges_of_any_occupations(sizes: list[tuple[int, int]], prune_range: int, seed: int) -> None:
+    """Occupations that no lattice has, so that every part of the rule decides somewhere."""
+    random = torch.Generator().manual_seed(seed)
+    frame_lengths, symbol_lengths = (torch.tensor(column) for column in zip(*sizes, strict=True))
+    N, T, U = len(sizes), int(frame_lengths.max()), int(symbol_lengths.max())
+    occupations = torch.rand(N, U, T + 1, generator=random), torch.rand(N, U + 1, T, generator=random)
+    ranges = prune_ranges(*occupations, frame_lengths, symbol_lengths, prune_range)
+    expected = reference.ranges_by_search(*occupations, frame_lengths, symbol_lengths, ranges.shape[2])
+    assert torch.equal(ranges, expected)
+
+
 @pytest.mark.parametrize("frames", [1, 3, 20])
 def test_the_range_is_raised_where_few_frames_must_pass_many_symbols(frames: int) -> None:
     problem = make_problem([frames], [12])
@@ -239,17 +252,36 @@ def test_a_constant_added_to_all_scores_of_a_row_changes_nothing() -> None:
     torch.testing.assert_close(smoothed_rnnt_loss(*shifted, lm_scale=0.25, am_scale=0.1)[0], loss)
 
 
-def test_extreme_scores_stay_finite_in_float32() -> None:
+@pytest.mark.parametrize("frames", [1, 50])
+def test_extreme_scores_stay_finite_in_float32(frames: int) -> None:
     """Scores so far apart that most softmax probabilities are 0 in float32."""
-    problem = make_problem([50], [10])
+    problem = make_problem([frames], [10])
     am, lm = (200 * problem.am).detach().float(), (200 * problem.lm).detach().float()
     logits = (am.unsqueeze(2) + lm.unsqueeze(1)).requires_grad_()
-    ranges = torch.arange(11).expand(1, 50, 11)
+    ranges = torch.arange(11).expand(1, frames, 11)
     loss = pruned_rnnt_loss(logits, problem.symbols, ranges, *problem[3:])
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     expected = reference.pruned_loss(logits.double(), problem.symbols, ranges, *problem[3:], blank=0)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
     assert gradient.isfinite().all()
+
+    am.requires_grad_()
+    smoothed, _ = smoothed_rnnt_loss(am, lm, *problem[2:], lm_scale=0.25, am_scale=0.1)
+    (gradient,) = torch.autograd.grad(smoothed.sum(), am)
+    assert smoothed.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+def test_encoder_and_predictor_that_exclude_each_other_have_a_finite_gradient() -> None:
+    """All probability is on different tokens, so that softmax(am + lm) divides by what is 0 in float32."""
+    am, lm = torch.full((1, 1, 7), -500.0), torch.full((1, 21, 7), -500.0)
+    am[:, :, 4], lm[:, :, 3] = 0.0, 0.0
+    scores = am.requires_grad_(), lm.requires_grad_()
+    targets = torch.ones(1, 20, dtype=torch.int64), torch.tensor([1]), torch.tensor([20])
+    loss, _ = smoothed_rnnt_loss(*scores, *targets, lm_scale=0.25, am_scale=0.0)
+    assert loss.isfinite().all()
+    for gradient in torch.autograd.grad(loss.sum(), scores):
+        assert gradient.isfinite().all()
 
 
 def test_a_band_without_a_path_gives_an_infinite_loss_and_no_gradient() -> None:

@@ -37,6 +37,11 @@ class LossConfig:
     The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
     worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
     pruned loss rises.
+
+    On a small corpus that is not enough: the transducer and the attention decoder can lower their losses by
+    learning the language alone, and the encoder is left with little reason to listen. For the first
+    ``ctc_first_steps`` only CTC is trained, which has no language model to fall back on; ``warm_steps`` then
+    count from there.
     """
 
     simple_start: float = 1.0
@@ -44,6 +49,7 @@ class LossConfig:
     pruned_start: float = 0.1
     pruned: float = 1.0
     warm_steps: int = 2000
+    ctc_first_steps: int = 0
     ctc: float = 0.2
     attention: float = 0.8
     prune_range: int = 5  # label positions per frame in the pruned loss
@@ -52,7 +58,9 @@ class LossConfig:
 
     def weights(self, step: int) -> dict[str, float]:
         """Weight of every loss at a step, counted from 0."""
-        done = min(1.0, step / self.warm_steps) if self.warm_steps else 1.0
+        if step < self.ctc_first_steps:
+            return {"simple": 0.0, "pruned": 0.0, "ctc": 1.0, "attention": 0.0}
+        done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
         return {
             "simple": self.simple_start + done * (self.simple - self.simple_start),
             "pruned": self.pruned_start + done * (self.pruned - self.pruned_start),
@@ -145,6 +153,10 @@ def check(config: TrainConfig) -> None:
         problems.append("precision=bf16 needs a CUDA device that has it: set precision=auto or fp32")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         problems.append(f"device={config.device}, but PyTorch finds no CUDA device: set device=auto or cpu")
+    if config.loss.ctc_first_steps and not config.model.ctc:
+        problems.append(
+            f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: set model.ctc=true, or it to 0"
+        )
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
     needed = ["train"] + ([config.validation.split] if config.validation.interval else [])

@@ -58,6 +58,7 @@ class TrainingState:
         config: Mapping[str, Any],
         order: Mapping[str, Any],
         environment: Mapping[str, Any],
+        trained_hours: Mapping[str, float],
         copies: Iterable[Path],
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process calls this, the main one writes.
@@ -66,6 +67,7 @@ class TrainingState:
             config: all settings, as plain values.
             order: those of them that decide which batches an epoch has, see :meth:`restore`.
             environment: what the run runs on.
+            trained_hours: hours of training audio by dialect group.
             copies: files to put beside the weights.
 
         Returns:
@@ -88,6 +90,7 @@ class TrainingState:
                 "average_samples": self.average.samples,
                 "order": order,
                 "environment": environment,
+                "trained_hours": trained_hours,
                 "config": config,
             },
             copies=copies,

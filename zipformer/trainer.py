@@ -317,6 +317,10 @@ class Trainer:
             config=asdict(self.config),
             order=self._order(),
             environment=self.environment,
+            trained_hours={
+                dialect: seconds / 3600
+                for dialect, seconds in sorted(self.data.selection.seconds_by_dialect.items())
+            },
             copies=[self.exp_dir / "tokens.model", self.exp_dir / "tokens.txt"],
         )
         if checkpoint is not None:

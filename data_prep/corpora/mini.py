@@ -10,13 +10,14 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from data_prep.corpora import CorpusManifests, register_corpus
 from data_prep.synthesis.acoustics import draw_room
-from data_prep.synthesis.lexicon import STANDARD, text, words
+from data_prep.synthesis.lexicon import STANDARD, entries, text, words
 from data_prep.synthesis.readings import reader_of
 from data_prep.synthesis.sentences import Sentence, Sentences, write_sentences
 from data_prep.synthesis.unit import SAMPLING_RATE, Line, Unit
@@ -36,6 +37,9 @@ class MiniConfig:
         shared_sentences: training sentences that every trained variety says.
         own_sentences: further training sentences that each trained variety draws for itself. More of either
             means more training audio: about 2 seconds a sentence and variety.
+        word_repetitions: how often every word of the lexicon is said by itself in each trained variety, as
+            YuBao has words beside its sentences. A word leaves little doubt about which sound is which
+            character, so that training finds the characters many times sooner than from sentences alone.
         valid_sentences: validation sentences, the same for every trained variety, spoken by voices of their
             own.
         test_sentences: test sentences, the same at every site.
@@ -62,6 +66,7 @@ class MiniConfig:
     held_out: list[str] = field(default_factory=lambda: ["hak"])
     shared_sentences: int = 300
     own_sentences: int = 600
+    word_repetitions: int = 6
     valid_sentences: int = 20
     test_sentences: int = 50
     test_sites: int = 3
@@ -127,7 +132,7 @@ def check(config: MiniConfig) -> None:
         raise ValueError(f"held_out={config.held_out} leaves no group to train on")
     if len(set(config.varieties)) != len(config.varieties):
         raise ValueError(f"varieties={config.varieties}: a variety stands there twice")
-    for name in ("shared_sentences", "own_sentences", "valid_sentences", "workers"):
+    for name in ("shared_sentences", "own_sentences", "word_repetitions", "valid_sentences", "workers"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)} must not be negative")
     for name in ("test_sentences", "test_sites", "unit_sentences"):
@@ -163,10 +168,11 @@ def _sites(config: MiniConfig) -> Iterator[tuple[str, Sequence[Utterance]]]:
 def _training_sites(
     config: MiniConfig, variety: str, sentences: Sentences
 ) -> Iterator[tuple[str, Sequence[Utterance]]]:
-    different = dict.fromkeys(concepts for texts in sentences.train.values() for concepts in texts)
+    lone_words = [(concept,) for concept in entries()]
+    different = dict.fromkeys(chain(*sentences.train.values(), lone_words))
     numbers = {concepts: number for number, concepts in enumerate(different, start=1)}
     for split, texts, voices in (
-        ("train", sentences.train[variety], TRAIN_VOICES),
+        ("train", (*sentences.train[variety], *lone_words * config.word_repetitions), TRAIN_VOICES),
         ("valid", sentences.valid, VALID_VOICES),
     ):
         draw = random.Random(f"{config.seed}/{split}/{variety}")

@@ -7,6 +7,7 @@ a repeated call does not. Callers that need reproducible audio run a fixed seque
 
 import ctypes
 from enum import IntEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class Espeak:
             ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         data: str = espeakng_loader.get_data_path()
+        self._variants = Path(data) / "voices" / "!v"
         rate = self._library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
         self.sampling_rate: int = rate
         if self.sampling_rate <= 0:
@@ -72,7 +74,9 @@ class Espeak:
         voice = f"{table}+{variant}"
         if voice == self._voice:
             return
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+        # The library itself takes an unknown variant for none.
+        known = (self._variants / variant).is_file()
+        if not known or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
         self._voice = voice
 

@@ -68,7 +68,7 @@ def reader_of(variety: str) -> Reader:
         ValueError: the corpus cannot speak the variety.
     """
     if variety not in READERS:
-        raise ValueError(f"no reading for variety {variety!r}; choose from {', '.join(READERS)}")
+        raise ValueError(f"no reader for variety {variety!r}; choose from {', '.join(READERS)}")
     reader = READERS[variety]()
     reader.corrections = {word: reading for name, word, reading in _corrections() if name == variety}
     return reader

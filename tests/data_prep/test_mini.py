@@ -17,6 +17,7 @@ SMALL = MiniConfig(
     varieties=["cmn-mainland", "yue-guangzhou", "wuu-shanghai", "wuu-suzhou", "hak-sixian"],
     shared_sentences=2,
     own_sentences=3,
+    word_repetitions=0,
     valid_sentences=2,
     test_sentences=4,
     unit_sentences=3,

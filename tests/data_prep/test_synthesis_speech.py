@@ -52,7 +52,7 @@ def espeak() -> Espeak:
 
 
 def speech_of(espeak: Espeak, phonemes: str, voice: str = "m3", table: str = "cmn") -> Samples:
-    """The sounding part of a syllable, at 16 kHz."""
+    """The sounding part of a syllable, 16 kHz."""
     espeak.set_voice(table, voice)
     samples = resample(espeak.speak(phonemes), espeak.sampling_rate, SAMPLING_RATE)
     loud = np.flatnonzero(np.abs(samples) > 0.02)
@@ -67,10 +67,10 @@ def pitch_of(samples: Samples) -> float:
 
 
 def spectrum_of(samples: Samples) -> Samples:
-    """Smoothed log spectrum, 40 bands, without its mean."""
-    power = np.abs(np.fft.rfft(samples, 4096)) ** 2
-    bands = np.log(np.array([band.sum() for band in np.array_split(power[:1800], 40)]) + 1e-8)
-    return np.asarray(bands - bands.mean(), dtype=np.float32)
+    """Log spectrum of the three thirds of a syllable, in 30 bands below 7 kHz."""
+    power = np.stack([np.abs(np.fft.rfft(part, 4096)) ** 2 for part in np.array_split(samples, 3)])
+    bands = np.stack([band.sum(1) for band in np.array_split(power[:, :1800], 30, axis=1)], axis=1)
+    return np.asarray(np.log(bands / bands.max() + 1e-4), dtype=np.float32)
 
 
 @pytest.mark.parametrize("variety", READERS)
@@ -83,37 +83,35 @@ def test_no_syllable_is_silent(espeak: Espeak, variety: str) -> None:
 
 
 def test_tones_have_their_contours(espeak: Espeak) -> None:
-    def halves(tone: str) -> tuple[float, float]:
-        samples = speech_of(espeak, f"lA{tone}")
-        middle = len(samples) // 2
-        return pitch_of(samples[:middle]), pitch_of(samples[middle:])
+    def ends(tone: str) -> tuple[float, float]:
+        quarters = np.array_split(speech_of(espeak, f"lA{tone}"), 4)
+        return pitch_of(quarters[1]), pitch_of(quarters[3])
 
-    assert min(halves("55")) > 1.2 * max(halves("11"))
-    assert halves("35")[1] > 1.1 * halves("35")[0]
-    assert max(halves("33")) < 1.15 * min(halves("33"))
-    assert halves("51")[0] > 1.1 * pitch_of(speech_of(espeak, "lA51")[-1600:])
+    assert min(ends("55")) > 1.2 * max(ends("11"))
+    assert ends("35")[1] > 1.1 * ends("35")[0]
+    assert max(ends("33")) < 1.15 * min(ends("33"))
+    assert ends("51")[0] > 1.1 * ends("51")[1]
 
 
 def test_sounds_that_must_differ_do(espeak: Espeak) -> None:
     """Different vowels, codas and onsets are further apart than one syllable said twice."""
-    said_twice = [
-        np.linalg.norm(spectrum_of(speech_of(espeak, "mA55")) - spectrum_of(speech_of(espeak, "mA55")))
-    ]
-    said_twice += [
-        np.linalg.norm(spectrum_of(speech_of(espeak, "si55")) - spectrum_of(speech_of(espeak, "si55")))
-    ]
+
+    def distance(one: str, other: str) -> float:
+        return float(
+            np.linalg.norm(spectrum_of(speech_of(espeak, one)) - spectrum_of(speech_of(espeak, other)))
+        )
+
     for one, other in (
         ("mA55", "mE55"),
         ("siA51n^", "siA51N"),
         ("tsi[55", "tsi55"),
         ("si55", "s.i.55"),
         ("to55", "tuo55"),
-        ("tA44?", "tA44"),
+        ("phA55", "pA55"),
+        ("tA22p", "tA22"),
     ):
-        difference = np.linalg.norm(
-            spectrum_of(speech_of(espeak, one)) - spectrum_of(speech_of(espeak, other))
-        )
-        assert difference > 1.5 * max(said_twice), (one, other)
+        same = max(distance(one, one), distance(other, other))
+        assert distance(one, other) > 1.3 * same, (one, other)
 
 
 def test_unknown_voice(espeak: Espeak) -> None:
@@ -128,7 +126,7 @@ from data_prep.synthesis.espeak import Espeak, Parameter
 from data_prep.synthesis.voices import *
 espeak = Espeak()
 for voice in TRAIN_VOICES + VALID_VOICES + TEST_VOICES:
-    for table, phonemes in (("cmn", "lA11 tsi[11 ma214 ka21 fu11 uei11n^"), ("yue", "maa4 jau4 si6 ngo5 jyu4")):
+    for table, phonemes in (("cmn", "lA11 tsi[11 ma214 ka21 fu11 uei11n^"), ("yue", "maa4 jau4 si6 jyu4")):
         espeak.set_voice(table, voice)
         espeak.set_parameter(Parameter.PITCH, PITCHES[0])
         espeak.set_parameter(Parameter.RANGE, 95)

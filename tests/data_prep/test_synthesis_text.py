@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.synthesis.grammar import REPEATABLE, RULES, content, expand, overlap, sentence
 from data_prep.synthesis.lexicon import concepts_by_class, entries, text
-from data_prep.synthesis.sentences import MAX_CHARACTERS, MIN_CHARACTERS, Sentences, write_sentences
+from data_prep.synthesis.sentences import MAX_CHARACTERS, MIN_CHARACTERS, Sentences, _unlike, write_sentences
 
 VARIETIES = (
     "cmn-mainland", "mandarin-southwestern", "mandarin-zhongyuan", "yue-guangzhou", "nan-taiwan",
@@ -122,6 +122,8 @@ def test_seed(sentences: Sentences) -> None:
     assert again != write_sentences(VARIETIES, TRAINED, **sizes, seed=2)
 
 
-def test_too_many_sentences_is_an_error() -> None:
-    with pytest.raises(ValueError, match="ask for fewer test sentences"):
-        write_sentences(VARIETIES, TRAINED, test=300, valid=0, shared=0, own=0, seed=1)
+def test_sentences_that_are_not_there_are_an_error() -> None:
+    said = ("mother", "today", "buy", "fish")
+    assert _unlike(1, [said, said]) == [said]
+    with pytest.raises(ValueError, match="only 1 of 2 sentences"):
+        _unlike(2, [said, said])

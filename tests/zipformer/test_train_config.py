@@ -96,5 +96,12 @@ def test_loss_weights_without_warm_up() -> None:
     assert LossConfig(warm_steps=0).weights(0)["pruned"] == 1.0
 
 
+def test_ctc_comes_first_and_the_warm_up_counts_from_there() -> None:
+    loss = LossConfig(ctc_first_steps=100, warm_steps=200)
+    assert loss.weights(99) == {"simple": 0.0, "pruned": 0.0, "ctc": 1.0, "attention": 0.0}
+    assert loss.weights(100) == pytest.approx({"simple": 1.0, "pruned": 0.1, "ctc": 0.2, "attention": 0.8})
+    assert loss.weights(200) == pytest.approx({"simple": 0.75, "pruned": 0.55, "ctc": 0.2, "attention": 0.8})
+
+
 def test_no_autocast_on_the_cpu(data_dir: Path) -> None:
     assert autocast_dtype(config_for(data_dir), torch.device("cpu")) is None

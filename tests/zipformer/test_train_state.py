@@ -23,7 +23,14 @@ def test_a_process_more_than_before_takes_the_clock_and_draws_its_own_numbers(tm
     before = state_of(0, 1)
     before.model.clock.batch = 12.5
     before.counters.step, before.counters.batches = 7, 3
-    checkpoint = before.save(tmp_path, config={"seed": 1}, order={"world_size": 1}, environment={}, copies=[])
+    checkpoint = before.save(
+        tmp_path,
+        config={"seed": 1},
+        order={"world_size": 1},
+        environment={},
+        trained_hours={"yue": 0.5},
+        copies=[],
+    )
     assert isinstance(checkpoint, Checkpoint)
     draws = []
     for rank in (0, 1):

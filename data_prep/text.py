@@ -74,8 +74,8 @@ class TextConfig:
 
     Attributes:
         style: ``plain`` or ``yubao``.
-        script: ``keep`` or ``simplified``. Corpora that are trained on together, or a model and the
-            corpus it is fine-tuned on, should be in one script, so that a character is one token. Words are not
+        script: ``keep`` or ``simplified``. Corpora that are trained on together, or a model and the corpus it
+            is fine-tuned on, should be in one script, so that a character is one token. Words are not
             exchanged: dialect words stay as they are.
         latin_case: case of Latin letters (``yubao`` drops them).
         digits: treatment of 0 to 9 (``yubao`` drops them).

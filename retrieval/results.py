@@ -115,7 +115,7 @@ class Metrics:
 
     def validated_dialects(self) -> list[str]:
         """Names in the validation results, ``overall`` first."""
-        names = {name for line in self.valid for name in line["cer"]}
+        names = {name for line in self.valid for name in line.get("cer", {})}
         return sorted(names, key=lambda name: (name != "overall", name))
 
     def cer_against_minutes(self, name: str) -> tuple[list[float], list[float]]:
@@ -123,7 +123,7 @@ class Metrics:
         steps = [line["step"] for line in self.train]
         minutes, rates = [], []
         for line in self.valid:
-            if _finite(line["cer"].get(name)):
+            if _finite(line.get("cer", {}).get(name)):
                 trained = bisect_right(steps, line["step"])  # training records up to this validation
                 minutes.append(self.train[trained - 1]["elapsed_seconds"] / 60 if trained else 0.0)
                 rates.append(float(line["cer"][name]))
@@ -211,9 +211,13 @@ def read_metrics(path: Path) -> Metrics | None:
     records: dict[str, list[dict[str, Any]]] = {"train": [], "valid": []}
     for number, line in _json_lines(path, "train"):
         kind = line.get("kind")
+        if kind == "skipped":  # a step that was not finite; its log line says all there is
+            continue
         if kind not in records or not isinstance(line.get("step"), int):
             raise MalformedResultError(path, f"line {number}: needs kind train or valid, and a step", "train")
-        _require(line, METRIC_FIELDS[kind], path, "train", f"line {number}: ")
+        # While only CTC is trained, there is no error rate of the transducer yet.
+        fields_of_line = {"cer_ctc": dict} if kind == "valid" and "cer" not in line else METRIC_FIELDS[kind]
+        _require(line, fields_of_line, path, "train", f"line {number}: ")
         # After a resume the steps since the last checkpoint are done again; the later ones count.
         kept = records[kind]
         while kept and kept[-1]["step"] >= line["step"]:

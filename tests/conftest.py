@@ -1,8 +1,8 @@
 """Fixtures that several test modules share.
 
-Golden numbers and human recordings are not part of the repository. They are looked for in the folder that the
-environment variable ``FANGYAN_SHARED`` names, or else in ``shared`` beside the checkout; tests that need them skip
-with a reason where they are absent.
+Golden numbers and human recordings are not part of the repository. They are looked for in the folder that
+the environment variable ``FANGYAN_SHARED`` names, or else in ``shared`` beside the checkout; tests that need
+them skip with a reason where they are absent.
 """
 
 import os

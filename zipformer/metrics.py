@@ -34,9 +34,7 @@ class Interval:
         self.started = time.perf_counter()
         self.waited = 0.0  # seconds for data
         self.paused = 0.0
-        self.names: list[str] = []
-        self.losses: Tensor | None = None  # sums over finite steps, in the order of names
-        self.frames: Tensor | None = None  # encoder frames of the same steps
+        self.sums: dict[str, Tensor] = {}  # by loss: (2,) its sum over finite steps, their encoder frames
         self.audio_seconds = 0.0
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
@@ -59,13 +57,11 @@ class Interval:
 
     def add(self, losses: Mapping[str, Tensor], frames: int, audio_seconds: float) -> None:
         """Count a step. Its losses stay on their device; where one is not finite, none of them counts."""
-        values = torch.stack([value.detach() for value in losses.values()]).double()
-        finite = values.isfinite().all()
-        values = torch.where(finite, values, 0.0)
-        counted = torch.where(finite, float(frames), 0.0)
-        self.names = list(losses)
-        self.losses = values if self.losses is None else self.losses + values
-        self.frames = counted if self.frames is None else self.frames + counted
+        finite = torch.stack([value.detach() for value in losses.values()]).isfinite().all()
+        for name, value in losses.items():
+            loss = torch.where(finite, value.detach().double(), 0.0)
+            counted = torch.stack([loss, torch.where(finite, float(frames), 0.0)])
+            self.sums[name] = self.sums[name] + counted if name in self.sums else counted
         self.audio_seconds += audio_seconds
 
     def summary(self, world: World) -> dict[str, float]:
@@ -75,15 +71,12 @@ class Interval:
             Losses per encoder frame (NaN where no step was finite), seconds of audio trained on per second by
             all processes together, and the share of time that this process waited for data.
         """
-        assert self.losses is not None
-        assert self.frames is not None
         elapsed = time.perf_counter() - self.started - self.paused
-        seconds = self.frames.new_tensor([self.audio_seconds])
-        *losses, frames, audio_seconds = world.sum(
-            torch.cat([self.losses, self.frames[None], seconds])
-        ).tolist()
+        sums = torch.cat(list(self.sums.values()))
+        *pairs, audio_seconds = world.sum(torch.cat([sums, sums.new_tensor([self.audio_seconds])])).tolist()
         means = {
-            name: loss / frames if frames else math.nan for name, loss in zip(self.names, losses, strict=True)
+            name: loss / frames if frames else math.nan
+            for name, loss, frames in zip(self.sums, pairs[::2], pairs[1::2], strict=True)
         }
         return means | {
             "audio_seconds_per_second": audio_seconds / elapsed,

@@ -1,7 +1,7 @@
 """The speech recognition model: front end, Zipformer encoder, transducer, CTC and attention-decoder heads."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from zipformer.losses.rnnt import prune_ranges, pruned_rnnt_loss, smoothed_rnnt_
 from zipformer.predictor import Predictor
 
 BLANK = 0
+LOSSES = ("simple", "pruned", "ctc", "attention")
 MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -165,6 +166,7 @@ class AsrModel(nn.Module):
         prune_range: int = 5,
         lm_scale: float = 0.25,
         am_scale: float = 0.0,
+        only: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of every configured head, each summed over the batch, in nats and fp32.
 
@@ -176,6 +178,8 @@ class AsrModel(nn.Module):
                 slower.
             lm_scale: weight of the predictor alone in the simple loss.
             am_scale: weight of the encoder alone in the simple loss.
+            only: names of the losses to compute; none = all. The parameters of the heads that are left out
+                get a gradient of zero: with several processes, every one must take part in every step.
 
         Returns:
             ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``. An utterance
@@ -192,12 +196,13 @@ class AsrModel(nn.Module):
         ).to(frames.device)  # (N, U), padded with 0
         symbol_lengths = torch.tensor([len(utterance) for utterance in tokens], device=frames.device)
 
-        losses = {}
-        if self.config.transducer:
+        losses: dict[str, Tensor] = {}
+        wanted = frozenset(LOSSES if only is None else only)
+        if self.config.transducer and wanted & {"simple", "pruned"}:
             losses["simple"], losses["pruned"] = self._transducer_losses(
                 frames, frame_lengths, symbols, symbol_lengths, prune_range, lm_scale, am_scale
             )
-        if self.ctc_head is not None:
+        if self.ctc_head is not None and "ctc" in wanted:
             log_probs = self.ctc_head(frames)
             with torch.autocast(frames.device.type, enabled=False):
                 losses["ctc"] = F.ctc_loss(
@@ -208,9 +213,23 @@ class AsrModel(nn.Module):
                     blank=BLANK,
                     reduction="sum",
                 )
-        if self.attention_decoder is not None:
+        if self.attention_decoder is not None and "attention" in wanted:
             losses["attention"] = self.attention_decoder.loss(frames, frame_lengths, tokens)
+        if torch.is_grad_enabled() and losses:
+            name = next(iter(losses))
+            losses[name] = losses[name] + self._idle(losses)
         return losses
+
+    def _idle(self, losses: Collection[str]) -> Tensor | float:
+        """A zero that depends on the parameters of the heads that none of ``losses`` is from."""
+        idle: list[nn.Module | None] = []
+        if "simple" not in losses:
+            idle += [self.predictor, self.joiner, self.simple_am_proj, self.simple_lm_proj]
+        if "ctc" not in losses:
+            idle.append(self.ctc_head)
+        if "attention" not in losses:
+            idle.append(self.attention_decoder)
+        return sum(0.0 * p.sum() for head in idle if head is not None for p in head.parameters())
 
     # DistributedDataParallel hooks into forward.
     forward = losses

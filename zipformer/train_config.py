@@ -155,7 +155,8 @@ def check(config: TrainConfig) -> None:
         problems.append(f"device={config.device}, but PyTorch finds no CUDA device: set device=auto or cpu")
     if config.loss.ctc_first_steps and not config.model.ctc:
         problems.append(
-            f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: set model.ctc=true, or it to 0"
+            f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: "
+            "set model.ctc=true or loss.ctc_first_steps=0"
         )
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")

@@ -182,6 +182,7 @@ class Trainer:
     def _backward(self, batch: Batch) -> Tensor:
         """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
         config, world = self.config, self.world
+        weights = config.loss.weights(self.state.counters.step)
         with torch.autocast(world.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             losses = self.parallel(
                 batch.features.to(world.device, non_blocking=True),
@@ -190,8 +191,8 @@ class Trainer:
                 prune_range=config.loss.prune_range,
                 lm_scale=config.loss.lm_scale,
                 am_scale=config.loss.am_scale,
+                only=[name for name, weight in weights.items() if weight],
             )
-        weights = config.loss.weights(self.state.counters.step)
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         # DistributedDataParallel gives the mean of the processes' gradients; the gradient that one process
         # would have for all the utterances is their sum. The last factor is 1, or NaN where the loss is not
@@ -302,8 +303,8 @@ class Trainer:
         )
 
     def _validate(self, validator: Validator) -> None:
-        rates = validator(self.model)
         counters = self.state.counters
+        rates = validator(self.model, ctc_only=counters.step <= self.config.loss.ctc_first_steps)
         if self.world.is_main:
             self.metrics.write("valid", counters.step, counters.epoch, rates)
             for name, table in rates.items():

@@ -37,13 +37,16 @@ class Validator:
         )
 
     @torch.inference_mode()
-    def __call__(self, model: AsrModel) -> dict[str, dict[str, float]]:
+    def __call__(self, model: AsrModel, *, ctc_only: bool = False) -> dict[str, dict[str, float]]:
         """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and "cer_ctc" likewise where configured.
 
+        With ``ctc_only``, as long as the other heads are not trained, there is only "cer_ctc".
         The model is put into evaluation mode for the time of the call.
         """
         searches: dict[str, Search] = {"cer": greedy_search if model.config.transducer else ctc_greedy_search}
-        if self.config.ctc:
+        if ctc_only:
+            searches = {}
+        if self.config.ctc or ctc_only:
             searches["cer_ctc"] = ctc_greedy_search
         counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}
         was_training = model.training

@@ -129,11 +129,21 @@ def test_values_that_are_not_finite_are_left_out(tmp_path):
     assert metrics.series("ctc") == ([2], [3.0])
 
 
+def test_ctc_alone_and_skipped_steps_are_no_errors(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"kind": "valid", "step": 1, "cer_ctc": {"overall": 90.0}}', '{"kind": "skipped", "step": 2}']
+    path.write_text(train_line(1) + "".join(line + "\n" for line in lines))
+    metrics = read_metrics(path)
+    assert metrics is not None
+    assert metrics.cer_against_minutes("overall") == ([], [])
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ('{"kind": "test", "step": 3}', "line 2: needs kind train or valid, and a step"),
-        ('{"kind": "valid", "step": 3}', "line 2: cer must be dict, found nothing"),
+        ('{"kind": "valid", "step": 3}', "line 2: cer_ctc must be dict, found nothing"),
+        ('{"kind": "valid", "step": 3, "cer": 7}', "line 2: cer must be dict, found 7"),
         ('{"kind": "train", "step": 3}', "line 2: elapsed_seconds must be float, found nothing"),
         ("nonsense", "line 2: not JSON"),
     ],

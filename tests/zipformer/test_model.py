@@ -75,6 +75,20 @@ def test_every_parameter_gets_a_finite_gradient_in_training(causal: bool, batch:
             assert parameter.grad.isfinite().all(), name
 
 
+def test_losses_can_be_restricted_and_idle_heads_keep_a_zero_gradient() -> None:
+    torch.manual_seed(1)
+    model = AsrModel(small_config()).eval()
+    everything = model(features(), LENGTHS, TOKENS)
+    losses = model(features(), LENGTHS, TOKENS, only=["ctc"])
+    assert set(losses) == {"ctc"}
+    torch.testing.assert_close(losses["ctc"], everything["ctc"])
+    losses["ctc"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient"
+        idle = name.startswith(("predictor", "joiner", "simple_", "attention_decoder"))
+        assert not (idle and parameter.grad.any()), name
+
+
 def test_losses_are_sums_over_utterances() -> None:
     model = AsrModel(small_config()).eval()
     with torch.no_grad():

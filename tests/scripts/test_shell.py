@@ -28,6 +28,7 @@ def checkout(tmp_path: Path) -> Path:
         "scripts/setup.sh",
         "scripts/stages.sh",
         "recipes/mini/run.sh",
+        "recipes/human/run.sh",
         "pyproject.toml",
         "constraints.txt",
     ):
@@ -109,6 +110,27 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
         f"scripts/retrieve.py model_dir={model} split=test",
         f"scripts/report.py model_dir={model} split=test",
         f"scripts/summary.py model_dir={model} split=test",
+    ]
+
+
+def test_human_recipe_starts_from_the_model_of_the_embedded_corpus(checkout: Path, tmp_path: Path) -> None:
+    log, recipe = tmp_path / "log", checkout / "recipes" / "human" / "run.sh"
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    (tmp_path / "my recordings").mkdir()
+    result = bash(recipe, "my recordings", folder=tmp_path)
+    assert "there is no manifest.tsv in" in result.stderr
+    (tmp_path / "my recordings" / "manifest.tsv").touch()
+    result = bash(recipe, "my recordings", folder=tmp_path)
+    assert "run recipes/mini/run.sh first" in result.stderr
+    for name in ("exp/mini/averaged/model.safetensors", "data/mini/cuts_train.jsonl.gz"):
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).touch()
+    result = bash(recipe, "my recordings", "--stage", "1", "--stop-stage", "2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert lines(log) == [
+        f"scripts/prepare.py corpus=human data_dir=data/human corpus.tsv={tmp_path}/my recordings/manifest.tsv "
+        "tokens.further_data_dirs=[data/mini]",
+        "scripts/train.py experiment=human data_dir=data/human exp_dir=exp/human init_from=exp/mini/averaged",
     ]
 
 

@@ -68,7 +68,7 @@ class Trainer:
             source = Path(config.init_from)
             initialise_from(self.model, source, self.tokenizer).report(source)
         self.model.to(world.device).train()
-        self.model.clock.batch = 0.0
+        self.model.clock.batch = config.clock_start
         seed_everything(config.seed, world.rank)
         self.model.clock.random.seed(f"{config.seed} {world.rank}")
 

@@ -43,9 +43,9 @@ class Validator:
         With ``ctc_only``, as long as the other heads are not trained, there is only "cer_ctc".
         The model is put into evaluation mode for the time of the call.
         """
-        searches: dict[str, Search] = {"cer": greedy_search if model.config.transducer else ctc_greedy_search}
-        if ctc_only:
-            searches = {}
+        searches: dict[str, Search] = {}
+        if not ctc_only:
+            searches["cer"] = greedy_search if model.config.transducer else ctc_greedy_search
         if self.config.ctc or ctc_only:
             searches["cer_ctc"] = ctc_greedy_search
         counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}

@@ -3,12 +3,14 @@
 import random
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve, resample_poly
 
 Samples = NDArray[np.float32]
+
+GUARD_SAMPLES: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,14 @@ def draw_room(draw: random.Random) -> Room:
 
 
 def resample(samples: NDArray[np.int16], from_rate: int, to_rate: int) -> Samples:
-    """16-bit samples ``(T,)`` at one rate -> floats in -1 to 1 at another, through a linear-phase filter."""
+    """16-bit samples ``(T,)`` at one rate -> floats in -1 to 1 at a lower one, by cutting off their spectrum."""
     ratio = Fraction(to_rate, from_rate)
-    floats = samples.astype(np.float32) / 32768
-    return np.asarray(resample_poly(floats, ratio.numerator, ratio.denominator), dtype=np.float32)
+    # Room for the ringing of the cut behind the samples, where the transform wraps around; a length that the
+    # ratio divides, so that both spectra have the same bins.
+    count = -(-(len(samples) + GUARD_SAMPLES) // ratio.denominator) * ratio.denominator
+    spectrum = np.fft.rfft(samples / 32768, count)[: count * ratio.numerator // ratio.denominator // 2 + 1]
+    wide = np.fft.irfft(spectrum, count * ratio.numerator // ratio.denominator) * float(ratio)
+    return np.asarray(wide[: int(len(samples) * ratio)], dtype=np.float32)
 
 
 def impulse_response(room: Room, sampling_rate: int) -> Samples:
@@ -60,9 +66,16 @@ def impulse_response(room: Room, sampling_rate: int) -> Samples:
     return np.asarray(response, dtype=np.float32)
 
 
+def convolve(samples: Samples, response: Samples) -> Samples:
+    """Samples ``(T,)`` filtered by an impulse response, cut to length ``T``."""
+    count = 1 << (len(samples) + len(response)).bit_length()
+    product = np.fft.rfft(samples, count) * np.fft.rfft(response, count)
+    return np.asarray(np.fft.irfft(product, count)[: len(samples)], dtype=np.float32)
+
+
 def add_room(samples: Samples, room: Room, response: Samples, noise: np.random.Generator) -> Samples:
     """Speech ``(T,)`` in a room: reverberation, then coloured noise at the room's signal-to-noise ratio."""
-    speech = fftconvolve(samples, response)[: len(samples)]
+    speech = convolve(samples, response)
     coloured = noise.standard_normal(len(samples) + 1)
     coloured = coloured[1:] + room.noise_tilt * coloured[:-1]
     power = float(np.mean(speech**2)) / float(np.mean(coloured**2))

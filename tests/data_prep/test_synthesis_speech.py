@@ -18,6 +18,7 @@ from data_prep.synthesis.acoustics import (
     Room,
     Samples,
     add_room,
+    convolve,
     draw_room,
     impulse_response,
     resample,
@@ -157,6 +158,14 @@ def test_resampling_keeps_time_and_pitch() -> None:
     assert len(samples) == 16000
     expected = 20000 / 32768 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     np.testing.assert_allclose(samples[200:-200], expected[200:-200], atol=2e-3)
+    above = np.round(20000 * np.sin(2 * np.pi * 9000 * times)).astype(np.int16)  # would alias to 7 kHz
+    assert np.abs(resample(above, 22050, 16000)[200:-200]).max() < 2e-3
+
+
+def test_convolution() -> None:
+    numbers = np.random.default_rng(0)
+    samples, response = (numbers.standard_normal(n).astype(np.float32) for n in (500, 70))
+    np.testing.assert_allclose(convolve(samples, response), np.convolve(samples, response)[:500], atol=1e-4)
 
 
 def test_room() -> None:

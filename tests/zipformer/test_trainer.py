@@ -103,6 +103,20 @@ def test_weights_and_schedules_move(corpus: Path, tmp_path: Path) -> None:
     assert {"lr", "audio_seconds_per_second", "data_wait_share", "elapsed_seconds"} <= first.keys()
 
 
+def test_ctc_alone_then_all_losses(corpus: Path, tmp_path: Path) -> None:
+    config = config_for(corpus, tmp_path, max_steps=8)
+    config.loss = replace(config.loss, ctc_first_steps=4, warm_steps=2)
+    config.validation = replace(config.validation, interval=4)
+    config.clock_start = 100.0
+    trainer = trained(config)
+    assert trainer.model.clock.batch == 108.0
+    lines = records(tmp_path, "train")
+    assert all("simple" not in line and line["loss"] == line["ctc"] for line in lines[:4])
+    assert all({"simple", "pruned", "attention"} <= line.keys() for line in lines[4:])
+    first, later = records(tmp_path, "valid")[:2]
+    assert ("cer" in first, "cer_ctc" in first, "cer" in later) == (False, True, True)
+
+
 def test_it_ends_after_epochs_steps_or_minutes(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,10 +8,9 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from retrieval.report import ReportConfig, collect
-from retrieval.tables import recall_matrix, recall_summary
+from retrieval.tables import print_tables, recall_matrix, recall_summary
 from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 
@@ -25,18 +24,19 @@ def main(settings: DictConfig) -> None:
         report = collect(Path(config.model_dir), config.split)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    console = Console()
+    tables = []
     for decoding in report.decodings:
         rows = [ScoreRow(**vars(row)) for row in decoding.rows]
-        console.print(
+        tables.append(
             rate_table(rows, title=f"{config.split}, {decoding.method}", trained=report.trained_groups)
         )
     if report.recall is not None:
-        console.print(recall_matrix(report.recall.table))
-        console.print(recall_summary(report.recall.table, report.recall.settings["confidence"]))
+        tables.append(recall_matrix(report.recall.table))
+        tables.append(recall_summary(report.recall.table, report.recall.settings["confidence"]))
+    print_tables(tables)
     page = Path(config.model_dir) / "results" / "report" / "index.html"
     if page.is_file():
-        console.print(f"report: {page.absolute()}", soft_wrap=True)
+        print(f"report: {page.absolute()}")
 
 
 if __name__ == "__main__":

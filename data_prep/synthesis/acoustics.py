@@ -44,7 +44,7 @@ def draw_room(draw: random.Random) -> Room:
 
 
 def resample(samples: NDArray[np.int16], from_rate: int, to_rate: int) -> Samples:
-    """16-bit samples ``(T,)`` at one rate -> floats in -1 to 1 at a lower one, by cutting off their spectrum."""
+    """16-bit samples ``(T,)`` -> floats in -1 to 1 at a lower rate; higher frequencies are cut off."""
     ratio = Fraction(to_rate, from_rate)
     # Room for the ringing of the cut behind the samples, where the transform wraps around; a length that the
     # ratio divides, so that both spectra have the same bins.

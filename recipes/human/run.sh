@@ -2,15 +2,17 @@
 # The same road on human recordings of parallel sentences in ten Sinitic varieties, from the model of the embedded
 # corpus: train on the recordings, and measure on 40 sentences that were not trained on.
 #
-# usage: bash recipes/human/run.sh DATA_DIR [options]
+# usage: bash recipes/human/run.sh DATA_DIR [TARGET] [options]
 #
+# TARGET is the column that is learnt: text, the transcript in the words of the variety (default), or translation_cmn,
+# the same sentence in Mandarin for all varieties. The two can be trained side by side, with a thread each.
 # DATA_DIR holds manifest.tsv with the columns path, dialect, group, speaker, text, translation_cmn and parallel_id.
 # Run recipes/mini/run.sh first: its model in exp/mini/averaged is the start, and its text in data/mini adds characters.
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 6)
-#   --exp-dir DIR    checkpoints, model and results (default exp/human in the checkout)
-#   --data-dir DIR   the prepared recordings (default data/human in the checkout)
+#   --exp-dir DIR    checkpoints, model and results (default exp/human/TARGET in the checkout)
+#   --data-dir DIR   the prepared recordings (default data/human/TARGET in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
 # Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed and retrieve, with MFCC features
@@ -20,8 +22,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
 # shellcheck disable=SC2034  # stages.sh reads it
 last_stage=6
-exp_dir=exp/human
-data_dir=data/human
 if (($# == 0)) || [[ $1 == -* ]]; then
     usage
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit
@@ -29,6 +29,14 @@ if (($# == 0)) || [[ $1 == -* ]]; then
 fi
 recordings=$(absolute "$1")
 shift
+target=text
+if (($#)) && [[ $1 != -* ]]; then
+    target=$1
+    shift
+fi
+[[ $target == text || $target == translation_cmn ]] || fail "TARGET is text or translation_cmn, not $target"
+exp_dir=exp/human/$target
+data_dir=data/human/$target
 [[ -f $recordings/manifest.tsv ]] || fail "there is no manifest.tsv in $recordings"
 parse_options "$@"
 model_dir=$exp_dir/averaged
@@ -41,7 +49,7 @@ set_up() {
 
 prepare() {
     run_script prepare corpus=human "data_dir=$data_dir" "corpus.tsv=$recordings/manifest.tsv" \
-        'tokens.further_data_dirs=[data/mini]'
+        "corpus.columns.text=$target" 'tokens.further_data_dirs=[data/mini]'
 }
 
 train() {

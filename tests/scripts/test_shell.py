@@ -125,12 +125,18 @@ def test_human_recipe_starts_from_the_model_of_the_embedded_corpus(checkout: Pat
     for name in ("exp/mini/averaged/model.safetensors", "data/mini/cuts_train.jsonl.gz"):
         (checkout / name).parent.mkdir(parents=True)
         (checkout / name).touch()
-    result = bash(recipe, "my recordings", "--stage", "1", "--stop-stage", "2", folder=tmp_path)
+    result = bash(recipe, "my recordings", "English", folder=tmp_path)
+    assert "TARGET is text or translation_cmn, not English" in result.stderr
+    result = bash(
+        recipe, "my recordings", "translation_cmn", "--stage", "1", "--stop-stage", "2", folder=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert lines(log) == [
-        f"scripts/prepare.py corpus=human data_dir=data/human corpus.tsv={tmp_path}/my recordings/manifest.tsv "
+        "scripts/prepare.py corpus=human data_dir=data/human/translation_cmn "
+        f"corpus.tsv={tmp_path}/my recordings/manifest.tsv corpus.columns.text=translation_cmn "
         "tokens.further_data_dirs=[data/mini]",
-        "scripts/train.py experiment=human data_dir=data/human exp_dir=exp/human init_from=exp/mini/averaged",
+        "scripts/train.py experiment=human data_dir=data/human/translation_cmn "
+        "exp_dir=exp/human/translation_cmn init_from=exp/mini/averaged",
     ]
 
 

@@ -105,8 +105,8 @@ class TrainConfig:
     # The model's schedules run on a clock that counts batches of this many seconds of audio over all
     # processes. Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
     ref_duration: float = 600.0
-    # Where that clock starts. A model that was trained before (init_from) does not want the layer skipping and
-    # dropout of a beginner: 20000 is past the end of nearly all schedules.
+    # Where that clock starts. A model that was trained before (init_from) does not want the layer skipping
+    # and dropout of a beginner: 20000 is past the end of nearly all schedules.
     clock_start: float = 0.0
     average_period: int = 200  # steps between the samples of the running average
     log_interval: int = 50  # steps

@@ -34,12 +34,12 @@ train() {
 }
 
 average() {
-    run_script average "exp_dir=$exp_dir"
+    run_script average "exp_dir=$exp_dir" last_fraction=0.25
 }
 
 decode() {
     local method
-    for method in greedy beam; do
+    for method in ctc greedy beam; do
         run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test "method=$method"
     done
 }
@@ -60,7 +60,7 @@ run_stage 0 "set up .venv" set_up
 run_stage 1 "prepare the corpus in $data_dir" prepare
 run_stage 2 "train in $exp_dir" train
 run_stage 3 "average the weights into $model_dir" average
-run_stage 4 "decode the test set by greedy and by beam search" decode
+run_stage 4 "decode the test set with the CTC head and with the transducer" decode
 run_stage 5 "embed the test set" embed
 run_stage 6 "look for every sentence in the other dialects" retrieve
 run_stage 7 "write the report" report

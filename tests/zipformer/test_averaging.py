@@ -114,6 +114,7 @@ def run(tmp_path: Path) -> tuple[Path, list[Tensor]]:
                     "step": step,
                     "average_samples": average.samples,
                     "environment": {"git_revision": "abc"},
+                    "trained_hours": {"nan": 2.0, "yue": 0.5},
                     "config": {"seed": 42},
                 },
                 copies=[exp_dir / "tokens.model", exp_dir / "tokens.txt"],
@@ -167,6 +168,7 @@ def test_the_model_directory_is_complete(run: tuple[Path, list[Tensor]]) -> None
     assert (directory / "tokens.model").read_text() == "tokens.model"
     provenance = json.loads((directory / "provenance.json").read_text())
     assert provenance["method"] == "running"
+    assert provenance["trained_dialects"] == ["nan", "yue"]
     assert provenance["steps"] == [20, 100]
     assert provenance["training"]["environment"]["git_revision"] == "abc"
     assert provenance["training"]["config"] == {"seed": 42}

@@ -39,6 +39,7 @@ from data_prep.manifests import (
 )
 from data_prep.parallel import Workers
 from data_prep.problems import ProblemLog
+from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.text import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, read_token_model, train_token_model, write_tokens
@@ -264,11 +265,17 @@ class _Preparation:
         report: dict[str, Any] = {}
         for split in self.splits:
             usable = self.state.stages["checks"]["utterances"][split]["usable"]
-            shards = range(-(-usable // self.config.fbank.shard_size))
+            folder = self.directory / "fbank" / split
+            shards = [cuts_file(folder, index) for index in range(-(-usable // self.config.fbank.shard_size))]
             file = final_cuts_file(self.directory, split)
-            with replacing(file) as temporary, temporary.open("wb") as final:
-                for index in shards:  # gzip files one after the other are a gzip file
-                    final.write(cuts_file(self.directory / "fbank" / split, index).read_bytes())
+            with replacing(file) as temporary:
+                if split == "train":
+                    copies = len(self.config.fbank.speed_factors) or 1
+                    shuffle_lines(shards, usable * copies, temporary)
+                else:
+                    with temporary.open("wb") as final:
+                        for shard in shards:  # gzip files one after the other are a gzip file
+                            final.write(shard.read_bytes())
             report[split] = _summary(load_manifest_lazy(file))
             logger.info("%s: %s", file, report[split])
         return report

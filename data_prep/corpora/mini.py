@@ -65,7 +65,7 @@ class MiniConfig:
     )
     held_out: list[str] = field(default_factory=lambda: ["hak"])
     shared_sentences: int = 300
-    own_sentences: int = 600
+    own_sentences: int = 1100
     word_repetitions: int = 6
     valid_sentences: int = 20
     test_sentences: int = 50

@@ -45,9 +45,12 @@ ROOM = Room(reverberation_seconds=0.2, wet=0.2, snr_decibels=30.0, noise_tilt=0.
 SPEAKER = Speaker("m3", 160, 50, 80)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def espeak() -> Espeak:
+    """The settings are the process's own: other tests leave theirs."""
     synthesiser = Espeak()
+    synthesiser.set_parameter(Parameter.RATE, 175)
+    synthesiser.set_parameter(Parameter.PITCH, 50)
     synthesiser.set_parameter(Parameter.RANGE, 80)
     return synthesiser
 
@@ -85,8 +88,10 @@ def test_no_syllable_is_silent(espeak: Espeak, variety: str) -> None:
 
 def test_tones_have_their_contours(espeak: Espeak) -> None:
     def ends(tone: str) -> tuple[float, float]:
-        quarters = np.array_split(speech_of(espeak, f"lA{tone}"), 4)
-        return pitch_of(quarters[1]), pitch_of(quarters[3])
+        # Flutter, whose phase goes on from call to call, now and then leads the autocorrelation astray.
+        spoken = [np.array_split(speech_of(espeak, f"lA{tone}"), 4) for _ in range(9)]
+        second, last = (float(np.median([pitch_of(quarters[i]) for quarters in spoken])) for i in (1, 3))
+        return second, last
 
     assert min(ends("55")) > 1.2 * max(ends("11"))
     assert ends("35")[1] > 1.1 * ends("35")[0]
@@ -95,12 +100,13 @@ def test_tones_have_their_contours(espeak: Espeak) -> None:
 
 
 def test_sounds_that_must_differ_do(espeak: Espeak) -> None:
-    """Different vowels, codas and onsets are further apart than one syllable said twice."""
+    """Different vowels, codas and onsets are further apart than one syllable said twice, mostly."""
 
     def distance(one: str, other: str) -> float:
-        return float(
-            np.linalg.norm(spectrum_of(speech_of(espeak, one)) - spectrum_of(speech_of(espeak, other)))
-        )
+        spoken = [
+            (spectrum_of(speech_of(espeak, one)), spectrum_of(speech_of(espeak, other))) for _ in range(9)
+        ]
+        return float(np.median([np.linalg.norm(a - b) for a, b in spoken]))
 
     for one, other in (
         ("mA55", "mE55"),

@@ -29,7 +29,7 @@ class Parameter(IntEnum):
 
 
 class Espeak:
-    """One initialised synthesiser.
+    """The initialised synthesiser: one a process, because the library does not bear to be initialised again.
 
     Attributes:
         sampling_rate: of the samples that ``speak`` returns, in Hz.

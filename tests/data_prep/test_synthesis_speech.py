@@ -45,10 +45,11 @@ ROOM = Room(reverberation_seconds=0.2, wet=0.2, snr_decibels=30.0, noise_tilt=0.
 SPEAKER = Speaker("m3", 160, 50, 80)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def espeak() -> Espeak:
-    """The settings are the process's own: other tests leave theirs."""
+    """One for all tests: the library does not bear being initialised again and again."""
     synthesiser = Espeak()
+    # The settings are the process's own, and tests elsewhere may have left theirs.
     synthesiser.set_parameter(Parameter.RATE, 175)
     synthesiser.set_parameter(Parameter.PITCH, 50)
     synthesiser.set_parameter(Parameter.RANGE, 80)

@@ -5,6 +5,7 @@ Every benchmark prints a table, says on which machine and with which shapes, and
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import multiprocessing
@@ -101,6 +102,7 @@ def _peak(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ..
         call()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MEBIBYTE
+    ctypes.CDLL(None).malloc_trim(0)  # what glibc keeps for later would not count as the call's
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the highest resident size counts from now on
     before = _status_kib("VmRSS")
     call()

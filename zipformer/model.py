@@ -21,7 +21,8 @@ from zipformer.joiner import Joiner
 from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.linear import scaled_linear
 from zipformer.layers.schedule import Clock, Schedule
-from zipformer.losses.rnnt import prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
+from zipformer.losses.pruned_joiner import pruned_joiner_loss
+from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
 from zipformer.predictor import Predictor
 
 BLANK = 0
@@ -166,6 +167,7 @@ class AsrModel(nn.Module):
         prune_range: int = 5,
         lm_scale: float = 0.25,
         am_scale: float = 0.0,
+        backend: str = "native",
         only: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of every configured head, each summed over the batch, in nats and fp32.
@@ -178,6 +180,7 @@ class AsrModel(nn.Module):
                 slower.
             lm_scale: weight of the predictor alone in the simple loss.
             am_scale: weight of the encoder alone in the simple loss.
+            backend: who sums over the transducer's lattice, see :mod:`zipformer.losses.backend`.
             only: names of the losses to compute; none = all. The parameters of the heads that are left out
                 get a gradient of zero: with several processes, every one must take part in every step.
 
@@ -200,7 +203,7 @@ class AsrModel(nn.Module):
         wanted = frozenset(LOSSES if only is None else only)
         if self.config.transducer and wanted & {"simple", "pruned"}:
             losses["simple"], losses["pruned"] = self._transducer_losses(
-                frames, frame_lengths, symbols, symbol_lengths, prune_range, lm_scale, am_scale
+                frames, frame_lengths, symbols, symbol_lengths, prune_range, lm_scale, am_scale, backend
             )
         if self.ctc_head is not None and "ctc" in wanted:
             log_probs = self.ctc_head(frames)
@@ -243,6 +246,7 @@ class AsrModel(nn.Module):
         prune_range: int,
         lm_scale: float,
         am_scale: float,
+        backend: str,
     ) -> tuple[Tensor, Tensor]:
         """Simple loss, whose occupations say where the paths run, and the joiner's loss along them."""
         assert self.predictor is not None
@@ -261,19 +265,22 @@ class AsrModel(nn.Module):
                 blank=BLANK,
                 lm_scale=lm_scale,
                 am_scale=am_scale,
+                backend=backend,
             )
             ranges = prune_ranges(*occupations, frame_lengths, symbol_lengths, prune_range)  # (N, T', R)
-        projected = self.joiner.decoder_proj(states)  # (N, U+1, J)
-        batch = torch.arange(projected.shape[0], device=ranges.device)[:, None, None]
-        # An embedding lookup, because its backward sums rows without atomics on CPU.
-        lm_pruned = F.embedding(ranges + batch * projected.shape[1], projected.flatten(0, 1))  # (N, T', R, J)
-        am_pruned = self.joiner.encoder_proj(frames).unsqueeze(2)  # (N, T', 1, J)
-        logits = self.joiner(am_pruned, lm_pruned, project=False)  # (N, T', R, V)
-        with torch.autocast(frames.device.type, enabled=False):
-            pruned = pruned_rnnt_loss(
-                logits.float(), symbols, ranges, frame_lengths, symbol_lengths, blank=BLANK
-            )
-        return simple.sum(), pruned.sum()
+        pruned = pruned_joiner_loss(
+            self.joiner.encoder_proj(frames),
+            self.joiner.decoder_proj(states),
+            self.joiner.output_linear.weight,
+            self.joiner.output_linear.bias,
+            symbols,
+            ranges,
+            frame_lengths,
+            symbol_lengths,
+            blank=BLANK,
+            backend=backend,
+        )
+        return simple.sum(), pruned
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed."""

@@ -7,6 +7,7 @@ import torch
 from omegaconf import MISSING
 
 from zipformer.data import DataConfig
+from zipformer.losses.backend import backend_problem
 from zipformer.model import AsrModelConfig
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -55,6 +56,7 @@ class LossConfig:
     prune_range: int = 5  # label positions per frame in the pruned loss
     lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
     am_scale: float = 0.0  # and towards the encoder alone
+    backend: str = "native"  # of the sums over the transducer's lattice; k2 = by k2, where it is installed
 
     def weights(self, step: int) -> dict[str, float]:
         """Weight of every loss at a step, counted from 0."""
@@ -161,6 +163,8 @@ def check(config: TrainConfig) -> None:
             f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: "
             "set model.ctc=true or loss.ctc_first_steps=0"
         )
+    if config.model.transducer and (problem := backend_problem(config.loss.backend)):
+        problems.append(f"loss.backend={config.loss.backend}: {problem}")
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
     needed = ["train"] + ([config.validation.split] if config.validation.interval else [])

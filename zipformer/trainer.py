@@ -191,6 +191,7 @@ class Trainer:
                 prune_range=config.loss.prune_range,
                 lm_scale=config.loss.lm_scale,
                 am_scale=config.loss.am_scale,
+                backend=config.loss.backend,
                 only=[name for name, weight in weights.items() if weight],
             )
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()

@@ -52,6 +52,7 @@ def test_a_sound_configuration_passes(data_dir: Path) -> None:
         ({"data": DataConfig(min_utterance_seconds=30.0)}, "data.min_utterance_seconds"),
         ({"precision": "fp16"}, "precision=fp16 is not known: choose one of auto, fp32, bf16"),
         ({"precision": "bf16", "device": "cpu"}, "set precision=auto or fp32"),
+        ({"loss": LossConfig(backend="fast")}, "loss.backend=fast: there is no backend 'fast'"),
         ({"validation": ValidationConfig(split="dev")}, "cuts_dev.jsonl.gz: prepare it"),
         ({"init_from": "/nowhere"}, "init_from=/nowhere is not a folder"),
     ],

@@ -8,6 +8,9 @@ https://arxiv.org/abs/2206.13236.
     logits = joiner(encoder_frames.unsqueeze(2), gather_band(predictor_rows, ranges))  # (N, T, R, V)
     pruned = pruned_rnnt_loss(logits, symbols, ranges, frame_lengths, symbol_lengths)
 
+In training `zipformer.losses.pruned_joiner` takes the place of the last two lines: the same loss, without the
+logits in memory.
+
 Every loss is a negative log-probability, one number an utterance. The gradients are not taken through the
 recursion: they follow from the arc occupations that `zipformer.losses.lattice` computes with it. There are no
 second derivatives.
@@ -20,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .lattice import band_occupation, full_occupation
+from .backend import lattice_sums
+from .lattice import band_occupation
 
 Occupations = tuple[Tensor, Tensor]
 
@@ -35,6 +39,7 @@ def smoothed_rnnt_loss(
     blank: int = 0,
     lm_scale: float,
     am_scale: float,
+    backend: str = "native",
 ) -> tuple[Tensor, Occupations]:
     """RNN-T loss of the trivial joiner ``am + lm``, smoothed with the predictor alone and the encoder alone.
 
@@ -53,28 +58,30 @@ def smoothed_rnnt_loss(
             sooner.
         am_scale: weight of the encoder alone. As q includes the padded rows, the loss depends on the padding
             where it is not zero.
+        backend: who sums over the lattice, see `zipformer.losses.backend`.
     Returns:
         loss (N,) and, without gradient, the occupations: the probability that an alignment emits symbol u at
         frame t, (N, U, T+1) with zeros in the last frame, and that it goes on from frame t after u symbols,
         (N, U+1, T).
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not fit together, or the backend is not known.
     """
-    _check_shapes(symbols, frame_lengths, symbol_lengths, am.shape[0], lm.shape[1] - 1)
+    check_shapes(symbols, frame_lengths, symbol_lengths, am.shape[0], lm.shape[1] - 1)
     if am.dim() != 3 or lm.dim() != 3 or am.shape[0] != lm.shape[0] or am.shape[2] != lm.shape[2]:
         raise ValueError(
             f"am is {tuple(am.shape)} and lm is {tuple(lm.shape)}; expected (N, T, V) and (N, U+1, V)"
         )
     with torch.autocast(am.device.type, enabled=False):
         loss, symbol_occupation, blank_occupation = _SmoothedLoss.apply(
-            _at_least_float32(am),
-            _at_least_float32(lm),
+            at_least_float32(am),
+            at_least_float32(lm),
             symbols.clamp(min=0),
             frame_lengths,
             symbol_lengths,
             blank,
             lm_scale,
             am_scale,
+            backend,
         )
     return loss, (F.pad(symbol_occupation, (0, 1)), blank_occupation)
 
@@ -156,6 +163,23 @@ def gather_band(rows: Tensor, ranges: Tensor) -> Tensor:
     return F.embedding(ranges + first_row, rows.reshape(N * U1, D))
 
 
+def scatter_band(band: Tensor, ranges: Tensor, positions: int) -> Tensor:
+    """Sum of the rows that each position has in the band: what `gather_band` does in the backward pass.
+
+    Args:
+        band: (N, T, R, D).
+        ranges: (N, T, R) int64 from `prune_ranges`.
+        positions: U + 1.
+    Returns:
+        (N, U+1, D).
+    """
+    N, _, _, D = band.shape
+    first_row = torch.arange(N, device=band.device).view(N, 1, 1) * positions
+    rows = band.new_zeros(N * positions, D, dtype=at_least_float32(band[:0]).dtype)
+    rows.index_add_(0, (ranges + first_row).flatten(), band.flatten(0, 2).to(rows.dtype))
+    return rows.view(N, positions, D).to(band.dtype)
+
+
 def pruned_rnnt_loss(
     logits: Tensor,
     symbols: Tensor,
@@ -179,7 +203,7 @@ def pruned_rnnt_loss(
     Raises:
         ValueError: the shapes do not fit together.
     """
-    _check_shapes(symbols, frame_lengths, symbol_lengths, logits.shape[0], symbols.shape[1])
+    check_shapes(symbols, frame_lengths, symbol_lengths, logits.shape[0], symbols.shape[1])
     if logits.dim() != 4 or logits.shape[:3] != ranges.shape:
         raise ValueError(
             f"logits are {tuple(logits.shape)} and ranges {tuple(ranges.shape)}; "
@@ -190,7 +214,7 @@ def pruned_rnnt_loss(
     loss: Tensor
     with torch.autocast(logits.device.type, enabled=False):
         loss = _PrunedLoss.apply(
-            _at_least_float32(logits), symbols.clamp(min=0), ranges, frame_lengths, symbol_lengths, blank
+            at_least_float32(logits), symbols.clamp(min=0), ranges, frame_lengths, symbol_lengths, blank
         )
     return loss
 
@@ -207,6 +231,7 @@ class _SmoothedLoss(torch.autograd.Function):
         blank: int,
         lm_scale: float,
         am_scale: float,
+        backend: str,
     ) -> tuple[Tensor, Tensor, Tensor]:
         (N, T, _), U = am.shape, symbols.shape[1]
         am_probs, am_normaliser = _softmax(am)
@@ -234,7 +259,7 @@ class _SmoothedLoss(torch.autograd.Function):
             symbol_score += am_scale * (unigram.log()[symbols].unsqueeze(2) - am_unigram.log())
             blank_score += am_scale * (unigram[blank].log() - am_unigram.log())
 
-        total, symbol_occupation, blank_occupation = full_occupation(
+        total, symbol_occupation, blank_occupation = lattice_sums(backend, am.device).full_occupation(
             symbol_score, blank_score, frame_lengths, symbol_lengths
         )
         symbol_occupation, blank_occupation = symbol_occupation.to(am.dtype), blank_occupation.to(am.dtype)
@@ -291,7 +316,7 @@ class _SmoothedLoss(torch.autograd.Function):
                 2, symbols.unsqueeze(2), lm_weight * by_symbol.sum(dim=2, keepdim=True)
             )
             lm_grad[:, :, blank] += lm_weight * by_blank.sum(dim=2)
-        return am_grad, lm_grad, None, None, None, None, None, None
+        return am_grad, lm_grad, None, None, None, None, None, None, None
 
 
 class _PrunedLoss(torch.autograd.Function):
@@ -305,10 +330,9 @@ class _PrunedLoss(torch.autograd.Function):
         symbol_lengths: Tensor,
         blank: int,
     ) -> Tensor:
-        (N, T, R), U = ranges.shape, symbols.shape[1]
+        U = symbols.shape[1]
         probs, normaliser = _softmax(logits)
-        # The symbol that each kept position emits next; after the last there is none, and blank stands in.
-        emitted = F.pad(symbols, (0, 1), value=blank).gather(1, ranges.reshape(N, T * R)).view(N, T, R, 1)
+        emitted = emitted_symbols(symbols, ranges, blank).unsqueeze(3)
         symbol_score = logits.gather(3, emitted).squeeze(3) - normaliser
         blank_score = logits[:, :, :, blank] - normaliser
         total, symbol_occupation, blank_occupation = band_occupation(
@@ -345,16 +369,23 @@ def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
     return probs, scores.amax(dim=-1) - probs.amax(dim=-1).log_()
 
 
+def emitted_symbols(symbols: Tensor, ranges: Tensor, blank: int) -> Tensor:
+    """The symbol that each kept position emits next, (N, T, R); after the last there is none, but blank."""
+    return F.pad(symbols, (0, 1), value=blank).gather(1, ranges.flatten(1)).view(ranges.shape)
+
+
 def _lower_to_monotone(x: Tensor) -> Tensor:
     """The largest non-decreasing sequence (along the last axis) that nowhere exceeds x."""
     return x.flip(-1).cummin(dim=-1).values.flip(-1)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """x itself, or a half-precision x as float32."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _check_shapes(symbols: Tensor, frame_lengths: Tensor, symbol_lengths: Tensor, N: int, U: int) -> None:
+def check_shapes(symbols: Tensor, frame_lengths: Tensor, symbol_lengths: Tensor, N: int, U: int) -> None:
+    """Raise ValueError unless symbols are (N, U) and the lengths (N,)."""
     if symbols.shape != (N, U) or frame_lengths.shape != (N,) or symbol_lengths.shape != (N,):
         raise ValueError(
             f"symbols are {tuple(symbols.shape)}, frame_lengths {tuple(frame_lengths.shape)}, symbol_lengths "

@@ -344,6 +344,26 @@ def test_gather_band_takes_the_rows_that_the_ranges_name() -> None:
     assert torch.autograd.gradcheck(lambda x: gather_band(x, ranges), rows)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_losses_and_ranges_on_cuda_are_the_same_without_waiting_for_the_device() -> None:
+    problem = make_problem([30, 21, 8], [11, 6, 10], vocab=13)
+    there = Problem(*(x.detach().cuda().requires_grad_(x.requires_grad) for x in problem))
+
+    def run(given: Problem) -> list[Tensor]:
+        loss, occupations = smoothed_rnnt_loss(*given, lm_scale=0.25, am_scale=0.1)
+        ranges = prune_ranges(*occupations, *given[3:], 4)
+        logits = torch.tanh(given.am.unsqueeze(2) + gather_band(given.lm, ranges))
+        pruned = pruned_rnnt_loss(logits, given.symbols, ranges, *given[3:])
+        return [loss, pruned, ranges, *torch.autograd.grad((loss + pruned).sum(), given[:2])]
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        actual = run(there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close([x.cpu() for x in actual], run(problem))
+
+
 def test_shapes_that_do_not_fit_are_named() -> None:
     problem = make_problem([5], [2])
     with pytest.raises(ValueError, match=r"symbols are \(1, 2\).*expected \(1, 3\)"):

@@ -1,0 +1,68 @@
+"""The implementations of the sums over the transducer lattice, and the one place that chooses among them.
+
+=======  =================================================================================================
+native   compiled for the device of the scores: the default
+k2       the recursion of k2, where it is installed: https://k2-fsa.github.io/k2
+plain    PyTorch alone, on every device; slow, and what the others are tested against
+=======  =================================================================================================
+"""
+
+import importlib.util
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .lattice import Occupation
+
+BACKENDS = ("native", "k2", "plain")
+
+
+class LatticeSums(Protocol):
+    """What an implementation offers; `zipformer.losses.lattice` says what it means."""
+
+    def full_occupation(
+        self, label: Tensor, blank: Tensor, frame_lengths: Tensor, symbol_lengths: Tensor, /
+    ) -> Occupation: ...
+
+    def band_occupation(
+        self,
+        label: Tensor,
+        blank: Tensor,
+        starts: Tensor,
+        frame_lengths: Tensor,
+        symbol_lengths: Tensor,
+        max_symbols: int,
+        /,
+    ) -> Occupation: ...
+
+
+def backend_problem(backend: str) -> str | None:
+    """Why a backend cannot be used, or None."""
+    if backend not in BACKENDS:
+        return f"there is no backend {backend!r}: choose one of {', '.join(BACKENDS)}"
+    if backend == "k2" and importlib.util.find_spec("k2") is None:
+        return "the backend k2 needs the package k2, which is not installed: install it, or choose native"
+    return None
+
+
+def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
+    """The implementation that sums scores on a device.
+
+    Raises:
+        ValueError: there is no such backend, or what it needs is not installed.
+    """
+    if problem := backend_problem(backend):
+        raise ValueError(problem)
+    # Imported where they are needed: programs that only decode do not wait for a compiler to load.
+    if backend == "k2":
+        from . import lattice_k2
+
+        return lattice_k2
+    if backend == "native" and device.type == "cpu":
+        from . import lattice_native
+
+        return lattice_native
+    from . import lattice
+
+    return lattice

@@ -49,7 +49,7 @@ _NODES_OF_A_THREAD = 5_000
 def _compiled(function: _Function) -> _Function:
     """Compile when first called; the machine code is kept beside the source or in the user's cache folder."""
     # Multiplication and addition may be contracted; nothing else is reordered.
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
         compiled: _Function = numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # neither folder can be written

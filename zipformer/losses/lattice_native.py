@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-DIGIT = 512 * math.log(2.0)  # natural logarithm of a step of e
+LN_2 = math.log(2.0)
+SERIES = tuple(1.0 / math.factorial(k) for k in range(14))
 UP, DOWN = 2.0**512, 2.0**-512
 LARGEST, SMALLEST = 2.0**256, 2.0**-256
 NONE = -1e15  # e of a probability of zero; far below that of any other
@@ -60,9 +61,31 @@ def _compiled(function: _Function) -> _Function:
 
 @_compiled
 def _from_log(x):  # type: ignore[no-untyped-def]
-    """The pair for exp(x)."""
-    e = NONE if x == -math.inf else math.floor(x / DIGIT + 0.5)
-    return (0.0 if x == -math.inf else math.exp(x - e * DIGIT)), e
+    """The pair for exp(x), x < inf.
+
+    The library's exponential function would keep the compiler from taking several x at a time, and cost as
+    much as everything else together. With x = n ln 2 + f, exp(x) is 2**n times the exponential series of f,
+    of which the terms up to f**13 are exact to float64.
+    """
+    n = np.floor(x / LN_2 + 0.5)
+    f = x - n * LN_2
+    series = SERIES[13]
+    for k in range(12, -1, -1):
+        series = series * f + SERIES[k]
+    e = np.floor(n / 512.0 + 0.5)
+    power = np.int64((np.int64(n - 512.0 * e) + 1023) << 52).view(np.float64)  # 2**(n - 512 e), by its bits
+    zero = x == -math.inf
+    return (0.0 if zero else series * power), (NONE if zero else e)
+
+
+@_compiled
+def _from_logs(scores, m, e):  # type: ignore[no-untyped-def]
+    """The pairs for a row of scores; returns whether all are less than inf, and numbers."""
+    number = True
+    for k in range(scores.shape[0]):
+        number &= scores[k] < math.inf
+        m[k], e[k] = _from_log(float(scores[k]))
+    return number
 
 
 @_compiled
@@ -108,13 +131,9 @@ def _sum_paths(  # type: ignore[no-untyped-def]
     number = exit_score < math.inf
     for r in range(rows):
         width = min(C, last - starts[r] + 1)
-        for k in range(width - 1):
-            number &= along[r, k] < math.inf
-            along_m[r, k], along_e[r, k] = _from_log(float(along[r, k]))
+        number &= _from_logs(along[r, : width - 1], along_m[r], along_e[r])
         if r + 1 < rows:
-            for k in range(width):
-                number &= down[r, k] < math.inf
-                down_m[r, k], down_e[r, k] = _from_log(float(down[r, k]))
+            number &= _from_logs(down[r, :width], down_m[r], down_e[r])
     if not number:
         along_occupation[:rows] = math.nan
         down_occupation[:rows] = math.nan
@@ -159,7 +178,7 @@ def _sum_paths(  # type: ignore[no-untyped-def]
                 down_occupation[r, k] = _share(*_times(alpha_m[r, k], alpha_e[r, k], m2, e2))
                 m, e = _plus(m, e, m2, e2)
             beta_m[k], beta_e[k] = m, e
-    return math.log(total_m) + total_e * DIGIT
+    return math.log(total_m) + total_e * 512.0 * LN_2
 
 
 @_compiled

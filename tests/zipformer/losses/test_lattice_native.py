@@ -121,7 +121,8 @@ def test_no_frames_and_no_symbols() -> None:
     torch.testing.assert_close(band.log_probability, actual.log_probability)
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lattice_native, "_NODES_OF_A_THREAD", 1)
     problem = full_lattice([(200, 40)] * 7, 3.0, 0)
     threads = torch.get_num_threads()
     results = []
@@ -136,7 +137,8 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
             assert torch.equal(values, expected)
 
 
-def test_calls_from_many_threads_do_not_disturb_one_another() -> None:
+def test_calls_from_many_threads_do_not_disturb_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lattice_native, "_NODES_OF_A_THREAD", 1)
     problems = [full_lattice([(100, 30)] * 6, 3.0, seed) for seed in range(8)]
     expected = [lattice_native.full_occupation(*problem) for problem in problems]
     with ThreadPoolExecutor(8) as pool:

@@ -48,14 +48,22 @@ NONE = -1e15  # e of a probability of zero; far below that of any other
 _NODES_OF_A_THREAD = 40_000
 
 
+@cache
+def _log_once(message: str) -> None:
+    logger.info(message)
+
+
 def _compiled(function: _Function) -> _Function:
     """Compile when first called; the machine code is kept beside the source or in the user's cache folder."""
     # Multiplication and addition may be contracted; nothing else is reordered.
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
         compiled: _Function = numba.njit(cache=True, **options)(function)
-    except RuntimeError as error:  # neither folder can be written
-        logger.info("%s is compiled anew in every process: %s", function.__name__, error)
+    except RuntimeError:  # neither folder can be written
+        _log_once(
+            "The lattice sums are compiled anew in every process, for some seconds: set NUMBA_CACHE_DIR to a "
+            "folder that can be written"
+        )
         compiled = numba.njit(**options)(function)
     return compiled
 

@@ -122,7 +122,7 @@ class _PrunedJoinerLoss(torch.autograd.Function):
             symbols, ranges, frame_lengths, symbol_lengths = (target[batch] for target in targets)
             ranges = ranges[:, :frames]
             hidden = gather_band(lm[batch], ranges).add_(am[batch, :frames].unsqueeze(2)).tanh_()
-            log_probs = at_least_float32(F.linear(hidden, projection, offset)).log_softmax(dim=3)
+            log_probs = F.linear(hidden, projection, offset).log_softmax(dim=3, dtype=loss.dtype)
             emitted = emitted_symbols(symbols, ranges, blank)
             total, by_symbol, by_blank = sums.band_occupation(
                 log_probs.gather(3, emitted.unsqueeze(3)).squeeze(3),
@@ -182,12 +182,8 @@ def _backpropagate(
         # of are rounded to eps: that is more than all that is left out here. (What is not a number is kept.)
         kept = (~(by_arc < torch.finfo(by_arc.dtype).eps / 8)).nonzero().squeeze(1)
         if kept.shape[0] < by_arc.shape[0]:
-            log_probs, hidden = log_probs[kept], hidden[kept]
-            by_arc, by_symbol, by_blank, emitted = (
-                by_arc[kept],
-                by_symbol[kept],
-                by_blank[kept],
-                emitted[kept],
+            log_probs, hidden, emitted, by_arc, by_symbol, by_blank = (
+                rows[kept] for rows in (log_probs, hidden, emitted, by_arc, by_symbol, by_blank)
             )
     logits_grad = log_probs.exp_().mul_(by_arc.unsqueeze(1))
     logits_grad.scatter_add_(1, emitted.unsqueeze(1), -by_symbol.unsqueeze(1))

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipformer.kernels import has_kernels
+
 SLOPE = 0.08
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -58,12 +60,20 @@ class _SwooshFunction(torch.autograd.Function):
 
 def swoosh_l(x: Tensor) -> Tensor:
     """SwooshL, for modules that are "off" by default, such as feed-forward; any shape."""
-    return _SwooshFunction.apply(x, SWOOSH_L)
+    return _apply(x, SWOOSH_L)
 
 
 def swoosh_r(x: Tensor) -> Tensor:
     """SwooshR, for convolutions; any shape."""
-    return _SwooshFunction.apply(x, SWOOSH_R)
+    return _apply(x, SWOOSH_R)
+
+
+def _apply(x: Tensor, swoosh: Swoosh) -> Tensor:
+    if has_kernels(x.device):
+        from zipformer.layers import swoosh_cuda
+
+        return swoosh_cuda.SwooshFunction.apply(x, swoosh)
+    return _SwooshFunction.apply(x, swoosh)
 
 
 class SwooshL(nn.Module):

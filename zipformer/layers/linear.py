@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipformer.kernels import has_kernels
 from zipformer.layers.activations import HALF_PRECISION, SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.dropout import shared_dropout_mask
 from zipformer.layers.schedule import ScheduleLike, current
@@ -113,4 +114,8 @@ def activation_linear(
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
         mask = None if mask is None else mask.to(dtype)
+    if has_kernels(x.device):
+        from zipformer.layers import swoosh_cuda
+
+        return swoosh_cuda.ActivationDropoutLinearFunction.apply(x, weight, bias, mask, swoosh)
     return _ActivationDropoutLinearFunction.apply(x, weight, bias, mask, swoosh)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zipformer.kernels import has_kernels
 from zipformer.layers.activations import HALF_PRECISION
 from zipformer.layers.regularizers import limit_param_value
 from zipformer.layers.schedule import Clock
@@ -63,4 +64,8 @@ class BiasNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         log_scale = limit_param_value(self.log_scale, -1.5, 1.5, clock=self.clock, training=self.training)
+        if has_kernels(x.device):
+            from zipformer.layers import norm_cuda
+
+            return norm_cuda.BiasNormFunction.apply(x, self.bias, log_scale)
         return _BiasNormFunction.apply(x, self.bias, log_scale)

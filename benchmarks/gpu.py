@@ -1,0 +1,304 @@
+"""Kernels for CUDA: against plain PyTorch, torchaudio, and the bare matrix product or copy.
+
+    python -m benchmarks.gpu
+    python -m benchmarks.gpu --only lattice seqsim
+
+Without a GPU it says what it would measure.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torchaudio
+from omegaconf import OmegaConf
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.harness import MEBIBYTE, Timing, arguments, report, take_turns
+from retrieval.seqsim import precision_and_recall
+from zipformer.kernels import plain_pytorch
+from zipformer.layers.activations import SWOOSH_L, SWOOSH_R
+from zipformer.layers.linear import activation_linear
+from zipformer.layers.norm import BiasNorm
+from zipformer.layers.schedule import Clock
+from zipformer.losses import lattice
+from zipformer.losses.rnnt import gather_band, prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
+from zipformer.model import AsrModel, AsrModelConfig, config_from_dict
+from zipformer.optim import ScaledAdam
+
+CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
+YUBAO_UTTERANCES, YUBAO_FRAMES, DIMENSION = 3_499, 262_000, 768
+# Of dense bfloat16 matrix products, without sparsity.
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+LOSS_WEIGHTS = {"simple": 0.5, "pruned": 1.0, "ctc": 0.2, "attention": 0.8}
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0], "gpu.json")
+    parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
+    parser.set_defaults(device="cuda")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        console = Console()
+        console.print("No CUDA device, so nothing is measured. On one, this would be:")
+        for name in options.only:
+            console.print(f"  {name}: {COMPARISONS[name].__doc__.splitlines()[0]}", highlight=False)
+        return
+    for name in options.only:
+        COMPARISONS[name](options)
+
+
+def compare_lattice(options) -> None:
+    """Sums over the full lattice and over a band, with occupations: kernel, plain PyTorch."""
+    from zipformer.losses import lattice_cuda
+
+    for N, T, U, R in ((8, 250, 40, 5), (60, 250, 60, 5), (16, 1000, 300, 5)):
+        lengths = torch.full((N,), T, device="cuda"), torch.full((N,), U, device="cuda")
+        label, blank = torch.randn(N, U, T, device="cuda") - 5, torch.randn(N, U + 1, T, device="cuda") - 1
+        starts = ((U + 1 - R) * torch.arange(T, device="cuda") // (T - 1)).expand(N, T)
+        band = torch.randn(2, N, T, R, device="cuda") - 3
+        for title, call in (
+            ("full lattice", lambda module: module.full_occupation(label, blank, *lengths)),  # noqa: B023
+            ("band", lambda module: module.band_occupation(*band, starts, *lengths, U)),  # noqa: B023
+        ):
+            timings = take_turns(
+                {"plain": lambda: call(lattice), "kernel": lambda: call(lattice_cuda)},  # noqa: B023
+                rounds=options.rounds,
+                device="cuda",
+            )
+            report(
+                f"sums over the {title}, N={N} T={T} U={U}",
+                list(timings.values()),
+                baseline="plain",
+                shapes={"N": N, "T": T, "U": U, "R": R},
+                output=options.output,
+            )
+
+
+def compare_transducer(options) -> None:
+    """Transducer loss with backward: smoothed and pruned, by kernels and plain; torchaudio's unpruned one."""
+    N, T, U, R, J = 8, 250, 40, 5, 512
+    for V in (500, 5000):
+        am, lm = (torch.randn(N, t, V, device="cuda", requires_grad=True) for t in (T, U + 1))
+        encoder, predictor = (torch.randn(N, t, J, device="cuda", requires_grad=True) for t in (T, U + 1))
+        joiner = nn.Linear(J, V, device="cuda")
+        symbols = torch.randint(1, V, (N, U), device="cuda")
+        lengths = torch.full((N,), T, device="cuda"), torch.full((N,), U, device="cuda")
+
+        def pruned() -> None:
+            simple, occupations = smoothed_rnnt_loss(am, lm, symbols, *lengths, lm_scale=0.25, am_scale=0.0)  # noqa: B023
+            ranges = prune_ranges(*occupations, *lengths, R)  # noqa: B023
+            hidden = torch.tanh(encoder.unsqueeze(2) + gather_band(predictor, ranges))  # noqa: B023
+            loss = pruned_rnnt_loss(joiner(hidden), symbols, ranges, *lengths)  # noqa: B023
+            (simple.sum() + loss.sum()).backward()
+
+        def full() -> None:
+            logits = joiner(torch.tanh(encoder.unsqueeze(2) + predictor.unsqueeze(1)))  # noqa: B023
+            torchaudio.functional.rnnt_loss(
+                logits,
+                symbols.int(),  # noqa: B023
+                *(length.int() for length in lengths),  # noqa: B023
+                blank=0,
+                reduction="sum",
+            ).backward()
+
+        cases = {"plain": in_plain_pytorch(pruned), "kernels": pruned}
+        missing = []
+        try:
+            full()
+            cases["torchaudio, all of the lattice"] = full
+        except (AttributeError, NotImplementedError, RuntimeError) as error:
+            missing = [Timing("torchaudio, all of the lattice", note=str(error).splitlines()[0])]
+        timings = [with_memory(timing, cases[name]) for name, timing in turns(cases, options).items()]
+        report(
+            f"transducer loss, V={V}",
+            timings + missing,
+            baseline="torchaudio, all of the lattice" if not missing else "plain",
+            shapes={"N": N, "T": T, "U": U, "R": R, "V": V},
+            output=options.output,
+        )
+
+
+def compare_layers(options) -> None:
+    """Swoosh with dropout before a linear layer, and BiasNorm, forward and backward: kernel, plain, a copy."""
+    N, T, C = 60, 500, 1536
+    x = torch.randn(N, T, C, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    # A linear layer of one output leaves little but the activation to be measured.
+    weight = torch.randn(1, C, device="cuda", dtype=torch.bfloat16)
+    mask = (torch.rand(N, 1, C, device="cuda") > 0.1).to(x.dtype)
+    norm = BiasNorm(C, clock=Clock()).cuda().eval()
+
+    def activate(swoosh) -> Callable[[], None]:
+        return lambda: activation_linear(x, weight, None, swoosh, mask).sum().backward()
+
+    calls: dict[str, Callable[[], None]] = {
+        "SwooshL": activate(SWOOSH_L),
+        "SwooshR": activate(SWOOSH_R),
+        "BiasNorm": lambda: norm(x).sum().backward(),
+    }
+    for name, call in calls.items():
+        cases = {"plain": in_plain_pytorch(call), "kernel": call, "copy of x": x.detach().clone}
+        timings = [with_memory(timing, cases[case]) for case, timing in turns(cases, options).items()]
+        report(
+            f"{name}, forward and backward",
+            timings,
+            baseline="plain",
+            shapes={"N": N, "T": T, "C": C, "type": "bfloat16"},
+            output=options.output,
+        )
+
+
+def compare_seqsim(options) -> None:
+    """SeqSim of a synthetic YuBao (3,499 utterances, 262,000 frames of 768): kernel, bare matrix product."""
+    from retrieval.seqsim_cuda import packed_precision_and_recall
+
+    lengths = draw_lengths(YUBAO_UTTERANCES, YUBAO_FRAMES)
+    frames = torch.randn(YUBAO_FRAMES, DIMENSION, device="cuda", dtype=torch.float16)
+    columns = frames.T
+    step = 1 << 14
+    product = torch.empty(step, YUBAO_FRAMES, device="cuda", dtype=torch.float16)
+
+    def multiply(*, half: bool) -> None:
+        for start in range(0, YUBAO_FRAMES, step):
+            rows = frames[start : start + step]
+            first = start if half else 0
+            torch.mm(rows, columns[:, first:], out=product[: len(rows), first:])
+
+    cases = {
+        "matrix product": lambda: multiply(half=False),
+        "kernel, x and y": lambda: packed_precision_and_recall(frames, lengths, frames, lengths),
+        "matrix product, half of it": lambda: multiply(half=True),
+        "kernel, x with itself": lambda: packed_precision_and_recall(frames, lengths),
+    }
+    shapes = {"utterances": YUBAO_UTTERANCES, "frames": YUBAO_FRAMES, "D": DIMENSION, "type": "float16"}
+    timings = [with_memory(timing, cases[name]) for name, timing in turns(cases, options).items()]
+    report(
+        "SeqSim of all of YuBao", timings, baseline="matrix product", shapes=shapes, output=options.output
+    )
+
+    few = draw_lengths(200, 200 * 75)
+    utterances = frames[: int(few.sum())].split(few.tolist())
+    padded = nn.utils.rnn.pad_sequence(list(utterances), batch_first=True)
+    few_frames = frames[: int(few.sum())]
+    units = [nn.functional.normalize(x.float(), dim=1) for x in utterances]
+
+    def loop() -> None:
+        for x in units:
+            for y in units:
+                cosines = x @ y.T
+                cosines.amax(dim=1).mean()
+                cosines.amax(dim=0).mean()
+
+    cases = {
+        "loop over pairs": loop,
+        "plain": in_plain_pytorch(lambda: precision_and_recall(padded, few, padded, few)),
+        "kernel": lambda: packed_precision_and_recall(few_frames, few, few_frames, few),
+    }
+    report(
+        "SeqSim of 200 utterances with one another",
+        list(turns(cases, options).values()),
+        baseline="loop over pairs",
+        shapes={"utterances": 200, "frames": int(few.sum()), "D": DIMENSION},
+        output=options.output,
+    )
+
+
+def compare_training(options) -> None:
+    """A training step of the large model in bfloat16, 60 and 120 utterances of 10 s: kernels, plain PyTorch."""
+    content = OmegaConf.merge(OmegaConf.structured(AsrModelConfig), OmegaConf.load(CONF / "large.yaml"))
+    config = config_from_dict({**OmegaConf.to_container(content), "vocab_size": 500})
+    model = AsrModel(config).cuda().train()
+    model.clock.batch = 20000.0
+    optimizer = ScaledAdam(model.parameters(), lr=0.0045, clipping_scale=2.0)
+    for utterances in (60, 120):
+        features = torch.randn(utterances, 1000, 80, device="cuda")
+        lengths = torch.full((utterances,), 1000)
+        tokens = torch.randint(3, 500, (utterances, 40)).tolist()
+
+        def step() -> None:
+            with torch.autocast("cuda", torch.bfloat16):
+                losses = model.losses(features, lengths, tokens)  # noqa: B023
+            torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        cases = {"plain": in_plain_pytorch(step), "kernels": step}
+        timings = turns(cases, options)
+        rows = []
+        for name, timing in timings.items():
+            note = f"{10 * utterances / timing.minimum:.0f} audio-s/s, {describe_step(cases[name], timing)}"
+            rows.append(replace(with_memory(timing, cases[name]), note=note))
+        report(
+            f"training step of large, {utterances} utterances",
+            rows,
+            baseline="plain",
+            shapes={"utterances": utterances, "seconds": 10, "vocabulary": 500, "type": "bfloat16"},
+            output=options.output,
+        )
+
+
+COMPARISONS: dict[str, Callable[..., None]] = {
+    "lattice": compare_lattice,
+    "transducer": compare_transducer,
+    "layers": compare_layers,
+    "seqsim": compare_seqsim,
+    "training": compare_training,
+}
+
+
+def turns(cases: dict[str, Callable[[], object]], options) -> dict[str, Timing]:
+    return take_turns(cases, rounds=options.rounds, device="cuda")
+
+
+def in_plain_pytorch(call: Callable[[], object]) -> Callable[[], None]:
+    def plain() -> None:
+        with plain_pytorch():
+            call()
+
+    return plain
+
+
+def with_memory(timing: Timing, call: Callable[[], object]) -> Timing:
+    """The timing with the highest memory of one more call."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return replace(timing, mebibytes=(torch.cuda.max_memory_allocated() - before) / MEBIBYTE)
+
+
+def describe_step(step: Callable[[], object], timing: Timing) -> str:
+    """Utilisation of the matrix units, number of kernels, and share of the time in which none of them ran."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    parts = []
+    name = torch.cuda.get_device_name()
+    for kind, peak in PEAK_FLOPS.items():
+        if kind in name:
+            parts.append(f"{100 * counter.get_total_flops() / timing.minimum / peak:.0f} % of peak FLOPS")
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        step()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(event.device_time for event in kernels) * 1e-6
+    parts.append(f"{len(kernels)} kernels")
+    parts.append(f"idle {100 * max(0.0, 1 - busy / timing.minimum):.0f} %")
+    return ", ".join(parts)
+
+
+def draw_lengths(utterances: int, frames: int) -> Tensor:
+    """Lengths of at least 20 frames that add up to a number of frames, spread like those of short sentences."""
+    random = torch.Generator().manual_seed(0)
+    share = torch.rand(utterances, generator=random, dtype=torch.float64) + 0.25
+    lengths = 20 + (share / share.sum() * (frames - 20 * utterances)).floor().long()
+    lengths[: frames - int(lengths.sum())] += 1
+    return lengths
+
+
+if __name__ == "__main__":
+    main()

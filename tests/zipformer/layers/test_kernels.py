@@ -1,0 +1,267 @@
+"""The kernels of the layers against the plain functions, and the choice between them."""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from triton_runs import DEVICE, compile_kernel, not_interpreted, run_in_the_interpreter, runs_kernels
+
+from zipformer import kernels
+from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
+from zipformer.layers.linear import activation_linear
+from zipformer.layers.norm import BiasNorm
+from zipformer.layers.schedule import Clock
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton comes with the CUDA builds of PyTorch"
+)
+
+# What is left of a number in each type. The interpreter cuts bfloat16 off instead of rounding it.
+PRECISION = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+TYPES = list(PRECISION)
+
+
+@pytest.fixture
+def use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels for tensors on any device, so that the interpreter gets those on the CPU."""
+    for module in ("activations", "linear", "norm"):
+        monkeypatch.setattr(f"zipformer.layers.{module}.has_kernels", lambda device: kernels._enabled)
+
+
+def run(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor | None) -> list[Tensor]:
+    """Value and gradients."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    y = function(*inputs)
+    y.backward(torch.ones_like(y) if grad is None else grad.to(y.dtype))
+    return [y, *(x.grad for x in inputs if x.grad is not None)]
+
+
+def assert_same(
+    function: Callable[..., Tensor], inputs: list[Tensor], dtype: torch.dtype, grad: Tensor | None = None
+) -> None:
+    """By kernels as by plain PyTorch on float64 copies; and of the types that plain PyTorch gives."""
+    inputs = [x.to(DEVICE) for x in inputs]
+    grad = None if grad is None else grad.to(DEVICE)
+    found = run(function, inputs, grad)
+    with kernels.plain_pytorch():
+        types = [x.dtype for x in run(function, inputs, grad)]
+        expected = run(function, [x.double() for x in inputs], None if grad is None else grad.double())
+    assert [x.dtype for x in found] == types
+    precision = PRECISION[dtype]
+    for one, other in zip(found, expected, strict=True):
+        scale = other.abs().max().clamp(min=1.0).item()
+        torch.testing.assert_close(one.double(), other, rtol=precision, atol=precision * scale)
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("swoosh", [swoosh_l, swoosh_r])
+def test_swoosh(swoosh: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    x = torch.cat([5 * torch.randn(4091), torch.tensor([-1e4, -60.0, 0.0, 24.0, 1e4])]).to(dtype)
+    assert_same(swoosh, [x], dtype, torch.randn(len(x)).to(dtype))
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_swoosh_in_every_layout() -> None:
+    x = torch.randn(3, 4, 5, 6, device=DEVICE)
+    for view in (x.permute(0, 2, 3, 1), x.transpose(0, 3), x[:, 1:3, ::2], x[:1].expand(3, 4, 5, 6), x[:0]):
+        in_order = torch.randn(view.shape, device=DEVICE)
+        for grad in (in_order, in_order.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)):
+            leaf = view.detach().requires_grad_()
+            y = swoosh_r(leaf)
+            (found,) = torch.autograd.grad(y, leaf, grad)
+            with kernels.plain_pytorch():
+                expected = swoosh_r(leaf)
+                torch.testing.assert_close(y, expected)
+                torch.testing.assert_close(found, torch.autograd.grad(expected, leaf, grad)[0])
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_swoosh_keeps_the_layout_of_channels_last() -> None:
+    x = torch.randn(2, 8, 3, 5, device=DEVICE).contiguous(memory_format=torch.channels_last)
+    assert swoosh_l(x).stride() == x.stride()
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("swoosh", [SWOOSH_L, SWOOSH_R])
+def test_activation_dropout_and_linear(swoosh: Swoosh, with_mask: bool, dtype: torch.dtype) -> None:
+    N, T, C, out = 3, 5, 37, 11
+    x, weight, bias = torch.randn(N, T, C), 0.1 * torch.randn(out, C), torch.randn(out)
+    mask = (torch.rand(N, 1, C) > 0.3) * 1.5 if with_mask else None
+
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return activation_linear(
+            x, weight, bias, swoosh, None if mask is None else mask.to(x.device, x.dtype)
+        )
+
+    grad = torch.randn(N, T, out).to(dtype)
+    # A product of C rounded factors loses more than the activation does.
+    assert_same(function, [z.to(dtype) for z in (x, weight, bias)], dtype, grad)
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_activation_of_images_and_without_a_bias() -> None:
+    x, weight = torch.randn(2, 3, 4, 9), torch.randn(5, 9)
+    assert_same(
+        lambda x, weight: activation_linear(x, weight, None, SWOOSH_L), [x, weight], torch.float32
+    )
+    mask = (torch.rand(2, 1, 1, 4) > 0.5).double().to(DEVICE)
+    turned, weight = torch.randn(4, 2, 3, 5).permute(1, 2, 3, 0), torch.randn(6, 4)
+    assert_same(
+        lambda x, weight: activation_linear(x, weight, None, SWOOSH_L, mask.to(x.dtype)),
+        [turned, weight],
+        torch.float32,
+    )
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_a_mask_for_every_frame_is_refused() -> None:
+    x, weight = torch.randn(2, 3, 4, device=DEVICE), torch.randn(5, 4, device=DEVICE)
+    with pytest.raises(ValueError, match="expected"):
+        activation_linear(x, weight, None, SWOOSH_L, torch.ones_like(x))
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+@pytest.mark.parametrize("parameter_dtype", [torch.float32, None])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(2, 7, 6), (5, 192), (1, 1, 2100)])
+def test_bias_norm(shape: tuple[int, ...], dtype: torch.dtype, parameter_dtype: torch.dtype | None) -> None:
+    norm = BiasNorm(shape[-1], clock=Clock()).eval()
+
+    def function(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
+        return torch.func.functional_call(norm, {"bias": bias, "log_scale": log_scale}, (x,))
+
+    x, bias, log_scale = torch.randn(shape) + 0.1, 0.3 * torch.randn(shape[-1]), torch.tensor(0.7)
+    parameters = [z.to(parameter_dtype or dtype) for z in (bias, log_scale)]
+    precise = dtype if parameter_dtype is None else max(dtype, torch.float32, key=lambda t: PRECISION[t])
+    assert_same(function, [x.to(dtype), *parameters], precise, torch.randn(shape).to(dtype))
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_bias_norm_with_more_frames_than_programs_can_take_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zipformer.layers import norm_cuda
+
+    monkeypatch.setattr(norm_cuda, "MAX_PROGRAMS", 3)
+    monkeypatch.setattr(norm_cuda, "ELEMENTS", 32)
+    x = torch.randn(57, 9).t().contiguous().t()
+    norm = BiasNorm(9, clock=Clock()).eval()
+
+    def function(x: Tensor, bias: Tensor) -> Tensor:
+        return torch.func.functional_call(norm, {"bias": bias, "log_scale": norm.log_scale.to(x)}, (x,))
+
+    assert_same(function, [x, torch.randn(9)], torch.float32, torch.randn(57, 9))
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_nothing_to_do() -> None:
+    norm = BiasNorm(4, clock=Clock()).to(DEVICE).eval()
+    x = torch.randn(0, 3, 4, device=DEVICE, requires_grad=True)
+    norm(swoosh_l(x)).sum().backward()
+    assert x.grad is not None
+    assert norm.bias.grad is not None
+    assert not norm.bias.grad.any()
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+def test_types_under_autocast() -> None:
+    """As on the plain path: half precision inside, float32 in the residual stream."""
+    norm = BiasNorm(8, clock=Clock()).to(DEVICE).eval()
+    x, weight = torch.randn(2, 3, 8, device=DEVICE), torch.randn(8, 8, device=DEVICE)
+
+    def forward() -> list[torch.dtype]:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            hidden = activation_linear(F.linear(x, weight), weight, None, SWOOSH_R)
+            return [hidden.dtype, swoosh_l(hidden).dtype, swoosh_l(x).dtype, norm(hidden).dtype]
+
+    found = forward()
+    with kernels.plain_pytorch():
+        assert found == forward()
+    assert found == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+
+
+def test_tensors_on_the_cpu_take_the_plain_path() -> None:
+    assert not kernels.has_kernels(torch.device("cpu"))
+
+
+@not_interpreted
+def test_a_missing_triton_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = torch.device("cuda")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    kernels._triton_is_installed.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert not kernels.has_kernels(device)
+            assert not kernels.has_kernels(device)
+        assert [record.message for record in caplog.records if "Triton" in record.message] == [
+            "Triton is not installed: training on this GPU goes by plain PyTorch, which is slower"
+        ]
+    finally:
+        kernels._triton_is_installed.cache_clear()
+
+
+@needs_triton
+@not_interpreted
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_swoosh_kernels_compile_for_a_gpu(with_mask: bool, dtype: str) -> None:
+    import triton.language as tl
+
+    from zipformer.layers import swoosh_cuda
+
+    arguments = dict.fromkeys(("x", "mask", "y", "grad", "x_grad"), f"*{dtype}")
+    arguments |= {"rows": "i32", "channels": "i32!", "rows_a_mask": "i32"}
+    constants: dict[str, Any] = {"OFFSET": 4.0, "SHIFT": 0.035, "SLOPE": 0.08}
+    constants |= {"TYPE": tl.float64 if dtype == "fp64" else tl.float32}
+    constants |= {"BLOCK_ROWS": 4, "BLOCK_CHANNELS": 512} if with_mask else {"mask": None}
+    constants.setdefault("BLOCK_ROWS", 1)
+    constants.setdefault("BLOCK_CHANNELS", 2048)
+    compile_kernel(swoosh_cuda.value_kernel, arguments, constants)
+    compile_kernel(swoosh_cuda.gradient_kernel, arguments, constants)
+    compile_kernel(swoosh_cuda.gradient_kernel, arguments, {**constants, "y": None})
+
+
+@needs_triton
+@not_interpreted
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
+@pytest.mark.parametrize("channels", [256, 1024])
+def test_bias_norm_kernels_compile_for_a_gpu(channels: int, dtype: str) -> None:
+    import triton.language as tl
+
+    from zipformer.layers import norm_cuda
+
+    wide = "fp64" if dtype == "fp64" else "fp32"
+    arguments = dict.fromkeys(("x", "x_grad"), f"*{dtype}")
+    arguments |= dict.fromkeys(("bias", "log_scale", "y", "grad", "inverse_rms", "parts"), f"*{wide}")
+    arguments |= {"rows": "i32", "channels": "i32!"}
+    constants = {
+        "TYPE": tl.float64 if dtype == "fp64" else tl.float32,
+        "BLOCK_ROWS": 2048 // channels,
+        "BLOCK_CHANNELS": channels,
+    }
+    compile_kernel(norm_cuda.norm_kernel, arguments, constants)
+    compile_kernel(norm_cuda.gradient_kernel, arguments, constants)
+
+
+@needs_triton
+@not_interpreted
+def test_in_the_interpreter() -> None:
+    run_in_the_interpreter(__file__)

@@ -123,7 +123,7 @@ def compare_transducer(options) -> None:
 
 
 def compare_layers(options) -> None:
-    """Swoosh with dropout before a linear layer, and BiasNorm, forward and backward: kernel, plain, a copy."""
+    """Swoosh with dropout and a linear layer, BiasNorm, forward and backward: kernel, plain, a copy."""
     N, T, C = 60, 500, 1536
     x = torch.randn(N, T, C, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     # A linear layer of one output leaves little but the activation to be measured.
@@ -175,9 +175,7 @@ def compare_seqsim(options) -> None:
     }
     shapes = {"utterances": YUBAO_UTTERANCES, "frames": YUBAO_FRAMES, "D": DIMENSION, "type": "float16"}
     timings = [with_memory(timing, cases[name]) for name, timing in turns(cases, options).items()]
-    report(
-        "SeqSim of all of YuBao", timings, baseline="matrix product", shapes=shapes, output=options.output
-    )
+    report("SeqSim of all of YuBao", timings, baseline="matrix product", shapes=shapes, output=options.output)
 
     few = draw_lengths(200, 200 * 75)
     utterances = frames[: int(few.sum())].split(few.tolist())
@@ -207,7 +205,7 @@ def compare_seqsim(options) -> None:
 
 
 def compare_training(options) -> None:
-    """A training step of the large model in bfloat16, 60 and 120 utterances of 10 s: kernels, plain PyTorch."""
+    """A training step of the large model in bfloat16, 60 and 120 times 10 s: kernels, plain PyTorch."""
     content = OmegaConf.merge(OmegaConf.structured(AsrModelConfig), OmegaConf.load(CONF / "large.yaml"))
     config = config_from_dict({**OmegaConf.to_container(content), "vocab_size": 500})
     model = AsrModel(config).cuda().train()
@@ -292,7 +290,7 @@ def describe_step(step: Callable[[], object], timing: Timing) -> str:
 
 
 def draw_lengths(utterances: int, frames: int) -> Tensor:
-    """Lengths of at least 20 frames that add up to a number of frames, spread like those of short sentences."""
+    """Lengths of at least 20 frames that add up to a number of frames, spread like those of sentences."""
     random = torch.Generator().manual_seed(0)
     share = torch.rand(utterances, generator=random, dtype=torch.float64) + 0.25
     lengths = 20 + (share / share.sum() * (frames - 20 * utterances)).floor().long()

@@ -1,21 +1,21 @@
 """P and R of SeqSim for all pairs of utterances on a CUDA device, as one kernel.
 
-Contract: :func:`packed_precision_and_recall` takes the frames of many utterances one after the other, with their
-lengths, and returns P and R (eq. 1 and 2 of `retrieval.seqsim`) of every pair. Cosines are products of float16 (or
-bfloat16) unit vectors, added up in float32; they are never in memory, not even for one pair. The caller has
-checked that the lengths are at least 1 and the frames finite, and has Triton.
+Contract: :func:`packed_precision_and_recall` takes the frames of many utterances one after the other, with
+their lengths, and returns P and R (eq. 1 and 2 of `retrieval.seqsim`) of every pair. Cosines are products of
+float16 (or bfloat16) unit vectors, added up in float32; they are never in memory, not even for one pair. The
+caller has checked that the lengths are at least 1 and the frames finite, and that Triton is installed.
 
 Utterances are sorted by length and taken G at a time, and their frames interleaved: row i G + g of a group is
-frame i of its g-th utterance. A tile of cosines has 128 rows of a group of x (8 utterances) and 128 columns of a
-group of y (16). What the kernel needs of it are maxima over the frames of an utterance, that is over rows, or
-columns, that lie 8, or 16, apart. The matrix units leave their result in registers so that a thread has such
-columns, and pairs of such rows, all to itself: maxima cost next to no traffic between threads. Padding costs little,
-because the utterances of a group are nearly of one length: a group is filled up to whole tiles by repeating
-last frames, which changes no maximum.
+frame i of its g-th utterance. A tile of cosines has 128 rows of a group of x (8 utterances) and 128 columns
+of a group of y (16). What the kernel needs of it are maxima over the frames of an utterance, that is over
+rows, or columns, that lie 8, or 16, apart. The matrix units leave their result in registers so that a thread
+has such columns, and pairs of such rows, all to itself: the maxima of a tile need no traffic between threads.
+Padding costs little, because the utterances of a group are nearly of one length: a group is filled up to
+whole tiles by repeating last frames, which changes no maximum.
 
-A program takes one pair of groups after the other. For every tile of y it goes through the tiles of x with the
-best row of every column in registers; the best column of every row waits in memory (``best_columns``) for the
-next tile of y.
+A program takes one pair of groups after the other. For every tile of y it goes through the tiles of x with
+the best row of every column in registers; the best column of every row waits in memory (``best_columns``) for
+the next tile of y.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,9 @@ TILE = 128  # rows and columns of a tile of cosines
 X_GROUP, Y_GROUP = 8, 16  # utterances of a tile
 DEPTH = 64  # channels that a tile advances by
 NUM_WARPS, NUM_STAGES = 8, 3
-PROGRAMS_A_MULTIPROCESSOR = 2
+# Two programs share a multiprocessor, so that one multiplies while the other takes maxima or waits for data.
+# For that, a thread may have a 512th of its 65,536 registers, and a program half of its 227 KiB of memory.
+PROGRAMS_A_MULTIPROCESSOR, MAX_REGISTERS = 2, 128
 BAND = 16  # groups of x that share the caches with a group of y
 
 
@@ -83,7 +85,7 @@ def packed_precision_and_recall(
                 pairs, len(pairs), best_columns, x_side.most_tiles, precision, recall, len(y_side.lengths),
                 x_side.rows.shape[1],
                 X_GROUP=X_GROUP, Y_GROUP=Y_GROUP, TILE=TILE, DEPTH=DEPTH,
-                num_warps=NUM_WARPS, num_stages=NUM_STAGES,
+                num_warps=NUM_WARPS, num_stages=NUM_STAGES, maxnreg=MAX_REGISTERS,
             )  # fmt: skip
     N, M = len(x_side.rank), len(y_side.rank)
     precision = precision[:N, :M] / x_side.lengths[:N, None].clamp(min=1)
@@ -118,7 +120,7 @@ def _pack(frames: Tensor, lengths: Tensor, group: int, dtype: torch.dtype) -> _S
     offset = lengths.cumsum(0)[order] - lengths[order]  # (N,) where an utterance begins
     ordered = lengths[order]
     groups = -(-N // group)
-    # A group that is not full has the last utterance several times, with the length 0 where it does not count.
+    # A group that is not full has the last utterance several times, with length 0 where it does not count.
     member = torch.arange(groups * group).clamp(max=max(0, N - 1)).view(groups, group)
     frames_a_tile = TILE // group
     tiles = -(-ordered[member[:, -1]] // frames_a_tile)  # (groups,)
@@ -160,8 +162,9 @@ def maxima_kernel(
 ):  # fmt: skip
     """Sums of maxima for every num_programs-th pair of groups.
 
-    x and y are (tiles * TILE, channels) half precision, channels a multiple of DEPTH; best_columns is scratch,
-    (num_programs, most_tiles, TILE, Y_GROUP) float32; precision and recall are (., out_columns) float32.
+    x and y are (tiles * TILE, channels) half precision, channels a multiple of DEPTH; best_columns is
+    scratch, (num_programs, most_tiles, TILE, Y_GROUP) float32; precision and recall are (., out_columns)
+    float32.
     """
     X_FRAMES: tl.constexpr = TILE // X_GROUP
     Y_FRAMES: tl.constexpr = TILE // Y_GROUP

@@ -1,8 +1,8 @@
-"""Three ways to run kernels written in Triton: on a GPU, in Triton's interpreter, and through its compiler alone.
+"""Three ways to run kernels written in Triton: on a GPU, in its interpreter, and through its compiler alone.
 
-The interpreter must be asked for before Triton is imported, by TRITON_INTERPRET=1. So tests of kernels are written
-once, for ``DEVICE``; without a GPU they skip, and one more test of their file runs the file again in another
-process, in the interpreter.
+The interpreter must be asked for before Triton is imported, by TRITON_INTERPRET=1. So tests of kernels are
+written once, for ``DEVICE``; without a GPU they skip, and one more test of their file runs the file again in
+another process, in the interpreter.
 """
 
 import os
@@ -63,10 +63,10 @@ def compile_kernel(
 
     Args:
         kernel: what ``triton.jit`` made.
-        arguments: types of its run-time arguments, e.g. ``*fp32``, ``i32``; ``i32!`` is one that is a multiple
-            of 16, as the launcher would find.
+        arguments: types of its run-time arguments, e.g. ``*fp32``, ``i32``; ``i32!`` is a multiple of 16,
+            which the launcher would find out.
         constants: values of all others.
-        options: num_warps, num_stages.
+        options: num_warps, num_stages, maxnreg.
     """
     import triton
     from triton.backends.compiler import GPUTarget

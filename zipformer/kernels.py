@@ -19,7 +19,7 @@ _enabled = True
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether functions of tensors on a device should call kernels: it is a CUDA device, and Triton is installed.
+    """Whether functions of tensors on a device should call kernels: it is a CUDA device, with Triton.
 
     Where only Triton is missing, the log says so, once.
     """

@@ -1,9 +1,9 @@
 """BiasNorm on a CUDA device, forward and backward as one kernel each.
 
-Same values and formulas as the plain function of `zipformer.layers.norm`: sums in float32 (float64 where a tensor
-is float64), output in the wider of the types of x and bias. The gradients of the parameters are sums over all
-frames: each program adds up its own share of the frames, and one small sum over the programs ends it, so that
-results do not depend on which program is first.
+Same values and formulas as the plain function of `zipformer.layers.norm`: sums in float32 (float64 where a
+tensor is float64), output in the wider of the types of x and bias. The gradients of the parameters are sums
+over all frames: each program adds up its own share of the frames, and one small sum over the programs ends
+it, so that results do not depend on which program is first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_PROGRAMS = 512
 
 
 class BiasNormFunction(torch.autograd.Function):
-    """y = x * exp(log_scale) / rms(x - bias), with the rms over the last axis. Saves x and one number a frame."""
+    """y = x * exp(log_scale) / rms(x - bias), rms over the last axis. Saves x and one number a frame."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:

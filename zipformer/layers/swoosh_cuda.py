@@ -1,7 +1,7 @@
 """SwooshL and SwooshR on a CUDA device, forward and backward as one kernel each.
 
-Same values as the plain functions of `zipformer.layers.activations` and `zipformer.layers.linear`, computed in
-float32 (float64 for float64 tensors) and rounded once. Only the input is kept for backward, in its own dtype:
+Same values as the plain functions of `zipformer.layers.activations` and `zipformer.layers.linear`, computed
+in float32 (float64 for float64 tensors) and rounded once. Only the input is kept for backward, in its dtype:
 
     value(x)           = (log(1 + exp(x - offset)) - 0.08 x - shift) * mask
     gradient(x, grad)  = (sigmoid(x - offset) - 0.08) * mask * grad

@@ -2,21 +2,21 @@
 
 The first launch has a program for each utterance and direction. It walks the diagonals t + u = d, one slot
 u mod C a lane, C the width of the lattice: a blank arc stays in its slot and a label arc moves one slot on
-(see `zipformer.losses.lattice`, whose conventions hold here). With label(t, u) and blank(t, u) the scores of the
-arcs that leave a node,
+(see `zipformer.losses.lattice`, whose conventions hold here). With label(t, u) and blank(t, u) the scores of
+the arcs that leave a node, and beta = 0 where the arc out of the last node (T-1, U) leads,
 
-    alpha(t, u) = logadd(alpha(t, u-1) + label(t, u-1), alpha(t-1, u) + blank(t-1, u)),     alpha(0, 0) = 0
-    beta(t, u)  = logadd(label(t, u) + beta(t, u+1),    blank(t, u) + beta(t+1, u)),        beta(T, U) = 0
+    alpha(t, u) = logadd(alpha(t, u-1) + label(t, u-1), alpha(t-1, u) + blank(t-1, u)),  alpha(0, 0) = 0
+    beta(t, u)  = logadd(label(t, u) + beta(t, u+1),    blank(t, u) + beta(t+1, u))
 
-Each lane knows the u that it stands for. In a band, it gives u up for u + C (for beta, u - C) when the band has
-left it. The lower edge of a band rises by at most one from a diagonal to the next, so that on the diagonal where
-a lane changes, its new node is not in the band yet: it has no arcs on that diagonal, and nothing is lost.
+Each lane knows the u that it stands for. In a band, it gives u up for u + C (for beta, u - C) when the band
+has left it. The lower edge of a band rises by at most one from a diagonal to the next, so that on the
+diagonal where a lane changes, its new node is not in the band yet: it has no arcs there, nothing is lost.
 
 The second launch computes the occupations, all nodes at once: exp(alpha + score + beta - total).
 
-Additions are in float64: over thousands of diagonals sums become so large that in float32 their last bit would
-be a thousandth. Exponentials and logarithms, whose results are small, are in float32, unless the scores are
-float64. Nothing here waits for the device.
+Additions are in float64: over thousands of diagonals sums become so large that in float32 their last bit
+would be a thousandth. Exponentials and logarithms, whose results are small, are in float32, unless the scores
+are float64. Nothing here waits for the device.
 """
 
 import torch
@@ -69,9 +69,9 @@ def band_occupation(
         symbol_lengths: (N,) integers.
         max_symbols: U, the longest symbol sequence of the batch.
     Returns:
-        log-probability (N,) in float64, occupations (N, T, R) in float32 (float64 where the scores are). Where
-        the band holds no path from (0, 0) to the last node the log-probability is -inf and the occupations
-        are zero.
+        log-probability (N,) in float64, occupations (N, T, R) in float32 (float64 where the scores are).
+        Where the band holds no path from (0, 0) to the last node the log-probability is -inf and the
+        occupations are zero.
     """
     occupation = _occupation(
         label.transpose(1, 2), blank.transpose(1, 2), starts, frame_lengths, symbol_lengths, max_symbols
@@ -283,7 +283,7 @@ def occupation_kernel(
     FRAMES: tl.constexpr,
     POSITIONS: tl.constexpr,
 ):
-    """Program (n, i, j): occupations of utterance n at the i-th FRAMES frames and the j-th POSITIONS positions."""
+    """Program (n, i, j): utterance n, the i-th FRAMES frames and the j-th POSITIONS positions."""
     n = tl.program_id(0).to(tl.int64)
     frame = (tl.program_id(1) * FRAMES + tl.arange(0, FRAMES))[None, :]
     position = (tl.program_id(2) * POSITIONS + tl.arange(0, POSITIONS))[:, None]
@@ -291,7 +291,8 @@ def occupation_kernel(
     symbols = tl.load(symbol_lengths + n).to(tl.int32)
     start = tl.zeros_like(frame)
     if starts is not None:
-        start = tl.load(starts + n * starts_n + frame * starts_frame, mask=frame < frames, other=0).to(tl.int32)
+        starts += n * starts_n
+        start = tl.load(starts + frame * starts_frame, mask=frame < frames, other=0).to(tl.int32)
     symbol = start + position  # (POSITIONS, FRAMES)
     has_blank = (frame < frames) & (position < width) & (symbol <= symbols)
     has_label = has_blank & (symbol < symbols) & (position < width - 1)
@@ -316,7 +317,7 @@ def occupation_kernel(
 
     label_out += n * label_out_n + position * label_out_position + frame * label_out_frame
     blank_out += n * blank_out_n + position * blank_out_position + frame * blank_out_frame
-    # The full lattice has one label row less than blank rows; a band has as many, and no label at the upper edge.
+    # The full lattice has one row less of labels than of blanks; a band has as many, the last one of zeros.
     label_positions = width
     if starts is None:
         label_positions = width - 1
@@ -325,6 +326,4 @@ def occupation_kernel(
         tl.where(by_label > SMALLEST, by_label, 0.0),
         mask=(frame < T) & (position < label_positions),
     )
-    tl.store(
-        blank_out, tl.where(by_blank > SMALLEST, by_blank, 0.0), mask=(frame < T) & (position < width)
-    )
+    tl.store(blank_out, tl.where(by_blank > SMALLEST, by_blank, 0.0), mask=(frame < T) & (position < width))

@@ -21,8 +21,9 @@ needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton comes with the CUDA builds of PyTorch"
 )
 
-# What is left of a number in each type. The interpreter cuts bfloat16 off instead of rounding it.
-PRECISION = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+# What is left of a number in each type. For float64 the plain softplus is the one that is less exact: it
+# becomes the identity at 20. The interpreter cuts bfloat16 off instead of rounding it.
+PRECISION = {torch.float64: 3e-9, torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 TYPES = list(PRECISION)
 
 
@@ -114,9 +115,7 @@ def test_activation_dropout_and_linear(swoosh: Swoosh, with_mask: bool, dtype: t
 @pytest.mark.usefixtures("use_kernels")
 def test_activation_of_images_and_without_a_bias() -> None:
     x, weight = torch.randn(2, 3, 4, 9), torch.randn(5, 9)
-    assert_same(
-        lambda x, weight: activation_linear(x, weight, None, SWOOSH_L), [x, weight], torch.float32
-    )
+    assert_same(lambda x, weight: activation_linear(x, weight, None, SWOOSH_L), [x, weight], torch.float32)
     mask = (torch.rand(2, 1, 1, 4) > 0.5).double().to(DEVICE)
     turned, weight = torch.randn(4, 2, 3, 5).permute(1, 2, 3, 0), torch.randn(6, 4)
     assert_same(
@@ -136,19 +135,18 @@ def test_a_mask_for_every_frame_is_refused() -> None:
 
 @runs_kernels
 @pytest.mark.usefixtures("use_kernels")
-@pytest.mark.parametrize("parameter_dtype", [torch.float32, None])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(2, 7, 6), (5, 192), (1, 1, 2100)])
-def test_bias_norm(shape: tuple[int, ...], dtype: torch.dtype, parameter_dtype: torch.dtype | None) -> None:
+def test_bias_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     norm = BiasNorm(shape[-1], clock=Clock()).eval()
 
     def function(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
         return torch.func.functional_call(norm, {"bias": bias, "log_scale": log_scale}, (x,))
 
     x, bias, log_scale = torch.randn(shape) + 0.1, 0.3 * torch.randn(shape[-1]), torch.tensor(0.7)
-    parameters = [z.to(parameter_dtype or dtype) for z in (bias, log_scale)]
-    precise = dtype if parameter_dtype is None else max(dtype, torch.float32, key=lambda t: PRECISION[t])
-    assert_same(function, [x.to(dtype), *parameters], precise, torch.randn(shape).to(dtype))
+    # Parameters are never in half precision while they are trained.
+    parameters = [z.to(torch.promote_types(dtype, torch.float32)) for z in (bias, log_scale)]
+    assert_same(function, [x.to(dtype), *parameters], dtype, torch.randn(shape).to(dtype))
 
 
 @runs_kernels

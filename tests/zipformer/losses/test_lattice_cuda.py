@@ -131,11 +131,11 @@ def test_bands_that_linger_and_jump(starts: list[int], dtype: torch.dtype) -> No
 
 
 @runs_kernels
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("R", [2, 3, 5, 8])
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("R", [2, 5, 8])
 def test_bands_as_pruning_finds_them(R: int, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    T, U = 4 + seed, 1 + seed % 7
+    T, U = 4 + seed, 1 + 2 * seed % 7
     frame_lengths = torch.tensor([T, max(1, T - 2), (T + 1) // 2])
     symbol_lengths = torch.tensor([U, U // 2, min(U, 1)])
     uniform = torch.rand(3, U + 1, T, generator=random), torch.rand(3, U, T + 1, generator=random)
@@ -213,7 +213,16 @@ def test_nothing_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-SIZES = ("width", "rows", "label_n", "label_position", "label_frame", "blank_n", "blank_position", "blank_frame")
+SIZES = (
+    "width",
+    "rows",
+    "label_n",
+    "label_position",
+    "label_frame",
+    "blank_n",
+    "blank_position",
+    "blank_frame",
+)
 
 
 @not_interpreted

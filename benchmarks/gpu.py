@@ -45,7 +45,7 @@ def main() -> None:
         console = Console()
         console.print("No CUDA device, so nothing is measured. On one, this would be:")
         for name in options.only:
-            console.print(f"  {name}: {COMPARISONS[name].__doc__.splitlines()[0]}", highlight=False)
+            console.print(f"  {name}: {COMPARISONS[name].__doc__.splitlines()[0]}", soft_wrap=True)
         return
     for name in options.only:
         COMPARISONS[name](options)
@@ -131,13 +131,13 @@ def compare_layers(options) -> None:
     mask = (torch.rand(N, 1, C, device="cuda") > 0.1).to(x.dtype)
     norm = BiasNorm(C, clock=Clock()).cuda().eval()
 
-    def activate(swoosh) -> Callable[[], None]:
-        return lambda: activation_linear(x, weight, None, swoosh, mask).sum().backward()
+    def activate(swoosh) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(activation_linear(x, weight, None, swoosh, mask).sum(), x)
 
-    calls: dict[str, Callable[[], None]] = {
+    calls: dict[str, Callable[[], object]] = {
         "SwooshL": activate(SWOOSH_L),
         "SwooshR": activate(SWOOSH_R),
-        "BiasNorm": lambda: norm(x).sum().backward(),
+        "BiasNorm": lambda: torch.autograd.grad(norm(x).sum(), (x, norm.bias, norm.log_scale)),
     }
     for name, call in calls.items():
         cases = {"plain": in_plain_pytorch(call), "kernel": call, "copy of x": x.detach().clone}

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from triton_runs import DEVICE, compile_kernel, not_interpreted, run_in_the_interpreter, runs_kernels
 
 from zipformer import kernels
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
+from zipformer.layers.convolution import ConvolutionModule
+from zipformer.layers.feedforward import FeedForward
+from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock
@@ -32,6 +35,19 @@ def use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels for tensors on any device, so that the interpreter gets those on the CPU."""
     for module in ("activations", "linear", "norm"):
         monkeypatch.setattr(f"zipformer.layers.{module}.has_kernels", lambda device: kernels._enabled)
+
+
+def build_feed_forward(clock: Clock) -> tuple[nn.Module, list[Tensor]]:
+    return FeedForward(16, 40, clock=clock), [torch.randn(3, 7, 16)]
+
+
+def build_convolution(clock: Clock) -> tuple[nn.Module, list[Tensor]]:
+    return ConvolutionModule(16, 5, clock=clock), [torch.randn(3, 7, 16)]
+
+
+def build_frontend(clock: Clock) -> tuple[nn.Module, list[Tensor]]:
+    frontend = ConvFrontend(20, 16, clock=clock, channels=(2, 4, 8))
+    return frontend, [torch.randn(2, 21, 20), torch.tensor([21, 15])]
 
 
 def run(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor | None) -> list[Tensor]:
@@ -192,6 +208,29 @@ def test_types_under_autocast() -> None:
     with kernels.plain_pytorch():
         assert found == forward()
     assert found == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+
+
+@runs_kernels
+@pytest.mark.usefixtures("use_kernels")
+@pytest.mark.parametrize("build", [build_feed_forward, build_convolution, build_frontend])
+def test_modules_in_training(build: Callable[[Clock], tuple[nn.Module, list[Tensor]]]) -> None:
+    """With dropout, balancers and all, from the same random numbers."""
+
+    def run_module() -> list[Tensor]:
+        torch.manual_seed(3)
+        module, inputs = build(Clock(batch=100.0, seed=5))
+        module.to(DEVICE).train()
+        x = inputs[0].to(DEVICE).requires_grad_()
+        y = module(x, *(z.to(DEVICE) for z in inputs[1:]))
+        y = y[0] if isinstance(y, tuple) else y
+        (y * torch.linspace(-1, 1, y.numel(), device=y.device).view_as(y)).sum().backward()
+        return [y, x.grad, *(parameter.grad for parameter in module.parameters())]
+
+    found = run_module()
+    with kernels.plain_pytorch():
+        expected = run_module()
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
 
 
 def test_tensors_on_the_cpu_take_the_plain_path() -> None:

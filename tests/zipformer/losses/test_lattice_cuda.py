@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from triton_runs import (
     DEVICE,
@@ -128,6 +130,23 @@ def test_bands_that_linger_and_jump(starts: list[int], dtype: torch.dtype) -> No
     label, blank = draw(1, T, R, seed=11, dtype=dtype), draw(1, T, R, seed=12, dtype=dtype)
     found = check_band(label, blank, torch.tensor([starts]), [T], [U], U)
     assert (found.log_probability.isfinite()).all() == (starts[0] == 0 and starts[-1] == 2)
+
+
+@runs_kernels
+@settings(max_examples=40, deadline=None)
+@given(
+    R=st.integers(2, 6),
+    lower_edge=st.lists(st.integers(0, 6), min_size=1, max_size=9).map(sorted),
+    symbols_left=st.integers(0, 3),
+    frames_left=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_any_band(R: int, lower_edge: list[int], symbols_left: int, frames_left: int, seed: int) -> None:
+    """Also with jumps that no path survives, and with last nodes inside, above and below."""
+    T, U = len(lower_edge), lower_edge[-1] + R - 1
+    label, blank = draw(1, T, R, seed=seed), draw(1, T, R, seed=seed + 1)
+    starts = torch.tensor([lower_edge])
+    check_band(label, blank, starts, [max(0, T - frames_left)], [max(0, U - symbols_left)], U)
 
 
 @runs_kernels

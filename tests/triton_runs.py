@@ -8,7 +8,8 @@ another process, in the interpreter.
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,6 @@ if INTERPRETED:
 
     interpreter._patch_lang_tensor = _patch
 
-# Compute capability 9.0 (H100, H200), warps of 32.
-TARGET = ("cuda", 90, 32)
-
 
 def run_in_the_interpreter(test_file: str) -> None:
     """Run a file of tests in another process, on the CPU."""
@@ -56,34 +54,51 @@ def run_in_the_interpreter(test_file: str) -> None:
     assert " passed" in result.stdout, result.stdout
 
 
-def compile_kernel(
-    kernel: Any, arguments: Mapping[str, str], constants: Mapping[str, Any], **options: Any
-) -> Any:
-    """Compile a kernel for an H100 down to machine code, which needs no GPU.
+@contextmanager
+def compiling_for_a_gpu() -> Iterator[list[Any]]:
+    """Launches of kernels only compile them, for an H100 down to machine code, which needs no GPU.
 
-    Args:
-        kernel: what ``triton.jit`` made.
-        arguments: types of its run-time arguments, e.g. ``*fp32``, ``i32``; ``i32!`` is a multiple of 16,
-            which the launcher would find out.
-        constants: values of all others.
-        options: num_warps, num_stages, maxnreg.
+    Everything else of a launch is as on a GPU: which arguments a kernel gets, and what of them it is compiled
+    for. Results are whatever was in memory.
+
+    Yields:
+        the list to which every launch adds its compiled kernel.
     """
-    import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    from triton.backends.driver import DriverBase
+    from triton.runtime import JITFunction, driver
 
-    signature = {name: "constexpr" if name in constants else arguments[name] for name in kernel.arg_names}
-    multiples = {
-        (index,): [["tt.divisibility", 16]]
-        for index, (name, kind) in enumerate(signature.items())
-        if kind.startswith("*") or kind.endswith("!")
-    }
-    source = ASTSource(
-        fn=kernel,
-        signature={name: kind.rstrip("!") for name, kind in signature.items()},
-        constexprs=dict(constants),
-        attrs=multiples,
-    )
-    compiled = triton.compile(source, target=GPUTarget(*TARGET), options=options)
-    assert len(compiled.asm["cubin"]) > 0
-    return compiled
+    class NoDriver(DriverBase):
+        def is_active(self) -> bool:
+            return True
+
+        def map_python_to_cpp_type(self, ty: str) -> str:
+            raise NotImplementedError
+
+        def get_current_target(self) -> Any:
+            return GPUTarget("cuda", 90, 32)  # compute capability 9.0, warps of 32
+
+        def get_current_device(self) -> int:
+            return -1  # kernels of real devices are kept under other numbers
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+        def get_active_torch_device(self) -> torch.device:
+            return torch.device("cpu")
+
+        def get_benchmarker(self) -> Any:
+            raise NotImplementedError
+
+    compiled: list[Any] = []
+    run = JITFunction.run
+
+    def compile_only(self: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        kernel = run(self, *arguments, grid=grid, warmup=True, **options)
+        assert len(kernel.asm["cubin"]) > 0
+        compiled.append(kernel)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JITFunction, "run", compile_only)
+        patch.setattr(driver, "_active", NoDriver())
+        yield compiled

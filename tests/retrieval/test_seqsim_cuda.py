@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from triton_runs import (
     DEVICE,
-    compile_kernel,
+    compiling_for_a_gpu,
     not_interpreted,
     on_gpu,
     run_in_the_interpreter,
@@ -122,23 +122,16 @@ def test_a_benchmark_of_many_utterances(dtype: torch.dtype) -> None:
 
 
 @not_interpreted
-@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_kernel_compiles_for_a_gpu(dtype: str) -> None:
-    arguments = {"x": f"*{dtype}", "y": f"*{dtype}", "precision": "*fp32", "recall": "*fp32"}
-    arguments |= dict.fromkeys(("x_first_tile", "x_lengths", "y_first_tile", "y_lengths", "pairs"), "*i32")
-    arguments |= {"best_columns": "*fp32", "num_pairs": "i32", "most_tiles": "i32", "out_columns": "i32!"}
-    arguments |= {"channels": "i32!"}
-    names = ("X_GROUP", "Y_GROUP", "TILE", "DEPTH")
-    compiled = compile_kernel(
-        seqsim_cuda.maxima_kernel,
-        arguments,
-        {name: getattr(seqsim_cuda, name) for name in names},
-        num_warps=seqsim_cuda.NUM_WARPS,
-        num_stages=seqsim_cuda.NUM_STAGES,
-        maxnreg=seqsim_cuda.MAX_REGISTERS,
-    )
-    assert "wgmma" in compiled.asm["ptx"]  # the matrix units of an H100
-    assert compiled.metadata.shared * seqsim_cuda.PROGRAMS_A_MULTIPROCESSOR <= 227 * 1024
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_kernel_compiles_for_a_gpu(dtype: torch.dtype) -> None:
+    with compiling_for_a_gpu() as compiled:
+        seqsim_cuda.packed_precision_and_recall(
+            draw([4, 5], 768, 5), torch.tensor([4, 5]), dtype=dtype, num_programs=1
+        )
+    (kernel,) = compiled
+    assert "wgmma" in kernel.asm["ptx"]  # the matrix units of an H100
+    assert kernel.metadata.maxnreg == seqsim_cuda.MAX_REGISTERS
+    assert kernel.metadata.shared * seqsim_cuda.PROGRAMS_A_MULTIPROCESSOR <= 227 * 1024
 
 
 @not_interpreted

@@ -3,13 +3,12 @@
 import importlib.util
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from triton_runs import DEVICE, compile_kernel, not_interpreted, run_in_the_interpreter, runs_kernels
+from triton_runs import DEVICE, compiling_for_a_gpu, not_interpreted, run_in_the_interpreter, runs_kernels
 
 from zipformer import kernels
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
@@ -257,45 +256,23 @@ def test_a_missing_triton_is_named_once(
 
 @needs_triton
 @not_interpreted
-@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("with_mask", [False, True])
-def test_swoosh_kernels_compile_for_a_gpu(with_mask: bool, dtype: str) -> None:
-    import triton.language as tl
-
-    from zipformer.layers import swoosh_cuda
-
-    arguments = dict.fromkeys(("x", "mask", "y", "grad", "x_grad"), f"*{dtype}")
-    arguments |= {"rows": "i32", "channels": "i32!", "rows_a_mask": "i32"}
-    constants: dict[str, Any] = {"OFFSET": 4.0, "SHIFT": 0.035, "SLOPE": 0.08}
-    constants |= {"TYPE": tl.float64 if dtype == "fp64" else tl.float32}
-    constants |= {"BLOCK_ROWS": 4, "BLOCK_CHANNELS": 512} if with_mask else {"mask": None}
-    constants.setdefault("BLOCK_ROWS", 1)
-    constants.setdefault("BLOCK_CHANNELS", 2048)
-    compile_kernel(swoosh_cuda.value_kernel, arguments, constants)
-    compile_kernel(swoosh_cuda.gradient_kernel, arguments, constants)
-    compile_kernel(swoosh_cuda.gradient_kernel, arguments, {**constants, "y": None})
-
-
-@needs_triton
-@not_interpreted
-@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32", "fp64"])
-@pytest.mark.parametrize("channels", [256, 1024])
-def test_bias_norm_kernels_compile_for_a_gpu(channels: int, dtype: str) -> None:
-    import triton.language as tl
-
-    from zipformer.layers import norm_cuda
-
-    wide = "fp64" if dtype == "fp64" else "fp32"
-    arguments = dict.fromkeys(("x", "x_grad"), f"*{dtype}")
-    arguments |= dict.fromkeys(("bias", "log_scale", "y", "grad", "inverse_rms", "parts"), f"*{wide}")
-    arguments |= {"rows": "i32", "channels": "i32!"}
-    constants = {
-        "TYPE": tl.float64 if dtype == "fp64" else tl.float32,
-        "BLOCK_ROWS": 2048 // channels,
-        "BLOCK_CHANNELS": channels,
-    }
-    compile_kernel(norm_cuda.norm_kernel, arguments, constants)
-    compile_kernel(norm_cuda.gradient_kernel, arguments, constants)
+@pytest.mark.usefixtures("use_kernels")
+@pytest.mark.parametrize("dtype", TYPES)
+def test_kernels_compile_for_a_gpu(dtype: torch.dtype) -> None:
+    parameter_dtype = torch.promote_types(dtype, torch.float32)
+    norm = BiasNorm(192, clock=Clock()).to(parameter_dtype).eval()
+    x = torch.zeros(2, 3, 192, dtype=dtype, requires_grad=True)
+    weight, mask = torch.zeros(8, 192, dtype=dtype), torch.ones(2, 1, 192, dtype=dtype)
+    with compiling_for_a_gpu() as compiled:
+        for swoosh in (swoosh_l, swoosh_r):
+            swoosh(x).sum().backward()
+        activation_linear(x, weight, None, SWOOSH_L).sum().backward()
+        activation_linear(x, weight, None, SWOOSH_R, mask).sum().backward()
+        norm(x).sum().backward()
+    assert [kernel.name for kernel in compiled] == [
+        *(4 * ["value_kernel", "gradient_kernel"]),
+        *("norm_kernel", "gradient_kernel"),
+    ]
 
 
 @needs_triton

@@ -1,7 +1,5 @@
 """The kernels for the transducer lattice against the plain functions."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from triton_runs import (
     DEVICE,
-    compile_kernel,
+    compiling_for_a_gpu,
     not_interpreted,
     on_gpu,
     run_in_the_interpreter,
@@ -232,47 +230,19 @@ def test_nothing_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-SIZES = (
-    "width",
-    "rows",
-    "label_n",
-    "label_position",
-    "label_frame",
-    "blank_n",
-    "blank_position",
-    "blank_frame",
-)
-
-
 @not_interpreted
-@pytest.mark.parametrize("scores", ["fp32", "fp64"])
-@pytest.mark.parametrize("banded", [False, True])
-@pytest.mark.parametrize("lanes", [32, 64, 1024])
-def test_kernels_compile_for_a_gpu(banded: bool, scores: str, lanes: int) -> None:
-    tl = pytest.importorskip("triton.language")
-    pointers = dict.fromkeys(("label", "blank", "label_out", "blank_out"), f"*{scores}")
-    pointers |= {"starts": "*i64", "frame_lengths": "*i64", "symbol_lengths": "*i64"}
-    pointers |= {"sums": "*fp64", "total": "*fp64"}
-    integers = dict.fromkeys(
-        [*SIZES, "starts_n", "starts_frame", "T"]
-        + [f"{kind}_out_{axis}" for kind in ("label", "blank") for axis in ("n", "position", "frame")],
-        "i32",
-    )
-    constants: dict[str, Any] = {"EXP": {"fp32": tl.float32, "fp64": tl.float64}[scores]}
-    if not banded:
-        constants["starts"] = None
-        constants["label_frame"] = constants["blank_frame"] = 1
-    compile_kernel(
-        lattice_cuda.sums_kernel,
-        pointers | integers,
-        {**constants, "LANES": lanes},
-        num_warps=min(8, max(1, lanes // 128)),
-    )
-    compile_kernel(
-        lattice_cuda.occupation_kernel,
-        pointers | integers,
-        {**constants, "FRAMES": 128, "POSITIONS": 8},
-    )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("T", "U"), [(7, 1), (48, 40), (20, 200), (32, 600)])
+def test_kernels_compile_for_a_gpu(T: int, U: int, dtype: torch.dtype) -> None:
+    N, R = 2, min(U + 1, 5)
+    lengths = torch.tensor([T, T]), torch.tensor([U, U])
+    with compiling_for_a_gpu() as compiled:
+        lattice_cuda.full_occupation(
+            torch.zeros(N, U, T, dtype=dtype), torch.zeros(N, U + 1, T, dtype=dtype), *lengths
+        )
+        band = torch.zeros(2, N, T, R, dtype=dtype)
+        lattice_cuda.band_occupation(*band, torch.zeros(N, T, dtype=torch.int64), *lengths, U)
+    assert [kernel.name for kernel in compiled] == 2 * ["sums_kernel", "occupation_kernel"]
 
 
 @not_interpreted

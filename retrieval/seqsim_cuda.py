@@ -53,7 +53,8 @@ def packed_precision_and_recall(
         y: frames (T,D) of M utterances; None: those of x. Then every pair is computed once, and serves in
             both directions.
         y_lengths: frames of each (M,).
-        dtype: of the unit vectors. In float16 a cosine is off by some 1e-4, in bfloat16 by 1e-3.
+        dtype: of the unit vectors. With D = 768, a cosine is off by less than 1e-4 in float16, by less than
+            1e-3 in bfloat16.
         num_programs: how many programs share the pairs; None: two a multiprocessor.
 
     Returns:

@@ -143,26 +143,10 @@ _STRIDES = [
 
 @triton.jit(do_not_specialize=_SIZES[:5], do_not_specialize_on_alignment=_STRIDES[:5])
 def sums_kernel(
-    label,
-    blank,
-    starts,
-    frame_lengths,
-    symbol_lengths,
-    sums,
-    total,
-    width,
-    rows,
-    label_n,
-    label_position,
-    label_frame,
-    blank_n,
-    blank_position,
-    blank_frame,
-    starts_n,
-    starts_frame,
-    EXP: tl.constexpr,
-    LANES: tl.constexpr,
-):
+    label, blank, starts, frame_lengths, symbol_lengths, sums, total, width, rows,
+    label_n, label_position, label_frame, blank_n, blank_position, blank_frame, starts_n, starts_frame,
+    EXP: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
     """Program (n, 0): alpha of utterance n, and its total. Program (n, 1): beta.
 
     sums is (2, N, rows, width), a row for each diagonal and one for where the last arc leads.
@@ -253,36 +237,11 @@ def _log_add(x, y, EXP: tl.constexpr):
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_STRIDES)
 def occupation_kernel(
-    label,
-    blank,
-    starts,
-    frame_lengths,
-    symbol_lengths,
-    sums,
-    total,
-    label_out,
-    blank_out,
-    width,
-    rows,
-    label_n,
-    label_position,
-    label_frame,
-    blank_n,
-    blank_position,
-    blank_frame,
-    starts_n,
-    starts_frame,
-    T,
-    label_out_n,
-    label_out_position,
-    label_out_frame,
-    blank_out_n,
-    blank_out_position,
-    blank_out_frame,
-    EXP: tl.constexpr,
-    FRAMES: tl.constexpr,
-    POSITIONS: tl.constexpr,
-):
+    label, blank, starts, frame_lengths, symbol_lengths, sums, total, label_out, blank_out, width, rows,
+    label_n, label_position, label_frame, blank_n, blank_position, blank_frame, starts_n, starts_frame,
+    T, label_out_n, label_out_position, label_out_frame, blank_out_n, blank_out_position, blank_out_frame,
+    EXP: tl.constexpr, FRAMES: tl.constexpr, POSITIONS: tl.constexpr,
+):  # fmt: skip
     """Program (n, i, j): utterance n, the i-th FRAMES frames and the j-th POSITIONS positions."""
     n = tl.program_id(0).to(tl.int64)
     frame = (tl.program_id(1) * FRAMES + tl.arange(0, FRAMES))[None, :]

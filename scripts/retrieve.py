@@ -41,6 +41,7 @@ def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
         sites,
         within_groups=config.within,
         center=config.center,
+        candidates=config.candidates,
         device=choose_device(config.device),
     )
     trained = config.trained if config.trained is not None else trained_groups(model_dir)
@@ -59,6 +60,7 @@ def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
         "embedder": config.embedder.value,
         "settings": asdict(config),
         "embeddings": store.description,
+        "answers_not_among_candidates": outcome.missed,
     }
     tables.write_recall_json(directory / "recall.json", table, header)
     tables.write_recall_csv(directory / "recall.csv", table)

@@ -5,10 +5,11 @@ epoch, and SpecAugment draws from a generator seeded with all four. So training 
 same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
 """
 
+import math
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
+from zipformer.manifest import CutLine, CutSummary, SelectedLines, read_summaries
 
 PADDING_VALUE = -23.025851  # log(1e-10): what a log-mel filter bank gives for digital silence
 
@@ -85,12 +87,21 @@ def encoder_frames(num_frames: int) -> int:
 
 @dataclass
 class Selection:
-    """What one pass over a manifest found: the amount of usable data, and what is left out and why."""
+    """What one pass over a manifest found: the amount of usable data, and what is left out and why.
+
+    Attributes:
+        utterances: that are used.
+        seconds: of them.
+        seconds_by_dialect: the same by dialect.
+        durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
+        dropped: ids of what is left out, by reason.
+    """
 
     utterances: int = 0
     seconds: float = 0.0
     seconds_by_dialect: Counter[str] = field(default_factory=Counter)
-    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # reason -> cut ids
+    durations: "array[float]" = field(default_factory=lambda: array("d"))
+    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def dropped_ids(self) -> frozenset[str]:
@@ -98,7 +109,7 @@ class Selection:
 
 
 def select_utterances(
-    cuts: CutSet, config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
+    cuts: Iterable[Cut | CutSummary], config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
 ) -> Selection:
     """Find the utterances that can be trained on.
 
@@ -111,19 +122,17 @@ def select_utterances(
         reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
+            selection.durations.append(math.nan)
             continue
         selection.utterances += 1
+        selection.durations.append(cut.duration)
         selection.seconds += cut.duration
         selection.seconds_by_dialect[cut.supervisions[0].language or "unknown"] += cut.duration
     return selection
 
 
-def _is_none_of(ids: frozenset[str], cut: Cut) -> bool:
-    return cut.id not in ids
-
-
 def _reason_to_drop(
-    cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
+    cut: Cut | CutSummary, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
 ) -> str | None:
     if cut.duration < config.min_utterance_seconds:
         return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
@@ -162,7 +171,7 @@ class FeatureDataset(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[BatchKey, CutSet]) -> Batch:
         key, cuts = item
-        utterances = list(cuts)
+        utterances = [cut.cut() if isinstance(cut, CutLine) else cut for cut in cuts]
         matrices = [self._load(cut) for cut in utterances]
         if self.augment is not None:
             rng = np.random.default_rng([*self.seed, *key])
@@ -203,7 +212,8 @@ class TrainingData:
     """Shuffled batches of one process, epoch by epoch.
 
     Args:
-        manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory.
+        manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory
+            (:mod:`zipformer.manifest`).
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
     Raises:
         FileNotFoundError: no manifest.
@@ -222,15 +232,16 @@ class TrainingData:
         world_size: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        cuts = read_cuts(manifest)
-        self.selection = select_utterances(cuts, config, tokenizer, repeats_need_blank=repeats_need_blank)
+        _check_is_there(manifest)
+        self.selection = select_utterances(
+            read_summaries(manifest), config, tokenizer, repeats_need_blank=repeats_need_blank
+        )
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
             raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
-        dropped = self.selection.dropped_ids
         num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
-            cuts.filter(partial(_is_none_of, dropped)) if dropped else cuts,
+            SelectedLines(manifest, self.selection.durations),
             max_duration=config.max_duration,
             max_cuts=config.max_cuts,
             quadratic_duration=config.quadratic_duration,
@@ -276,11 +287,15 @@ def read_cuts(manifest: Path) -> CutSet:
     Raises:
         FileNotFoundError: there is no such file.
     """
+    _check_is_there(manifest)
+    return CutSet.from_jsonl_lazy(manifest)
+
+
+def _check_is_there(manifest: Path) -> None:
     if not manifest.is_file():
         raise FileNotFoundError(
             f"no manifest of cuts at {manifest}: prepare the data first (scripts/prepare.py)"
         )
-    return CutSet.from_jsonl_lazy(manifest)
 
 
 class _KeyedSampler(Sampler[tuple[BatchKey, CutSet]]):

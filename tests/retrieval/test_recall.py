@@ -1,9 +1,21 @@
+import sys
+
 import numpy as np
 import pytest
 from planted import directions, write_store
 
 from retrieval.embeddings import Utterance
-from retrieval.recall import Duplicates, Level, credit, labels_of_dialects, retrieve, site_pairs, sites_of
+from retrieval.recall import (
+    Duplicates,
+    Level,
+    RetrieveConfig,
+    credit,
+    credit_of_candidates,
+    labels_of_dialects,
+    retrieve,
+    site_pairs,
+    sites_of,
+)
 
 NAMES = [f"s{n}" for n in range(6)]
 
@@ -149,3 +161,54 @@ def test_without_sentence_ids_or_varieties():
         sites_of([utterance("u1", "cmn", "a", "")])
     with pytest.raises(ValueError, match="utterance u1 has no subdialect: use level=group"):
         sites_of([utterance("u1", "cmn", "a", "s1")], level=Level.subdialect)
+
+
+def noisy_sites(random, sentences=40):
+    """Two sites that say the same words, with noise that makes some of them hard to find."""
+    words = random.standard_normal((sentences, 1, 12))
+    return [
+        {
+            f"s{n:02}": (word + 1.5 * random.standard_normal((int(random.integers(2, 9)), 12))).astype(np.float32)
+            for n, word in enumerate(words)
+        }
+        for _ in range(2)
+    ]
+
+
+def test_candidates_lose_no_more_than_what_they_miss(tmp_path):
+    pytest.importorskip("faiss")
+    a, b = noisy_sites(np.random.default_rng(0))
+    store = write_store(tmp_path / "store", {("cmn", "a"): a, ("yue", "b"): b})
+    exact = retrieve(store, sites_of(store))
+    assert exact.missed == 0
+    few, most = (retrieve(store, sites_of(store), candidates=count) for count in (5, 39))
+    assert 0 < few.missed < 1
+    for source, target in ((0, 1), (1, 0)):
+        hit = exact.hits[source, target] > 0
+        assert few.recall(source, target) >= exact.recall(source, target) - few.missed * 2
+        # Fewer rivals: an answer that is first in the whole pool is first among candidates, if it is one.
+        assert (few.hits[source, target][hit] == 1).mean() > 0.5
+        assert most.recall(source, target) == pytest.approx(exact.recall(source, target), abs=3 / 40)
+    whole = retrieve(store, sites_of(store), candidates=40)
+    np.testing.assert_array_equal(whole.hits, exact.hits)
+
+
+def test_credit_of_candidates():
+    candidates = np.array([[0, 2], [2, 0], [1, 2], [3, 1]])
+    scores = np.array([[0.9, 0.9], [0.7, 0.8], [0.5, 0.4], [0.6, 0.1]])
+    hits, missed = credit_of_candidates(scores, candidates)
+    np.testing.assert_allclose(hits, [1 / 2, 0, 0, 1])
+    assert missed == pytest.approx(1 / 4)
+
+
+def test_candidates_without_faiss_name_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    a, b = noisy_sites(np.random.default_rng(0))
+    store = write_store(tmp_path / "store", {("cmn", "a"): a, ("yue", "b"): b})
+    with pytest.raises(ValueError, match=r"candidates=5 needs FAISS.*pip install 'fangyan\[faiss\]'"):
+        retrieve(store, sites_of(store), candidates=5)
+
+
+def test_a_negative_number_of_candidates():
+    with pytest.raises(ValueError, match="candidates=-1 is negative"):
+        RetrieveConfig(model_dir="exp", candidates=-1)

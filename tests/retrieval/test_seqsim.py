@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.seqsim import seqsim_pair
 
-from retrieval.seqsim import precision_and_recall, seqsim
+from retrieval import seqsim as module
+from retrieval.seqsim import pack, precision_and_recall, precision_and_recall_packed, seqsim, seqsim_packed
 
 
 def draw_batch(random: np.random.Generator, N: int, T: int, D: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +88,64 @@ def test_symmetric_and_one_for_an_utterance_with_itself():
     torch.testing.assert_close(itself, torch.ones(6, dtype=torch.float64))
 
 
+def draw_utterances(random: np.random.Generator, N: int, T: int, D: int) -> list[torch.Tensor]:
+    return [torch.from_numpy(random.standard_normal((random.integers(1, T + 1), D))) for _ in range(N)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    N=st.integers(1, 6),
+    M=st.integers(1, 6),
+    T=st.integers(1, 40),
+    tile_bytes=st.sampled_from([1, 300, 3000, 1 << 20]),
+    threads=st.integers(1, 3),
+)
+def test_compiled_maxima_equal_plain_ones(seed, N, M, T, tile_bytes, threads):
+    random = np.random.default_rng(seed)
+    x, y = pack(draw_utterances(random, N, T, 3)), pack(draw_utterances(random, M, T, 3))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for second in (y, None):
+            plain = plain_maxima(x, second, tile_bytes=max(8, tile_bytes))
+            fast = precision_and_recall_packed(x, second, tile_bytes=tile_bytes)
+            torch.testing.assert_close(tuple(fast), tuple(plain))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_utterance_with_all_of_its_own_batch():
+    random = np.random.default_rng(9)
+    x = pack([frames.float() for frames in draw_utterances(random, 23, 30, 8)])
+    scores = seqsim_packed(x, tile_bytes=20_000)  # 70 columns to a tile
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, seqsim_packed(x, x))
+    assert torch.equal(scores, scores.T)
+    torch.testing.assert_close(scores.diagonal(), torch.ones(23))
+
+
+def test_parts_of_packed_utterances():
+    random = np.random.default_rng(10)
+    utterances = draw_utterances(random, 7, 9, 4)
+    x = pack(utterances)
+    expected = seqsim_packed(x)
+    assert len(x) == 7
+    assert x.lengths.tolist() == [len(frames) for frames in utterances]
+    torch.testing.assert_close(seqsim_packed(x.part(2, 5), x), expected[2:5])
+    torch.testing.assert_close(seqsim_packed(x, x.select([6, 0, 3])), expected[:, [6, 0, 3]])
+
+
+def test_packing_names_what_is_wrong():
+    frames = torch.ones(3, 2)
+    with pytest.raises(ValueError, match="utterance 1 has no frames"):
+        pack([frames, torch.ones(0, 2)])
+    bad = torch.ones(4, 2)
+    bad[2, 1] = float("inf")
+    with pytest.raises(ValueError, match="utterance 1 has a value that is not finite in frame 2"):
+        pack([frames, bad, frames])
+
+
 @pytest.mark.parametrize("filling", [0.0, 1e4, float("nan"), float("inf")])
 def test_padding_is_never_read(filling):
     random = np.random.default_rng(2)
@@ -118,21 +177,27 @@ def test_half_precision_is_summed_in_single():
     torch.testing.assert_close(scores.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_similarities_stay_within_the_tile(monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(torch, "mm"), (torch.Tensor, "__matmul__")])
+def test_similarities_stay_within_the_tile(monkeypatch, owner, name):
     largest = 0
-    matmul = torch.Tensor.__matmul__
+    product = getattr(owner, name)
 
-    def watched(a, b):
+    def watched(*operands, **options):
         nonlocal largest
-        result = matmul(a, b)
+        result = product(*operands, **options)
         largest = max(largest, result.nbytes)
         return result
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    monkeypatch.setattr(owner, name, watched)
     random = np.random.default_rng(6)
-    (x, x_lengths), (y, y_lengths) = draw_batch(random, 9, 80, 4), draw_batch(random, 8, 70, 4)
-    seqsim(x, x_lengths, y, y_lengths, tile_bytes=10_000)  # one pair alone has up to 45 kB
+    x, y = pack(draw_utterances(random, 9, 80, 4)), pack(draw_utterances(random, 8, 70, 4))
+    compare = precision_and_recall_packed if owner is torch else plain_maxima
+    compare(x, y, tile_bytes=10_000)  # one pair alone has up to 45 kB
     assert 5_000 < largest <= 10_000
+
+
+def plain_maxima(x, y, *, tile_bytes):
+    return module._compare_padded(x, y, tile_bytes // 8)
 
 
 @pytest.mark.parametrize(

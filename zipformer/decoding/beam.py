@@ -5,13 +5,18 @@ probabilities (https://arxiv.org/abs/2211.00484). The hypotheses of all utteranc
 score, last tokens, number of tokens, and a hash of all tokens by which equal hypotheses know each other. The
 tokens themselves are only written down as (parent, token) of every frame, and read off in the end by going
 back from the best one.
+
+On a CPU, the choice of the best hypotheses is compiled (:mod:`zipformer.decoding.beam_step`); elsewhere it is
+PyTorch without waiting for the device.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from zipformer.decoding.beam_step import advance
 from zipformer.decoding.frames import TransducerFrames
 from zipformer.model import BLANK, AsrModel
 
@@ -50,46 +55,101 @@ def modified_beam_search(
     if beam < 1:
         raise ValueError(f"beam is {beam}; it must be at least 1")
     search = TransducerFrames(model, frames, frame_lengths)
-    shape = (search.size, beam)
-    device = search.device
-    contexts = search.initial_contexts().unsqueeze(1).repeat(1, beam, 1)  # (N, K, context_size)
-    lengths = torch.zeros(shape, dtype=torch.int64, device=device)
-    hashes = torch.zeros_like(lengths)
-    # One empty hypothesis; the other places are free.
-    scores = torch.full(
-        shape, -math.inf, dtype=torch.promote_types(frames.dtype, torch.float32), device=device
-    )
-    scores[:, 0] = 0.0
-    parents = torch.zeros((search.times, *shape), dtype=torch.int64, device=device)
+    hypotheses = _Hypotheses.empty(search, beam, frames.dtype)
+    shape = (search.times, search.size, beam)
+    parents = torch.zeros(shape, dtype=torch.int64, device=search.device)
     tokens = torch.full_like(parents, BLANK)
-
+    extend = _extend_compiled if search.device.type == "cpu" else _extend
+    states = search.predict(hypotheses.contexts.flatten(0, 1))  # (N K, J)
     for t, frame in enumerate(search):
-        n = len(frame)
-        state = search.predict(contexts[:n].flatten(0, 1)).view(n, beam, -1)
-        log_probs = search.logits(frame.unsqueeze(1), state, blank_penalty).log_softmax(dim=-1)
-        log_probs += scores[:n].unsqueeze(2)
-        vocab = log_probs.shape[2]
-        best, index = log_probs.view(n, beam * vocab).topk(beam)
-        parent, token = index // vocab, index % vocab  # (n, K)
+        active = hypotheses.part(len(frame))
+        joint = states[: len(frame) * beam].view(len(frame), beam, -1)
+        log_probs = search.logits(frame.unsqueeze(1), joint, blank_penalty).log_softmax(dim=-1)
+        parent, token = parents[t, : len(frame)], tokens[t, : len(frame)]
+        extend(active, log_probs, -1 if unk is None else unk, parent, token)
+        states = search.predict_changed(states, active.contexts, parent, token != BLANK)
 
-        emits = token != BLANK
-        if unk is not None:
-            emits &= token != unk
-        token = torch.where(emits, token, BLANK)
-        parents[t, :n], tokens[t, :n] = parent, token
-
-        old_hash = hashes[:n].gather(1, parent)
-        new_hash = torch.where(emits, old_hash * HASH_MULTIPLIER + token, old_hash)
-        length = lengths[:n].gather(1, parent) + emits
-        old_context = contexts[:n].gather(1, parent.unsqueeze(2).expand(-1, -1, contexts.shape[2]))
-        new_context = torch.cat([old_context[:, :, 1:], token.unsqueeze(2)], dim=2)
-        hashes[:n], lengths[:n] = new_hash, length
-        contexts[:n] = torch.where(emits.unsqueeze(2), new_context, old_context)
-        scores[:n] = _merge(best, new_hash, length)
-
-    normalised = scores / (lengths + contexts.shape[2])
+    context_size = hypotheses.contexts.shape[2]
+    normalised = hypotheses.scores / (hypotheses.lengths + context_size)
     place = normalised.argmax(dim=1, keepdim=True)  # (N, 1)
     return search.hypotheses(_trace_back(parents, tokens, place, search.lengths))
+
+
+@dataclass(frozen=True)
+class _Hypotheses:
+    """K hypotheses of each of N utterances, changed in place from frame to frame.
+
+    Attributes:
+        scores: (N, K) log-probabilities, -inf for a free place.
+        lengths: (N, K) int64, tokens.
+        hashes: (N, K) int64, of all tokens.
+        contexts: (N, K, context_size) int64, last tokens.
+    """
+
+    scores: Tensor
+    lengths: Tensor
+    hashes: Tensor
+    contexts: Tensor
+
+    @classmethod
+    def empty(cls, search: TransducerFrames, beam: int, dtype: torch.dtype) -> "_Hypotheses":
+        """One empty hypothesis; the other places are free."""
+        shape = (search.size, beam)
+        lengths = torch.zeros(shape, dtype=torch.int64, device=search.device)
+        dtype = torch.promote_types(dtype, torch.float32)
+        scores = torch.full(shape, -math.inf, dtype=dtype, device=search.device)
+        scores[:, 0] = 0.0
+        contexts = search.initial_contexts().unsqueeze(1).repeat(1, beam, 1)
+        return cls(scores, lengths, lengths.clone(), contexts)
+
+    def part(self, n: int) -> "_Hypotheses":
+        """Those of the first n utterances."""
+        return _Hypotheses(self.scores[:n], self.lengths[:n], self.hashes[:n], self.contexts[:n])
+
+
+def _extend_compiled(
+    hypotheses: _Hypotheses, log_probs: Tensor, unk: int, parents: Tensor, tokens: Tensor
+) -> None:
+    """The same as :func:`_extend`, on a CPU."""
+    advance(
+        log_probs.numpy(),
+        hypotheses.scores.numpy(),
+        hypotheses.lengths.numpy(),
+        hypotheses.hashes.numpy(),
+        hypotheses.contexts.numpy(),
+        parents.numpy(),
+        tokens.numpy(),
+        HASH_MULTIPLIER,
+        BLANK,
+        unk,
+    )
+
+
+def _extend(hypotheses: _Hypotheses, log_probs: Tensor, unk: int, parents: Tensor, tokens: Tensor) -> None:
+    """Replace the hypotheses by the best K that are at most one token longer.
+
+    Args:
+        hypotheses: of n utterances.
+        log_probs: (n, K, V) of the next token of each.
+        unk: id that adds nothing to a hypothesis, -1 for none.
+        parents: (n, K) receives the place of the hypothesis that each new one continues.
+        tokens: (n, K) receives its token at this frame, blank if it got none.
+    """
+    n, beam, vocab = log_probs.shape
+    best, index = (log_probs + hypotheses.scores.unsqueeze(2)).view(n, beam * vocab).topk(beam)
+    parent, token = index // vocab, index % vocab  # (n, K)
+    emits = (token != BLANK) & (token != unk)
+    token = torch.where(emits, token, BLANK)
+    parents.copy_(parent)
+    tokens.copy_(token)
+
+    old_hash = hypotheses.hashes.gather(1, parent)
+    hypotheses.hashes.copy_(torch.where(emits, old_hash * HASH_MULTIPLIER + token, old_hash))
+    hypotheses.lengths.copy_(hypotheses.lengths.gather(1, parent) + emits)
+    old_context = hypotheses.contexts.take_along_dim(parent.unsqueeze(2), dim=1)
+    new_context = torch.cat([old_context[:, :, 1:], token.unsqueeze(2)], dim=2)
+    hypotheses.contexts.copy_(torch.where(emits.unsqueeze(2), new_context, old_context))
+    hypotheses.scores.copy_(_merge(best, hypotheses.hashes, hypotheses.lengths))
 
 
 def _merge(scores: Tensor, hashes: Tensor, lengths: Tensor) -> Tensor:

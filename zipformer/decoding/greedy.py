@@ -39,11 +39,11 @@ def greedy_search(
         emits = token != BLANK
         if unk is not None:
             emits &= token != unk
-        if emits.any():
-            tokens[t, :active] = torch.where(emits, token, BLANK)
-            longer = torch.cat([contexts[:active, 1:], token.unsqueeze(1)], dim=1)
-            contexts = torch.where(emits.unsqueeze(1), longer, contexts[:active])
-            state = search.predict(contexts)
+        (rows,) = emits.nonzero(as_tuple=True)
+        if len(rows):
+            tokens[t, rows] = token[rows]
+            contexts[rows] = torch.cat([contexts[rows, 1:], token[rows].unsqueeze(1)], dim=1)
+            state[rows] = search.predict(contexts[rows])
     return search.hypotheses(tokens)
 
 

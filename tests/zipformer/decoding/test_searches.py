@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from reference import beam as reference
 from torch import Tensor, nn
 
+from zipformer.decoding import beam as beam_module
 from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
+from zipformer.decoding.frames import TransducerFrames
 from zipformer.icefall import model_from_icefall
 from zipformer.joiner import Joiner
 from zipformer.layers.schedule import Clock
@@ -124,6 +126,49 @@ def test_beam_search_keeps_the_same_hypotheses_as_dictionaries(
         model, frames, frame_lengths, beam=beam, blank_penalty=blank_penalty, unk=unk
     )
     assert actual == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.sampled_from([-1, 2]),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 99),
+)
+def test_the_compiled_step_is_the_plain_step(
+    n: int, beam: int, context_size: int, unk: int, dtype: torch.dtype, seed: int
+) -> None:
+    """Few tokens, so that many hypotheses meet and are merged; often fewer of them than places."""
+    random = torch.Generator().manual_seed(seed)
+    vocab = 3
+    scores = torch.full((n, beam), -torch.inf, dtype=dtype)
+    scores[:, 0] = 0.0
+    lengths = torch.zeros(n, beam, dtype=torch.int64)
+    contexts = torch.full((n, beam, context_size), -1)
+    plain = beam_module._Hypotheses(scores, lengths, lengths.clone(), contexts)
+    fast = beam_module._Hypotheses(*(getattr(plain, name).clone() for name in vars(plain)))
+    for _ in range(6):
+        log_probs = torch.randn(n, beam, vocab, generator=random, dtype=dtype).log_softmax(2)
+        outcomes = []
+        for hypotheses, extend in ((plain, beam_module._extend), (fast, beam_module._extend_compiled)):
+            parents, tokens = torch.full((n, beam), -9), torch.full((n, beam), -9)
+            extend(hypotheses, log_probs, unk, parents, tokens)
+            used = hypotheses.scores.isfinite()
+            written = (*vars(hypotheses).values(), parents, tokens)
+            outcomes.append([used, *(tensor[used] for tensor in written)])
+        for left, right in zip(*outcomes, strict=True):
+            torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("context_size", [1, 2, 3])
+def test_states_by_table_are_those_of_the_predictor(context_size: int) -> None:
+    model = make_model(7, context_size, 1)
+    frames, lengths = make_frames([3, 2], 1)
+    contexts = torch.randint(-1, 7, (50, context_size), generator=torch.Generator().manual_seed(0))
+    expected = model.joiner.decoder_proj(model.predictor(contexts, pad=False)).squeeze(1)
+    torch.testing.assert_close(TransducerFrames(model, frames, lengths).predict(contexts), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

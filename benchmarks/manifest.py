@@ -1,0 +1,162 @@
+"""Start-up, memory and resumption of training data on a long manifest of cuts.
+
+    python -m benchmarks.manifest                  # 5 million cuts, about 5 GB of text, 10 minutes
+    python -m benchmarks.manifest --cuts 1000000
+
+The manifest is written under exp/benchmarks and removed afterwards. Its cuts share a few feature matrices, so
+that it takes no more disk than its text.
+"""
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from lhotse import AudioSource, CutSet, LilcomChunkyWriter, MonoCut, Recording, SupervisionSegment
+from lhotse.features import Features
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.harness import Timing, report
+from data_prep.tokens import train_token_model, write_tokens
+from zipformer.data import DataConfig, TrainingData, read_cuts, select_utterances
+from zipformer.tokenizer import Tokenizer
+
+DIRECTORY = Path("exp/benchmarks/manifest")
+CHARACTERS = [chr(0x4E00 + n) for n in range(3000)]
+MATRICES = 300  # feature matrices that the cuts share
+PLAIN_CUTS = 20_000  # on which the plain way is timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cuts", type=int, default=5_000_000)
+    parser.add_argument("--workers", type=int, default=1, help="processes that load features")
+    parser.add_argument("--batches", type=int, default=1000, help="over which memory is watched")
+    parser.add_argument("--output", type=Path, default=Path("exp/benchmarks/manifest.json"))
+    options = parser.parse_args()
+    try:
+        begin = time.perf_counter()
+        write_corpus(DIRECTORY, options.cuts)
+        Console().print(f"{options.cuts:,} cuts written in {time.perf_counter() - begin:.0f} s")
+        # A process whose memory is its own, and which may start workers.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            arguments = (DIRECTORY, options.cuts, options.workers, options.batches)
+            cases = pool.submit(measure, *arguments).result()
+    finally:
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
+    report(
+        "Training data",
+        cases,
+        baseline="",
+        shapes={"cuts": options.cuts, "workers": options.workers},
+        output=options.output,
+    )
+
+
+def write_corpus(directory: Path, count: int) -> None:
+    """``cuts_train.jsonl.gz`` with so many cuts, the features that they share, and tokens."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_tokens(train_token_model(["".join(CHARACTERS)]), directory / "tokens")
+    random = np.random.default_rng(0)
+    templates = [json.dumps(cut.to_dict(), ensure_ascii=False) for cut in shared_cuts(directory, random)]
+    parts = [template.split("TEXT") for template in templates]
+    text = "".join(random.choice(CHARACTERS, 100_000))
+    with gzip.open(directory / "cuts_train.jsonl.gz", "wt", compresslevel=1, encoding="utf-8") as file:
+        for start in track(range(0, count, 10_000), description="writing", transient=True):
+            lines = []
+            for n in range(start, min(start + 10_000, count)):
+                before, after = parts[n % MATRICES]
+                place = n * 37 % 99_000
+                words = text[place : place + 8 + n % 7]
+                lines.append(f"{before.replace('ID', str(n))}{words}{after}\n")
+            file.write("".join(lines))
+
+
+def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCut]:
+    """Cuts of 2 to 10 seconds with stored features; ID and TEXT stand for what differs between copies."""
+    with LilcomChunkyWriter(str(directory / "feats")) as storage:
+        for _ in range(MATRICES):
+            frames = int(random.integers(200, 1000))
+            matrix = random.normal(-8, 3, (frames, 80)).astype(np.float32)
+            features = Features(
+                type="kaldi-fbank",
+                num_frames=frames,
+                num_features=80,
+                frame_shift=0.01,
+                sampling_rate=16000,
+                start=0.0,
+                duration=frames / 100,
+                storage_type=storage.name,
+                storage_path="feats.lca",
+                storage_key=storage.write("", matrix),
+                recording_id="shared",
+                channels=0,
+            )
+            supervision = SupervisionSegment(
+                "ID", "shared", 0.0, frames / 100, text="TEXT", language="yue",
+                custom={"subdialect": "yue-guangzhou", "site": "guangzhou", "sentence_id": "0001"},
+            )
+            source = AudioSource("file", [0], "/corpora/yue/guangzhou/ID.flac")
+            recording = Recording("ID", [source], 16000, 160 * frames, frames / 100)
+            yield MonoCut("ID", 0.0, frames / 100, 0, [supervision], features, recording)
+
+
+def measure(directory: Path, count: int, workers: int, batches: int) -> list[Timing]:
+    """Start-up, memory over many batches, and going on in the middle of an epoch."""
+    manifest, tokenizer = directory / "cuts_train.jsonl.gz", Tokenizer.load(directory / "tokens")
+    config = DataConfig(num_workers=workers)
+    cases = []
+
+    begin = time.perf_counter()
+    plain = CutSet(cut for cut, _ in zip(read_cuts(manifest), range(PLAIN_CUTS), strict=False))
+    select_utterances(plain, config, tokenizer, repeats_need_blank=True)
+    seconds = (time.perf_counter() - begin) / PLAIN_CUTS * count
+    cases.append(Timing("selection by whole cuts", [seconds], note=f"{PLAIN_CUTS:,} cuts, times all cuts"))
+
+    begin = time.perf_counter()
+    data = TrainingData(manifest, tokenizer, config)
+    selected = time.perf_counter() - begin
+    cases.append(Timing("selection", [selected]))
+    epoch = data.epoch(1)
+    next(epoch)
+    cases.append(Timing("time to the first batch", [time.perf_counter() - begin], resident_mebibytes()))
+
+    memory = []
+    begin = time.perf_counter()
+    audio = 0.0
+    for _ in range(batches):
+        audio += next(epoch).seconds
+        memory.append(resident_mebibytes())
+    seconds = time.perf_counter() - begin
+    note = f"{audio / seconds:,.0f} s of audio per second; MiB after a tenth {memory[batches // 10]:.0f}"
+    cases.append(Timing(f"{batches} batches", [seconds], max(memory), f"{note}, at the end {memory[-1]:.0f}"))
+    del epoch
+
+    skipped = int(0.5 * data.selection.seconds / config.max_duration)
+    begin = time.perf_counter()
+    next(data.epoch(1, first_batch=skipped))
+    cases.append(
+        Timing("going on in the middle of the epoch", [time.perf_counter() - begin], resident_mebibytes())
+    )
+    return cases
+
+
+def resident_mebibytes() -> float:
+    """Memory of this process and the workers that it started."""
+    processes = [multiprocessing.current_process(), *multiprocessing.active_children()]
+    total = 0
+    for process in processes:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    return total / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""A manifest of training cuts, of which each reader takes no more than it needs.
+
+A cut of Lhotse is some ten objects, and to build them takes far longer than to read its line. Selection looks
+at a few fields of every line, the sampler at its duration, and only the process that loads the features of a
+batch builds the cuts of that batch. So a run starts, or goes on in the middle of an epoch, at the speed of
+decompression, and nothing but a number is kept for each cut.
+"""
+
+import gzip
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from lhotse.cut import Cut
+from lhotse.serialization import decode_json_line, deserialize_item
+from lhotse.utils import compute_num_frames
+
+_BLOCK_BYTES = 1 << 20
+_ONE_RECORDING = ("MonoCut", "MultiCut")  # the types of cut that have all they need in their own fields
+
+
+class _Supervision(msgspec.Struct):
+    text: str | None = None
+    language: str | None = None
+
+
+class _Features(msgspec.Struct):
+    frame_shift: float
+    sampling_rate: int
+
+
+class CutSummary(msgspec.Struct):
+    """The fields of a line by which an utterance is selected, named as in Lhotse's cut."""
+
+    id: str
+    type: str
+    duration: float = math.nan
+    supervisions: list[_Supervision] = []
+    features: _Features | None = None
+
+    @property
+    def has_features(self) -> bool:
+        return self.features is not None
+
+    @property
+    def num_frames(self) -> int | None:
+        if self.features is None:
+            return None
+        return compute_num_frames(self.duration, self.features.frame_shift, self.features.sampling_rate)
+
+
+class CutLine:
+    """A cut that is still a line of JSON, with the one property that the sampler asks for.
+
+    Attributes:
+        duration: seconds.
+        line: JSON.
+        dataloading_info: Lhotse's sampler leaves its diagnostics here.
+    """
+
+    __slots__ = ("dataloading_info", "duration", "line")
+
+    def __init__(self, line: bytes, duration: float) -> None:
+        self.line = line
+        self.duration = duration
+        self.dataloading_info: object = None
+
+    def cut(self) -> Cut:
+        return deserialize_item(decode_json_line(self.line))
+
+
+def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
+    """What selection needs of every cut; a cut mixed of several is built as a whole.
+
+    Raises:
+        ValueError: a line that is not a cut, with its number.
+    """
+    decoder = msgspec.json.Decoder(CutSummary)
+    for number, line in enumerate(_lines(manifest), start=1):
+        try:
+            summary = decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise ValueError(
+                f"{manifest}, line {number}, is not a cut ({error}): prepare the data again"
+            ) from error
+        yield summary if summary.type in _ONE_RECORDING else deserialize_item(decode_json_line(line))
+
+
+class SelectedLines:
+    """The selected cuts of a manifest, in its order; may be iterated any number of times.
+
+    Args:
+        manifest: JSON lines, compressed by gzip if the name ends in ``.gz``.
+        durations: seconds of each cut, NaN for one that is left out.
+    """
+
+    def __init__(self, manifest: Path, durations: Sequence[float]) -> None:
+        self.manifest = manifest
+        self.durations = durations
+
+    def __iter__(self) -> Iterator[CutLine]:
+        for line, duration in zip(_lines(self.manifest), self.durations, strict=True):
+            if not math.isnan(duration):
+                yield CutLine(line, duration)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file without their ends."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        rest = b""
+        while block := file.read(_BLOCK_BYTES):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest

@@ -69,8 +69,13 @@ def speech(utterances: int) -> list[Samples]:
     result = []
     for _ in range(utterances):
         count = int(random.uniform(2, 10) * RATE)
-        envelope = np.abs(np.interp(np.arange(count), np.arange(0, count + RATE, 1600),
-                                    random.normal(0, 0.1, len(np.arange(0, count + RATE, 1600)))))
+        envelope = np.abs(
+            np.interp(
+                np.arange(count),
+                np.arange(0, count + RATE, 1600),
+                random.normal(0, 0.1, len(np.arange(0, count + RATE, 1600))),
+            )
+        )
         result.append((envelope * random.standard_normal(count))[None].astype(np.float32))
     return result
 

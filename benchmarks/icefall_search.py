@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ class RaggedTensor:
 class _AnyName(ModuleType):
     """A module of which every name can be imported."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):

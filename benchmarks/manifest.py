@@ -100,7 +100,12 @@ def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCu
                 channels=0,
             )
             supervision = SupervisionSegment(
-                "ID", "shared", 0.0, frames / 100, text="TEXT", language="yue",
+                "ID",
+                "shared",
+                0.0,
+                frames / 100,
+                text="TEXT",
+                language="yue",
                 custom={"subdialect": "yue-guangzhou", "site": "guangzhou", "sentence_id": "0001"},
             )
             source = AudioSource("file", [0], "/corpora/yue/guangzhou/ID.flac")

@@ -42,9 +42,7 @@ def nearest(queries: Packed, pool: Packed, count: int) -> Tensor:
 
 def rerank(queries: Packed, pool: Packed, candidates: Tensor) -> Tensor:
     """SeqSim (N, count) of each query with its candidates, utterance numbers (N, count) of the pool."""
-    scores = [
-        seqsim_packed(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)
-    ]
+    scores = [seqsim_packed(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)]
     return torch.cat(scores)
 
 

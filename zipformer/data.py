@@ -10,7 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import eq
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
-from zipformer.manifest import CutLine, CutSummary, SelectedLines, read_summaries
+from zipformer.manifest import CutLine, SelectedLines, read_summaries
 
 PADDING_VALUE = -23.025851  # log(1e-10): what a log-mel filter bank gives for digital silence
 
@@ -109,9 +109,9 @@ class Selection:
 
 
 def select_utterances(
-    cuts: Iterable[Cut | CutSummary], config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
+    cuts: Iterable[Cut], config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
 ) -> Selection:
-    """Find the utterances that can be trained on.
+    """Find the utterances that can be trained on, among cuts or their summaries.
 
     A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever
     two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
@@ -132,7 +132,7 @@ def select_utterances(
 
 
 def _reason_to_drop(
-    cut: Cut | CutSummary, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
+    cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
 ) -> str | None:
     if cut.duration < config.min_utterance_seconds:
         return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
@@ -145,7 +145,7 @@ def _reason_to_drop(
     tokens = tokenizer.encode(cut.supervisions[0].text)
     needed = len(tokens)
     if repeats_need_blank:
-        needed += sum(left == right for left, right in pairwise(tokens))
+        needed += sum(map(eq, tokens, tokens[1:]))
     if encoder_frames(cut.num_frames) < max(1, needed):
         return "fewer encoder frames than tokens"
     return None

@@ -166,13 +166,12 @@ def test_without_sentence_ids_or_varieties():
 def noisy_sites(random, sentences=40):
     """Two sites that say the same words, with noise that makes some of them hard to find."""
     words = random.standard_normal((sentences, 1, 12))
-    return [
-        {
-            f"s{n:02}": (word + 1.5 * random.standard_normal((int(random.integers(2, 9)), 12))).astype(np.float32)
-            for n, word in enumerate(words)
-        }
-        for _ in range(2)
-    ]
+    sites = []
+    for _ in range(2):
+        noise = [1.5 * random.standard_normal((int(random.integers(2, 9)), 12)) for _ in words]
+        spoken = zip(words, noise, strict=True)
+        sites.append({f"s{n:02}": (word + part).astype(np.float32) for n, (word, part) in enumerate(spoken)})
+    return sites
 
 
 def test_candidates_lose_no_more_than_what_they_miss(tmp_path):

@@ -92,5 +92,5 @@ def test_files_in_several_parts_and_without_a_last_line_end(corpus: Path, tmp_pa
 
 
 def test_a_manifest_that_changed_is_noticed(corpus: Path) -> None:
-    with pytest.raises(ValueError, match="shorter than"):
+    with pytest.raises(ValueError, match="longer than"):
         list(SelectedLines(corpus / "cuts_train.jsonl.gz", [1.0] * 121))

@@ -6,8 +6,9 @@ score, last tokens, number of tokens, and a hash of all tokens by which equal hy
 tokens themselves are only written down as (parent, token) of every frame, and read off in the end by going
 back from the best one.
 
-On a CPU, the choice of the best hypotheses is compiled (:mod:`zipformer.decoding.beam_step`); elsewhere it is
-PyTorch without waiting for the device.
+On a CPU, the choice of the best hypotheses is compiled (:mod:`zipformer.decoding.beam_step`), and hypotheses
+of an utterance with the same context, about half of them, share the computation of their scores; elsewhere it
+is PyTorch without waiting for the device.
 """
 
 import math
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zipformer.decoding.beam_step import advance
+from zipformer.decoding.beam_step import advance, find_distinct_contexts
 from zipformer.decoding.frames import TransducerFrames
 from zipformer.model import BLANK, AsrModel
 
@@ -59,15 +60,19 @@ def modified_beam_search(
     shape = (search.times, search.size, beam)
     parents = torch.zeros(shape, dtype=torch.int64, device=search.device)
     tokens = torch.full_like(parents, BLANK)
-    extend = _extend_compiled if search.device.type == "cpu" else _extend
-    states = search.predict(hypotheses.contexts.flatten(0, 1))  # (N K, J)
+    on_cpu = search.device.type == "cpu"
+    states = _States.of_all(search, hypotheses.contexts)
     for t, frame in enumerate(search):
-        active = hypotheses.part(len(frame))
-        joint = states[: len(frame) * beam].view(len(frame), beam, -1)
-        log_probs = search.logits(frame.unsqueeze(1), joint, blank_penalty).log_softmax(dim=-1)
-        parent, token = parents[t, : len(frame)], tokens[t, : len(frame)]
-        extend(active, log_probs, -1 if unk is None else unk, parent, token)
-        states = search.predict_changed(states, active.contexts, parent, token != BLANK)
+        n = len(frame)
+        active, states = hypotheses.part(n), states.part(n)
+        log_probs = search.logits(frame[states.utterances], states.values, blank_penalty).log_softmax(dim=1)
+        parent, token = parents[t, :n], tokens[t, :n]
+        extend = _extend_compiled if on_cpu else _extend
+        extend(active, log_probs, states.rows, -1 if unk is None else unk, parent, token)
+        if on_cpu:
+            states = states.of_distinct(search, active.contexts, parent, token)
+        else:
+            states = _States.of_all(search, active.contexts)
 
     context_size = hypotheses.contexts.shape[2]
     normalised = hypotheses.scores / (hypotheses.lengths + context_size)
@@ -107,12 +112,65 @@ class _Hypotheses:
         return _Hypotheses(self.scores[:n], self.lengths[:n], self.hashes[:n], self.contexts[:n])
 
 
+@dataclass(frozen=True)
+class _States:
+    """Projected predictor output in the contexts of hypotheses.
+
+    Attributes:
+        values: (R, J), one row a context.
+        utterances: (R,) int64, in rising order.
+        rows: (n, K) int64, the row of each hypothesis.
+    """
+
+    values: Tensor
+    utterances: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of_all(cls, search: TransducerFrames, contexts: Tensor) -> "_States":
+        """A row for every hypothesis, contexts (n, K, context_size)."""
+        rows = torch.arange(contexts.shape[0] * contexts.shape[1], device=contexts.device)
+        rows = rows.view(contexts.shape[:2])
+        return cls(search.predict(contexts.flatten(0, 1)), rows.flatten() // rows.shape[1], rows)
+
+    def of_distinct(
+        self, search: TransducerFrames, contexts: Tensor, parents: Tensor, tokens: Tensor
+    ) -> "_States":
+        """A row for every distinct context after a frame, on a CPU; only new ones ask the predictor."""
+        rows = self.rows.clone()
+        utterances, sources = rows.new_empty(rows.numel()), rows.new_empty(rows.numel())
+        count = find_distinct_contexts(
+            contexts.numpy(),
+            parents.numpy(),
+            tokens.numpy(),
+            BLANK,
+            rows.numpy(),
+            utterances.numpy(),
+            sources.numpy(),
+        )
+        utterances, sources = utterances[:count], sources[:count]
+        values = self.values.index_select(0, sources.clamp(min=0))
+        (new,) = (sources < 0).nonzero(as_tuple=True)
+        owners = rows.new_empty(count)
+        owners[rows.flatten()] = torch.arange(rows.numel())  # some hypothesis with the context
+        values.index_copy_(0, new, search.predict(contexts.flatten(0, 1)[owners[new]]))
+        return _States(values, utterances, rows)
+
+    def part(self, n: int) -> "_States":
+        """Those of the first n utterances."""
+        if n == len(self.rows):
+            return self
+        count = int(torch.searchsorted(self.utterances, n))
+        return _States(self.values[:count], self.utterances[:count], self.rows[:n])
+
+
 def _extend_compiled(
-    hypotheses: _Hypotheses, log_probs: Tensor, unk: int, parents: Tensor, tokens: Tensor
+    hypotheses: _Hypotheses, log_probs: Tensor, rows: Tensor, unk: int, parents: Tensor, tokens: Tensor
 ) -> None:
     """The same as :func:`_extend`, on a CPU."""
     advance(
         log_probs.numpy(),
+        rows.numpy(),
         hypotheses.scores.numpy(),
         hypotheses.lengths.numpy(),
         hypotheses.hashes.numpy(),
@@ -125,18 +183,21 @@ def _extend_compiled(
     )
 
 
-def _extend(hypotheses: _Hypotheses, log_probs: Tensor, unk: int, parents: Tensor, tokens: Tensor) -> None:
+def _extend(
+    hypotheses: _Hypotheses, log_probs: Tensor, rows: Tensor, unk: int, parents: Tensor, tokens: Tensor
+) -> None:
     """Replace the hypotheses by the best K that are at most one token longer.
 
     Args:
         hypotheses: of n utterances.
-        log_probs: (n, K, V) of the next token of each.
+        log_probs: (R, V) of the next token in each context.
+        rows: (n, K) which context is that of a hypothesis.
         unk: id that adds nothing to a hypothesis, -1 for none.
         parents: (n, K) receives the place of the hypothesis that each new one continues.
         tokens: (n, K) receives its token at this frame, blank if it got none.
     """
-    n, beam, vocab = log_probs.shape
-    best, index = (log_probs + hypotheses.scores.unsqueeze(2)).view(n, beam * vocab).topk(beam)
+    vocab = log_probs.shape[1]
+    best, index = (log_probs[rows] + hypotheses.scores.unsqueeze(2)).flatten(1).topk(rows.shape[1])
     parent, token = index // vocab, index % vocab  # (n, K)
     emits = (token != BLANK) & (token != unk)
     token = torch.where(emits, token, BLANK)

@@ -66,25 +66,6 @@ class TransducerFrames:
         projected: Tensor = self.joiner.decoder_proj(state)
         return projected
 
-    def predict_changed(self, states: Tensor, contexts: Tensor, parents: Tensor, changed: Tensor) -> Tensor:
-        """States of hypotheses that continue others, most of them without a new token.
-
-        Args:
-            states: (at least n K, J) projected predictor output before this frame.
-            contexts: (n, K, context_size) after it.
-            parents: (n, K) place of the hypothesis that each continues.
-            changed: (n, K) whether its context is another than that of its parent.
-        Returns:
-            (n K, J)
-        """
-        n, beam = parents.shape
-        if self.device.type != "cpu":  # to learn how many have changed is to wait for the device
-            return self.predict(contexts.flatten(0, 1))
-        first = torch.arange(0, n * beam, beam, device=self.device).unsqueeze(1)
-        states = states.index_select(0, (first + parents).flatten())
-        (rows,) = changed.flatten().nonzero(as_tuple=True)
-        return states.index_copy_(0, rows, self.predict(contexts.flatten(0, 1)[rows]))
-
     def logits(self, frame: Tensor, state: Tensor, blank_penalty: float) -> Tensor:
         """Scores (..., V) of the next token for a projected frame and predictor output, at least float32."""
         logits: Tensor = self.joiner(frame, state, project=False)

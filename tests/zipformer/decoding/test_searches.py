@@ -150,11 +150,12 @@ def test_the_compiled_step_is_the_plain_step(
     plain = beam_module._Hypotheses(scores, lengths, lengths.clone(), contexts)
     fast = beam_module._Hypotheses(*(getattr(plain, name).clone() for name in vars(plain)))
     for _ in range(6):
-        log_probs = torch.randn(n, beam, vocab, generator=random, dtype=dtype).log_softmax(2)
+        log_probs = torch.randn(2 * n * beam, vocab, generator=random, dtype=dtype).log_softmax(1)
+        rows = torch.randint(2 * n * beam, (n, beam), generator=random)
         outcomes = []
         for hypotheses, extend in ((plain, beam_module._extend), (fast, beam_module._extend_compiled)):
             parents, tokens = torch.full((n, beam), -9), torch.full((n, beam), -9)
-            extend(hypotheses, log_probs, unk, parents, tokens)
+            extend(hypotheses, log_probs, rows, unk, parents, tokens)
             used = hypotheses.scores.isfinite()
             written = (*vars(hypotheses).values(), parents, tokens)
             outcomes.append([used, *(tensor[used] for tensor in written)])

@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from zipformer.kernels import has_kernels
+
 from .lattice import Occupation
 
 BACKENDS = ("native", "k2", "plain")
@@ -63,6 +65,10 @@ def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
         from . import lattice_native
 
         return lattice_native
+    if backend == "native" and has_kernels(device):
+        from . import lattice_cuda
+
+        return lattice_cuda
     from . import lattice
 
     return lattice

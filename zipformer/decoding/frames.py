@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zipformer.joiner import Joiner
@@ -41,7 +40,6 @@ class TransducerFrames:
         self.device = frames.device
         projected = self.joiner.encoder_proj(frames[order.to(frames.device), : self.times])
         self._projected = projected.transpose(0, 1).contiguous()  # (T, N, J)
-        self._context_table = _context_table(self.predictor)
 
     def __iter__(self) -> Iterator[Tensor]:
         active = self.size
@@ -58,13 +56,8 @@ class TransducerFrames:
 
     def predict(self, contexts: Tensor) -> Tensor:
         """Projected predictor output (n, J) of contexts (n, context_size)."""
-        rows_of_a_place = self.predictor.embedding.num_embeddings + 1
-        first = torch.arange(contexts.shape[1], device=self.device) * rows_of_a_place + 1
-        state = F.embedding_bag(contexts + first, self._context_table, mode="sum")
-        if self.predictor.conv is not None:
-            state = state.relu()
-        projected: Tensor = self.joiner.decoder_proj(state)
-        return projected
+        projected: Tensor = self.joiner.decoder_proj(self.predictor(contexts, pad=False))
+        return projected.squeeze(1)
 
     def logits(self, frame: Tensor, state: Tensor, blank_penalty: float) -> Tensor:
         """Scores (..., V) of the next token for a projected frame and predictor output, at least float32."""
@@ -81,21 +74,6 @@ class TransducerFrames:
         for index, row in zip(self.order, tokens.transpose(0, 1).tolist(), strict=True):
             result[index] = [token for token in row if token != BLANK]
         return result
-
-
-def _context_table(predictor: Predictor) -> Tensor:
-    """What each token at each place of a context adds to the predictor's state, (context_size (V + 1), dim).
-
-    The convolution over a context is linear, so it is the sum of one row for each place: row ``c (V + 1) +
-    token + 1`` for a token at place c, where -1, before the start of the utterance, adds nothing.
-    """
-    embedding = F.pad(predictor.embedding.weight, (0, 0, 1, 0))  # (V + 1, dim)
-    conv = predictor.conv
-    if conv is None:
-        return embedding
-    channels = embedding.unflatten(1, (conv.groups, -1))  # (V + 1, groups, inputs of a group)
-    weight = conv.weight.unflatten(0, (conv.groups, -1))  # (groups, outputs of a group, inputs, context)
-    return torch.einsum("vgi,goic->cvgo", channels, weight).flatten(2).flatten(0, 1)
 
 
 def check_frames(frames: Tensor, frame_lengths: Tensor) -> None:

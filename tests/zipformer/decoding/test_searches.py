@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from zipformer.decoding import beam as beam_module
 from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
-from zipformer.decoding.frames import TransducerFrames
 from zipformer.icefall import model_from_icefall
 from zipformer.joiner import Joiner
 from zipformer.layers.schedule import Clock
@@ -161,15 +160,6 @@ def test_the_compiled_step_is_the_plain_step(
             outcomes.append([used, *(tensor[used] for tensor in written)])
         for left, right in zip(*outcomes, strict=True):
             torch.testing.assert_close(left, right)
-
-
-@pytest.mark.parametrize("context_size", [1, 2, 3])
-def test_states_by_table_are_those_of_the_predictor(context_size: int) -> None:
-    model = make_model(7, context_size, 1)
-    frames, lengths = make_frames([3, 2], 1)
-    contexts = torch.randint(-1, 7, (50, context_size), generator=torch.Generator().manual_seed(0))
-    expected = model.joiner.decoder_proj(model.predictor(contexts, pad=False)).squeeze(1)
-    torch.testing.assert_close(TransducerFrames(model, frames, lengths).predict(contexts), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -48,7 +48,7 @@ def test_parameters_are_counted_by_part(caplog: pytest.LogCaptureFixture) -> Non
 def test_dropped_utterances_are_listed_in_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     names = [f"u{index}" for index in range(7)]
-    selection = Selection(10, 5400.0, Counter({"yue": 1800.0, "cmn": 3600.0}), {"too long": names})
+    selection = Selection(10, 5400.0, Counter({"yue": 1800.0, "cmn": 3600.0}), dropped={"too long": names})
     log_data(selection, tmp_path / "dropped.tsv")
     assert "10 utterances, 1.50 hours (cmn 1.00, yue 0.50)" in caplog.text
     assert "Left out 7 utterances, too long: u0, u1, u2, u3, u4, ..." in caplog.text

@@ -104,12 +104,13 @@ def _peak(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ..
         return (torch.cuda.max_memory_allocated() - before) / MEBIBYTE
     ctypes.CDLL(None).malloc_trim(0)  # what glibc keeps for later would not count as the call's
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the highest resident size counts from now on
-    before = _status_kib("VmRSS")
+    before = status_kib("VmRSS")
     call()
-    return (_status_kib("VmHWM") - before) / 1024
+    return (status_kib("VmHWM") - before) / 1024
 
 
-def _status_kib(field_name: str) -> int:
+def status_kib(field_name: str) -> int:
+    """A size of this process as Linux tells it, in KiB, e.g. VmRSS now or VmHWM at its highest."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field_name + ":"):
             return int(line.split()[1])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from zipformer.device import upload
 from zipformer.layers.regularizers import penalize_abs_values_gt
 
 SOS_EOS = 1
@@ -176,16 +177,16 @@ class AttentionDecoder(nn.Module):
             [torch.tensor([SOS_EOS, *utterance]) for utterance in tokens],
             batch_first=True,
             padding_value=SOS_EOS,
-        ).to(memory.device)
+        )
         targets = pad_sequence(
             [torch.tensor([*utterance, SOS_EOS]) for utterance in tokens],
             batch_first=True,
             padding_value=_IGNORED,
-        ).to(memory.device)
-        logits = self.logits(memory, memory_lengths, inputs)
+        )
+        logits = self.logits(memory, memory_lengths, upload(inputs, memory.device))
         return F.cross_entropy(
             logits.flatten(0, 1).float(),
-            targets.flatten(),
+            upload(targets.flatten(), memory.device),
             ignore_index=_IGNORED,
             reduction="sum",
             label_smoothing=self.label_smoothing,

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zipformer.augment import SpecAugment, SpecAugmentConfig
 from zipformer.manifest import CutLine, SelectedLines, read_summaries
 
-PADDING_VALUE = -23.025851  # log(1e-10): what a log-mel filter bank gives for digital silence
+PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
 
 class TextEncoder(Protocol):

@@ -142,12 +142,17 @@ class Zipformer(nn.Module):
     Args:
         config: sizes and schedule.
         clock: the model's clock.
+
+    Attributes:
+        checkpointing: while training, keep only the inputs of the layers until backward, which runs each
+            layer once more: about a third more time, a fraction of the memory, the same numbers.
     """
 
     def __init__(self, config: EncoderConfig, *, clock: Clock) -> None:
         super().__init__()
         self.config = config
         self.clock = clock
+        self.checkpointing = False
         self.stack_sizes = config.stacks()
         dropout = Schedule(clock, (0.0, config.initial_dropout), (DROPOUT_BATCHES, config.final_dropout))
         # The first part of the warm-up belongs to the front end, then each stack has one.
@@ -200,6 +205,7 @@ class Zipformer(nn.Module):
                 attn_mask=attn_mask,
                 feature_mask=feature_mask,
                 chunk_size=chunk_size,
+                checkpointing=self.checkpointing and self.training and torch.is_grad_enabled(),
             )
             outputs.append(x)
         return self.downsample_output(_combine(outputs)), (lengths + 1) // 2

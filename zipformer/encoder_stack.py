@@ -1,10 +1,13 @@
 """A stack of encoder layers that run at one frame rate."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from zipformer.encoder_layer import EncoderLayer, StackSizes
 from zipformer.layers.attention import RelPositionEncoding
 from zipformer.layers.bypass import Bypass
+from zipformer.layers.recompute import recomputed
 from zipformer.layers.resampling import Downsample, Upsample
 from zipformer.layers.schedule import Clock, Schedule, ScheduleLike
 
@@ -34,6 +37,7 @@ class EncoderStack(nn.Module):
         begin, end = warmup
         turn = (end - begin) / sizes.num_layers
         final_skip_rate = _FINAL_SKIP_RATE * factor**0.5
+        self.clock = clock
         self.downsampling_factor = factor
         self.encoder_pos = RelPositionEncoding(sizes.pos_dim, dropout=0.15)
         self.layers = nn.ModuleList(
@@ -62,6 +66,7 @@ class EncoderStack(nn.Module):
         attn_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
         chunk_size: int = -1,
+        checkpointing: bool = False,
     ) -> Tensor:
         """Run the stack; every argument is at the frame rate of the input.
 
@@ -71,6 +76,7 @@ class EncoderStack(nn.Module):
             attn_mask: bool (T, T), target by source, True = not to be seen.
             feature_mask: (N, 1, dim), multiplied to the input and the output of every layer.
             chunk_size: frames of a chunk, a multiple of the downsampling factor; -1 for the whole sequence.
+            checkpointing: keep only the inputs of the layers until backward, which runs each once more.
 
         Returns:
             (N, T, dim).
@@ -86,7 +92,8 @@ class EncoderStack(nn.Module):
         if feature_mask is not None:
             x = x * feature_mask
         for layer in self.layers:
-            x = layer(x, pos_emb, padding_mask=padding_mask, attn_mask=attn_mask, chunk_size=chunk_size)
+            run = partial(recomputed, layer, self.clock) if checkpointing else layer
+            x = run(x, pos_emb, padding_mask=padding_mask, attn_mask=attn_mask, chunk_size=chunk_size)
             if feature_mask is not None:
                 x = x * feature_mask
         if factor != 1:

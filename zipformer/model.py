@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from zipformer.attention_decoder import AttentionDecoder, AttentionDecoderConfig
+from zipformer.device import on_host, upload
 from zipformer.encoder import DROPOUT_BATCHES, EncoderConfig, Zipformer
 from zipformer.joiner import Joiner
 from zipformer.layers.frontend import ConvFrontend
@@ -146,13 +147,13 @@ class AsrModel(nn.Module):
         Raises:
             ValueError: features too short for one encoder frame, or a chunk size the model cannot run with.
         """
-        if features.shape[1] < MIN_FRAMES or (lengths.is_cpu and int(lengths.min()) < MIN_FRAMES):
+        if features.shape[1] < MIN_FRAMES or (on_host(lengths) and int(lengths.min()) < MIN_FRAMES):
             raise ValueError(
                 f"an utterance of the batch has fewer than {MIN_FRAMES} feature frames (features "
                 f"{tuple(features.shape)}, lengths {lengths.tolist()}), too few for one encoder frame; leave "
                 "it out"
             )
-        x, lengths = self.frontend(features, lengths.to(features.device))
+        x, lengths = self.frontend(features, upload(lengths, features.device))
         frames, frame_lengths = self.encoder(
             x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
         )
@@ -196,8 +197,9 @@ class AsrModel(nn.Module):
         frames, frame_lengths = self.encode(features, lengths)
         symbols = pad_sequence(
             [torch.tensor(utterance, dtype=torch.int64) for utterance in tokens], batch_first=True
-        ).to(frames.device)  # (N, U), padded with 0
-        symbol_lengths = torch.tensor([len(utterance) for utterance in tokens], device=frames.device)
+        )  # (N, U), padded with 0
+        symbols = upload(symbols, frames.device)
+        symbol_lengths = upload(torch.tensor([len(utterance) for utterance in tokens]), frames.device)
 
         losses: dict[str, Tensor] = {}
         wanted = frozenset(LOSSES if only is None else only)

@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 
 @dataclass
 class OptimConfig:
-    """ScaledAdam and Eden, see :mod:`zipformer.optim`."""
+    """ScaledAdam and Eden, see :mod:`zipformer.optim` and :mod:`zipformer.learning_rate`."""
 
     lr: float = 0.045
     clipping_scale: float = 2.0  # gradients longer than this many times their usual length are shortened
@@ -103,6 +103,9 @@ class TrainConfig:
     seed: int = 42
     device: str = "auto"
     precision: str = "auto"  # auto = bf16 on CUDA devices that have it, else fp32
+    # Recompute the activations of the encoder's layers in backward: the same numbers in less
+    # memory and more time. For batches that do not fit otherwise.
+    activation_checkpointing: bool = False
     num_threads: int = 0  # of this process on the CPU; 0 = as PyTorch chooses
     # The model's schedules run on a clock that counts batches of this many seconds of audio over all
     # processes. Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.

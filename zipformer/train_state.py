@@ -19,8 +19,9 @@ from zipformer.checkpoint import (
     save_checkpoint,
 )
 from zipformer.distributed import World
+from zipformer.learning_rate import Eden
 from zipformer.model import AsrModel
-from zipformer.optim import Eden, ScaledAdam
+from zipformer.optim import ScaledAdam
 
 logger = logging.getLogger(__name__)
 

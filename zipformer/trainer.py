@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,9 +28,10 @@ from zipformer.environment import (
     prepare_cpu,
 )
 from zipformer.initialise import initialise_from
+from zipformer.learning_rate import Eden
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
-from zipformer.optim import Eden, ScaledAdam
+from zipformer.optim import ScaledAdam
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ConfigError, TrainConfig, autocast_dtype, check
 from zipformer.train_state import TrainingState, seed_everything
@@ -68,6 +70,7 @@ class Trainer:
             source = Path(config.init_from)
             initialise_from(self.model, source, self.tokenizer).report(source)
         self.model.to(world.device).train()
+        self.model.encoder.checkpointing = config.activation_checkpointing
         self.model.clock.batch = config.clock_start
         seed_everything(config.seed, world.rank)
         self.model.clock.random.seed(f"{config.seed} {world.rank}")
@@ -110,6 +113,7 @@ class Trainer:
                 static_graph=True,
             )
         self.interval = Interval()
+        self.unjudged: deque[tuple[int, Batch, Tensor]] = deque()  # steps whose outcome is not known yet
         self.bad_steps_in_a_row = 0
         self.stop_requested = False
 
@@ -171,13 +175,20 @@ class Trainer:
     def _train_on(self, batch: Batch) -> None:
         """One optimiser step, which leaves everything as it is where a loss or a gradient is not finite."""
         loss = self._backward(batch)
-        skipped_before = self.optimizer.skipped_steps
-        self.optimizer.step()  # reads the norm of the gradients: the only time a step waits for the device
+        self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.optimizer.skipped_steps == skipped_before:
-            self.bad_steps_in_a_row = 0
-        else:
-            self._report_bad_step(batch, loss)
+        self.model.clock.settle()
+        self.unjudged.append((self.state.counters.step + 1, batch, loss))
+        self._judge_steps()
+
+    def _judge_steps(self, *, wait: bool = False) -> None:
+        """Report the steps that were not finite. A GPU tells one step late, unless it is waited for."""
+        for finite in self.optimizer.take_verdicts(wait=wait):
+            step, batch, loss = self.unjudged.popleft()
+            if finite:
+                self.bad_steps_in_a_row = 0
+            else:
+                self._report_bad_step(step, batch, loss)
 
     def _backward(self, batch: Batch) -> Tensor:
         """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
@@ -204,7 +215,7 @@ class Trainer:
         self.interval.add({**losses, "loss": loss}, frames, batch.seconds)
         return loss.detach()
 
-    def _report_bad_step(self, batch: Batch, loss: Tensor) -> None:
+    def _report_bad_step(self, step: int, batch: Batch, loss: Tensor) -> None:
         """Name the utterances of a step that was skipped.
 
         Raises:
@@ -215,7 +226,6 @@ class Trainer:
         self.bad_steps_in_a_row += 1
         culprits = [name for names in self.world.gather(self._culprits(batch)) for name in names]
         everyone = [name for names in self.world.gather(batch.ids) for name in names]
-        step = counters.step + 1
         if self.world.is_main:
             logger.warning(
                 "Step %d skipped: the loss (%g in this process) or its gradient is not finite. %s",
@@ -290,6 +300,7 @@ class Trainer:
         return min(1.0, max(shares))
 
     def _report(self) -> None:
+        self._judge_steps(wait=True)
         values = self.interval.summary(self.world)
         self.interval.reset()
         if not self.world.is_main:
@@ -313,6 +324,7 @@ class Trainer:
                 logger.info("step %d %s (%%): %s", counters.step, name, text)
 
     def _save(self) -> None:
+        self._judge_steps(wait=True)
         root = self.exp_dir / "checkpoints"
         checkpoint = self.state.save(
             root,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from reference.scaled_adam import trajectory
 from torch import Tensor
 
-from zipformer.optim import Eden, ScaledAdam
+from zipformer.learning_rate import Eden
+from zipformer.optim import ScaledAdam
 
 SHAPES = [(7, 5), (5,), (1,), (7, 5), (), (3, 4, 2), (5,), (1, 1), (7, 5)]
 
@@ -112,6 +113,58 @@ def test_a_whole_clipping_period() -> None:
     run(ScaledAdam(parameters, **options), parameters, gradients)
     for p, reference in zip(parameters, expected[-1], strict=True):
         np.testing.assert_allclose(p.detach().numpy(), reference, rtol=1e-9)
+
+
+@pytest.mark.parametrize("clipping_scale", [None, 1.1])
+def test_large_tensors_move_alike(clipping_scale: float | None) -> None:
+    """Large enough for blocks, also where the last block is short and where memory is in another order."""
+    shapes = [(300, 250), (300, 250), (128, 16, 3, 3), (40, 5)]
+    options = {"lr": 0.03, "clipping_scale": clipping_scale, "clipping_update_period": 15}
+    parameters, gradients = make_parameters(1, shapes), make_gradients(25, 1, shapes)
+    parameters[2].data = parameters[2].data.contiguous(memory_format=torch.channels_last)
+    expected = trajectory(
+        [p.detach().numpy().copy() for p in parameters],
+        [[g.numpy() for g in step] for step in gradients],
+        **options,
+    )
+    run(ScaledAdam(parameters, **options), parameters, gradients)
+    assert not parameters[2].is_contiguous()
+    for p, reference in zip(parameters, expected[-1], strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), reference, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_are_left_as_they_are() -> None:
+    parameters = make_parameters(shapes=[(200, 200), (3,)])
+    optimizer = ScaledAdam(parameters, clipping_scale=0.5, clipping_update_period=2)
+    for step in make_gradients(6, shapes=[(200, 200), (3,)]):
+        run(optimizer, parameters, [step])
+        for p, gradient in zip(parameters, step, strict=True):
+            assert p.grad is not None
+            assert torch.equal(p.grad, gradient)
+
+
+def test_state_of_version_0_1_is_read() -> None:
+    """Which kept the norms as a list, the newest last."""
+    parameters, others = make_parameters(), make_parameters()
+    optimizer, other = (
+        ScaledAdam(p, clipping_scale=1.2, clipping_update_period=7) for p in (parameters, others)
+    )
+    gradients = make_gradients(30)
+    for steps in (5, 6, 12):
+        first, gradients = gradients[:steps], gradients[steps:]
+        run(optimizer, parameters, first)
+        run(other, others, first)
+        state = copy.deepcopy(optimizer.state_dict())
+        entry = state["state"][0]
+        taken = entry["step"] - 1  # norms recorded so far
+        ring = entry["norms"].tolist()
+        entry["norms"] = [ring[i % 7] for i in range(max(0, taken - 7), taken)]
+        entry["threshold"] = float(entry["threshold"])
+        optimizer.load_state_dict(state)
+        assert torch.equal(optimizer.state[parameters[0]]["norms"], other.state[others[0]]["norms"])
+    run(optimizer, parameters, gradients)
+    run(other, others, gradients)
+    torch.testing.assert_close(parameters, others, rtol=0, atol=0)
 
 
 def test_the_scale_of_the_loss_does_not_matter() -> None:

@@ -7,8 +7,9 @@ from tiny_corpus import tiny_model_config
 
 from zipformer.checkpoint import Checkpoint
 from zipformer.distributed import World
+from zipformer.learning_rate import Eden
 from zipformer.model import AsrModel
-from zipformer.optim import Eden, ScaledAdam
+from zipformer.optim import ScaledAdam
 from zipformer.train_state import TrainingState, differences, seed_everything
 
 

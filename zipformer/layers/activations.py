@@ -3,7 +3,7 @@
     SwooshL(x) = log(1 + exp(x - 4)) - 0.08 x - 0.035
     SwooshR(x) = log(1 + exp(x - 1)) - 0.08 x - 0.313261687
 
-Both are computed from z = x - offset, because softplus(z) and its derivative are single fused kernels.
+Both are computed from x - offset, because softplus and its derivative are single fused kernels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipformer.kernels import has_kernels
+from zipformer.layers.blocks import blockwise
 
 SLOPE = 0.08
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -26,15 +27,22 @@ class Swoosh(NamedTuple):
     offset: float
     shift: float
 
-    def value(self, z: Tensor) -> Tensor:
-        """Value at x = z + offset."""
-        # Written in place: on a CPU this function is bound by memory traffic, apart from the softplus.
-        return F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift)
+    def value(self, x: Tensor) -> Tensor:
+        """Value at x, in the dtype of x."""
+        return blockwise(self._value, x)
 
-    @staticmethod
-    def gradient(z: Tensor, grad: Tensor) -> Tensor:
-        """Gradient with respect to x: (sigmoid(z) - 0.08) * grad."""
-        return torch.ops.aten.softplus_backward(grad, z, 1.0, 20.0).add_(grad, alpha=-SLOPE)
+    def gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Gradient with respect to x: (sigmoid(x - offset) - 0.08) * grad."""
+        return blockwise(self._gradient, x, grad)
+
+    def _value(self, x: Tensor) -> Tensor:
+        # In half precision the two terms of the formula lose what is left of their difference.
+        z = (x.float() if x.dtype in HALF_PRECISION else x) - self.offset
+        # Written in place: on a CPU this function is bound by memory traffic, apart from the softplus.
+        return F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift).to(x.dtype)
+
+    def _gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        return torch.ops.aten.softplus_backward(grad, x - self.offset, 1.0, 20.0).add_(grad, alpha=-SLOPE)
 
 
 SWOOSH_L = Swoosh(offset=4.0, shift=0.035)
@@ -46,16 +54,14 @@ class _SwooshFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:
-        # In half precision the two terms of the formula lose what is left of their difference.
-        z = (x.float() if x.dtype in HALF_PRECISION else x) - swoosh.offset
-        ctx.save_for_backward(z.to(x.dtype))
+        ctx.save_for_backward(x)
         ctx.swoosh = swoosh
-        return swoosh.value(z).to(x.dtype)
+        return swoosh.value(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (z,) = ctx.saved_tensors
-        return ctx.swoosh.gradient(z, grads[0]), None
+        (x,) = ctx.saved_tensors
+        return ctx.swoosh.gradient(x, grads[0]), None
 
 
 def swoosh_l(x: Tensor) -> Tensor:

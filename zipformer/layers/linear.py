@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipformer.kernels import has_kernels
-from zipformer.layers.activations import HALF_PRECISION, SWOOSH_L, SWOOSH_R, Swoosh
+from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
+from zipformer.layers.blocks import BLOCK
 from zipformer.layers.dropout import shared_dropout_mask
 from zipformer.layers.schedule import ScheduleLike, current
 
@@ -39,34 +40,32 @@ class _ActivationDropoutLinearFunction(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, swoosh: Swoosh
     ) -> Tensor:
-        z = x - swoosh.offset
-        hidden = _activate(z, mask, swoosh)
-        # Recomputing the activation halves what a GPU must keep until backward. A CPU has memory to spare and
-        # is slow at exponentials, so there it is kept.
-        ctx.save_for_backward(z, weight, mask, None if x.is_cuda else hidden)
+        hidden = _activate(x, mask, swoosh)
+        # Recomputing the activation halves what must be kept until backward. A CPU is slow at exponentials:
+        # there it is kept where it is small.
+        kept = hidden if x.is_cpu and hidden.numel() <= BLOCK else None
+        ctx.save_for_backward(x, weight, mask, kept)
         ctx.swoosh = swoosh
         ctx.has_bias = bias is not None
         return F.linear(hidden, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, weight, mask, hidden = ctx.saved_tensors
+        x, weight, mask, hidden = ctx.saved_tensors
         if hidden is None:
-            hidden = _activate(z, mask, ctx.swoosh)
+            hidden = _activate(x, mask, ctx.swoosh)
         grad = grads[0].reshape(-1, weight.shape[0])  # (frames, out)
         weight_grad = grad.t() @ hidden.reshape(-1, weight.shape[1])
         bias_grad = grad.sum(dim=0) if ctx.has_bias else None
-        hidden_grad = (grad @ weight).view(z.shape)
+        hidden_grad = (grad @ weight).view(x.shape)
         if mask is not None:
             hidden_grad.mul_(mask)
-        return ctx.swoosh.gradient(z, hidden_grad), weight_grad, bias_grad, None, None
+        return ctx.swoosh.gradient(x, hidden_grad), weight_grad, bias_grad, None, None
 
 
-def _activate(z: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
-    hidden = swoosh.value(z.float() if z.dtype in HALF_PRECISION else z)
-    if mask is not None:
-        hidden.mul_(mask)
-    return hidden.to(z.dtype)
+def _activate(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
+    hidden = swoosh.value(x)
+    return hidden if mask is None else hidden.mul_(mask)
 
 
 class ActivationDropoutAndLinear(nn.Module):

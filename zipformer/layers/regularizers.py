@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zipformer.device import on_host
+from zipformer.layers.blocks import in_row_blocks
 from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 
 # Guards the divisions; small enough never to be seen in a gradient.
@@ -46,8 +48,12 @@ def balancer_gradient(x: Tensor, limits: BalancerLimits) -> tuple[Tensor, Tensor
     Returns:
         (a, b), each (C,).
     """
-    mean = x.mean(dim=0)
-    mean_square = x.square().mean(dim=0).clamp(min=TINY)
+    sums = x.new_zeros(2, x.shape[1])
+    for (part,) in in_row_blocks(x):
+        sums[0] += part.sum(dim=0)
+        sums[1] += part.square().sum(dim=0)
+    mean, mean_square = sums / len(x)
+    mean_square.clamp_(min=TINY)
     variance = (mean_square - mean.square()).clamp(min=TINY)
     deviation = variance.sqrt()
     ratio = mean / deviation
@@ -71,12 +77,17 @@ class _BalancerFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        x = x.float()
-        grad = grads[0].float()
-        offset, slope = balancer_gradient(x.reshape(-1, x.shape[-1]), ctx.limits)
-        # |grad| stands for the size of the true gradient at every element.
-        penalty = torch.addcmul(offset * ctx.grad_scale, x, slope * ctx.grad_scale)
-        return penalty.mul_(grad.abs()).add_(grad).to(grads[0].dtype), None, None
+        num_channels = x.shape[-1]
+        x = x.float().reshape(-1, num_channels)
+        grad = grads[0].float().reshape(-1, num_channels)
+        offset, slope = balancer_gradient(x, ctx.limits)
+        offset, slope = offset * ctx.grad_scale, slope * ctx.grad_scale
+        x_grad = torch.empty_like(grad)
+        for x_part, grad_part, x_grad_part in in_row_blocks(x, grad, x_grad):
+            # |grad| stands for the size of the true gradient at every element.
+            penalty = torch.addcmul(offset, x_part, slope)
+            torch.addcmul(grad_part, penalty, grad_part.abs(), out=x_grad_part)
+        return x_grad.view(grads[0].shape).to(grads[0].dtype), None, None
 
 
 def proportion_to_mean(proportion: float) -> float:
@@ -152,30 +163,30 @@ class Whiteness(NamedTuple):
 
     With c channels a group, centred frames e (frames, groups, c) and covariances S scaled to mean diagonal 1,
     the metric is the mean diagonal of S S: 1 where all eigenvalues are equal, at most c. Its gradient with
-    respect to the frames is, up to a positive factor, e D with D = S - metric * I, whose Frobenius norm
-    follows from S and D.
+    respect to the frames is, up to a positive factor, e D with D = S - metric * I.
     """
 
     metric: Tensor  # ()
     centred: Tensor  # (frames, C)
-    direction: Tensor  # (groups, c, c), D
-    norm: Tensor  # (), of e D
+    covariance: Tensor  # (groups, c, c), S
+
+    def direction(self) -> Tensor:
+        """e D, (frames, C). S is lost."""
+        self.covariance.diagonal(dim1=1, dim2=2).sub_(self.metric)
+        # The groups as one block-diagonal matrix: one product without rearranging the frames.
+        return self.centred @ torch.block_diag(*self.covariance)
 
 
 def whiteness(x: Tensor, num_groups: int) -> Whiteness:
-    """Measure how far x (frames, C) float32 is from white, and which way is nearer."""
+    """Measure how far x (frames, C) float32 is from white."""
     num_frames, num_channels = x.shape
-    channels = num_channels // num_groups
     centred = x - x.mean(dim=0)
-    grouped = centred.view(num_frames, num_groups, channels)
+    grouped = centred.view(num_frames, num_groups, num_channels // num_groups)
     covariance = torch.bmm(grouped.permute(1, 2, 0), grouped.transpose(0, 1))  # (groups, c, c)
-    total_variance = covariance.diagonal(dim1=1, dim2=2).sum()
-    mean_variance = total_variance / num_channels
-    scaled = covariance / (mean_variance + TINY)
-    metric = scaled.square().sum() / num_channels
-    direction = scaled - metric * torch.eye(channels, dtype=x.dtype, device=x.device)
-    norm = ((torch.bmm(scaled, direction) * direction).sum().clamp(min=0.0) * mean_variance).sqrt()
-    return Whiteness(metric, centred, direction, norm)
+    mean_variance = covariance.diagonal(dim1=1, dim2=2).sum() / num_channels
+    covariance /= mean_variance + TINY
+    metric = torch.linalg.vector_norm(covariance).square() / num_channels
+    return Whiteness(metric, centred, covariance)
 
 
 class _WhitenFunction(torch.autograd.Function):
@@ -191,16 +202,15 @@ class _WhitenFunction(torch.autograd.Function):
         num_channels = x.shape[-1]
         state = whiteness(x.reshape(-1, num_channels).float(), ctx.module.num_groups)
         violated = state.metric >= ctx.limit
-        ctx.module.report(violated)
+        ctx.module.clock.answer(ctx.module.violated, violated)
         # On a GPU asking for the answer would wait for all its work: there the penalty is always added, times
         # 0 or 1.
-        if not x.is_cuda and not violated:
+        if on_host(x) and not violated:
             return grads[0], None, None, None
         grad = grads[0].reshape(-1, num_channels).float()
-        scale = violated * ctx.grad_scale * torch.linalg.vector_norm(grad) / (state.norm + TINY)
-        # The groups as one block-diagonal matrix: one product without rearranging the frames.
-        direction = torch.block_diag(*(state.direction * scale))
-        x_grad = torch.addmm(grad, state.centred, direction)
+        penalty = state.direction()
+        size = torch.linalg.vector_norm(grad) / (torch.linalg.vector_norm(penalty) + TINY)
+        x_grad = penalty.mul_(violated * ctx.grad_scale * size).add_(grad)
         return x_grad.view(x.shape).to(grads[0].dtype), None, None, None
 
 
@@ -231,27 +241,15 @@ class Whiten(nn.Module):
         self.prob = prob
         self.grad_scale = grad_scale
         # In the clock, so that it is in checkpoints: a resumed training then draws the same numbers.
-        self._violated = clock.add_flag(True)
-        self._answer: Tensor | None = None
+        self.violated = clock.add_flag(True)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., C), unchanged."""
         if not (self.training and x.requires_grad):
             return x
-        if self._answer is not None:
-            self.clock.set_flag(self._violated, bool(self._answer))
-        if not self.clock.chance(self.prob[self.clock.flag(self._violated)]):
+        if not self.clock.chance(self.prob[self.clock.flag(self.violated)]):
             return x
         return _WhitenFunction.apply(x, self, current(self.limit), self.grad_scale)
-
-    def report(self, violated: Tensor) -> None:
-        """Remember what the last look found. A GPU's answer lands in pinned memory whenever it is ready."""
-        if not violated.is_cuda:
-            self.clock.set_flag(self._violated, bool(violated))
-            return
-        if self._answer is None:
-            self._answer = torch.ones((), dtype=torch.bool, pin_memory=True)
-        self._answer.copy_(violated, non_blocking=True)
 
 
 class _LimitFunction(torch.autograd.Function):

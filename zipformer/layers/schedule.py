@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from zipformer.device import HostCopy, on_host
 
 
 class Clock:
@@ -25,12 +32,24 @@ class Clock:
         self.batch = batch
         self.random = random.Random(seed)
         self._flags: list[bool] = []
+        self._answers: Tensor | None = None  # (flags,) on a GPU
+        self._pending: HostCopy | None = None  # of the answers
 
     def chance(self, probability: float) -> bool:
         """True with the given probability; draws nothing where the answer is certain."""
         if probability <= 0.0:
             return False
         return probability >= 1.0 or self.random.random() < probability
+
+    @contextmanager
+    def replay(self, state: tuple[Any, ...]) -> Iterator[None]:
+        """Within the block, draw what followed a ``random.getstate()``; afterwards go on as before."""
+        now = self.random.getstate()
+        self.random.setstate(state)
+        try:
+            yield
+        finally:
+            self.random.setstate(now)
 
     def add_flag(self, value: bool) -> int:
         """Keep a module's switch here, where checkpoints find it; returns its index."""
@@ -43,9 +62,31 @@ class Clock:
     def set_flag(self, index: int, value: bool) -> None:
         self._flags[index] = value
 
+    def answer(self, index: int, value: Tensor) -> None:
+        """Set a switch to a bool tensor (): at once if it is on the host, else by the second ``settle``."""
+        if on_host(value):
+            self._flags[index] = bool(value)
+            return
+        if self._answers is None:
+            last = self._flags if self._pending is None else self._pending.read()
+            self._answers = torch.tensor(last, device=value.device)
+        self._answers[index].copy_(value)
+
+    def settle(self) -> None:
+        """Ends a training step: the switches take the answers of the step before, which are long known."""
+        if self._pending is not None:
+            self._flags = self._pending.read()
+        if self._answers is not None:
+            self._pending = HostCopy(self._answers)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs to draw the same numbers."""
-        return {"batch": self.batch, "random": self.random.getstate(), "flags": list(self._flags)}
+        return {
+            "batch": self.batch,
+            "random": self.random.getstate(),
+            "flags": list(self._flags),
+            "answers": None if self._pending is None else self._pending.read(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict()``, also after a round trip through JSON.
@@ -63,6 +104,9 @@ class Clock:
         self.random.setstate((version, tuple(internal), gauss_next))
         self.batch = state["batch"]
         self._flags = flags
+        answers = state.get("answers")  # None on a CPU, and in checkpoints of version 0.1
+        self._answers = None
+        self._pending = None if answers is None else HostCopy(torch.tensor(answers, dtype=torch.bool))
 
 
 class Schedule:

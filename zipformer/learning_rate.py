@@ -1,0 +1,79 @@
+"""The Eden schedule of the learning rate (Yao et al. 2024, "Zipformer", section 3.4)."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+class Eden:
+    """Learning rate that falls with the square root of both batches and epochs, after a short linear warm-up.
+
+        lr = base_lr * (1 + (batch / lr_batches)^2)^(-1/4) * (1 + (epoch / lr_epochs)^2)^(-1/4) * warmup
+
+    where warmup goes from warmup_start to 1 over warmup_batches. The base_lr of a group is its ``lr`` at
+    construction.
+
+    Args:
+        optimizer: whose groups' ``lr`` is set.
+        lr_batches: batches after which the rate begins to fall noticeably.
+        lr_epochs: epochs after which it does.
+        warmup_batches: length of the warm-up; 0 for none.
+        warmup_start: factor at batch 0, in [0, 1].
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_batches: float,
+        lr_epochs: float,
+        warmup_batches: float = 500.0,
+        warmup_start: float = 0.5,
+    ) -> None:
+        if lr_batches <= 0 or lr_epochs <= 0:
+            raise ValueError(f"lr_batches is {lr_batches} and lr_epochs {lr_epochs}; both must be positive")
+        if not 0.0 <= warmup_start <= 1.0:
+            raise ValueError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
+        self.optimizer = optimizer
+        self.lr_batches = lr_batches
+        self.lr_epochs = lr_epochs
+        self.warmup_batches = warmup_batches
+        self.warmup_start = warmup_start
+        self.batch = 0
+        self.epoch = 0.0
+        self.base_lrs: list[float] = [
+            group.setdefault("base_lr", group["lr"]) for group in optimizer.param_groups
+        ]
+        self._set_rates()
+
+    def step_batch(self, batch: int | None = None) -> None:
+        """Go on to the next batch, or to the given one, counted from the start of training."""
+        self.batch = self.batch + 1 if batch is None else batch
+        self._set_rates()
+
+    def step_epoch(self, epoch: float | None = None) -> None:
+        """Go on to the next epoch, or to the given one (from 0); fractions of epochs may be given."""
+        self.epoch = self.epoch + 1 if epoch is None else epoch
+        self._set_rates()
+
+    def get_last_lr(self) -> list[float]:
+        """Learning rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, float]:
+        """Where the schedule is. Base rates are left out, so that training can go on with another one."""
+        return {"batch": self.batch, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where a schedule was saved and set the learning rates accordingly."""
+        self.batch, self.epoch = state["batch"], state["epoch"]
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        factor = (1 + (self.batch / self.lr_batches) ** 2) ** -0.25
+        factor *= (1 + (self.epoch / self.lr_epochs) ** 2) ** -0.25
+        if self.batch < self.warmup_batches:
+            factor *= self.warmup_start + (1 - self.warmup_start) * self.batch / self.warmup_batches
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base_lr * factor

@@ -1,0 +1,410 @@
+"""The YuBao benchmark, from tables and recordings in its form to prepared cuts and the paper's table."""
+
+import csv
+import logging
+import runpy
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hydra import compose, initialize_config_dir
+from lhotse import CutSet
+from omegaconf import OmegaConf
+from rich.console import Console
+from yubao_data import RATE, SITES, Benchmark, row_of, tone, write_video
+
+from data_prep.corpora.yubao import Incomplete, YubaoConfig, prepare_yubao
+from data_prep.errors import PreparationError
+from data_prep.pipeline import PrepareConfig, prepare
+from data_prep.yubao.completeness import ranges
+from data_prep.yubao.sites import read_sites
+from retrieval.cuts import labels_of, open_cuts
+from retrieval.embeddings import EmbeddingWriter
+from scripts.prepare import CONF_DIR
+
+FOUR = range(1, 5)
+
+
+@pytest.fixture
+def benchmark_data(tmp_path: Path) -> Benchmark:
+    """Three sites with sentences 1 to 4; the last one lacks the third."""
+    data = Benchmark(tmp_path)
+    data.add("11127", FOUR)
+    data.add("10G71", FOUR)
+    data.add("08207", (1, 2, 4))
+    return data
+
+
+def full_config(tmp_path: Path, corpus: YubaoConfig) -> PrepareConfig:
+    """All settings of ``scripts/prepare.py corpus=yubao``."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        paths = [f"data_dir={tmp_path / 'prepared'}", "corpus.metadata=m", "corpus.audio_dir=a"]
+        settings = compose("prepare", ["corpus=yubao", "num_workers=1", *paths])
+    config = OmegaConf.to_object(settings)
+    assert isinstance(config, PrepareConfig)
+    config.corpus = corpus
+    return config
+
+
+def run(tmp_path: Path, corpus: YubaoConfig) -> Path:
+    prepare(full_config(tmp_path, corpus), Console(quiet=True))
+    return tmp_path / "prepared"
+
+
+def refused(tmp_path: Path, corpus: YubaoConfig) -> str:
+    """The message of the error; nothing that could be taken for a prepared corpus is there after it."""
+    with pytest.raises(PreparationError) as error:
+        run(tmp_path, corpus)
+    assert not list((tmp_path / "prepared").glob("cuts_*"))
+    assert not (tmp_path / "prepared" / "sites").exists()
+    return str(error.value)
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_the_sites_of_the_benchmark() -> None:
+    sites = read_sites()
+    counts = Counter(site.group for site in sites)
+    assert list(counts) == ["cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
+    assert list(counts.values()) == [1, *[11] * 7]
+    assert len({site.site_id for site in sites}) == len({site.name for site in sites}) == 78
+    assert str(sites[0]) == "11127 河北_承德市_滦平县 (cmn)"
+
+
+def test_prepared_cuts_of_wav_files(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    directory = run(tmp_path, benchmark_data.config())
+    cuts = {cut.id: cut for cut in CutSet.from_jsonl_lazy(directory / "cuts_test.jsonl.gz")}
+    assert len(cuts) == 11
+    assert not list(directory.glob("cuts_train*"))
+    cut = cuts["10G71mb01yf0002"]
+    assert cut.sampling_rate == 16000
+    assert cut.load_features().shape == (40, 80)
+    (supervision,) = cut.supervisions
+    assert (supervision.text, supervision.language, supervision.speaker) == ("第丂句伂", "wuu", "10G71mb01")
+    assert supervision.custom == {
+        "site": "江苏_苏州市_姑苏区",
+        "site_id": "10G71",
+        "sentence_id": "2",
+        "translation": "普通话刂",
+        "ipa": "tsɿ2",
+        "english": "English of sentence 2.",
+        "subgrouping": "太湖片",
+        "raw_text": "第丂句，伂。/别的说法。",
+    }
+
+
+def test_a_cut_set_for_each_site(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    directory = run(tmp_path, benchmark_data.config())
+    found = {
+        path.relative_to(directory / "sites").as_posix(): [cut.id[-1] for cut in CutSet.from_file(path)]
+        for path in (directory / "sites").rglob("*.jsonl.gz")
+    }
+    assert found == {
+        "cmn/11127.jsonl.gz": ["1", "2", "3", "4"],
+        "wuu/10G71.jsonl.gz": ["1", "2", "3", "4"],
+        "wuu/08207.jsonl.gz": ["1", "2", "4"],
+    }
+
+
+def test_videos_are_decoded_once(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    benchmark_data.sites["15556"] = ("nan", "广东_潮州_湘桥区")
+    benchmark_data.add("15556", FOUR, suffix=".mp4")
+    config = benchmark_data.config()
+    directory = tmp_path / "prepared"
+    recordings = {recording.id: recording for recording in prepare_yubao(config, directory)["test"][0]}
+    with pytest.MonkeyPatch.context() as patch:  # the second time, nothing is left to decode
+        patch.setattr(av, "open", None)
+        prepare_yubao(config, directory)
+    recording = recordings["15556mb01yf0003"]
+    assert (recording.sampling_rate, recording.num_channels) == (16000, 1)
+    assert recording.duration == pytest.approx(0.4, abs=0.1)  # AAC pads to blocks of 1024 samples
+    samples = recording.load_audio()[0]
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    peak = np.fft.rfftfreq(len(samples), 1 / 16000)[spectrum.argmax()]
+    assert peak == pytest.approx(300 + 200 * 3 + 11 * 3, abs=5)
+    video = benchmark_data.audio / "广东_潮州_湘桥区" / "15556mb01yf0003.mp4"
+    write_video(video, tone(0, 1, seconds=1.0))
+    assert prepare_yubao(config, directory)["test"][0]["15556mb01yf0003"].duration > 0.9
+
+
+def test_wav_is_preferred_and_two_files_of_a_kind_are_refused(
+    benchmark_data: Benchmark, tmp_path: Path
+) -> None:
+    wav = benchmark_data.audio / SITES["11127"][1] / "11127mb01yf0001.wav"
+    wav.with_suffix(".mp4").write_bytes(b"not looked at")
+    assert len(prepare_yubao(benchmark_data.config(), tmp_path / "prepared")["test"][0]) == 11
+    shutil.copy(wav, benchmark_data.audio / wav.name)
+    assert "two recordings of 11127mb01yf0001: " in refused(tmp_path, benchmark_data.config())
+
+
+def test_tables_in_parquet_and_in_parts(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    config = benchmark_data.config()
+    from_tsv = prepare_yubao(config, tmp_path / "prepared")["test"][1]
+    for part in range(2):
+        rows = benchmark_data.rows[part::2]
+        table = pyarrow.Table.from_pylist(
+            [{**row, "subgrouping": row["subgrouping"] or None} for row in rows]
+        )
+        parquet.write_table(table, tmp_path / "metadata" / f"train-{part}.parquet")
+    from_parquet = prepare_yubao(config, tmp_path / "prepared")["test"][1]
+    without_origin = [
+        [(s.id, s.text, {**s.custom, "origin": ""}) for s in supervisions]
+        for supervisions in (from_tsv, from_parquet)
+    ]
+    assert without_origin[0] == without_origin[1]
+    assert from_parquet["11127mb01yf0003"].custom["origin"] == "train-0.parquet:2"
+    (tmp_path / "metadata" / "train-1.parquet").write_bytes(b"PAR1 and no more")
+    assert "train-1.parquet cannot be read as Parquet" in refused(tmp_path, config)
+
+
+def test_what_is_missing_is_reported(
+    benchmark_data: Benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = SITES["10G71"][1]
+    (benchmark_data.audio / name / "10G71mb01yf0001.wav").unlink()
+    (benchmark_data.audio / name / "10G71mb01yf0002.wav").unlink()
+    soundfile.write(benchmark_data.audio / name / "10G71mb01yf0050.wav", tone(1, 50), RATE)
+    benchmark_data.rows[0]["english"] = "Something else."
+    with caplog.at_level(logging.INFO):
+        manifests = prepare_yubao(benchmark_data.config(), tmp_path / "prepared")
+    assert len(manifests["test"][0]) == 9
+    first, second, third = table_of(tmp_path / "prepared" / "completeness.tsv")
+    assert (first["recordings"], first["below_threshold"], first["not_in_table"]) == ("4", "no", "5-50")
+    assert second == {
+        "group": "wuu",
+        "site_id": "10G71",
+        "site": name,
+        "sentences_in_table": "4",
+        "recordings": "2",
+        "below_threshold": "yes",
+        "not_in_table": "5-50",
+        "without_recording": "1-2",
+    }
+    assert (third["recordings"], third["not_in_table"], third["below_threshold"]) == ("3", "3,5-50", "yes")
+    assert f"3 sites, 9 of 150 sentences; 2 sites have less than 4: {name} 2, 浙江_杭州_上城 3" in caplog.text
+    assert "1 recordings of wanted sites have no row in the metadata" in caplog.text
+    assert "sentence 1 has 2 English texts, 'Something else.' and 'English of sentence 1.'" in caplog.text
+
+
+def test_incomplete_sites_can_be_left_out_or_refused(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    config = benchmark_data.config(incomplete=Incomplete.drop)
+    kept = prepare_yubao(config, tmp_path / "prepared")["test"][1]
+    assert Counter(s.custom["site_id"] for s in kept) == {"11127": 4, "10G71": 4}
+    config.min_sentences = 5
+    assert "leaves no site with 5 recordings" in refused(tmp_path, config)
+    config = benchmark_data.config(incomplete=Incomplete.stop)
+    message = refused(tmp_path, config)
+    assert "08207 浙江_杭州_上城 (wuu) has 3 recordings, less than 4" in message
+    assert "11127" not in message
+
+
+def test_further_recordings_ask_for_preparation_anew(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    run(tmp_path, benchmark_data.config())
+    benchmark_data.add("08207", [3])
+    with pytest.raises(PreparationError, match=r"content of .*/audio: '\w+' then, '\w+' now"):
+        run(tmp_path, benchmark_data.config())
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "message"),
+    [
+        (1, {"utterance_id": "11127mb01yf0001"}, "videos.tsv:3: 11127mb01yf0001 is there twice, first in"),
+        (
+            1,
+            {"utterance_id": "11127mb02yf0001"},
+            "11127mb02yf0001 is sentence 1 of site 11127 河北_承德市_滦平县",
+        ),
+        (1, {"utterance_id": "11127mb01yf0051"}, "videos.tsv:3: '11127mb01yf0051' is no utterance id"),
+        (1, {"utterance_id": "11127"}, "'11127' is no utterance id"),
+        (
+            1,
+            {"site": "江苏_苏州市_姑苏区"},
+            "belongs to site 11127 河北_承德市_滦平县 (cmn), but its row names",
+        ),
+        (1, {"site": "河北_承德市"}, "but its row names the site '河北_承德市'"),
+    ],
+)
+def test_rows_that_cannot_be_used(
+    row: int, changes: dict[str, str], message: str, benchmark_data: Benchmark, tmp_path: Path
+) -> None:
+    benchmark_data.rows[row].update(changes)
+    assert message in refused(tmp_path, benchmark_data.config())
+
+
+def test_a_site_under_another_id(
+    benchmark_data: Benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With rows of its own id, the other is a namesake; without them, one of the two is wrong."""
+    namesake = {**row_of("10G71", 1, SITES["10G71"][1]), "utterance_id": "10A00mb01yf0001"}
+    benchmark_data.rows.append(namesake)
+    with caplog.at_level(logging.INFO):
+        prepare_yubao(benchmark_data.config(), tmp_path / "prepared")
+    assert "other sites of the name of 10G71, which are not used: ['10A00']" in caplog.text
+    benchmark_data.rows = [row for row in benchmark_data.rows if not row["utterance_id"].startswith("10G71")]
+    message = refused(tmp_path, benchmark_data.config())
+    assert (
+        "10A00mb01yf0001 has site id 10A00, but 10G71 江苏_苏州市_姑苏区 (wuu) is the site of this" in message
+    )
+
+
+def test_names_are_compared_without_width_and_spaces(tmp_path: Path) -> None:
+    data = Benchmark(tmp_path, sites={"11127": SITES["11127"], "10G68": ("mandarin", "江苏_南京_（无）")})
+    data.add("11127", FOUR)
+    data.add("10G68", FOUR)
+    for row in data.rows[4:]:
+        row["site"] = "江苏_ 南京_(无)"
+    supervisions = prepare_yubao(data.config(), tmp_path / "prepared")["test"][1]
+    assert supervisions["10G68mb01yf0001"].custom["site"] == "江苏_南京_（无）"
+
+
+def test_a_site_that_is_not_in_the_table_and_one_without_recordings(
+    benchmark_data: Benchmark, tmp_path: Path
+) -> None:
+    benchmark_data.rows = [row for row in benchmark_data.rows if not row["utterance_id"].startswith("08207")]
+    shutil.rmtree(benchmark_data.audio / SITES["10G71"][1])
+    message = refused(tmp_path, benchmark_data.config())
+    assert "08207 浙江_杭州_上城 (wuu) is not in the metadata" in message
+    assert "10G71 江苏_苏州市_姑苏区 (wuu) has no recording: none of its 4 utterances has a file" in message
+    assert "corpus.site_list" in message
+
+
+def test_a_recording_in_the_folder_of_another_site(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    name = "10G71mb01yf0001.wav"
+    (benchmark_data.audio / SITES["10G71"][1] / name).rename(benchmark_data.audio / SITES["11127"][1] / name)
+    message = refused(tmp_path, benchmark_data.config())
+    assert f"{SITES['11127'][1]}/{name} has the id of 10G71" in message
+
+
+def test_files_that_cannot_be_read(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    folder = benchmark_data.audio / SITES["11127"][1]
+    (folder / "11127mb01yf0001.wav").write_bytes(b"RIFF")
+    soundfile.write(folder / "11127mb01yf0002.wav", np.zeros(0), RATE)
+    for number in (3, 4):
+        (folder / f"11127mb01yf{number:04d}.wav").unlink()
+    write_video(folder / "11127mb01yf0003.mp4", None)
+    write_video(folder / "11127mb01yf0004.mp4", tone(0, 4, seconds=3.0))
+    whole = (folder / "11127mb01yf0004.mp4").read_bytes()
+    (folder / "11127mb01yf0004.mp4").write_bytes(whole[: len(whole) // 2])
+    message = refused(tmp_path, benchmark_data.config())
+    assert "11127mb01yf0001.wav: " in message
+    assert "11127mb01yf0002.wav: there are no samples in it" in message
+    assert "11127mb01yf0003.mp4: the video has no sound" in message
+    assert "11127mb01yf0004.mp4: " in message
+
+
+def test_a_recording_that_is_cut_off_stops_preparation(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    path = benchmark_data.audio / SITES["11127"][1] / "11127mb01yf0001.wav"
+    path.write_bytes(path.read_bytes()[:20000])
+    assert "1 utterances have an error" in refused(tmp_path, benchmark_data.config())
+
+
+def test_a_site_that_the_checks_leave_nothing_of(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    for path in (benchmark_data.audio / SITES["08207"][1]).glob("*.wav"):
+        path.write_bytes(path.read_bytes()[:20000])
+    config = full_config(tmp_path, benchmark_data.config())
+    config.checks.on_problem = type(config.checks.on_problem).drop
+    with pytest.raises(PreparationError, match=r"no usable recording of site 08207; .*problems\.tsv says"):
+        prepare(config, Console(quiet=True))
+    assert not list((tmp_path / "prepared").glob("cuts_*"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda config: setattr(config, "metadata", config.metadata + "/none"), "no metadata at"),
+        (lambda config: setattr(config, "audio_dir", "/nowhere"), "recordings /nowhere does not exist"),
+        (lambda config: setattr(config, "site_list", "/nowhere.tsv"), "sites /nowhere.tsv cannot be read"),
+        (lambda config: setattr(config, "min_sentences", 51), "corpus.min_sentences is 51"),
+    ],
+)
+def test_settings_that_lead_nowhere(
+    spoil: object, message: str, benchmark_data: Benchmark, tmp_path: Path
+) -> None:
+    config = benchmark_data.config()
+    spoil(config)  # type: ignore[operator]
+    assert message in refused(tmp_path, config)
+
+
+def test_tables_that_cannot_be_used(benchmark_data: Benchmark, tmp_path: Path) -> None:
+    config = benchmark_data.config()
+    table = tmp_path / "metadata" / "videos.tsv"
+    sound = table.read_text(encoding="utf-8")
+    table.write_text(sound.replace("english\tutterance_id", "english\tutt_id"), encoding="utf-8")
+    assert "the table has no column utterance_id; its columns are transcript" in refused(tmp_path, config)
+    table.write_text(sound + "one value\n", encoding="utf-8")
+    assert "videos.tsv:13: 1 values instead of 7" in refused(tmp_path, config)
+    table.write_bytes(sound.encode("gb18030"))
+    assert "not UTF-8" in refused(tmp_path, config)
+    sites = tmp_path / "sites.tsv"
+    table.write_text(sound, encoding="utf-8")
+    sites.write_text("group\tsite_id\tsite\nklingon\t11127\tx\n", encoding="utf-8")
+    assert "sites.tsv:2: group 'klingon' is not one of cdo, cjy, cmn" in refused(tmp_path, config)
+    sites.write_text("group\tsite_id\tsite\ncmn\t11127\tx\nyue\t11127\ty\n", encoding="utf-8")
+    assert "sites.tsv:3: 11127 y has the id or name of line 2" in refused(tmp_path, config)
+
+
+def test_ranges() -> None:
+    assert [ranges(numbers) for numbers in ([], [7], [1, 2, 3, 5, 9, 10])] == ["", "7", "1-3,5,9-10"]
+
+
+def test_from_recordings_to_the_table_of_the_paper(
+    benchmark_data: Benchmark,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every sentence has a direction of its own, but 08207 says the first two with each other's.
+
+    Sentences in common with 08207 are 1, 2 and 4; it takes 1 for 2 and 2 for 1. Recall of a pair of sites
+    with it is 1/3, of the others 1; over the two pairs of cmn and wuu the mean is 2/3, and chance is
+    (1/4 + 1/3) / 2.
+    """
+    cuts, _ = open_cuts(run(tmp_path, benchmark_data.config()), "test")
+    model_dir = tmp_path / "model"
+    writer = EmbeddingWriter(
+        model_dir / "results" / "embeddings-test",
+        dimension=4,
+        dtype="float32",
+        embedder="planted",
+        fingerprint="planted",
+    )
+    with writer:
+        for cut in cuts:
+            labels = labels_of(cut)
+            direction = int(labels.sentence_id) - 1
+            if cut.id.startswith("08207") and direction < 2:
+                direction = 1 - direction
+            writer.add(
+                cut.id,
+                np.repeat(np.eye(4, dtype=np.float32)[[direction]], 3 + direction, axis=0),
+                dialect=labels.dialect,
+                site=labels.site,
+                sentence_id=labels.sentence_id,
+            )
+    for script, *settings in (
+        ("retrieve", "groups=[cmn,wuu]", "device=cpu", "resamples=10"),
+        ("paper_table",),
+    ):
+        path = CONF_DIR.parent / "scripts" / f"{script}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), f"model_dir={model_dir}", *settings])
+        runpy.run_path(str(path), run_name="__main__")
+    with (model_dir / "results" / "retrieval-test" / "paper_table.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["", "cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
+    assert rows[1] == ["Standard Mandarin", "-", "-", "-", "66.7", "-", "-", "-", "-"]
+    assert rows[4] == ["Wu", "66.7", *["-"] * 7]
+    printed = capsys.readouterr().out
+    assert f"chance {100 * (1 / 4 + 1 / 3) / 2:.1f} to 29.2" in printed
+    assert "NOT THE WHOLE BENCHMARK" in printed

@@ -29,7 +29,14 @@ from data_prep.yubao import SENTENCES
 from data_prep.yubao.audio import AudioFileError, FoundAudio, find_audio, recording_of
 from data_prep.yubao.completeness import SiteCompleteness, completeness, summary, write_completeness
 from data_prep.yubao.metadata import Metadata, Sentence, metadata_files, read_metadata
-from data_prep.yubao.sites import SITE_ID_LENGTH, SITES_FILE, BenchmarkSite, read_sites, same_name
+from data_prep.yubao.sites import (
+    SITE_ID_LENGTH,
+    SITES_FILE,
+    BenchmarkSite,
+    groups_named,
+    read_sites,
+    same_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +138,7 @@ def prepare_yubao(config: YubaoConfig, directory: Path) -> CorpusManifests:
     logger.info("%s (%s)", summary(found, config.min_sentences), directory / COMPLETENESS_FILE)
     used = {one.site.site_id for one in _usable(found, config)}
     present = [s for s in sentences if s.site.site_id in used and s.utterance_id in audio.files]
+    # Not in audio/: that ties a data directory to its settings, and decoded videos depend on none of them.
     recordings = _recordings(present, audio, directory / "decoded")
     normaliser = TextNormaliser(TextConfig(style=TextStyle.yubao, keep_parentheses=True))
     supervisions = [
@@ -152,6 +160,10 @@ def _report_oddities(metadata: Metadata, audio: FoundAudio, sites: Sequence[Benc
             texts[0],
             texts[1],
         )
+    for site in sites:
+        words = next((s.subgrouping for s in metadata.sentences[site.site_id].values() if s.subgrouping), "")
+        if (named := groups_named(words)) and site.group not in named:
+            logger.warning("%s is of another group in the metadata: %r", site, words)
     site_ids = {site.site_id for site in sites}
     without_row = [path.name for path in audio.others if path.stem[:SITE_ID_LENGTH] in site_ids]
     if without_row:

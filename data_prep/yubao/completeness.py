@@ -102,9 +102,12 @@ def ranges(numbers: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def summary(found: Sequence[SiteCompleteness], threshold: int) -> str:
+def summary(found: Sequence[SiteCompleteness], threshold: int, shown: int = 8) -> str:
     """One line for the log, e.g. ``78 sites, 3499 of 3900 sentences; 12 sites have less than 45: ...``."""
     recordings = sum(one.recordings for one in found)
     line = f"{len(found)} sites, {recordings} of {SENTENCES * len(found)} sentences"
     below = [f"{one.site.name} {one.recordings}" for one in found if one.recordings < threshold]
-    return line + (f"; {len(below)} sites have less than {threshold}: {', '.join(below)}" if below else "")
+    if not below:
+        return line
+    names = ", ".join(below[:shown]) + (", ..." if len(below) > shown else "")
+    return f"{line}; {len(below)} sites have less than {threshold}: {names}"

@@ -6,6 +6,7 @@ The groups stand in the order of the paper's table.
 """
 
 import csv
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,21 @@ from data_prep.taxonomy import groups
 SITES_FILE = Path(__file__).with_name("sites.tsv")
 COLUMNS = ["group", "site_id", "site"]
 SITE_ID_LENGTH = 5
+
+# Whole words: 粤 alone also stands in 客家话粤台片, and 湘 in names of places.
+GROUPS_OF_WORDS = {
+    "官话": ("cmn", "mandarin"),
+    "闽语": ("nan", "cdo"),
+    "闽南": ("nan",),
+    "闽东": ("cdo",),
+    "吴语": ("wuu",),
+    "客家": ("hak",),
+    "粤语": ("yue",),
+    "湘语": ("hsn",),
+    "赣语": ("gan",),
+    "晋语": ("cjy",),
+}
+_GROUP_WORDS = re.compile("|".join(GROUPS_OF_WORDS))
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,11 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
     if not sites:
         raise PreparationError(f"{path}: the list has no site; write one like {SITES_FILE}")
     return sites
+
+
+def groups_named(subgrouping: str) -> set[str]:
+    """Dialect groups that the platform's words on a dialect name, e.g. ``{"yue"}`` for ``粤语广府片``."""
+    return {group for word in _GROUP_WORDS.findall(subgrouping) for group in GROUPS_OF_WORDS[word]}
 
 
 def same_name(name: str) -> str:

@@ -21,7 +21,7 @@ from data_prep.corpora.yubao import Incomplete, YubaoConfig, prepare_yubao
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.yubao.completeness import ranges
-from data_prep.yubao.sites import read_sites
+from data_prep.yubao.sites import groups_named, read_sites
 from retrieval.cuts import labels_of, open_cuts
 from retrieval.embeddings import EmbeddingWriter
 from scripts.prepare import CONF_DIR
@@ -258,6 +258,21 @@ def test_a_site_under_another_id(
     )
 
 
+def test_a_site_of_another_group_in_the_metadata(
+    benchmark_data: Benchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert groups_named("客家话粤台片梅惠小片") == {"hak"}
+    assert groups_named("广府片，湘桥区") == set()
+    for row in benchmark_data.rows:
+        row["subgrouping"] = {"1": "北京官话", "0": "客家话", "2": ""}[row["utterance_id"][0]]
+    prepare_yubao(benchmark_data.config(), tmp_path / "prepared")
+    warnings = [r.getMessage() for r in caplog.records if "another group" in r.getMessage()]
+    assert warnings == [
+        "10G71 江苏_苏州市_姑苏区 (wuu) is of another group in the metadata: '北京官话'",
+        "08207 浙江_杭州_上城 (wuu) is of another group in the metadata: '客家话'",
+    ]
+
+
 def test_names_are_compared_without_width_and_spaces(tmp_path: Path) -> None:
     data = Benchmark(tmp_path, sites={"11127": SITES["11127"], "10G68": ("mandarin", "江苏_南京_（无）")})
     data.add("11127", FOUR)
@@ -295,13 +310,20 @@ def test_files_that_cannot_be_read(benchmark_data: Benchmark, tmp_path: Path) ->
         (folder / f"11127mb01yf{number:04d}.wav").unlink()
     write_video(folder / "11127mb01yf0003.mp4", None)
     write_video(folder / "11127mb01yf0004.mp4", tone(0, 4, seconds=3.0))
-    whole = (folder / "11127mb01yf0004.mp4").read_bytes()
-    (folder / "11127mb01yf0004.mp4").write_bytes(whole[: len(whole) // 2])
+    cut_off(folder / "11127mb01yf0004.mp4")
     message = refused(tmp_path, benchmark_data.config())
     assert "11127mb01yf0001.wav: " in message
     assert "11127mb01yf0002.wav: there are no samples in it" in message
     assert "11127mb01yf0003.mp4: the video has no sound" in message
-    assert "11127mb01yf0004.mp4: " in message
+    assert "11127mb01yf0004.mp4: cut off: the header promises 3.0" in message
+
+
+def cut_off(video: Path) -> None:
+    """Keep half of the packets of the sound, all of them whole."""
+    av = pytest.importorskip("av")
+    with av.open(str(video)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(audio=0) if packet.size]
+    video.write_bytes(video.read_bytes()[: sorted(ends)[len(ends) // 2]])
 
 
 def test_a_recording_that_is_cut_off_stops_preparation(benchmark_data: Benchmark, tmp_path: Path) -> None:
@@ -353,6 +375,22 @@ def test_tables_that_cannot_be_used(benchmark_data: Benchmark, tmp_path: Path) -
     assert "sites.tsv:2: group 'klingon' is not one of cdo, cjy, cmn" in refused(tmp_path, config)
     sites.write_text("group\tsite_id\tsite\ncmn\t11127\tx\nyue\t11127\ty\n", encoding="utf-8")
     assert "sites.tsv:3: 11127 y has the id or name of line 2" in refused(tmp_path, config)
+
+
+def test_missing_packages_are_named_with_the_remedy(
+    benchmark_data: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    wav = benchmark_data.audio / SITES["11127"][1] / "11127mb01yf0001.wav"
+    wav.rename(wav.with_suffix(".mp4"))
+    config = benchmark_data.config()
+    message = refused(tmp_path, config)
+    assert "needs PyAV: pip install 'fangyan[yubao]'; or convert the videos to WAV" in message
+    (tmp_path / "metadata" / "videos.parquet").touch()
+    assert "needs pyarrow: pip install 'fangyan[yubao]', or save the table as TSV" in refused(
+        tmp_path, config
+    )
 
 
 def test_ranges() -> None:

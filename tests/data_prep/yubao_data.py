@@ -87,9 +87,12 @@ def write_tsv(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def write_video(path: Path, sound: np.ndarray | None, rate: int = RATE) -> None:
-    """MP4 with moving pictures and, unless it is None, stereo sound in AAC, as the platform serves it."""
+    """MP4 with moving pictures and, unless it is None, stereo sound in AAC, as the platform serves it.
+
+    The table of contents stands before the data, so that a file that is cut off can still be opened.
+    """
     av = pytest.importorskip("av")
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         pictures = container.add_stream("mpeg4", rate=10)
         pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
         stream = None if sound is None else container.add_stream("aac", rate=rate, layout="stereo")

@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
 
 from data_prep.corpora.yubao import YubaoConfig
+from data_prep.errors import PreparationError
+from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.yubao.metadata import COLUMNS
+from scripts.prepare import CONF_DIR
 
 SITES = {
     "11127": ("cmn", "河北_承德市_滦平县"),
@@ -105,3 +111,28 @@ def write_video(path: Path, sound: np.ndarray | None, rate: int = RATE) -> None:
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
+
+
+def full_config(tmp_path: Path, corpus: YubaoConfig) -> PrepareConfig:
+    """All settings of ``scripts/prepare.py corpus=yubao``."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        paths = [f"data_dir={tmp_path / 'prepared'}", "corpus.metadata=m", "corpus.audio_dir=a"]
+        settings = compose("prepare", ["corpus=yubao", "num_workers=1", *paths])
+    config = OmegaConf.to_object(settings)
+    assert isinstance(config, PrepareConfig)
+    config.corpus = corpus
+    return config
+
+
+def run(tmp_path: Path, corpus: YubaoConfig) -> Path:
+    prepare(full_config(tmp_path, corpus), Console(quiet=True))
+    return tmp_path / "prepared"
+
+
+def refused(tmp_path: Path, corpus: YubaoConfig) -> str:
+    """The message of the error; nothing that could be taken for a prepared corpus is there after it."""
+    with pytest.raises(PreparationError) as error:
+        run(tmp_path, corpus)
+    assert not list((tmp_path / "prepared").glob("cuts_*"))
+    assert not (tmp_path / "prepared" / "sites").exists()
+    return str(error.value)

@@ -186,12 +186,13 @@ def retrieve(
         return _packed(store, sites[index], correct, device)
 
     compare = partial(score_matrix, score)
+    empty = 0
     for a, b in track(site_pairs(sites, within_groups=within_groups), description="site pairs"):
         common = common_sentences(sites[a], sites[b])
         kept = {pair: _kept(challenge, sites[pair[0]], sites[pair[1]], common) for pair in ((a, b), (b, a))}
         asked = sorted({*kept[a, b], *kept[b, a]})
         if not asked:
-            logger.warning("challenge: %s and %s keep no common sentence", sites[a], sites[b])
+            empty += 1
             continue
         x, y = (_common_part(frames_of(index), sites[index], asked) for index in (a, b))
         if 0 < candidates < len(asked):
@@ -211,6 +212,8 @@ def retrieve(
                 place = np.searchsorted(asked, names)
                 allowed = _allowed(challenge, sites[source], sites[target], names)
                 outcome.add(source, target, names, matrix[np.ix_(place, place)], allowed)
+    if empty:
+        logger.warning("the challenge set leaves no sentence at %d pairs of sites", empty)
     result = outcome.result()
     if candidates:
         logger.info(

@@ -132,7 +132,7 @@ class Estimator:
             sentences=int(np.count_nonzero(pools, axis=1).max()),
             pool=ranks,
             value=np.mean([outcome.metrics(*sites) for sites in asked], axis=0),
-            chance=np.mean([outcome.chance(*sites) for sites in asked], axis=0),
+            chance=np.mean([outcome.chance_metrics(*sites) for sites in asked], axis=0),
             pooled=rank_distribution(outcome.above[a, b].ravel(), outcome.equal[a, b].ravel(), ranks),
             pooled_chance=rank_distribution(np.zeros_like(pools).ravel(), pools.ravel(), ranks),
             replicates=replicates,

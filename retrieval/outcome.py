@@ -56,12 +56,16 @@ class Outcome:
         """Recall@1 of a site pair, in 0..1."""
         return float(self.metrics(source, target)[0])
 
+    def chance(self, source: int | np.intp, target: int | np.intp) -> float:
+        """What recall@1 of a site pair would be if every answer were drawn from its candidates."""
+        return float(self.chance_metrics(source, target)[0])
+
     def metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
         """All metrics (M,) of a site pair, rates in 0..1, in the order of ``METRICS``; NaN if not asked."""
         return self._metrics(self.above[source, target], self.equal[source, target])
 
-    def chance(self, source: int | np.intp, target: int | np.intp) -> Floats:
-        """What the metrics (M,) of a site pair would be if every answer were drawn from its candidates."""
+    def chance_metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
+        """All metrics (M,) of a site pair if every answer were drawn from its candidates."""
         pool = self.pool[source, target]
         return self._metrics(np.zeros_like(pool), pool)
 
@@ -139,7 +143,7 @@ class OutcomeBuilder:
         """
         queries = np.count_nonzero(self._equal)
         if not queries:
-            raise ValueError("no sentence is left to ask for at any pair of sites: weaken the challenge set")
+            raise ValueError("there are no queries: no sentence is left at any pair of sites")
         return Outcome(
             self.sites,
             self.sentences,

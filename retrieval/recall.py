@@ -31,6 +31,7 @@ from retrieval.candidates import nearest, rerank
 from retrieval.corrections import Correction, Transform, fit_correction
 from retrieval.embeddings import EmbeddingStore
 from retrieval.outcome import Outcome, OutcomeBuilder
+from retrieval.ranks import TIE
 from retrieval.scores import ScoreKind, score_matrix
 from retrieval.seqsim import Packed, pack
 from retrieval.sites import (
@@ -45,6 +46,7 @@ from retrieval.sites import (
 
 # What a search needs is found here, whether it is made in this file or in a neighbour.
 __all__ = [
+    "TIE",
     "Challenge",
     "Duplicates",
     "Level",
@@ -125,7 +127,7 @@ class RetrieveConfig:
         if self.permutations < 0:
             raise ValueError(f"permutations={self.permutations} is negative; give 0 for no test")
         if self.candidates and self.challenge:
-            raise ValueError("a challenge set names the candidates itself: give challenge or candidates")
+            raise ValueError("candidates and challenge do not go together: set candidates=0")
 
 
 class Challenge(Protocol):
@@ -176,7 +178,7 @@ def retrieve(
             that keeps nothing or does not fit the sites, or candidates without FAISS.
     """
     if candidates and challenge is not None:
-        raise ValueError("a challenge set names the candidates itself: give challenge or candidates")
+        raise ValueError("candidates and challenge do not go together: set candidates=0")
     outcome = OutcomeBuilder(sites, whole_pools=not candidates, permutations=permutations, seed=seed)
     correct = fit_correction(correction, store)
     largest = max(sum(store.utterances[name].frames for name in site.utterances.values()) for site in sites)
@@ -186,8 +188,8 @@ def retrieve(
         return _packed(store, sites[index], correct, device)
 
     compare = partial(score_matrix, score)
-    empty = 0
-    for a, b in track(site_pairs(sites, within_groups=within_groups), description="site pairs"):
+    pairs, empty = site_pairs(sites, within_groups=within_groups), 0
+    for a, b in track(pairs, description="site pairs"):
         common = common_sentences(sites[a], sites[b])
         kept = {pair: _kept(challenge, sites[pair[0]], sites[pair[1]], common) for pair in ((a, b), (b, a))}
         asked = sorted({*kept[a, b], *kept[b, a]})
@@ -212,6 +214,8 @@ def retrieve(
                 place = np.searchsorted(asked, names)
                 allowed = _allowed(challenge, sites[source], sites[target], names)
                 outcome.add(source, target, names, matrix[np.ix_(place, place)], allowed)
+    if challenge is not None and empty == len(pairs):
+        raise ValueError(f"challenge set {challenge.name!r} leaves no sentence for these sites")
     if empty:
         logger.warning("the challenge set leaves no sentence at %d pairs of sites", empty)
     result = outcome.result()

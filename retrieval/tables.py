@@ -234,7 +234,7 @@ def write_site_pairs(path: Path, outcome: Outcome) -> None:
             for b, target in enumerate(outcome.sites):
                 if queries := outcome.queries(a, b):
                     hits = float(np.nansum(outcome.hits[a, b]))
-                    rates, chance = units * outcome.metrics(a, b), units * outcome.chance(a, b)
+                    rates, chance = units * outcome.metrics(a, b), units * outcome.chance_metrics(a, b)
                     numbers = [rates[0], chance[0], *rates[1:], *chance[1:]]
                     writer.writerow(
                         [source.group, source.name, target.group, target.name, queries, hits, *numbers]

@@ -83,8 +83,8 @@ def test_equal_utterances_come_out_at_chance(tmp_path):
     for source, target in ((0, 1), (1, 0)):
         found = outcome.metrics(source, target)
         np.testing.assert_allclose(found, [1 / 6, 5 / 6, 1, harmonic / 6, 3.5])
-        np.testing.assert_allclose(found, outcome.chance(source, target))
-    np.testing.assert_allclose(outcome.permuted["cmn", "yue"], np.tile(outcome.chance(0, 1), (20, 1)))
+        np.testing.assert_allclose(found, outcome.chance_metrics(source, target))
+    np.testing.assert_allclose(outcome.permuted["cmn", "yue"], np.tile(outcome.chance_metrics(0, 1), (20, 1)))
 
 
 def test_ranks_of_planted_utterances(tmp_path):
@@ -251,7 +251,7 @@ def test_challenge_sets_choose_queries_and_candidates(tmp_path):
     outcome = retrieve(store, sites, challenge=Chosen(["s0", "s2", "s3", "s4"], allowed), permutations=500)
     np.testing.assert_array_equal(outcome.pool[0, 1], [2, 0, 1, 2, 1, 0])
     np.testing.assert_allclose(outcome.hits[0, 1], [0.5, np.nan, 1, 0.5, 1, np.nan])
-    assert outcome.chance(0, 1)[0] == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
+    assert outcome.chance(0, 1) == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
     assert outcome.permuted["cmn", "yue"].mean(axis=0)[0] == pytest.approx(3 / 4, abs=0.03)
     assert outcome.queries(1, 0) == 6
     assert outcome.recall(1, 0) == pytest.approx(2 / 6)
@@ -274,9 +274,9 @@ def test_challenge_sets_that_do_not_fit(tmp_path):
         retrieve(store, sites, challenge=unsorted)
     nothing = Chosen([])
     nothing.kept = lambda source, target, common: []
-    with pytest.raises(ValueError, match="no sentence is left"):
+    with pytest.raises(ValueError, match="'chosen' leaves no sentence for these sites"):
         retrieve(store, sites, challenge=nothing)
-    with pytest.raises(ValueError, match="give challenge or candidates"):
+    with pytest.raises(ValueError, match="candidates and challenge do not go together"):
         retrieve(store, sites, challenge=nothing, candidates=3)
 
 
@@ -324,5 +324,5 @@ def test_a_negative_number_of_candidates():
 def test_settings_that_exclude_each_other():
     with pytest.raises(ValueError, match="permutations=-1 is negative"):
         RetrieveConfig(model_dir="exp", permutations=-1)
-    with pytest.raises(ValueError, match="give challenge or candidates"):
+    with pytest.raises(ValueError, match="candidates and challenge do not go together"):
         RetrieveConfig(model_dir="exp", candidates=5, challenge="hard.json")

@@ -97,6 +97,15 @@ class RecallTable:
         """Groups that the encoder has not seen; none if unknown."""
         return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
 
+    @property
+    def doubtful_pairs(self) -> set[Pair]:
+        """Pairs of groups whose recall@1 is not surely above chance, all pairs taken together."""
+        return {
+            (row.source, row.target)
+            for row in self.metrics
+            if (row.part, row.metric) == (PAIR, METRICS[0]) and row.p_holm is not None and row.p_holm > LEVEL
+        }
+
     def matrix(self) -> NDArray[np.float64]:
         """Recall@1 (G,G) in per cent, source by target; NaN where not asked."""
         return _matrix(self.groups, self.pairs)
@@ -280,11 +289,7 @@ def recall_matrix(table: RecallTable) -> Table:
     too long for a column are replaced by the number of their row. A question mark stands where recall is not
     surely above chance, all pairs of groups taken together.
     """
-    doubtful = {
-        (row.source, row.target)
-        for row in table.metrics
-        if (row.part, row.metric) == (PAIR, METRICS[0]) and row.p_holm is not None and row.p_holm > LEVEL
-    }
+    doubtful = table.doubtful_pairs
     names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
     numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME
     rows = {(row.source, row.target): row for row in table.pairs}

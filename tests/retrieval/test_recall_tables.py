@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from retrieval.figures import recall_heat_map
 from retrieval.recall import Outcome, Site
 from retrieval.tables import (
     print_tables,
@@ -201,6 +202,12 @@ def test_p_values_are_adjusted_for_the_pairs():
     text = shown(recall_matrix(table))
     assert "?" in text
     assert "? not above chance" in text
+    doubtful = [row for row in table.pairs if (row.source, row.target) in table.doubtful_pairs]
+    assert 0 < len(doubtful) < 6
+    axes = recall_heat_map(table).axes[0]
+    shown_texts = [item.get_text() for item in axes.texts]
+    assert sum(item.endswith("?") for item in shown_texts) == len(doubtful)
+    assert "? not surely above chance" in axes.get_xlabel()
 
 
 def shown(view) -> str:

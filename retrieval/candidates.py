@@ -52,12 +52,14 @@ def rerank(
     return torch.cat(scores)
 
 
+def mean_frames(packed: Packed) -> Tensor:
+    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device and in their type."""
+    lengths = packed.lengths.to(packed.frames.device)
+    return torch.segment_reduce(packed.frames, "mean", lengths=lengths, axis=0)
+
+
 def _mean_frames(packed: Packed) -> NDArray[np.float32]:
-    """Mean of the frames (which have length 1) of each utterance, (N,D)."""
-    sums = torch.segment_reduce(
-        packed.frames.float(), "sum", lengths=packed.lengths.to(packed.frames.device), axis=0
-    )
-    return (sums.cpu() / packed.lengths[:, None]).numpy()
+    return mean_frames(packed).float().cpu().numpy()
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from torch import Tensor
 
-from retrieval.embedder import Source
+from retrieval.embedder import Embedder
 
 DURATION_RATIO = 1e4  # of the longest utterance to the shortest whose durations still compare rightly
 
@@ -52,21 +52,17 @@ class MfccConfig:
         )
 
 
-class FbankEmbedder:
+class FbankEmbedder(Embedder):
     """Log mel energies, normalised over the utterance where configured."""
 
     name = "fbank"
-    source = Source.features
-    sampling_rate = 0
-    minimum_frames = 1
-    maximum_frames = None
 
     def __init__(self, config: FbankConfig | None = None, *, dimension: int = 80) -> None:
         self.config = config or FbankConfig()
         self.dimension = dimension
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`~retrieval.embedder.Embedder`; the batch are log mel energies (N,T,bins)."""
+        """See :class:`Embedder`; the batch are log mel energies (N,T,bins)."""
         arrays = batch.double().cpu().numpy()
         return [self._one(array[:length]) for array, length in zip(arrays, lengths.tolist(), strict=True)]
 
@@ -75,24 +71,20 @@ class FbankEmbedder:
         return frames[:: self.config.stride].astype(np.float32)
 
 
-class MfccEmbedder:
+class MfccEmbedder(Embedder):
     """MFCC, first and second differences, each normalised to mean 0 and variance 1 over the utterance.
 
     It knows sounds and no words: what it retrieves is retrieved by acoustic likeness alone.
     """
 
     name = "mfcc"
-    source = Source.features
-    sampling_rate = 0
-    minimum_frames = 1
-    maximum_frames = None
 
     def __init__(self, config: MfccConfig | None = None) -> None:
         self.config = config or MfccConfig()
         self.dimension = 3 * self.config.coefficients
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`~retrieval.embedder.Embedder`; the batch are log mel energies (N,T,bins).
+        """See :class:`Embedder`; the batch are log mel energies (N,T,bins).
 
         Raises:
             ValueError: fewer mel bins than coefficients.
@@ -112,7 +104,7 @@ class MfccEmbedder:
         return normalised(stacked)[:: self.config.stride].astype(np.float32)
 
 
-class DurationEmbedder:
+class DurationEmbedder(Embedder):
     """One frame that says how long the utterance lasts, and nothing else.
 
     An utterance of d seconds is the point (cos a, sin a) with a = pi log(d) / log(10^4). The cosine of two of
@@ -121,14 +113,10 @@ class DurationEmbedder:
     """
 
     name = "duration"
-    source = Source.features
-    sampling_rate = 0
-    minimum_frames = 1
-    maximum_frames = None
     dimension = 2
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`~retrieval.embedder.Embedder`; only the lengths are looked at."""
+        """See :class:`Embedder`; only the lengths are looked at."""
         angles = pi * np.log(lengths.cpu().numpy() / 100) / log(DURATION_RATIO)
         points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         return list(points[:, None])  # N of (1,2)

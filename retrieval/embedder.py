@@ -4,9 +4,9 @@ Other embedders: features without a model (:mod:`retrieval.acoustic`), encoders 
 (:mod:`retrieval.huggingface`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,40 +29,32 @@ class EmbedderKind(str, Enum):
     huggingface = "huggingface"
 
 
-class Source(str, Enum):
-    """What an embedder is given of an utterance: stored features (T,F), or samples (T,) in -1..1."""
-
-    features = "features"
-    audio = "audio"
-
-
-class Embedder(Protocol):
+class Embedder(ABC):
     """Maps a padded batch with lengths (N,) to one array (T',D) an utterance, without padding.
 
     What an utterance is mapped to must not depend on the others in its batch.
 
     Attributes:
         name: for the description of the embeddings.
-        source: what the batch holds: features (N,T,F), 100 frames a second, or samples (N,T).
-        sampling_rate: of the samples; without meaning for features.
         dimension: D.
-        minimum_frames: the shortest utterance that it can embed, in 10 ms.
-        maximum_frames: the longest, in 10 ms; None = any.
+        sampling_rate: in Hz, of an embedder that is given samples (N,T) in -1..1; None for one that is given
+            stored features (N,T,F), 100 frames a second.
+        minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
+        maximum_frames: the longest, in frames of 10 ms; None = any.
     """
 
     name: str
-    source: Source
-    sampling_rate: int
     dimension: int
-    minimum_frames: int
-    maximum_frames: int | None
+    sampling_rate: int | None = None
+    minimum_frames: int = 1
+    maximum_frames: int | None = None
 
+    @abstractmethod
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
         """Embeddings of a batch, in its order."""
-        ...
 
 
-class EncoderEmbedder:
+class EncoderEmbedder(Embedder):
     """The frames of a speech encoder.
 
     Args:
@@ -73,10 +65,6 @@ class EncoderEmbedder:
         device: where ``encode`` computes.
         name: for the description of the embeddings.
     """
-
-    source = Source.features
-    sampling_rate = 0
-    maximum_frames = None
 
     def __init__(
         self,

@@ -12,9 +12,8 @@ Each model's own feature extractor prepares the audio, normalisation included. W
 may depend on the padding: where the first convolution is normalised over time (wav2vec 2.0 base, HuBERT base),
 and wherever it is not known to be otherwise, utterances are embedded one by one.
 
-Layers are counted as ``transformers`` counts hidden states: 0 is what enters the first block, the number of
-blocks what leaves the last one, after the final normalisation if the model has one. States between are as they
-are, without that normalisation.
+Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of the
+encoder, after the final normalisation if the model has one. States between are as they are, without it.
 """
 
 from collections.abc import Sequence
@@ -73,7 +72,8 @@ class HuggingFaceEmbedder(Embedder):
         name: for the description of the embeddings.
 
     Raises:
-        ValueError: a family that is not known, or a layer that the encoder does not have.
+        ValueError: a family that is not known, a layer that the encoder does not have, or an adapter, which
+            would make fewer frames of those of the encoder.
     """
 
     def __init__(
@@ -89,8 +89,10 @@ class HuggingFaceEmbedder(Embedder):
         blocks = int(config.num_hidden_layers)
         if layer is not None and not 0 <= layer <= blocks:
             raise ValueError(f"layer={layer}: {name} has layers 0 to {blocks}")
+        if getattr(config, "add_adapter", False):
+            raise ValueError(f"{name} has an adapter behind its encoder: take the model that it was made from")
         self.name = name
-        self.layer = layer
+        self.layer = None if layer == blocks else layer
         self.device = torch.device(device)
         self.extractor = extractor
         self.sampling_rate = int(extractor.sampling_rate)
@@ -106,7 +108,7 @@ class HuggingFaceEmbedder(Embedder):
             self.minimum_frames = 4  # two windows of 25 ms, 10 ms apart
         else:
             raise ValueError(
-                f"{name} is a {self.family} model; embedder=huggingface knows Whisper, encoders of waveforms such"
+                f"{name} is of the family {self.family}; embedder=huggingface knows Whisper, encoders of waveforms such"
                 " as wav2vec 2.0, XLS-R, HuBERT and WavLM, and w2v-BERT 2.0"
             )
         self.one_by_one = not self.whisper and (

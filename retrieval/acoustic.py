@@ -22,12 +22,12 @@ class FbankConfig:
     """Stored log mel energies as they are.
 
     With ``normalise`` each mel bin gets mean 0 and variance 1 over the utterance; without, the loudness and the
-    colour of voice and channel are in every cosine. Of the frames (100/s) every ``stride``-th is kept: time and
-    disk fall with it, those of SeqSim and dynamic time warping with its square.
+    colour of voice and channel are in every cosine. Of the frames (100/s) every ``stride``-th is kept: disk falls
+    with it, the time of SeqSim and of dynamic time warping with its square. 4 makes the 25 a second of the encoder.
     """
 
     normalise: bool = True
-    stride: int = 2
+    stride: int = 4
 
     def __post_init__(self) -> None:
         _at_least_one("fbank", stride=self.stride)

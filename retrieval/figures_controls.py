@@ -10,12 +10,14 @@ from retrieval.controls import MODEL, ControlRow, shown_parts
 from retrieval.tables import SUMMARY_NAMES
 
 MARKERS = ("o", "D")  # of the parts of the pairs of groups
+MODEL_COLOUR, SCORE_COLOUR, CONTROL_COLOUR = figures.PALETTE[0], figures.PALETTE[2], figures.PALETTE[1]
 
 
 def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Figure:
     """Recall@1 with its interval, a line for the model and for each control; dashed: chance.
 
-    Where there are held-out groups, pairs with them have a mark of their own.
+    The model has a colour, its frames under other scores a second one, controls a third. Where there are held-out
+    groups, pairs with them have a mark of their own.
     """
     parts = shown_parts(rows)
     names = list(dict.fromkeys(row.name for row in rows))
@@ -31,7 +33,7 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
                 if row.pairs != part:
                     continue
                 y = names.index(row.name) + shift
-                colour = figures.PALETTE[0] if row.name == MODEL else figures.PALETTE[1]
+                colour = _colour(row.name)
                 error = [[max(0.0, row.recall_at_1 - row.low)], [max(0.0, row.high - row.recall_at_1)]]
                 axes.errorbar(
                     row.recall_at_1,
@@ -67,3 +69,9 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
             ]
             axes.legend(handles, [SUMMARY_NAMES[part] for part in parts], loc="lower right", fontsize=8)
     return figure
+
+
+def _colour(name: str) -> str:
+    if name == MODEL:
+        return MODEL_COLOUR
+    return SCORE_COLOUR if name.startswith(f"{MODEL}-") else CONTROL_COLOUR

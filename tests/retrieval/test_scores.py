@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment, linprog
 
+from retrieval.dtw import dtw_similarity
 from retrieval.scores import ScoreKind, pooled_cosine, score_matrix, transport_similarity
 from retrieval.seqsim import Packed, pack, seqsim_packed
 from reference.dtw import all_paths, cosine_distances, dtw_distance
@@ -55,6 +56,13 @@ def test_dtw_equals_the_recursion(threads, dtype, tolerance):
     expected = [[1 - dtw_distance(cosine_distances(a, b)) for b in y] for a in x]
     assert found.dtype == dtype
     np.testing.assert_allclose(found.numpy(), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("tile", [1, 60, 150, 1 << 20])
+def test_dtw_does_not_depend_on_the_tile(tile):
+    _, x = draw(0, [3, 7, 1, 12, 2])
+    _, y = draw(1, [5, 1, 9])
+    torch.testing.assert_close(dtw_similarity(x, y, tile=tile), dtw_similarity(x, y))
 
 
 def test_dtw_by_hand():

@@ -68,9 +68,8 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     model_dir = Path(config.model_dir)
     model, sources = AsrModel.from_pretrained(model_dir), [model_dir / CONFIG_FILE]
     if config.embedder is EmbedderKind.random:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = AsrModel(model.config)
+        torch.manual_seed(config.seed)
+        model = AsrModel(model.config)
     else:
         sources.append(model_dir / WEIGHTS_FILE)
     model = model.to(device).eval()

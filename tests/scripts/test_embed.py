@@ -134,7 +134,7 @@ def test_sounds_and_durations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     duration = EmbeddingStore(results / "embeddings-test-duration")
     assert duration.frames.shape == (len(FRAMES), 2)
     angles = {entry.utterance_id: np.arctan2(*duration[entry.utterance_id][0, ::-1]) for entry in duration}
-    expected = np.pi * np.log(np.array(FRAMES) / 100) / np.log(1000)
+    expected = np.pi * np.log(np.array(FRAMES) / 100) / np.log(100)
     np.testing.assert_allclose([angles[f"test-{n}"] for n in range(len(FRAMES))], expected, atol=1e-6)
 
 

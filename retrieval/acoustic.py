@@ -21,9 +21,10 @@ DURATION_RATIO = 100.0  # of two durations that are as unlike as can be
 class FbankConfig:
     """Stored log mel energies as they are.
 
-    With ``normalise`` each mel bin gets mean 0 and variance 1 over the utterance; without, the loudness and the
-    colour of voice and channel are in every cosine. Of the frames (100/s) every ``stride``-th is kept: disk falls
-    with it, the time of SeqSim and of dynamic time warping with its square. 4 makes the 25 a second of the encoder.
+    With ``normalise`` each mel bin gets mean 0 and variance 1 over the utterance; without, the loudness and
+    the colour of voice and channel are in every cosine. Of the frames (100/s) every ``stride``-th is kept:
+    disk falls with it, the time of SeqSim and of dynamic time warping with its square. 4 makes the 25 a
+    second of the encoder.
     """
 
     normalise: bool = True
@@ -107,10 +108,10 @@ class MfccEmbedder(Embedder):
 class DurationEmbedder(Embedder):
     """One frame that says how long the utterance lasts, and nothing else.
 
-    An utterance of d seconds is the point (cos a, sin a) with a = pi log(d) / log(100). The cosine of two of them
-    falls with the difference of their log durations, from 1 for equal ones to -1 where one is a hundred times the
-    other. With one frame an utterance, all scores are this cosine. Retrieval takes scores within 1e-6 as equal:
-    durations that differ by less than 0.2 %.
+    An utterance of d seconds is the point (cos a, sin a) with a = pi log(d) / log(100). The cosine of two
+    of them falls with the difference of their log durations, from 1 for equal ones to -1 where one is a
+    hundred times the other. With one frame an utterance, all scores are this cosine. Retrieval takes scores
+    within 1e-6 as equal: durations that differ by less than 0.2 %.
     """
 
     name = "duration"

@@ -1,7 +1,7 @@
 """The model against controls: how much of its recall do sounds, lengths or the architecture explain?
 
-A recall above chance says that something of an utterance is found again, not what. Every control asks the same
-queries of the same pools with less to go by:
+A recall above chance says that something of an utterance is found again, not what. Every control asks the
+same queries of the same pools with less to go by:
 
 - ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the model's own frames under other scores
   (:mod:`retrieval.scores`); what SeqSim gains is the difference.
@@ -11,8 +11,8 @@ queries of the same pools with less to go by:
 - ``permuted``: the model, with the sentences of every site exchanged at random. It lies at chance, or
   something is wrong with the experiment.
 
-Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard for
-both does not widen them.
+Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
+for both does not widen them.
 """
 
 import csv
@@ -122,8 +122,8 @@ class Control:
 class ControlRow:
     """Recall of the model or a control over some ordered pairs of groups; rates in per cent.
 
-    ``pairs`` is a name of :data:`retrieval.tables.SUMMARY_NAMES`. ``difference`` is the recall of the model less
-    that of the control, with its interval; None for the model itself.
+    ``pairs`` is a name of :data:`retrieval.tables.SUMMARY_NAMES`. ``difference`` is the recall of the model
+    less that of the control, with its interval; None for the model itself.
     """
 
     name: str
@@ -156,8 +156,8 @@ def parse_controls(names: Iterable[str], embedders: Sequence[str] = ()) -> list[
         found[PERMUTED] = (MODEL, ScoreKind.seqsim)
         if name not in found:
             raise ValueError(
-                f"no control {name}: give {PERMUTED}, or an embedder ({', '.join(known)}), alone or with a score"
-                f" ({', '.join(score.value for score in ScoreKind)}), for example mfcc-dtw"
+                f"no control {name}: give {PERMUTED}, or an embedder ({', '.join(known)}), alone or with a"
+                f" score ({', '.join(score.value for score in ScoreKind)}), for example mfcc-dtw"
             )
         embedder, score = found[name]
         short = name.removesuffix(f"-{ScoreKind.seqsim.value}")
@@ -213,7 +213,14 @@ def compare(
                 difference = (of_model[name].recall_at_1 - row.recall_at_1, 100 * low, 100 * high)
             rows.append(
                 ControlRow(
-                    control.name, control.label, name, row.recall_at_1, row.low, row.high, row.chance, *difference
+                    control.name,
+                    control.label,
+                    name,
+                    row.recall_at_1,
+                    row.low,
+                    row.high,
+                    row.chance,
+                    *difference,
                 )
             )
     return rows
@@ -239,7 +246,10 @@ def shown_parts(rows: Sequence[ControlRow]) -> list[str]:
 
 
 def write_controls(
-    directory: Path, rows: Sequence[ControlRow], results: Mapping[str, RecallTable], header: Mapping[str, object]
+    directory: Path,
+    rows: Sequence[ControlRow],
+    results: Mapping[str, RecallTable],
+    header: Mapping[str, object],
 ) -> None:
     """``controls.json`` and ``controls.csv`` in a folder that is made for them; an older one is replaced.
 
@@ -313,11 +323,17 @@ def _difference(row: ControlRow) -> tuple[str, str]:
     return f"{row.difference:+.1f}", f"{row.difference_low:+.1f} to {row.difference_high:+.1f}"
 
 
-def controls_section(model_dir: Path, split: str) -> dict[str, Any] | None:
-    """What the part ``_controls.html.j2`` of the report shows, or None where no controls were run.
+@dataclass(frozen=True)
+class ControlsSection:
+    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings."""
 
-    Returns:
-        ``rows`` (those of the parts that are shown), ``parts`` and ``confidence``.
+    rows: list[ControlRow]
+    confidence: float
+    level: str
+
+
+def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
+    """The section of the report, or None where no controls were run.
 
     Raises:
         MalformedResultError: as :func:`read_controls`.
@@ -328,9 +344,8 @@ def controls_section(model_dir: Path, split: str) -> dict[str, Any] | None:
     rows, header = found
     parts = shown_parts(rows)
     settings = header.get("settings", {})
-    return {
-        "rows": [row for row in rows if row.pairs in parts],
-        "parts": parts,
-        "confidence": settings.get("confidence", 0.95),
-        "level": settings.get("level", "group"),
-    }
+    return ControlsSection(
+        [row for row in rows if row.pairs in parts],
+        float(settings.get("confidence", 0.95)),
+        str(settings.get("level", "group")),
+    )

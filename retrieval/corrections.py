@@ -30,7 +30,7 @@ class Correction(str, Enum):
     """Corrections that can be chosen by name."""
 
     none = "none"
-    center = "center"
+    center = "center"  # type: ignore[assignment]  # hides a method of str
     whiten = "whiten"
     all_but_the_top = "all_but_the_top"
 
@@ -104,7 +104,7 @@ def principal_directions(store: EmbeddingStore, *, block: int = BLOCK) -> Spectr
 
 
 def _affine(mean: NDArray[np.float64], matrix: NDArray[np.float64] | None) -> Transform:
-    """Subtract the mean, then multiply, in float64; the result has the type of the frames, at least float32."""
+    """Subtract the mean, then multiply, in float64; the result is float32, or float64 if the frames are."""
 
     def transform(frames: NDArray[np.floating]) -> NDArray[np.floating]:
         centred = frames.astype(np.float64) - mean

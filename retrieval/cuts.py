@@ -41,8 +41,8 @@ class EmbedConfig:
         embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
             that ``huggingface.model`` names, which hears the recordings of the cuts.
-        layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what leaves
-            the last. null = its output.
+        layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
+            leaves the last. null = its output.
         seed: of the weights of ``random``.
         fbank: settings of ``fbank``.
         mfcc: settings of ``mfcc``.

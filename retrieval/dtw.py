@@ -1,11 +1,11 @@
 """Dynamic time warping of packed utterances, compiled.
 
 For X (S,D) and Y (T,D) with the cosine distance d_ij = 1 - cos(x_i, y_j), a path leads from (1,1) to (S,T) in
-steps (1,0), (0,1) and (1,1). Its cost is the sum of w d_ij over its points, where w is 2 after a diagonal step
-and at the start, and 1 after the others. With these weights (the symmetric form of Sakoe & Chiba, IEEE
-Transactions on Acoustics, Speech, and Signal Processing 26(1), 1978) every path has the same length S + T, so
-that the cheapest path divided by its length is the least mean distance of all paths, and short paths are not
-favoured.
+steps (1,0), (0,1) and (1,1). Its cost is the sum of w d_ij over its points, where w is 2 after a diagonal
+step and at the start, and 1 after the others. With these weights (the symmetric form of Sakoe & Chiba, IEEE
+Transactions on Acoustics, Speech, and Signal Processing 26(1), 1978) every path has the same length S + T,
+so that the cheapest path divided by its length is the least mean distance of all paths, and short paths are
+not favoured.
 
 A small example: X = [(1,0), (0,1)] and Y = [(1,0)]. The only path has the points (1,1), d = 0, w = 2, and
 (2,1), d = 1, w = 1; its mean distance is 1/3.
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.seqsim import Packed
-
 
 TILE = 1 << 22  # cosines that are computed at a time: 16 MiB in float32
 
@@ -78,7 +77,7 @@ def _warp(
 
 @njit(nogil=True, cache=True)
 def _mean_similarity(cosines: NDArray[np.floating]) -> float:
-    """Where a point is worth w cos, the value of the best path over S + T: 1 minus the least mean distance."""
+    """1 minus the least mean distance: where a point is worth w cos, the best value of a path over S + T."""
     S, T = cosines.shape
     above = np.empty(T)  # best value of a path to each point of the row above
     above[0] = 2.0 * cosines[0, 0]

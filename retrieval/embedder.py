@@ -17,8 +17,9 @@ from torch import Tensor
 class EmbedderKind(str, Enum):
     """Embedders that can be chosen by name.
 
-    ``zipformer`` is the encoder of the model directory and ``random`` the same before any training; ``fbank``,
-    ``mfcc`` and ``duration`` need no model; ``huggingface`` is any speech encoder that ``transformers`` reads.
+    ``zipformer`` is the encoder of the model directory and ``random`` the same before any training;
+    ``fbank``, ``mfcc`` and ``duration`` need no model; ``huggingface`` is a speech encoder that
+    ``transformers`` reads.
     """
 
     zipformer = "zipformer"

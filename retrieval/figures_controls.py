@@ -16,8 +16,8 @@ MODEL_COLOUR, SCORE_COLOUR, CONTROL_COLOUR = figures.PALETTE[0], figures.PALETTE
 def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Figure:
     """Recall@1 with its interval, a line for the model and for each control; dashed: chance.
 
-    The model has a colour, its frames under other scores a second one, controls a third. Where there are held-out
-    groups, pairs with them have a mark of their own.
+    The model has a colour, its frames under other scores a second one, controls a third. Where there are
+    held-out groups, pairs with them have a mark of their own.
     """
     parts = shown_parts(rows)
     names = list(dict.fromkeys(row.name for row in rows))
@@ -64,7 +64,9 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
         axes.set_title(f"The model and its controls; dashed: chance, {chance:.1f} %", loc="left")
         if len(parts) > 1:
             handles = [
-                Line2D([], [], color="#444444", marker=marker, linestyle="", markerfacecolor=face, markersize=5)
+                Line2D(
+                    [], [], color="#444444", marker=marker, linestyle="", markerfacecolor=face, markersize=5
+                )
                 for marker, face in zip(MARKERS, ("#444444", "white"), strict=True)
             ]
             axes.legend(handles, [SUMMARY_NAMES[part] for part in parts], loc="lower right", fontsize=8)

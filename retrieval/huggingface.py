@@ -3,17 +3,20 @@
 Three families are known, by what they are given:
 
 - Whisper hears windows of a fixed length (30 s), the rest of which is padded with silence. Only the frames of
-  the utterance are kept, ceil(samples / 320) of them at 16 kHz (50 a second): the encoder fills the others with
-  states too, and those would be compared like speech (Ma et al., arXiv 2407.01130).
+  the utterance are kept, ceil(samples / 320) of them at 16 kHz (50 a second): the encoder fills the others
+  with states too, and those would be compared like speech (Ma et al., arXiv 2407.01130).
 - Encoders of waveforms: wav2vec 2.0, XLS-R, HuBERT, WavLM and relatives (50 frames a second).
 - w2v-BERT 2.0, whose extractor makes log mel energies, two frames stacked (50 a second).
 
-Each model's own feature extractor prepares the audio, normalisation included. What a model makes of an utterance
-may depend on the padding: where the first convolution is normalised over time (wav2vec 2.0 base, HuBERT base),
-and wherever it is not known to be otherwise, utterances are embedded one by one.
+Each model's own feature extractor prepares the audio, normalisation included. What a model makes of an
+utterance may depend on the padding: where the first convolution is normalised over time (wav2vec 2.0 base,
+HuBERT base), and wherever it is not known to be otherwise, utterances are embedded one by one.
 
-Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of the
-encoder, after the final normalisation if the model has one. States between are as they are, without it.
+Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of
+the encoder, after the final normalisation if the model has one. States between are as they are, without it.
+
+The front ends, masks, layers and numbers of frames of all these are tested on small models with random weights,
+not on the published ones.
 """
 
 from collections.abc import Sequence
@@ -30,7 +33,8 @@ from torch import Tensor
 
 from retrieval.embedder import Embedder, EmbedderKind
 
-# Families in which neither a mask nor a convolution lets the padding of a batch into the frames of an utterance.
+# Families in which neither a mask nor a convolution lets the padding of a batch into the frames of an
+# utterance.
 MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 
 
@@ -38,9 +42,9 @@ MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 class HuggingFaceConfig:
     """Which model.
 
-    ``model`` is a name on the Hub (``openai/whisper-small``), downloaded once and cached by ``transformers``, or
-    a folder that ``save_pretrained`` of the model and of its feature extractor wrote. ``revision`` is a branch,
-    tag or commit on the Hub; a commit never changes.
+    ``model`` is a name on the Hub (``openai/whisper-small``), downloaded once and cached by
+    ``transformers``, or a folder that ``save_pretrained`` of the model and of its feature extractor wrote.
+    ``revision`` is a branch, tag or commit on the Hub; a commit never changes.
     """
 
     model: str = ""
@@ -56,7 +60,8 @@ class HuggingFaceConfig:
         name = Path(self.model).name
         if name in {kind.value for kind in EmbedderKind}:
             raise ValueError(
-                f"huggingface.model={self.model} would be called {name}, as another embedder is: rename the folder"
+                f"huggingface.model={self.model} would be called {name}, as another embedder is: rename the"
+                " folder"
             )
         return name
 
@@ -90,7 +95,9 @@ class HuggingFaceEmbedder(Embedder):
         if layer is not None and not 0 <= layer <= blocks:
             raise ValueError(f"layer={layer}: {name} has layers 0 to {blocks}")
         if getattr(config, "add_adapter", False):
-            raise ValueError(f"{name} has an adapter behind its encoder: take the model that it was made from")
+            raise ValueError(
+                f"{name} has an adapter behind its encoder: take the model that it was made from"
+            )
         self.name = name
         self.layer = None if layer == blocks else layer
         self.device = torch.device(device)
@@ -108,8 +115,8 @@ class HuggingFaceEmbedder(Embedder):
             self.minimum_frames = 4  # two windows of 25 ms, 10 ms apart
         else:
             raise ValueError(
-                f"{name} is of the family {self.family}; embedder=huggingface knows Whisper, encoders of waveforms such"
-                " as wav2vec 2.0, XLS-R, HuBERT and WavLM, and w2v-BERT 2.0"
+                f"{name} is of the family {self.family}; embedder=huggingface knows Whisper, encoders of"
+                " waveforms such as wav2vec 2.0, XLS-R, HuBERT and WavLM, and w2v-BERT 2.0"
             )
         self.one_by_one = not self.whisper and (
             self.family not in MASKED or getattr(config, "feat_extract_norm", "layer") == "group"
@@ -172,8 +179,8 @@ def load(
         model = transformers.AutoModel.from_pretrained(config.model, revision=config.revision)
     except OSError as error:
         raise FileNotFoundError(
-            f"huggingface.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a connection,"
-            " or a folder that save_pretrained of the model and of its feature extractor wrote"
+            f"huggingface.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a"
+            " connection, or a folder that save_pretrained of the model and of its feature extractor wrote"
         ) from error
     folder = Path(config.model)
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
@@ -194,7 +201,8 @@ def _transformers() -> ModuleType:
         import transformers
     except ModuleNotFoundError as error:
         raise ValueError(
-            "embedder=huggingface needs transformers, which is not installed: pip install 'fangyan[huggingface]'"
+            "embedder=huggingface needs transformers, which is not installed:"
+            " pip install 'fangyan[huggingface]'"
         ) from error
     module: ModuleType = transformers
     return module

@@ -19,6 +19,8 @@ import torch
 
 from retrieval import figures
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
+from retrieval.controls import ControlsSection, controls_section
+from retrieval.figures_controls import control_dots
 from retrieval.results import (
     CerResult,
     CerRow,
@@ -66,6 +68,7 @@ class Report:
     recall: RecallResult | None
     control: RecallResult | None
     comparison: ComparisonSection | None
+    controls: ControlsSection | None
     metrics: Metrics | None
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
@@ -114,6 +117,7 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         recall=read_recall(results / f"retrieval-{split}" / "recall.json"),
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
         comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
+        controls=controls_section(model_dir, split),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
@@ -174,6 +178,8 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     main = report.decodings[0] if report.decodings else None
     bars = figures.cer_bars(report.decodings, held_out=held_out) if report.decodings else None
     heat = None if report.recall is None else figures.recall_heat_map(report.recall.table)
+    controls = report.controls
+    dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
     curves = None if report.metrics is None else figures.training_curves(report.metrics)
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -181,6 +187,8 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
         cards=_cards(report, main),
         cer_figure=bars and figures.svg_data_uri(bars),
         recall_figure=heat and figures.svg_data_uri(heat),
+        controls=controls,
+        controls_figure=dots and figures.svg_data_uri(dots),
         training_figure=curves and figures.svg_data_uri(curves),
         confusions={} if main is None else _frequent(main.confusions, confusions),
         samples=[] if main is None else _samples(main.hypotheses, samples),

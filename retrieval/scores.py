@@ -9,8 +9,8 @@ transport  mean cosine under the best matching of all frames with all, each used
 
 The last is optimal transport between two uniform distributions over frames: the largest sum_ij P_ij cos(x_i,
 y_j) over all P (S,T) >= 0 with row sums 1/S and column sums 1/T, found exactly by the network simplex of POT
-(Bonneel et al., ACM Transactions on Graphics 30(6), 2011; Flamary et al., JMLR 22(78), 2021). SeqSim may use a
-frame many times and transport may not; where the best matches pair all frames off, both say the same.
+(Bonneel et al., ACM Transactions on Graphics 30(6), 2011; Flamary et al., JMLR 22(78), 2021). SeqSim may
+use a frame many times and transport may not; where the best matches pair all frames off, both say the same.
 
 Dynamic time warping and transport take time in proportion to the product of both lengths and more, for every
 pair: they are for pools of some hundred utterances.

@@ -1,4 +1,4 @@
-"""The model of a directory against its controls: recall@1 with interval, chance and difference, and a figure."""
+"""The model of a directory against its controls: recall@1 with interval and chance, differences, a figure."""
 
 import sys
 from dataclasses import asdict

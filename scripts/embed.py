@@ -1,4 +1,4 @@
-"""Embed a split with the encoder of a model directory, or with a control: sounds, durations, other encoders."""
+"""Embed a split with the encoder of a model directory, with other encoders, or with sounds or durations."""
 
 import logging
 import sys

@@ -1,7 +1,7 @@
 """Dynamic time warping by its definition: the recursion over prefixes, and a walk over all paths."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def dtw_distance(distances: np.ndarray) -> float:
     """Least cost of a path through distances (S,T), diagonal steps and the start twice, over S + T."""
     S, T = distances.shape
 
-    @lru_cache(maxsize=None)
+    @cache
     def cost(i: int, j: int) -> float:
         if i == 0 and j == 0:
             return 2 * distances[0, 0]

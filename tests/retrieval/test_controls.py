@@ -38,16 +38,20 @@ def store_of(directory, wrong):
         words = [(n + 1) % count if n < count else n for n in range(len(NAMES))]
         for site in ("1", "2"):
             stored[group, group + site] = {
-                name: directions([word], len(NAMES), repeat=2) for name, word in zip(NAMES, words, strict=True)
+                name: directions([word], len(NAMES), repeat=2)
+                for name, word in zip(NAMES, words, strict=True)
             }
     return write_store(directory, stored)
 
 
 def results_of(stores, trained=("hak", "nan")):
     controls = parse_controls(name for name in stores if name != "zipformer")
-    outcomes = {control.name: retrieve(stores[control.name], sites_of(stores[control.name])) for control in controls}
+    outcomes = {
+        control.name: retrieve(stores[control.name], sites_of(stores[control.name])) for control in controls
+    }
     tables = {
-        name: tabulate(outcome, trained_groups=trained, resamples=200, seed=1) for name, outcome in outcomes.items()
+        name: tabulate(outcome, trained_groups=trained, resamples=200, seed=1)
+        for name, outcome in outcomes.items()
     }
     return outcomes, tables, controls
 
@@ -93,9 +97,10 @@ def test_rows_hold_recall_and_difference(compared):
     assert list(found) == [
         (name, part) for name in ("zipformer", "mfcc", "duration") for part in ("trained", "held_out", "all")
     ]
-    # Of the six ordered pairs of groups, two are between trained groups and four are with yue. MFCC halve those
-    # four. Durations also lose two sentences between hak and nan, and between nan and yue 2 + 3 words differ
-    # (1, 2, 3, 4, 0 against 1, 0, 2, 3, 4): only s0 of the first five keeps its word, and the last five.
+    # Of the six ordered pairs of groups, two are between trained groups and four are with yue. MFCC halve
+    # those four. Durations also lose two sentences between hak and nan, and between nan and yue 2 + 3 words
+    # differ (1, 2, 3, 4, 0 against 1, 0, 2, 3, 4): only s0 of the first five keeps its word, and the last
+    # five.
     expected = {
         ("zipformer", "trained"): (100, None),
         ("zipformer", "held_out"): (100, None),
@@ -210,9 +215,8 @@ def test_files_are_read_back(compared, tmp_path):
         lines = list(csv.DictReader(file))
     assert [line["name"] for line in lines] == [row.name for row in rows]
     section = controls_section(tmp_path, "test")
-    assert section["parts"] == ["trained", "held_out"]
-    assert len(section["rows"]) == 6
-    assert (section["confidence"], section["level"]) == (0.9, "subdialect")
+    assert [row.pairs for row in section.rows] == ["trained", "held_out"] * 3
+    assert (section.confidence, section.level) == (0.9, "subdialect")
 
 
 def test_malformed_files_are_named(tmp_path):
@@ -240,7 +244,11 @@ def test_figure_has_a_point_a_row_and_chance(compared):
     shown = [row for row in rows if row.pairs in shown_parts(rows)]
     points = [tuple(line.get_xydata()[0]) for line in (c.lines[0] for c in axes.containers)]
     assert sorted(x for x, _ in points) == sorted(row.recall_at_1 for row in shown)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["model, SeqSim", "MFCC, SeqSim", "duration only"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "model, SeqSim",
+        "MFCC, SeqSim",
+        "duration only",
+    ]
     assert "chance, 10.0 %" in axes.get_title(loc="left")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "between trained groups",

@@ -12,7 +12,9 @@ def skewed_store(directory, *, utterances=12, dimension=6, mean=50.0):
     rotation = np.linalg.qr(random.standard_normal((dimension, dimension)))[0]
     scales = np.sqrt(np.linspace(100, 1, dimension))
     sentences = {
-        f"{n:02}": ((random.standard_normal((30 + n, dimension)) * scales) @ rotation + mean).astype(np.float32)
+        f"{n:02}": ((random.standard_normal((30 + n, dimension)) * scales) @ rotation + mean).astype(
+            np.float32
+        )
         for n in range(utterances)
     }
     return write_store(directory, {("yue", "here"): sentences})

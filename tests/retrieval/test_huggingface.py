@@ -135,7 +135,12 @@ def test_the_rest_of_the_batch_changes_nothing(folders, name):
 
 
 def test_first_convolutions_normalised_over_time_are_given_one_utterance(folders):
-    for name, one_by_one in (("wav2vec2-base", True), ("hubert-base", True), ("xls-r", False), ("w2v-bert", False)):
+    for name, one_by_one in (
+        ("wav2vec2-base", True),
+        ("hubert-base", True),
+        ("xls-r", False),
+        ("w2v-bert", False),
+    ):
         assert embedder(folders / name).one_by_one is one_by_one, name
 
 

@@ -10,17 +10,14 @@ from retrieval.scores import ScoreKind
 
 def test_defaults_are_left_out_of_the_name():
     assert result_folder(Path("m"), "retrieval", "test") == Path("m/results/retrieval-test")
-    assert (
-        result_folder(
-            Path("m"),
-            "retrieval",
-            "test",
-            embedder=EmbedderKind.zipformer,
-            score=ScoreKind.seqsim,
-            correction=Correction.none,
-        )
-        == Path("m/results/retrieval-test")
-    )
+    assert result_folder(
+        Path("m"),
+        "retrieval",
+        "test",
+        embedder=EmbedderKind.zipformer,
+        score=ScoreKind.seqsim,
+        correction=Correction.none,
+    ) == Path("m/results/retrieval-test")
 
 
 def test_every_part_has_its_place():

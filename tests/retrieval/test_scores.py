@@ -3,12 +3,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from reference.dtw import all_paths, cosine_distances, dtw_distance
 from scipy.optimize import linear_sum_assignment, linprog
 
 from retrieval.dtw import dtw_similarity
 from retrieval.scores import ScoreKind, pooled_cosine, score_matrix, transport_similarity
 from retrieval.seqsim import Packed, pack, seqsim_packed
-from reference.dtw import all_paths, cosine_distances, dtw_distance
 
 
 def draw(seed: int, lengths: list[int], dimension: int = 6) -> tuple[list[np.ndarray], Packed]:
@@ -68,8 +68,9 @@ def test_dtw_does_not_depend_on_the_tile(tile):
 def test_dtw_by_hand():
     x = packed([[1, 0], [0, 1]], [[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]])
     y = packed([[1, 0]], [[1, 0], [0, 1]], [[0, 1], [1, 0]])
-    # With itself, and slowed down, the distance is 0. Backwards, [[1,0],[0,1]] has the distances [[1,0],[0,1]]:
-    # over a corner 2 + 0 + 1 of 4. Backwards and slowed down, the first column: 2 + 1 + 0 + 0 + 0, then 1, of 7.
+    # With itself, and slowed down, the distance is 0. Backwards, [[1,0],[0,1]] has the distances
+    # [[1,0],[0,1]]: over a corner 2 + 0 + 1 of 4. Backwards and slowed down, the first column: 2 + 1 + 0 +
+    # 0 + 0, then 1, of 7.
     expected = [[1 - 1 / 3, 1, 1 - 3 / 4], [1 - 3 / 6, 1, 1 - 4 / 7]]
     np.testing.assert_allclose(score_matrix(ScoreKind.dtw, x, y).numpy(), expected, atol=1e-12)
 

@@ -23,7 +23,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     write_model(tmp_path / "model")
     (tmp_path / "model" / "provenance.json").write_text('{"trained_dialects": ["yue", "wuu"]}')
     cuts = []
-    for number, cut in enumerate(sorted(write_cuts(tmp_path / "data", "test", FRAMES), key=lambda cut: cut.id)):
+    for number, cut in enumerate(
+        sorted(write_cuts(tmp_path / "data", "test", FRAMES), key=lambda cut: cut.id)
+    ):
         dialect = ("yue", "wuu")[number % 2]
         custom = {"subdialect": f"{dialect}-x", "site": dialect, "sentence_id": f"{number // 2}"}
         supervision = fastcopy(cut.supervisions[0], language=dialect, custom=custom)

@@ -138,9 +138,7 @@ def test_sounds_and_durations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose([angles[f"test-{n}"] for n in range(len(FRAMES))], expected, atol=1e-6)
 
 
-def test_an_encoder_of_the_hub_hears_the_recordings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_of_the_hub_hears_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.Wav2Vec2Config(
         hidden_size=16,
@@ -168,7 +166,8 @@ def test_an_encoder_of_the_hub_hears_the_recordings(
     run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=1")
     store = EmbeddingStore(tmp_path / "model" / "results" / "embeddings-test-tiny-xls-r-layer01")
     assert store.description["embedder"] == "tiny-xls-r"
-    # 80 samples in 10 ms at 8 kHz become 160 at 16 kHz; a frame sees 400 of them, and the next starts 320 later.
+    # 80 samples in 10 ms at 8 kHz become 160 at 16 kHz; a frame sees 400 of them, and the next starts 320
+    # later.
     assert [len(store[f"{n}"]) for n in range(len(FRAMES))] == [(T * 160 - 400) // 320 + 1 for T in FRAMES]
     with pytest.raises(SystemExit, match=r"^error: layer=3: tiny-xls-r has layers 0 to 2"):
         run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=3")

@@ -110,6 +110,7 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
         f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=beam",
         f"scripts/embed.py model_dir={model} data_dir=data/mini split=test",
         f"scripts/retrieve.py model_dir={model} split=test",
+        f"scripts/controls.py model_dir={model} data_dir=data/mini split=test",
         f"scripts/report.py model_dir={model} split=test",
         f"scripts/summary.py model_dir={model} split=test",
     ]
@@ -207,8 +208,8 @@ def test_recipe_stops_where_a_stage_fails(checkout: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stage", "8"], "stages are 0 to 7, not 8"),
-        (["--stage", "two"], "stages are 0 to 7, not two"),
+        (["--stage", "9"], "stages are 0 to 8, not 9"),
+        (["--stage", "two"], "stages are 0 to 8, not two"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to do between"),
         (["--stage"], "--stage needs a value"),
         (["--stages", "1"], "unknown option --stages"),

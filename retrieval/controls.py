@@ -29,7 +29,7 @@ from rich.table import Table
 
 from retrieval.embedder import EmbedderKind
 from retrieval.naming import result_folder
-from retrieval.recall import Duplicates, Hits, Level, Site
+from retrieval.recall import Duplicates, Level, Outcome, Site
 from retrieval.results import MalformedResultError, read_json
 from retrieval.scores import ScoreKind
 from retrieval.statistics import Resamples, percentile_interval
@@ -177,7 +177,7 @@ def permuted_sites(sites: Sequence[Site], seed: int) -> list[Site]:
 
 
 def compare(
-    outcomes: Mapping[str, Hits],
+    outcomes: Mapping[str, Outcome],
     results: Mapping[str, RecallTable],
     controls: Sequence[Control],
     *,

@@ -15,8 +15,8 @@ HuBERT base), and wherever it is not known to be otherwise, utterances are embed
 Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of
 the encoder, after the final normalisation if the model has one. States between are as they are, without it.
 
-The front ends, masks, layers and numbers of frames of all these are tested on small models with random weights,
-not on the published ones.
+The front ends, masks, layers and numbers of frames of all these are tested on small models with random
+weights, not on the published ones.
 """
 
 from collections.abc import Sequence

@@ -18,9 +18,9 @@ import kaldialign
 import torch
 
 from retrieval import figures
-from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.controls import ControlsSection, controls_section
 from retrieval.figures_controls import control_dots
+from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
     CerRow,

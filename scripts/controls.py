@@ -27,7 +27,7 @@ from retrieval.embeddings import EmbeddingStore
 from retrieval.figures import save_png
 from retrieval.figures_controls import control_dots
 from retrieval.huggingface import HuggingFaceConfig
-from retrieval.recall import Hits, labels_of_dialects, retrieve, sites_of
+from retrieval.recall import Outcome, labels_of_dialects, retrieve, sites_of
 from retrieval.results import trained_groups
 from retrieval.tables import print_tables, tabulate
 from zipformer.evaluation import choose_device
@@ -54,7 +54,7 @@ def run(config: ControlsConfig) -> list[ControlRow]:
     folders = {name: embed(_embed_config(config, name, hugging)) for name in _embedders(controls)}
     stores = {name: EmbeddingStore(folder) for name, folder in folders.items()}
     trained = config.trained if config.trained is not None else trained_groups(Path(config.model_dir))
-    outcomes: dict[str, Hits] = {}
+    outcomes: dict[str, Outcome] = {}
     results = {}
     for control in controls:
         print(f"{control.label}:", flush=True)

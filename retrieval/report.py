@@ -21,6 +21,13 @@ from retrieval import figures
 from retrieval.controls import ControlsSection, controls_section
 from retrieval.figures_controls import control_dots
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
+from retrieval.challenge.comparison import (
+    ChallengeComparison,
+    read_comparison,
+    report_context,
+    write_comparison,
+)
+from retrieval.figures_challenge import challenge_figure
 from retrieval.results import (
     CerResult,
     CerRow,
@@ -69,6 +76,7 @@ class Report:
     control: RecallResult | None
     comparison: ComparisonSection | None
     controls: ControlsSection | None
+    challenges: ChallengeComparison | None
     metrics: Metrics | None
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
@@ -118,6 +126,7 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
         comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
         controls=controls_section(model_dir, split),
+        challenges=read_comparison(results, split),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
@@ -127,6 +136,8 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
 
 def write_report(report: Report, directory: Path, *, samples: int = 3, confusions: int = 15) -> Path:
     """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
+
+    Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
 
     Args:
         report: from :func:`collect`.
@@ -148,6 +159,9 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
         for result in retrievals:
             rows = [*result.table.pairs, *result.table.within]
             writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
+    if report.challenges is not None:
+        write_comparison(directory, report.challenges)
+        figures.save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
@@ -181,6 +195,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     controls = report.controls
     dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
     curves = None if report.metrics is None else figures.training_curves(report.metrics)
+    hard = None if report.challenges is None else challenge_figure(report.challenges)
     return environment.get_template("report.html.j2").render(
         report=report,
         held_out=held_out,
@@ -189,6 +204,8 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
         recall_figure=heat and figures.svg_data_uri(heat),
         controls=controls,
         controls_figure=dots and figures.svg_data_uri(dots),
+        challenge=report.challenges and report_context(report.challenges),
+        challenge_figure=hard and figures.svg_data_uri(hard),
         training_figure=curves and figures.svg_data_uri(curves),
         confusions={} if main is None else _frequent(main.confusions, confusions),
         samples=[] if main is None else _samples(main.hypotheses, samples),

@@ -68,12 +68,13 @@ JYUTPING_SYLLABLE: Final = re.compile(
 JYUTPING_DIPHTHONGS: Final = frozenset({"aai", "aau", "ai", "au", "ei", "eu", "iu", "oi", "ou", "ui", "eoi"})
 JYUTPING_ONSETS: Final = {
     "": "", "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k",
-    "k": "kʰ", "ng": "ŋ", "h": "h", "gw": "kʷ", "kw": "kʷʰ", "w": "w", "z": "ts", "c": "tsʰ", "s": "s", "j": "j",
+    "k": "kʰ", "ng": "ŋ", "h": "h", "gw": "kʷ", "kw": "kʷʰ", "w": "w", "z": "ts", "c": "tsʰ", "s": "s",
+    "j": "j",
 }  # fmt: skip
 JYUTPING_VOWELS: Final = {
     "aa": "a", "a": "ɐ", "e": "ɛ", "i": "i", "o": "ɔ", "u": "u", "oe": "œ", "eo": "ɵ", "yu": "y", "aai": "ai",
-    "aau": "au", "ai": "ɐi", "au": "ɐu", "ei": "ei", "eu": "ɛu", "iu": "iu", "oi": "ɔi", "ou": "ou", "ui": "ui",
-    "eoi": "ɵy",
+    "aau": "au", "ai": "ɐi", "au": "ɐu", "ei": "ei", "eu": "ɛu", "iu": "iu", "oi": "ɔi", "ou": "ou",
+    "ui": "ui", "eoi": "ɵy",
 }  # fmt: skip
 JYUTPING_TONES: Final = {"1": "55", "2": "35", "3": "33", "4": "21", "5": "13", "6": "22"}
 

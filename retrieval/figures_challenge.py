@@ -14,6 +14,7 @@ from retrieval.challenge.comparison import ChallengeComparison, ChallengeRow
 from retrieval.figures import PALETTE, _label, _style
 
 MOST_SYSTEMS = len(PALETTE)
+PANELS = 3  # matrices side by side
 
 
 def challenge_figure(comparison: ChallengeComparison) -> Figure:
@@ -21,12 +22,12 @@ def challenge_figure(comparison: ChallengeComparison) -> Figure:
 
     Below: recall@1 of the first system by source and target group, one matrix a set.
     """
-    sets, groups = comparison.sets, comparison.groups
-    side = max(1.9, 0.46 * len(groups) + 0.5)
+    side = max(2.2, 0.44 * len(comparison.groups) + 0.5)
+    panel_rows = -(-len(comparison.sets) // PANELS)
     with _style():
-        width = max(8.0, side * len(sets) + 1.6)
-        figure = Figure(figsize=(width, 3.3 + side + 0.9), layout="constrained")
-        places = figure.add_gridspec(2, 1, height_ratios=(3.0, side + 0.6))
+        lower = panel_rows * (side + 0.4) + 0.6
+        figure = Figure(figsize=(max(9.0, PANELS * side + 1.5), 3.2 + lower), layout="constrained")
+        places = figure.add_gridspec(2, 1, height_ratios=(3.2, lower))
         _bars(figure.add_subplot(places[0]), comparison)
         _matrices(figure, places[1], comparison)
     return figure
@@ -73,10 +74,13 @@ def _set_label(comparison: ChallengeComparison, name: str) -> str:
 
 def _matrices(figure: Figure, place: SubplotSpec, comparison: ChallengeComparison) -> None:
     system, groups = comparison.systems[0], comparison.groups
-    panels = place.subgridspec(1, len(comparison.sets)).subplots(sharey=True, squeeze=False)[0]
+    rows_of_panels = -(-len(comparison.sets) // PANELS)
+    panels = place.subgridspec(rows_of_panels, PANELS).subplots(sharey=True, squeeze=False).ravel()
+    for axes in panels[len(comparison.sets) :]:
+        axes.set_axis_off()
     names = [_label(group) + ("*" if group in comparison.held_out else "") for group in groups]
     colours = matplotlib.colormaps["cividis"].with_extremes(bad="#eeeeee")
-    for axes, name in zip(panels, comparison.sets, strict=True):
+    for number, (axes, name) in enumerate(zip(panels, comparison.sets, strict=False)):
         rows = [row for row in comparison.pairs() if (row.system, row.challenge) == (system, name)]
         axes.imshow(_matrix(groups, rows), cmap=colours, vmin=0, vmax=100)
         for row in rows:
@@ -89,7 +93,8 @@ def _matrices(figure: Figure, place: SubplotSpec, comparison: ChallengeCompariso
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         axes.set_title(_label(name), fontsize=9)
-    panels[0].set_ylabel("source group (query)")
+        if number % PANELS == 0:
+            axes.set_ylabel("source group (query)")
     note = "    * not trained on" if comparison.held_out else ""
     figure.supxlabel(f"target group (pool); system: {_label(system)}{note}", fontsize=10)
     scale = ScalarMappable(Normalize(0, 100), cmap=colours)

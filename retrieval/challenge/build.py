@@ -16,7 +16,7 @@ from retrieval.challenge.distances import (
     weighted_quantile,
 )
 from retrieval.challenge.sets import FORMAT, ChallengeSet, Judgement, write_challenge
-from retrieval.challenge.settings import COMBINED, ChallengeConfig, Removal, SoundConfig
+from retrieval.challenge.settings import COMBINED, ChallengeConfig, Removal, SoundConfig, SoundMeasure
 from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
 from retrieval.cuts import open_cuts
@@ -106,9 +106,9 @@ def measure(
             "drop_at_distance_up_to": threshold,
             "chosen_by": "quantile" if config.sound.threshold is None else "threshold",
             "quantile": config.sound.quantile if config.sound.threshold is None else None,
-            "notation": config.sound.notation.value,
-            "tones": config.sound.tones,
         }
+        if distances.measure is SoundMeasure.phones:
+            about["sound"] |= {"notation": config.sound.notation.value, "tones": config.sound.tones}
         inputs["sound"] = distances.inputs
     if Removal.names in config.removals:
         texts = texts_of(spoken, sites, config.names.text)

@@ -49,9 +49,11 @@ def _jieba() -> Tagger:
     except ModuleNotFoundError as error:
         raise ValueError(_absent("jieba", "challenge")) from error
     jieba.setLogLevel(logging.WARNING)  # it announces its cache
+    # One of our own: words that others have added to the tokenizer of the module would change the tags.
+    tokenizer = posseg.POSTokenizer(jieba.Tokenizer())
 
     def tag(text: str) -> list[tuple[str, str]]:
-        return [(pair.word, pair.flag) for pair in posseg.lcut(text)]
+        return [(pair.word, pair.flag) for pair in tokenizer.lcut(text)]
 
     return tag
 

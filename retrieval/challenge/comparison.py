@@ -134,17 +134,24 @@ def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
         if result is not None and result.settings.get("split", split) == split:
             challenge = result.settings.get("challenge")
             found[system_name(result), Path(challenge).stem if challenge else FULL] = result
-    systems = sorted({system for system, name in found if name != FULL}, key=_model_first)
-    if not systems:
+    asked = {system for system, name in found if name != FULL}
+    if not asked:
         return None
-    names = {name for system, name in found if system in systems}
-    sets = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    tables = {key: result.table for key, result in found.items() if key[0] in systems}
-    first = tables[min(tables, key=lambda key: (systems.index(key[0]), sets.index(key[1])))]
-    for key in [key for key, table in tables.items() if set(table.groups) != set(first.groups)]:
-        logger.warning("results of %s on %s are for other groups and are not compared", *key)
-        del tables[key]
-    return ChallengeComparison(first.groups, first.held_out_groups, systems, sets, tables)
+    order = sorted((key for key in found if key[0] in asked), key=_place)
+    first = found[order[0]].table
+    tables: dict[tuple[str, str], RecallTable] = {}
+    for key in order:
+        if set(found[key].table.groups) == set(first.groups):
+            tables[key] = found[key].table
+        else:
+            logger.warning("results of %s on %s are for other groups and are not compared", *key)
+    return ChallengeComparison(
+        groups=first.groups,
+        held_out=first.held_out_groups,
+        systems=list(dict.fromkeys(system for system, _ in tables)),
+        sets=sorted({name for _, name in tables}, key=_set_place),
+        tables=tables,
+    )
 
 
 def system_name(result: RecallResult) -> str:
@@ -235,5 +242,12 @@ def _of_all(table: RecallTable) -> SummaryRow:
     return next(row for row in table.summary if row.name == "all")
 
 
-def _model_first(system: str) -> tuple[bool, str]:
-    return not system.startswith("zipformer"), system
+def _set_place(name: str) -> tuple[int, str]:
+    """The full set first, then the sets of the builder, then others."""
+    return ORDER.index(name) if name in ORDER else len(ORDER), name
+
+
+def _place(key: tuple[str, str]) -> tuple[bool, str, tuple[int, str]]:
+    """The model before its controls."""
+    system, name = key
+    return not system.startswith("zipformer"), system, _set_place(name)

@@ -5,7 +5,9 @@ They are easy: names sound alike everywhere, and a number is heard whatever the 
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from rich.progress import track
 
@@ -45,17 +47,24 @@ def _tagger(config: NamesConfig) -> Tagger:
 def _jieba() -> Tagger:
     try:
         import jieba
-        from jieba import posseg
     except ModuleNotFoundError as error:
         raise ValueError(_absent("jieba", "challenge")) from error
     jieba.setLogLevel(logging.WARNING)  # it announces its cache
-    # One of our own: words that others have added to the tokenizer of the module would change the tags.
-    tokenizer = posseg.POSTokenizer(jieba.Tokenizer())
+    tokenizer = _jieba_tokenizer()
 
     def tag(text: str) -> list[tuple[str, str]]:
         return [(pair.word, pair.flag) for pair in tokenizer.lcut(text)]
 
     return tag
+
+
+@cache
+def _jieba_tokenizer() -> Any:
+    """One of our own: words that others have added to that of the module would change the tags."""
+    import jieba
+    from jieba import posseg
+
+    return posseg.POSTokenizer(jieba.Tokenizer())
 
 
 def _spacy(model: str) -> Tagger:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from retrieval.challenge.distances import (
     weighted_quantile,
 )
 from retrieval.challenge.sets import FORMAT, ChallengeSet, Judgement, write_challenge
-from retrieval.challenge.settings import COMBINED, ChallengeConfig, Removal, SoundConfig, SoundMeasure
+from retrieval.challenge.settings import (
+    COMBINED,
+    RANDOM_ENDING,
+    ChallengeConfig,
+    Removal,
+    SoundConfig,
+    SoundMeasure,
+)
 from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
 from retrieval.cuts import open_cuts
@@ -26,6 +34,7 @@ from retrieval.recall import Site
 
 logger = logging.getLogger(__name__)
 
+RANDOM = "random"  # dropped by the draw of a random counterpart
 FEW = "few"  # the last sentence of a pair of sites goes too: a pool of one is no question
 
 
@@ -71,7 +80,7 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
 
 
 def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
-    """A set for each removal, and one with all of them if there are several.
+    """A set for each removal, one with all of them if there are several, and their random counterparts.
 
     Raises:
         FileNotFoundError: no table of phones, or no embeddings where they are needed.
@@ -82,9 +91,32 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
     wanted = {removal.set_name: [removal] for removal in config.removals}
     if len(config.removals) > 1:
         wanted[COMBINED] = list(config.removals)
-    return [
-        _one_set(name, removals, spoken, sites, common, measured, config) for name, removals in wanted.items()
-    ]
+    built = []
+    for name, removals in wanted.items():
+        judgements = {
+            pair: _judge(pair, sentences, sites, measured, removals) for pair, sentences in common.items()
+        }
+        one = _one_set(name, removals, judgements, spoken, sites, measured, config)
+        _check_not_empty(one.challenge, measured, removals)
+        built.append(one)
+        if config.random and one.challenge.about["between_groups"]["dropped_by"]:
+            drawn = {
+                pair: draw_as_many(of_sentences, f"{config.seed}/{pair}")
+                for pair, of_sentences in judgements.items()
+            }
+            arguments = (name + RANDOM_ENDING, removals, drawn, spoken, sites, measured, config)
+            built.append(_one_set(*arguments, seed=config.seed))
+    return built
+
+
+def draw_as_many(judged: Mapping[str, Judgement], seed: str) -> dict[str, Judgement]:
+    """Keep as many sentences as were kept, drawn at random; the same seed draws the same ones."""
+    count = sum(not found.dropped_by for found in judged.values())
+    chosen = set(random.Random(seed).sample(sorted(judged), count))
+    return {
+        sentence: replace(found, dropped_by=() if sentence in chosen else (RANDOM,))
+        for sentence, found in judged.items()
+    }
 
 
 def measure(
@@ -163,15 +195,15 @@ def _control(config: ChallengeConfig) -> Path | None:
 def _one_set(
     name: str,
     removals: Sequence[Removal],
+    judgements: dict[SitePair, dict[str, Judgement]],
     spoken: Mapping[str, Spoken],
     sites: Sequence[Site],
-    common: Mapping[SitePair, Sequence[str]],
     measured: Measured,
     config: ChallengeConfig,
+    *,
+    seed: int | None = None,
 ) -> Built:
-    judgements = {
-        pair: _judge(pair, sentences, sites, measured, removals) for pair, sentences in common.items()
-    }
+    """The set that judgements give; the seed is that of random ones."""
     kept = {
         pair: sorted(sentence for sentence, found in of_sentences.items() if not found.dropped_by)
         for pair, of_sentences in judgements.items()
@@ -186,12 +218,12 @@ def _one_set(
     }
     about: dict[str, Any] = {
         "removals": {removal.value: measured.about[removal.value] for removal in removals},
+        "random_seed": seed,
         "between_groups": _counts(judgements, sites, candidates, within=False),
         "within_groups": _counts(judgements, sites, candidates, within=True),
     }
-    _check_not_empty(name, about["between_groups"], measured, removals)
     fingerprint = _fingerprint(
-        [FORMAT, name, config.split, about["removals"]],
+        [FORMAT, name, config.split, about["removals"], seed],
         {removal.value: measured.inputs[removal.value] for removal in removals},
         [[str(site), sorted(site.utterances.items())] for site in sites],
     )
@@ -222,8 +254,7 @@ def _judge(
         result[sentence] = Judgement(distance, names, tuple(dropped_by))
     left = [sentence for sentence, found in result.items() if not found.dropped_by]
     if len(left) == 1:
-        found = result[left[0]]
-        result[left[0]] = Judgement(found.distance, found.names, (FEW,))
+        result[left[0]] = replace(result[left[0]], dropped_by=(FEW,))
     return result
 
 
@@ -258,9 +289,8 @@ def _counts(
     }
 
 
-def _check_not_empty(
-    name: str, counts: Mapping[str, Any], measured: Measured, removals: Sequence[Removal]
-) -> None:
+def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequence[Removal]) -> None:
+    name, counts = challenge.name, challenge.about["between_groups"]
     reasons = ", ".join(f"{count} by {reason}" for reason, count in counts["dropped_by"].items())
     if not counts["kept"]:
         remedies = []

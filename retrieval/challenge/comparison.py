@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from retrieval.challenge.sets import ChallengeSet
-from retrieval.challenge.settings import COMBINED, Removal
+from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
 from retrieval.results import RecallResult, read_recall
 from retrieval.tables import PairRow, RecallTable, SummaryRow
 
@@ -243,8 +243,9 @@ def _of_all(table: RecallTable) -> SummaryRow:
 
 
 def _set_place(name: str) -> tuple[int, str]:
-    """The full set first, then the sets of the builder, then others."""
-    return ORDER.index(name) if name in ORDER else len(ORDER), name
+    """The full set first, then the sets of the builder with their random counterparts, then others."""
+    plain = name.removesuffix(RANDOM_ENDING)
+    return ORDER.index(plain) if plain in ORDER else len(ORDER), name
 
 
 def _place(key: tuple[str, str]) -> tuple[bool, str, tuple[int, str]]:

@@ -42,7 +42,7 @@ class Judgement:
         distance: by sound; None if it was not measured.
         names: proper nouns and numbers at either site, as ``word/tag``; None if no tagger was asked.
         dropped_by: the removals that took it away; empty if it stays. ``few`` is a sentence that would have
-            been the only one of its pair.
+            been the only one of its pair, ``random`` one that the draw of a random counterpart left out.
     """
 
     distance: float | None = None

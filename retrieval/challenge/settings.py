@@ -27,6 +27,7 @@ class Removal(str, Enum):
 
 
 COMBINED = "combined"  # name of the set with all removals
+RANDOM_ENDING = "-random"  # of the set with as many sentences drawn at random
 
 
 class SoundMeasure(str, Enum):
@@ -146,7 +147,10 @@ class ChallengeConfig:
         model_dir: model directory with MFCC embeddings, for the acoustic distance only.
         out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
             corpus: every model is asked the same.
-        removals: each gives a set of its own; several also give ``combined``, without any of them.
+        removals: each gives a set of its own; several also give ``combined``, with all of them removed.
+        random: beside each set that drops sentences, one that keeps as many in every pair of sites, drawn at
+            random: what pools of that size give, whichever the sentences are.
+        seed: of these draws.
         sound: closeness by sound.
         names: proper nouns and numbers.
         duration: rivals of like duration.
@@ -158,6 +162,8 @@ class ChallengeConfig:
     model_dir: str | None = None
     out_dir: str | None = None
     removals: list[Removal] = field(default_factory=lambda: [Removal.sound, Removal.names, Removal.duration])
+    random: bool = True
+    seed: int = 0
     sound: SoundConfig = field(default_factory=SoundConfig)
     names: NamesConfig = field(default_factory=NamesConfig)
     duration: DurationConfig = field(default_factory=DurationConfig)

@@ -1,14 +1,15 @@
 """Challenge sets of a corpus whose easy sentences are known, from the cuts to the files."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.challenge.build import Built, build
-from retrieval.challenge.sets import ChallengeSet, read_challenge, write_challenge
+from retrieval.challenge.build import Built, build, draw_as_many
+from retrieval.challenge.sets import ChallengeSet, Judgement, read_challenge, write_challenge
 from retrieval.challenge.settings import (
     ChallengeConfig,
     DurationConfig,
@@ -47,12 +48,15 @@ def corpus(sentences: tuple[str, ...] = tuple(CORPUS)) -> dict[str, Spoken]:
     }
 
 
-def config(*removals: Removal, sound: SoundConfig | None = None, candidates: int = 2) -> ChallengeConfig:
+def config(
+    *removals: Removal, sound: SoundConfig | None = None, candidates: int = 2, random: bool = False
+) -> ChallengeConfig:
     return ChallengeConfig(
         "data",
         removals=list(removals),
         sound=sound or SoundConfig(threshold=0.25),
         duration=DurationConfig(candidates),
+        random=random,
     )
 
 
@@ -127,6 +131,34 @@ def test_all_removals_together_and_the_last_sentence(caplog: pytest.LogCaptureFi
     assert combined.challenge.about["between_groups"]["excluded_site_pairs"] == 1
     assert "combined: 1 of 3 site pairs between groups keep fewer than 2 sentences" in caplog.text
     assert combined.challenge.candidates == 2
+
+
+def test_as_many_at_random() -> None:
+    hard, drawn = build(corpus(), config(SOUND, random=True))
+    assert drawn.challenge.name == "no-close-sound-random"
+    sizes = {pair: len(kept) for pair, kept in hard.challenge.kept_of.items()}
+    assert {pair: len(kept) for pair, kept in drawn.challenge.kept_of.items()} == sizes
+    counts = drawn.challenge.about["between_groups"]
+    assert counts["dropped_by"] == {"random": 3}
+    assert counts["chance"] == hard.challenge.about["between_groups"]["chance"]
+    assert build(corpus(), config(SOUND, random=True))[1] == drawn
+    names = [built.challenge.name for built in build(corpus(), config(SOUND, DURATION, random=True))]
+    assert names == [
+        "no-close-sound",
+        "no-close-sound-random",
+        "duration-matched",  # drops nothing
+        "combined",
+        "combined-random",
+    ]
+
+
+def test_random_draws_are_fair() -> None:
+    judged = {f"s{n}": Judgement(dropped_by=("sound",) if n % 2 else ()) for n in range(10)}
+    draws = [draw_as_many(judged, str(seed)) for seed in range(2000)]
+    counts = Counter(name for draw in draws for name, found in draw.items() if not found.dropped_by)
+    assert sum(counts.values()) == 5 * 2000
+    # binomial with p = 1/2: 5 standard deviations are 5 sqrt(2000)/2 = 112
+    assert all(abs(count - 1000) < 112 for count in counts.values())
 
 
 def test_an_empty_set_is_an_error_with_a_remedy() -> None:

@@ -75,7 +75,7 @@ def model_dir(tmp_path: Path) -> Path:
 def test_from_cuts_to_the_report(
     data_dir: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build = (f"data_dir={data_dir}", "removals=[sound,duration]", "sound.threshold=0.3")
+    build = (f"data_dir={data_dir}", "removals=[sound,duration]", "sound.threshold=0.3", "random=false")
     run(monkeypatch, "challenge", *build, "duration.candidates=2")
     folder = data_dir / "challenge-test"
     names = ("no-close-sound", "duration-matched", "combined")
@@ -110,6 +110,7 @@ def test_the_acoustic_control(data_dir: Path, model_dir: Path, monkeypatch: pyte
         "removals=[sound]",
         "sound.measure=acoustic",
         "sound.threshold=0.5",
+        "random=false",
         f"out_dir={data_dir / 'sets'}",
     )
     content = json.loads((data_dir / "sets" / "no-close-sound.json").read_text())

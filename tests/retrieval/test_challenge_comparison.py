@@ -64,6 +64,7 @@ def model_dir(tmp_path: Path) -> Path:
     write_recall(results, "retrieval-test-no-close-sound", "zipformer", "no-close-sound", hard)
     write_recall(results, "retrieval-test-combined", "zipformer", "combined", full)
     write_recall(results, "retrieval-test-mfcc-no-close-sound", "mfcc", "no-close-sound", hard)
+    write_recall(results, "retrieval-test-no-close-sound-random", "zipformer", "no-close-sound-random", full)
     write_recall(results, "retrieval-test-other", "other", None, full)  # asked no challenge set
     return tmp_path
 
@@ -77,11 +78,12 @@ def comparison_of(model_dir: Path) -> ChallengeComparison:
 def test_means_and_pairs(model_dir: Path) -> None:
     comparison = comparison_of(model_dir)
     assert comparison.systems == ["zipformer", "mfcc"]
-    assert comparison.sets == ["full", "no-close-sound", "combined"]
+    assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
     rows = {(row.system, row.challenge): row for row in comparison.overall()}
     assert list(rows) == [
         ("zipformer", "full"),
         ("zipformer", "no-close-sound"),
+        ("zipformer", "no-close-sound-random"),
         ("zipformer", "combined"),
         ("mfcc", "no-close-sound"),
     ]
@@ -109,7 +111,7 @@ def test_results_for_other_groups_are_not_compared(model_dir: Path, caplog: pyte
         model_dir / "results", "retrieval-test-no-names", "zipformer", "no-names", {("a", "b"): (1, 1)}
     )
     comparison = comparison_of(model_dir)
-    assert comparison.sets == ["full", "no-close-sound", "combined"]
+    assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
     assert "zipformer on no-names are for other groups" in caplog.text
     challenge_figure(comparison)
 
@@ -121,7 +123,7 @@ def test_files_and_table(model_dir: Path, tmp_path: Path, capsys: pytest.Capture
     assert content["overall"][1]["above_chance"] == pytest.approx(100 * 40 / 90)
     with (tmp_path / "challenge.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 4 + 6 + 4 + 6 + 4
+    assert len(lines) == 5 + 6 + 4 + 6 + 6 + 4
     assert (lines[0]["system"], lines[0]["challenge"], lines[0]["source"]) == ("zipformer", "full", "")
     print_tables([comparison_table(comparison)])
     assert "44.4" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from planted import directions, write_store
 
 from retrieval.challenge.sets import ChallengeSet
-from retrieval.recall import TIE, Level, RetrieveConfig, Site, retrieve, sites_of
+from retrieval.recall import Level, RetrieveConfig, Site, retrieve, sites_of
 from retrieval.seqsim import pack, seqsim_packed
 from retrieval.tables import tabulate
 
@@ -27,6 +28,11 @@ def challenge(
     return ChallengeSet("hard", "test", list(sites), kept, durations or {}, candidates, {}, "")
 
 
+def chance(outcome: Any, source: int, target: int) -> float:
+    """Of recall@1."""
+    return float(np.ravel(outcome.chance(source, target))[0])
+
+
 def test_dropped_sentences_are_neither_asked_nor_offered(tmp_path: Path) -> None:
     """b says s0 and s1 with each other's words; a set without s0 makes s1 right again."""
     a = {name: directions([n], 8) for n, name in enumerate(NAMES)}
@@ -37,8 +43,8 @@ def test_dropped_sentences_are_neither_asked_nor_offered(tmp_path: Path) -> None
     hard = challenge(sites, {(0, 1): NAMES[2:5], (0, 2): ["s0", "s5"], (1, 2): []})
     outcome = retrieve(store, sites, challenge=hard, within_groups=True)
     np.testing.assert_array_equal(outcome.hits[0, 1], [np.nan, np.nan, 1, 1, 1, np.nan])
-    assert (outcome.queries(1, 0), outcome.chance(0, 1)) == (3, pytest.approx(1 / 3))
-    assert (outcome.queries(0, 2), outcome.chance(0, 2)) == (2, pytest.approx(1 / 2))
+    assert (outcome.queries(1, 0), chance(outcome, 0, 1)) == (3, pytest.approx(1 / 3))
+    assert (outcome.queries(0, 2), chance(outcome, 0, 2)) == (2, pytest.approx(1 / 2))
     assert outcome.queries(1, 2) == 0
     row = next(row for row in tabulate(outcome, trained_groups=None, resamples=20).pairs)
     assert row.chance == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
@@ -60,7 +66,7 @@ def test_rivals_of_like_duration(tmp_path: Path) -> None:
     assert retrieve(store, sites).hits[0, 1, 0] == pytest.approx(1 / 2)
     outcome = retrieve(store, sites, challenge=matched)
     np.testing.assert_allclose(outcome.hits[0, 1], [1, 1, 1 / 2, 1])  # of s2 both candidates have nothing
-    assert outcome.chance(0, 1) == outcome.chance(1, 0) == 1 / 2
+    assert chance(outcome, 0, 1) == chance(outcome, 1, 0) == 1 / 2
     expected = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]], dtype=bool)
     np.testing.assert_array_equal(matched.allowed(sites[0], sites[1], NAMES[:4]), expected)
     # at a all durations are equal: the own answer, and the first of the others
@@ -100,9 +106,9 @@ def test_against_a_loop_over_queries(tmp_path: Path) -> None:
             ]
             assert len(scores) == k
             assert outcome.hits[source, target, names.index(sentence)] == (
-                1.0 if scores[0] > max(scores[1:]) + TIE else 0.0
+                1.0 if scores[0] > max(scores[1:]) + 1e-6 else 0.0
             )
-    assert outcome.chance(0, 1) == pytest.approx(1 / k)
+    assert chance(outcome, 0, 1) == pytest.approx(1 / k)
 
 
 def test_sites_are_known_by_their_utterances(tmp_path: Path) -> None:
@@ -127,9 +133,9 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     site = {name: directions([n], 8) for n, name in enumerate(NAMES)}
     store = write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
     sites = sites_of(store)
-    with pytest.raises(ValueError, match="'hard' leaves no sentence for these sites"):
+    with pytest.raises(ValueError, match="no sentence"):
         retrieve(store, sites, challenge=challenge(sites, {(0, 1): []}))
-    with pytest.raises(ValueError, match="candidates and challenge do not go together"):
+    with pytest.raises(ValueError, match="candidates"):
         RetrieveConfig("exp", challenge="hard.json", candidates=5)
 
 
@@ -150,5 +156,5 @@ def test_any_challenge_of_the_form(tmp_path: Path) -> None:
     site = {name: np.ones((2, 4), dtype=np.float32) for name in NAMES}
     store = write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
     outcome = retrieve(store, sites_of(store), challenge=Half())
-    assert outcome.recall(0, 1) == outcome.chance(0, 1) == 1 / 2  # two equal candidates
+    assert outcome.recall(0, 1) == chance(outcome, 0, 1) == 1 / 2  # two equal candidates
     assert outcome.queries(0, 1) == 3

@@ -146,8 +146,16 @@ def _between_frames(
 ) -> Distances:
     @lru_cache(maxsize=SITES_IN_MEMORY)
     def packed(site: int) -> Packed:
-        names = sites[site].utterances
-        return pack([torch.from_numpy(np.array(store[names[s]], dtype=np.float32)) for s in sorted(names)])
+        arrays = []
+        for _, name in sorted(sites[site].utterances.items()):
+            frames = np.array(store[name], dtype=np.float32)  # (T,D), from disk
+            if not np.isfinite(frames).all():
+                raise ValueError(
+                    f"utterance {name} has frames that are not finite in {store.directory}: embed the split"
+                    " again with scripts/embed.py"
+                )
+            arrays.append(torch.from_numpy(frames))
+        return pack(arrays)
 
     place = [{sentence: n for n, sentence in enumerate(sorted(site.utterances))} for site in sites]
     of_pair: dict[SitePair, dict[str, float]] = {}

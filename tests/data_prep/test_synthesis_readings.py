@@ -93,7 +93,7 @@ def test_phonemes_of_single_syllables() -> None:
 def test_ipa_of_single_syllables() -> None:
     assert pinyin_syllable("zh", "ang1").ipa() == "tʂɑŋ55"
     assert xian_syllable("sh", "u1").ipa() == "fu21"
-    assert sichuan_syllable("cɿan2").ipa() == "tɕʰiɛn21"
+    assert sichuan_syllable("cɿan2").ipa() == "tsʰiɛn21"  # a sharp sound
     assert tailo_syllable("siann2").ipa() == "sia\u030351"
     assert tailo_syllable("png7").ipa() == "pŋ̍33"
     assert jyutping_syllable("goeng1").ipa() == "kœŋ55"

@@ -17,7 +17,7 @@ from retrieval.challenge.distances import (
 )
 from retrieval.challenge.settings import SoundConfig, SoundMeasure
 from retrieval.challenge.utterances import Spoken
-from retrieval.embeddings import Utterance
+from retrieval.embeddings import EmbeddingStore, Utterance
 from retrieval.recall import Site, sites_of
 
 SITES = [Site("cmn", "a", {"s1": "a1", "s2": "a2"}), Site("yue", "b", {"s1": "b1", "s2": "b2"})]
@@ -86,6 +86,18 @@ def test_acoustic_distance_of_planted_frames(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"scripts/embed\.py"):
         measure_distances({}, sites, COMMON, SoundConfig(measure=SoundMeasure.acoustic),
                           control=tmp_path / "none")  # fmt: skip
+
+
+def test_frames_that_are_not_finite_name_their_utterance(tmp_path: Path) -> None:
+    site = {"s1": directions([0, 1], 4), "s2": directions([2, 3], 4)}
+    write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
+    frames = np.load(tmp_path / "store" / "frames.npy")
+    frames[6, 0] = np.nan  # the last utterance of four with two frames each
+    np.save(tmp_path / "store" / "frames.npy", frames)
+    store = EmbeddingStore(tmp_path / "store")
+    with pytest.raises(ValueError, match="utterance yue-b-s2 has frames that are not finite"):
+        measure_distances({}, sites_of(store), COMMON, SoundConfig(measure=SoundMeasure.acoustic),
+                          control=tmp_path / "store")  # fmt: skip
 
 
 def test_relative_distances() -> None:

@@ -17,16 +17,16 @@ from retrieval.figures import PALETTE, _label, _style
 
 PANELS = 3  # matrices side by side
 DIAMOND: dict[str, Any] = {
-    "marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "black", "linestyle": "none",
-    "zorder": 5,
+    "marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "black",
+    "linestyle": "none", "zorder": 5,
 }  # fmt: skip
 
 
 def challenge_figure(comparison: ChallengeComparison) -> Figure:
     """Above: mean recall@1 of every system on every set, with interval.
 
-    A black line marks chance, a diamond the recall on as many sentences drawn at random. Below: recall@1 of
-    the first system by source and target group, one matrix a set.
+    A black line marks chance, a diamond the recall on pools of the same size drawn at random. Below: recall@1
+    of the first system by source and target group, one matrix a set.
     """
     sets = [name for name in comparison.sets if not name.endswith(RANDOM_ENDING)]
     side = max(2.2, 0.44 * len(comparison.groups) + 0.5)
@@ -69,7 +69,7 @@ def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> N
             )  # fmt: skip
     axes.hlines([], 0, 0, color="black", linewidth=2, label="chance")
     if any(name.endswith(RANDOM_ENDING) for name in comparison.sets):
-        axes.plot([], [], label="as many sentences at random", **DIAMOND)
+        axes.plot([], [], label="as many at random", **DIAMOND)
     chances = {row.challenge: row.chance for row in reversed(comparison.overall())}
     labels = [f"{_label(name)}\nchance {chances[name]:.1f} %" for name in sets]
     axes.set_xticks(range(len(sets)), labels)

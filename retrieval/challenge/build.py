@@ -99,7 +99,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
         one = _one_set(name, removals, judgements, spoken, sites, measured, config)
         _check_not_empty(one.challenge, measured, removals)
         built.append(one)
-        if config.random and one.challenge.about["between_groups"]["dropped_by"]:
+        if config.random:
             drawn = {
                 pair: draw_as_many(of_sentences, f"{config.seed}/{pair}")
                 for pair, of_sentences in judgements.items()
@@ -210,12 +210,7 @@ def _one_set(
     }
     by_duration = Removal.duration in removals
     candidates = config.duration.candidates if by_duration else 0
-    durations = {
-        utterance: spoken[utterance].duration
-        for site in sites
-        for utterance in site.utterances.values()
-        if by_duration
-    }
+    durations = _durations(spoken, sites, seed) if by_duration else {}
     about: dict[str, Any] = {
         "removals": {removal.value: measured.about[removal.value] for removal in removals},
         "random_seed": seed,
@@ -229,6 +224,18 @@ def _one_set(
     )
     challenge = ChallengeSet(name, config.split, list(sites), kept, durations, candidates, about, fingerprint)
     return Built(challenge, judgements)
+
+
+def _durations(spoken: Mapping[str, Spoken], sites: Sequence[Site], seed: int | None) -> dict[str, float]:
+    """Seconds of each utterance; with a seed, exchanged within a site, so that the rivals are random."""
+    result: dict[str, float] = {}
+    for site in sites:
+        names = [name for _, name in sorted(site.utterances.items())]
+        seconds = [spoken[name].duration for name in names]
+        if seed is not None:
+            random.Random(f"{seed}/{site}").shuffle(seconds)
+        result.update(zip(names, seconds, strict=True))
+    return result
 
 
 def _judge(

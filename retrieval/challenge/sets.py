@@ -59,7 +59,8 @@ class ChallengeSet:
         split: which cuts it was made from.
         sites: their utterances.
         kept_of: sentences that stay, sorted, by pair of sites (numbers, the smaller first).
-        durations: seconds by utterance id, where rivals are chosen by duration; else empty.
+        durations: seconds by utterance id, where rivals are chosen by duration; else empty. In a random
+            counterpart those of a site are exchanged, so that the rivals are random.
         candidates: utterances that a query is compared with, the right answer among them; 0 = the pool.
         about: settings, thresholds and counts, for the record.
         fingerprint: SHA-256 of all that decided the set.

@@ -148,8 +148,8 @@ class ChallengeConfig:
         out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
             corpus: every model is asked the same.
         removals: each gives a set of its own; several also give ``combined``, with all of them removed.
-        random: beside each set that drops sentences, one that keeps as many in every pair of sites, drawn at
-            random: what pools of that size give, whichever the sentences are.
+        random: beside each set, one that keeps as many sentences in every pair of sites and gives as many
+            rivals, both drawn at random: what pools of that size give, whatever is in them.
         seed: of these draws.
         sound: closeness by sound.
         names: proper nouns and numbers.

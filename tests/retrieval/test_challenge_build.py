@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,10 +147,24 @@ def test_as_many_at_random() -> None:
     assert names == [
         "no-close-sound",
         "no-close-sound-random",
-        "duration-matched",  # drops nothing
+        "duration-matched",
+        "duration-matched-random",
         "combined",
         "combined-random",
     ]
+
+
+def test_random_rivals_have_the_durations_of_others() -> None:
+    matched, drawn = (one.challenge for one in build(corpus(), config(DURATION, random=True)))
+    assert drawn.kept_of == matched.kept_of
+    assert drawn.durations != matched.durations
+    for site in matched.sites:
+        names = list(site.utterances.values())
+        assert sorted(drawn.durations[n] for n in names) == sorted(matched.durations[n] for n in names)
+    a, b = matched.sites[:2]
+    allowed = drawn.allowed(a, b, sorted(CORPUS))
+    assert allowed is not None
+    np.testing.assert_array_equal(allowed.sum(axis=1), [2, 2, 2, 2])
 
 
 def test_random_draws_are_fair() -> None:

@@ -28,6 +28,7 @@ from retrieval.challenge.comparison import (
     write_comparison,
 )
 from retrieval.figures_challenge import challenge_figure
+from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
     CerRow,

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
 from retrieval import comparison, finished, tables, views
+from retrieval.challenge import read_challenge
 from retrieval.embeddings import EmbeddingStore
 from retrieval.figures import recall_heat_map, save_png
 from retrieval.figures_comparison import comparison_figure
@@ -43,7 +44,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     model_dirs = [Path(name) for name in (config.model_dir, *config.compare_with)]
     if len({model_dir.resolve() for model_dir in model_dirs}) < len(model_dirs):
         raise ValueError("compare_with names a model directory twice")
-    challenge = read_challenge(config)
+    challenge = None if config.challenge is None else read_challenge(config.challenge)
     opened = [open_model(config, model_dir) for model_dir in model_dirs]
     check_models(config, opened)
     models, results = [], []
@@ -141,15 +142,6 @@ def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list
             finished.check_same_names(
                 between, f"{ours}: sentence", sorted(ours.utterances), sorted(theirs.utterances)
             )
-
-
-def read_challenge(config: RetrieveConfig) -> Challenge | None:
-    """The challenge set that the settings name."""
-    if config.challenge is None:
-        return None
-    from retrieval.challenge import read_challenge
-
-    return read_challenge(Path(config.challenge))
 
 
 if __name__ == "__main__":

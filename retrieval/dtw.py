@@ -19,7 +19,6 @@ from torch import Tensor
 
 from retrieval.seqsim import Packed
 
-
 TILE = 1 << 22  # cosines that are computed at a time: 16 MiB in float32
 
 

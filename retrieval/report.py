@@ -18,16 +18,15 @@ import kaldialign
 import torch
 
 from retrieval import figures
-from retrieval.controls import ControlsSection, controls_section
-from retrieval.figures_controls import control_dots
-from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.challenge.comparison import (
     ChallengeComparison,
     read_comparison,
     report_context,
     write_comparison,
 )
+from retrieval.controls import ControlsSection, controls_section
 from retrieval.figures_challenge import challenge_figure
+from retrieval.figures_controls import control_dots
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,

@@ -42,7 +42,9 @@ class EmbedConfig:
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
             that ``huggingface.model`` names, which hears the recordings of the cuts.
         layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
-            leaves the last. null = its output.
+            leaves the last. Of ``zipformer`` and ``random``: counted over all stacks, 0 = front end, at the
+            frame rate of its stack (SeqSim does not change when frames are repeated, so none is brought to
+            another rate). null = its output.
         seed: of the weights of ``random``.
         fbank: settings of ``fbank``.
         mfcc: settings of ``mfcc``.
@@ -77,8 +79,10 @@ class EmbedConfig:
                     "embedder=huggingface needs huggingface.model=NAME, a model of the Hub such as"
                     " openai/whisper-small, or a folder that save_pretrained wrote"
                 )
-        elif self.layer is not None:
-            raise ValueError(f"layer={self.layer} can be chosen with embedder=huggingface only")
+        elif self.layer is not None and not self.embedder.has_layers:
+            raise ValueError(
+                f"layer={self.layer} is a layer of an encoder; embedder={self.embedder.value} has none"
+            )
 
     @property
     def name(self) -> str:
@@ -97,11 +101,11 @@ class EmbedConfig:
     @property
     def options(self) -> dict[str, object]:
         """Those settings that the embeddings depend on, beside the files that they are made from."""
-        options: dict[str, object] = {"embedder": self.name, "storage": self.storage}
+        options: dict[str, object] = {"embedder": self.name, "storage": self.storage, "layer": self.layer}
         if self.embedder is EmbedderKind.random:
             options["seed"] = self.seed
         elif self.embedder in (EmbedderKind.fbank, EmbedderKind.mfcc, EmbedderKind.huggingface):
-            options |= {"layer": self.layer} | asdict(getattr(self, self.embedder.value))
+            options |= asdict(getattr(self, self.embedder.value))
         return options
 
 
@@ -175,7 +179,13 @@ def embed_cuts(
             :func:`labels_of`, the embedder or the writer find wrong.
     """
     before = frozenset(writer.written)
-    total = _count(cuts, embedder)
+    total = count_cuts(
+        cuts,
+        embedder.minimum_frames,
+        longest=embedder.maximum_frames,
+        from_audio=embedder.sampling_rate is not None,
+        embedder=embedder.name,
+    )
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("embedding", total=total, completed=len(before))
@@ -196,17 +206,33 @@ def embed_cuts(
     return len(writer.written) - len(before)
 
 
-def _count(cuts: Iterable[Cut], embedder: Embedder) -> int:
-    """Number of cuts; what cannot be embedded is found here, before hours of work."""
-    from_audio = embedder.sampling_rate is not None
-    shortest, longest = embedder.minimum_frames, embedder.maximum_frames
+def count_cuts(
+    cuts: Iterable[Cut],
+    shortest: int,
+    *,
+    longest: int | None = None,
+    from_audio: bool = False,
+    embedder: str = "the embedder",
+) -> int:
+    """Number of cuts; what cannot be embedded is found here, before hours of work.
+
+    Args:
+        cuts: with one supervision each.
+        shortest, longest: frames that the embedder needs and takes, None for any number, 100 a second.
+        from_audio: it hears recordings; otherwise it reads stored features.
+        embedder: its name.
+
+    Raises:
+        ValueError: no cuts, two of one id, or one without features or recording, too short, too long, or
+            without labels.
+    """
     seen: set[str] = set()
     for cut in cuts:
         if cut.id in seen:
             raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
         if from_audio and not cut.has_recording:
             raise ValueError(
-                f"cut {cut.id} has no recording, which {embedder.name} needs: prepare the corpus again, or"
+                f"cut {cut.id} has no recording, which {embedder} needs: prepare the corpus again, or"
                 " choose an embedder of stored features"
             )
         if not from_audio and not cut.has_features:
@@ -216,12 +242,12 @@ def _count(cuts: Iterable[Cut], embedder: Embedder) -> int:
         frames = int(100 * cut.duration) if from_audio else cut.num_frames
         if frames < shortest:
             raise ValueError(
-                f"cut {cut.id} has {frames} frames of features, the embedder needs {shortest}:"
+                f"cut {cut.id} has {frames} frames of features, {embedder} needs {shortest}:"
                 " leave it out of the corpus"
             )
         if longest is not None and frames > longest:
             raise ValueError(
-                f"cut {cut.id} lasts {cut.duration:g} s, {embedder.name} hears {longest / 100:g} s at a time:"
+                f"cut {cut.id} lasts {cut.duration:g} s, {embedder} hears {longest / 100:g} s at a time:"
                 " leave it out of the corpus"
             )
         labels_of(cut)

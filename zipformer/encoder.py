@@ -170,6 +170,7 @@ class Zipformer(nn.Module):
         *,
         chunk_size: int | None = None,
         left_context_frames: int | None = None,
+        layer_outputs: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode.
 
@@ -179,6 +180,8 @@ class Zipformer(nn.Module):
             chunk_size: frames of a chunk at 50 per second, -1 = no chunks; None = as configured. Causal
                 models only.
             left_context_frames: frames that attention sees left of the chunk, -1 = all; None = as configured.
+            layer_outputs: receives ``x`` as layer 0 and the output of every layer, each at the frame rate of
+                its stack; see :mod:`zipformer.layer_outputs`.
 
         Returns:
             Frames (N, (T+1)//2, output_dim) and lengths (N,), (lengths+1)//2.
@@ -195,6 +198,8 @@ class Zipformer(nn.Module):
             behind = chunk[:, None] - chunk  # chunks from target back to source
             attn_mask = behind < 0 if left_chunks < 0 else (behind < 0) | (behind > left_chunks)
 
+        if layer_outputs is not None:
+            layer_outputs.append(x)
         outputs = []
         for stack, sizes, feature_mask in zip(
             self.stacks, self.stack_sizes, self._feature_masks(x), strict=True
@@ -206,9 +211,15 @@ class Zipformer(nn.Module):
                 feature_mask=feature_mask,
                 chunk_size=chunk_size,
                 checkpointing=self.checkpointing and self.training and torch.is_grad_enabled(),
+                layer_outputs=layer_outputs,
             )
             outputs.append(x)
-        return self.downsample_output(_combine(outputs)), (lengths + 1) // 2
+        return self.finish(outputs), (lengths + 1) // 2
+
+    def finish(self, outputs: list[Tensor]) -> Tensor:
+        """From the outputs (N, T, dim of the stack) of all stacks to the encoder's (N, (T+1)//2, output_dim)."""
+        frames: Tensor = self.downsample_output(_combine(outputs))
+        return frames
 
     def _chunking(self, chunk_size: int | None, left_context_frames: int | None) -> tuple[int, int]:
         """Frames of a chunk and chunks of left context for this call, -1 = unlimited."""

@@ -67,6 +67,7 @@ class EncoderStack(nn.Module):
         feature_mask: Tensor | None = None,
         chunk_size: int = -1,
         checkpointing: bool = False,
+        layer_outputs: list[Tensor] | None = None,
     ) -> Tensor:
         """Run the stack; every argument is at the frame rate of the input.
 
@@ -77,14 +78,15 @@ class EncoderStack(nn.Module):
             feature_mask: (N, 1, dim), multiplied to the input and the output of every layer.
             chunk_size: frames of a chunk, a multiple of the downsampling factor; -1 for the whole sequence.
             checkpointing: keep only the inputs of the layers until backward, which runs each once more.
+            layer_outputs: receives the output (N, ceil(T / factor), dim) of every layer.
 
         Returns:
             (N, T, dim).
         """
         factor = self.downsampling_factor
         original = x
+        x = self.enter(x)
         if factor != 1:
-            x = self.downsample(x)
             padding_mask = None if padding_mask is None else padding_mask[:, ::factor]
             attn_mask = None if attn_mask is None else attn_mask[::factor, ::factor]
             chunk_size = chunk_size if chunk_size < 0 else chunk_size // factor
@@ -96,6 +98,20 @@ class EncoderStack(nn.Module):
             x = run(x, pos_emb, padding_mask=padding_mask, attn_mask=attn_mask, chunk_size=chunk_size)
             if feature_mask is not None:
                 x = x * feature_mask
-        if factor != 1:
-            x = self.out_combiner(original, self.upsample(x, original.shape[1]))
-        return x
+            if layer_outputs is not None:
+                layer_outputs.append(x)
+        return self.leave(x, original)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """From the stack's input (N, T, dim) to that of its first layer (N, ceil(T / factor), dim)."""
+        if self.downsampling_factor == 1:
+            return x
+        downsampled: Tensor = self.downsample(x)
+        return downsampled
+
+    def leave(self, x: Tensor, original: Tensor) -> Tensor:
+        """From a layer's output (N, ceil(T / factor), dim) and the stack's input to its output (N, T, dim)."""
+        if self.downsampling_factor == 1:
+            return x
+        combined: Tensor = self.out_combiner(original, self.upsample(x, original.shape[1]))
+        return combined

@@ -127,7 +127,7 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     tokenizer = Tokenizer.load(model_dir)
 
     directory = model_dir / "results" / f"decode-{config.split}-{config.method}"
-    hypotheses = HypothesisFile(directory, _settings(config, model_dir, manifest))
+    hypotheses = HypothesisFile(directory, hypothesis_settings(config, model_dir, manifest))
     remaining = [cut for cut in cuts if cut.id not in hypotheses.done]
     if hypotheses.done:
         logger.info(
@@ -138,7 +138,7 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
         )
     if remaining:
         batches = evaluation_batches(CutSet.from_cuts(remaining), data_dir, max_duration=config.max_duration)
-        with _progress() as progress:
+        with decoding_progress() as progress:
             task = progress.add_task(
                 "decode", total=len(cuts), completed=len(cuts) - len(remaining), speed=0.0
             )
@@ -157,14 +157,15 @@ def transcribe(
     """Recognise the utterances of one batch."""
     frames, frame_lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
     return [
-        _transcript(cut_id, supervision, tokenizer.decode(tokens))
+        transcript_of(cut_id, supervision, tokenizer.decode(tokens))
         for cut_id, supervision, tokens in zip(
             batch.ids, batch.supervisions, search(frames, frame_lengths), strict=True
         )
     ]
 
 
-def _transcript(cut_id: str, supervision: SupervisionSegment, hypothesis: str) -> Transcript:
+def transcript_of(cut_id: str, supervision: SupervisionSegment, hypothesis: str) -> Transcript:
+    """A hypothesis with the reference and the labels of its utterance."""
     custom = supervision.custom or {}
     return Transcript(
         id=cut_id,
@@ -266,7 +267,8 @@ def read_test_cuts(manifest: Path) -> list[Cut]:
     return cuts
 
 
-def _settings(config: DecodeConfig, model_dir: Path, manifest: Path) -> dict[str, str]:
+def hypothesis_settings(config: DecodeConfig, model_dir: Path, manifest: Path) -> dict[str, str]:
+    """Everything that the hypotheses of a run depend on, for :class:`HypothesisFile`."""
     settings = {"method": config.method, "cuts": _digest(manifest)}
     if config.method == "beam":
         settings["beam"] = str(config.beam)
@@ -277,7 +279,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _progress() -> Progress:
+def decoding_progress() -> Progress:
+    """A progress bar whose tasks have a field ``speed``, seconds of audio a second."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

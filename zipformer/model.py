@@ -19,6 +19,7 @@ from zipformer.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 from zipformer.device import on_host, upload
 from zipformer.encoder import DROPOUT_BATCHES, EncoderConfig, Zipformer
 from zipformer.joiner import Joiner
+from zipformer.layer_outputs import LayerOutputs
 from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.linear import scaled_linear
 from zipformer.layers.schedule import Clock, Schedule
@@ -132,6 +133,7 @@ class AsrModel(nn.Module):
         *,
         chunk_size: int | None = None,
         left_context_frames: int | None = None,
+        layer: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encoder frames of a batch.
 
@@ -141,13 +143,43 @@ class AsrModel(nn.Module):
             chunk_size: frames of a chunk at 50 per second, -1 = no chunks; None = as configured. Causal
                 models only.
             left_context_frames: frames at 50 per second that attention sees left of the chunk, -1 = all.
+            layer: give the output of this layer instead, counted over the whole encoder (0 = front end).
 
         Returns:
-            Frames (N, T', output_dim) at 25 a second and their lengths (N,); T' = ((T-7)//2+1)//2.
+            Frames (N, T', output_dim) at 25 a second and their lengths (N,); T' = ((T-7)//2+1)//2. Of a layer
+            they are at the frame rate and have the channels of its stack.
 
         Raises:
-            ValueError: features too short for one encoder frame, or a chunk size the model cannot run with.
+            ValueError: features too short for one encoder frame, a chunk size the model cannot run with, or
+                no such layer.
         """
+        if layer is not None:
+            outputs = self.encode_layers(
+                features, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
+            )
+            return outputs.layer(layer)
+        x, lengths = self._front_end(features, lengths)
+        frames, frame_lengths = self.encoder(
+            x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
+        )
+        return frames, frame_lengths
+
+    def encode_layers(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        *,
+        chunk_size: int | None = None,
+        left_context_frames: int | None = None,
+    ) -> LayerOutputs:
+        """The outputs of every layer and stack from one pass; arguments and errors as of :meth:`encode`."""
+        x, lengths = self._front_end(features, lengths)
+        return LayerOutputs.compute(
+            self.encoder, x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
+        )
+
+    def _front_end(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (N, T, dim of the first stack) at 50 a second and their lengths (N,)."""
         if features.shape[1] < MIN_FRAMES or (on_host(lengths) and int(lengths.min()) < MIN_FRAMES):
             raise ValueError(
                 f"an utterance of the batch has fewer than {MIN_FRAMES} feature frames (features "
@@ -155,10 +187,7 @@ class AsrModel(nn.Module):
                 "it out"
             )
         x, lengths = self.frontend(features, upload(lengths, features.device))
-        frames, frame_lengths = self.encoder(
-            x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
-        )
-        return frames, frame_lengths
+        return x, lengths
 
     def losses(
         self,

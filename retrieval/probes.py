@@ -1,0 +1,326 @@
+"""Linear probes: what can be read off an embedding by a straight line (Alain and Bengio 2016).
+
+A probe is a logistic regression on standardised embeddings. Its accuracy says little by itself:
+
+* What it is tested on must differ from what it was trained on in everything but the property: cross-validation
+  holds out whole groups (speakers, sites, dialects), so that the voice of a speaker is no cue to the dialect.
+  Where every value of a property has a single group, the two cannot be told apart, and there is no number.
+  Speakers are probed for among those of one site, sites among those of one dialect, tones within one variety
+  (*strata*): otherwise the coarser property, once known, would pass for the finer one.
+* A probe may learn by heart instead of finding the property. The control task (Hewitt and Liang 2019) gives
+  every *type* a random label, drawn once from the distribution of the labels; what the probe reaches there it
+  reaches by memory. Selectivity is the accuracy less that of the control. Where folds hold out whole types
+  there is nothing to remember, and the control is at chance.
+
+Intervals are over folds, by Student's t with the variance of Nadeau and Bengio (2003), since the folds share
+most of their training data.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 50  # random assignments of groups to folds, until every class is in every training part
+
+Names = NDArray[np.str_]
+
+
+@dataclass
+class ProbeConfig:
+    """How the probes are trained and tested.
+
+    Attributes:
+        folds: of the cross-validation; as many as there are groups where there are fewer.
+        inverse_penalty: C of the logistic regression; a greater one lets the probe fit more closely.
+        iterations: most steps of the optimiser.
+        max_classes: of characters and tones, the most frequent ones; time grows with them.
+        max_samples: characters, drawn at random; time grows with them.
+        min_occurrences: of a class; rarer ones are left out.
+        seed: of folds, samples and control labels.
+    """
+
+    folds: int = 5
+    inverse_penalty: float = 0.1
+    iterations: int = 200
+    max_classes: int = 50
+    max_samples: int = 6000
+    min_occurrences: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("folds", 2),
+            ("iterations", 1),
+            ("max_classes", 2),
+            ("max_samples", 10),
+            ("min_occurrences", 2),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"probes.{name}={getattr(self, name)} is too small; give {least} or more")
+        if not self.inverse_penalty > 0:
+            raise ValueError(f"probes.inverse_penalty={self.inverse_penalty} must be greater than 0")
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """A property that is probed for.
+
+    Attributes:
+        name: of the property.
+        unit: what has a label: ``utterance`` or ``character``.
+        held_out: what a fold holds out, in words.
+        rows: numbers of the units (M,) among all of their kind.
+        labels: (M,) the property.
+        groups: (M,) what is held out together.
+        types: (M,) what the control task gives one random label.
+        strata: (M,) a probe is trained and tested within each of them; accuracies are over all.
+        note: what was left out, or must be known to read the numbers.
+    """
+
+    name: str
+    unit: str
+    held_out: str
+    rows: NDArray[np.intp]
+    labels: Names
+    groups: Names
+    types: Names
+    strata: Names
+    note: str = ""
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of always saying the most frequent class (of the stratum)."""
+        counts = Counter(zip(self.strata.tolist(), self.labels.tolist(), strict=True))
+        highest: dict[str, int] = {}
+        for (stratum, _), count in counts.items():
+            highest[stratum] = max(highest.get(stratum, 0), count)
+        return sum(highest.values()) / len(self.labels)
+
+
+@dataclass(frozen=True)
+class NotIdentifiable:
+    """A property that these data cannot be probed for, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """Result of a probe; accuracies in per cent, selectivities in points.
+
+    ``control`` is the accuracy of the control task, ``chance`` that of the most frequent class. ``low`` and
+    ``high`` are the ends of the 95 % interval.
+    """
+
+    task: str
+    accuracy: float
+    low: float
+    high: float
+    control: float
+    selectivity: float
+    selectivity_low: float
+    selectivity_high: float
+    chance: float
+    classes: int
+    samples: int
+    folds: int
+
+
+def make_task(
+    name: str,
+    *,
+    unit: str,
+    held_out: str,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    types: Sequence[str],
+    coincides: str,
+    strata: Sequence[str] | None = None,
+    max_classes: int | None = None,
+    max_samples: int | None = None,
+    min_occurrences: int = 2,
+    seed: int = 0,
+) -> ProbeTask | NotIdentifiable:
+    """A task on the units whose class can be in training and in test at once.
+
+    Units without a label or a group are left out, then rare classes, and at the end classes that a single
+    group has, or that are alone in their stratum.
+
+    Args:
+        name, unit, held_out: as of :class:`ProbeTask`.
+        labels, groups, types, strata: of all units; empty where unknown.
+        coincides: the reason where every class has a single group.
+        max_classes: keep the most frequent ones.
+        max_samples: keep so many units, drawn at random.
+        min_occurrences: of a class.
+        seed: of the draw.
+    """
+    label, group, kind = (np.asarray(values, dtype=np.str_) for values in (labels, groups, types))
+    stratum = np.full(len(label), "") if strata is None else np.asarray(strata, dtype=np.str_)
+    rows = np.flatnonzero((label != "") & (group != ""))
+    if not len(rows):
+        return NotIdentifiable(name, f"no {unit} has both a label and a group to hold out")
+    classes = np.char.add(np.char.add(stratum, "\t"), label)
+    counts = Counter(classes[rows].tolist())
+    frequent = [value for value, count in counts.most_common(max_classes) if count >= min_occurrences]
+    rows = rows[np.isin(classes[rows], frequent)]
+    if max_samples is not None and len(rows) > max_samples:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_samples, replace=False))
+    groups_of: dict[str, set[str]] = {}
+    for value, of in zip(classes[rows].tolist(), group[rows].tolist(), strict=True):
+        groups_of.setdefault(value, set()).add(of)
+    several = [value for value, found in groups_of.items() if len(found) > 1]
+    in_stratum = Counter(value.split("\t")[0] for value in several)
+    kept = [value for value in several if in_stratum[value.split("\t")[0]] > 1]
+    if not kept:
+        return NotIdentifiable(name, coincides)
+    note = ""
+    if len(kept) < len(groups_of):
+        left_out = len(groups_of) - len(kept)
+        note = f"{left_out} of {len(groups_of)} classes left out: a single group, or alone in their stratum"
+    rows = rows[np.isin(classes[rows], kept)]
+    return ProbeTask(name, unit, held_out, rows, label[rows], group[rows], kind[rows], stratum[rows], note)
+
+
+def control_labels(task: ProbeTask, seed: int) -> Names:
+    """A random label (M,) for every type, from the labels of its stratum; the same for all its units."""
+    random = np.random.default_rng(seed)
+    result = task.labels.copy()
+    for stratum in np.unique(task.strata):
+        (members,) = np.nonzero(task.strata == stratum)
+        types, number = np.unique(task.types[members], return_inverse=True)
+        result[members] = random.choice(task.labels[members], size=len(types))[number]
+    return result
+
+
+def folds_of(task: ProbeTask, config: ProbeConfig) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Training and test indices into the task's units; every training part has every class.
+
+    Raises:
+        ValueError: no assignment of the groups to folds was found in which that is so.
+    """
+    of_unit = np.char.add(np.char.add(task.strata, "\t"), task.labels)
+    classes, counts = np.unique(of_unit, return_counts=True)
+    folds = min(config.folds, len(np.unique(task.groups)), int(counts.max()))
+    for attempt in range(ATTEMPTS):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed + attempt)
+        with warnings.catch_warnings():
+            # scikit-learn tells of classes with fewer members than folds; whether that matters is seen below
+            warnings.simplefilter("ignore", UserWarning)
+            parts = list(splitter.split(np.zeros(len(of_unit)), of_unit, task.groups))
+        if all(len(test) and len(np.unique(of_unit[train])) == len(classes) for train, test in parts):
+            return parts
+    raise ValueError(
+        f"probe {task.name}: in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups into "
+        f"{folds} folds does every class remain in training; set probes.folds to less than {folds}, or raise "
+        "probes.min_occurrences"
+    )
+
+
+def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig) -> ProbeScore:
+    """Train and test a probe and its control.
+
+    Args:
+        embeddings: (M,D) of the task's units.
+        task: what to find in them.
+        config: how.
+
+    Raises:
+        ValueError: not one embedding a unit, values that are not finite, or no division into folds.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(task.labels):
+        raise ValueError(
+            f"probe {task.name}: {embeddings.shape} embeddings for {len(task.labels)} {task.unit}s"
+        )
+    if not np.isfinite(embeddings).all():
+        raise ValueError(f"probe {task.name}: an embedding holds values that are not finite; embed again")
+    parts = folds_of(task, config)
+    right, control = (
+        _fold_accuracies(embeddings, labels, task.strata, parts, config, f"{task.name}{suffix}")
+        for labels, suffix in ((task.labels, ""), (control_labels(task, config.seed), ", control"))
+    )
+    ratio = float(np.mean([len(test) / len(train) for train, test in parts]))
+    low, high = fold_interval(right, ratio)
+    selectivity_low, selectivity_high = fold_interval(right - control, ratio)
+    return ProbeScore(
+        task.name,
+        accuracy=100 * float(right.mean()),
+        low=100 * max(0.0, low),
+        high=100 * min(1.0, high),
+        control=100 * float(control.mean()),
+        selectivity=100 * float((right - control).mean()),
+        selectivity_low=100 * max(-1.0, selectivity_low),
+        selectivity_high=100 * min(1.0, selectivity_high),
+        chance=100 * task.chance,
+        classes=len(set(zip(task.strata.tolist(), task.labels.tolist(), strict=True))),
+        samples=len(task.labels),
+        folds=len(parts),
+    )
+
+
+def _fold_accuracies(
+    embeddings: NDArray[np.floating],
+    labels: Names,
+    strata: Names,
+    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    config: ProbeConfig,
+    name: str,
+) -> NDArray[np.float64]:
+    """Share of the test units of each fold that are classified rightly."""
+    accuracies, fits, unfinished = [], 0, 0
+    for train, test in parts:
+        right = 0
+        for stratum in np.unique(strata[test]):
+            inside, asked = train[strata[train] == stratum], test[strata[test] == stratum]
+            if len(np.unique(labels[inside])) < 2:  # draws of a control can all fall on one label
+                right += int(np.sum(labels[asked] == labels[inside[0]]))
+                continue
+            regression = LogisticRegression(C=config.inverse_penalty, max_iter=config.iterations, tol=1e-3)
+            model = make_pipeline(StandardScaler(), regression)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # said once for all fits below
+                model.fit(embeddings[inside], labels[inside])
+            fits += 1
+            unfinished += int(np.max(regression.n_iter_) >= config.iterations)
+            right += int(np.sum(model.predict(embeddings[asked]) == labels[asked]))
+        accuracies.append(right / len(test))
+    if unfinished:
+        logger.warning(
+            "probe %s: %d of %d fits had not converged after probes.iterations=%d",
+            name,
+            unfinished,
+            fits,
+            config.iterations,
+        )
+    return np.array(accuracies)
+
+
+def fold_interval(
+    values: NDArray[np.float64], test_to_train: float, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of values (K,) of K folds (Nadeau and Bengio 2003, equation 8).
+
+    The variance of the mean is that of the folds times (1/K + n_test/n_train): the folds share training data,
+    so their mean varies more than 1/K says.
+    """
+    K = len(values)
+    mean = float(values.mean())
+    if K < 2:
+        raise ValueError("an interval needs at least two folds")
+    spread = float(np.sqrt(values.var(ddof=1) * (1 / K + test_to_train)))
+    reach = float(stats.t.ppf((1 + confidence) / 2, K - 1)) * spread
+    return mean - reach, mean + reach

@@ -29,6 +29,11 @@ class EmbedderKind(str, Enum):
     duration = "duration"
     huggingface = "huggingface"
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether a layer can be chosen."""
+        return self in (EmbedderKind.zipformer, EmbedderKind.random, EmbedderKind.huggingface)
+
 
 class Embedder(ABC):
     """Maps a padded batch with lengths (N,) to one array (T',D) an utterance, without padding.

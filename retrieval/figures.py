@@ -52,7 +52,8 @@ LOSS_NAMES = {
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of all figures, for as long as the context lasts."""
     chinese = _chinese_font()
     settings: dict[Any, Any] = {
         "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
@@ -92,7 +93,7 @@ def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval
     doubtful = table.doubtful_pairs
     side = max(4.2, 0.82 * len(groups) + 1.6)
     chance = float(np.mean([row.chance for row in table.pairs]))
-    with _style():
+    with style():
         figure = Figure(figsize=(side + 1.0, side), layout="constrained")
         axes = figure.add_subplot()
         colours = matplotlib.colormaps["cividis"].with_extremes(bad="#eeeeee")
@@ -136,7 +137,7 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
     """Character error rate by dialect with its interval, one colour a decoding method; dashed: overall."""
     dialects = list(dict.fromkeys(row.name for result in results for row in result.level("dialect")))
     width = 0.8 / len(results)
-    with _style():
+    with style():
         figure = Figure(figsize=(max(5.0, 1.0 * len(dialects) + 2.0), 3.6), layout="constrained")
         axes = figure.add_subplot()
         for index, result in enumerate(results):
@@ -179,7 +180,7 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
 
 def training_curves(metrics: Metrics) -> Figure:
     """Losses and learning rate against the step, CER by dialect against minutes of training."""
-    with _style():
+    with style():
         figure = Figure(figsize=(11.5, 3.6), layout="constrained")
         losses, errors, rates = figure.subplots(1, 3)
         for colour, (key, name) in zip(PALETTE, LOSS_NAMES.items(), strict=False):
@@ -231,7 +232,7 @@ def _number(value: float | None) -> float:
 
 def save_png(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
     """Write a figure as PNG."""
-    with _style():
+    with style():
         figure.savefig(path, dpi=dots_per_inch)
 
 
@@ -239,6 +240,6 @@ def svg_data_uri(figure: Figure) -> str:
     """A figure as ``data:`` address for an ``<img>``: nothing outside the page, no ids that clash in it."""
     buffer = io.BytesIO()
     metadata: Mapping[str, str | None] = {"Date": None}
-    with _style():
+    with style():
         figure.savefig(buffer, format="svg", metadata=dict(metadata))
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from retrieval.cuts import batches, collate, count_cuts, labels_of
 from retrieval.embedder import MfccConfig
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter
+from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.naming import result_folder
 from retrieval.probe_tasks import Facts, Spans, character_tasks, span_means, utterance_means, utterance_tasks
 from retrieval.probes import NotIdentifiable, ProbeConfig, ProbeTask, probe
@@ -35,6 +36,8 @@ from retrieval.recall import retrieve, sites_of
 from retrieval.tables import tabulate
 
 logger = logging.getLogger(__name__)
+
+STEPS = ("retrieval", "exits", "probes")
 
 Frames = Mapping[str, tuple[Tensor, Tensor]]  # by tap: frames (N,T,D) and lengths (N,)
 
@@ -47,6 +50,7 @@ class LayersConfig:
         model_dir: model directory; its ``results/layers-{split}`` receives everything.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
             are left out.
         beam: hypotheses kept by the method ``beam``.
@@ -62,6 +66,7 @@ class LayersConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    steps: list[str] = field(default_factory=lambda: list(STEPS))
     methods: list[str] = field(default_factory=lambda: ["ctc", "greedy"])
     beam: int = 4
     probes: ProbeConfig = field(default_factory=ProbeConfig)
@@ -73,6 +78,9 @@ class LayersConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.steps) - set(STEPS))
+        if unknown or not self.steps:
+            raise ValueError(f"steps={self.steps} must be some of {', '.join(STEPS)}")
         if not self.methods:
             raise ValueError("methods is empty; give some of ctc, greedy, beam")
         if self.batch_seconds < 0:
@@ -255,6 +263,38 @@ class Probes:
             found += [NotIdentifiable(name, reason) for name in ("character", "tone")]
         self.tasks = [task for task in found if isinstance(task, ProbeTask)]
         self.not_identifiable = [task for task in found if isinstance(task, NotIdentifiable)]
+
+    def of_taps(self, taps: Sequence[Tap], config: LayersConfig) -> dict[str, list[dict[str, Any]]]:
+        """Scores of all tasks at all taps, by tap."""
+        results = {}
+        columns = (
+            TextColumn("probes, {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns) as progress:
+            bar = progress.add_task("", total=len(taps) * len(self.tasks))
+            for number, tap in enumerate(taps):
+                progress.update(bar, description=tap.name, completed=number * len(self.tasks))
+                store = EmbeddingStore(tap.store(config))
+                advance = partial(progress.advance, bar)
+                results[tap.name] = kept(
+                    config.folder / "probes" / f"{tap.name}.json",
+                    self._identity(store),
+                    partial(self.scores, store, tap.factor, advance),
+                )
+            progress.update(bar, completed=len(taps) * len(self.tasks))
+        return results
+
+    def _identity(self, store: EmbeddingStore) -> str:
+        content = {
+            "embeddings": store.description["fingerprint"],
+            "probes": asdict(self.config),
+            "facts": [asdict(fact) for fact in self.facts],
+            "spans": None if self.spans is None else [asdict(span) for span in self.spans],
+        }
+        return fingerprint([], content)
 
     def scores(self, store: EmbeddingStore, factor: int, advance: Callable[[], None]) -> list[dict[str, Any]]:
         """Scores of all tasks on the frames of a store, at 50/factor a second."""

@@ -23,6 +23,7 @@ chance, and accuracy is what carries over from other dialects: meaning, and soun
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from lhotse.cut import Cut
@@ -34,8 +35,8 @@ from retrieval.cuts import labels_of
 from retrieval.embeddings import EmbeddingStore
 from retrieval.probes import NotIdentifiable, ProbeConfig, ProbeTask, make_task
 
-ROMANISATION = "romanisation"  # key of a supervision: syllables with tone numbers, one a character
-_TONE = re.compile(r"[0-9]+$")
+ROMANISATION = "romanisation"  # key of supervision.custom: syllables with tones at the end, one a character
+_TONE = re.compile("[0-9⁰¹²³⁴-⁹˥-˩]+$")  # digits, also raised ones, and tone letters
 OUTPUT_FRAMES = 2  # frames at 50 per second that a frame of a character's span (25 per second) stands for
 
 
@@ -121,7 +122,7 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
             groups=speaker,
             types=read,
             strata=dialect,
-            coincides="no dialect has two sites of two speakers: site, speaker and dialect cannot be told apart",
+            coincides="no dialect has two sites of two speakers each: site and speaker cannot be told apart",
         ),
         make_task(
             "speaker",
@@ -165,14 +166,11 @@ def character_tasks(
     character = [span.character for span in spans]
     form = [f"{facts[i].dialect}\t{text}" for i, text in zip(owner, character, strict=True)]
     voice = [voices[i] for i in owner]
-    limits = {
-        "max_classes": config.max_classes,
-        "max_samples": config.max_samples,
-        "min_occurrences": config.min_occurrences,
-        "seed": config.seed,
-    }
+    limited = partial(
+        make_task, max_samples=config.max_samples, min_occurrences=config.min_occurrences, seed=config.seed
+    )
     tasks = [
-        make_task(
+        limited(
             "character",
             unit="character",
             held_out="sites",
@@ -180,9 +178,9 @@ def character_tasks(
             groups=voice,
             types=form,
             coincides="no frequent character is spoken at two sites or by two speakers",
-            **limits,
+            max_classes=config.max_classes,
         ),
-        make_task(
+        limited(
             "character, unseen dialect",
             unit="character",
             held_out="dialects",
@@ -190,7 +188,7 @@ def character_tasks(
             groups=[dialects[i] for i in owner],
             types=form,
             coincides="no frequent character is spoken in two dialects by different speakers",
-            **limits,
+            max_classes=config.max_classes,
         ),
     ]
     if not any(fact.tones for fact in facts):
@@ -200,7 +198,7 @@ def character_tasks(
         facts[i].tones[span.position] if facts[i].tones else "" for i, span in zip(owner, spans, strict=True)
     ]
     tasks.append(
-        make_task(
+        limited(
             "tone",
             unit="character",
             held_out="sites",
@@ -209,17 +207,16 @@ def character_tasks(
             types=form,
             strata=[facts[i].variety for i in owner],
             coincides="no variety has two tones that two sites or speakers use",
-            **limits | {"max_classes": None},
         )
     )
     return tasks
 
 
 def together(*columns: Sequence[str]) -> list[str]:
-    """Groups of rows that share a value of any column, directly or over other rows; empty values share nothing.
+    """Groups of rows that share a value of any column, directly or over other rows.
 
-    A speaker who is recorded at two sites thus joins them, so that no voice is on both sides of a fold. A row
-    without any value has no group ("").
+    Empty values share nothing. A speaker who is recorded at two sites thus joins them, so that no voice is on
+    both sides of a fold. A row without any value has no group ("").
     """
     rows = len(columns[0])
     nodes: dict[tuple[int, str], int] = {}
@@ -233,7 +230,8 @@ def together(*columns: Sequence[str]) -> list[str]:
         return [""] * rows
     source, target = np.array(edges).T
     size = rows + len(nodes)
-    _, component = connected_components(coo_array((np.ones(len(edges)), (source, target)), (size, size)), False)
+    graph = coo_array((np.ones(len(edges)), (source, target)), (size, size))
+    _, component = connected_components(graph, directed=False)
     has_value = np.zeros(rows, dtype=bool)
     has_value[source] = True
     return [str(component[row]) if has_value[row] else "" for row in range(rows)]
@@ -245,7 +243,9 @@ def utterance_means(store: EmbeddingStore, facts: Sequence[Facts]) -> NDArray[np
     Raises:
         KeyError: an utterance that the store does not hold.
     """
-    return np.stack([store[fact.utterance_id].mean(axis=0, dtype=np.float64) for fact in facts]).astype(np.float32)
+    return np.stack([store[fact.utterance_id].mean(axis=0, dtype=np.float64) for fact in facts]).astype(
+        np.float32
+    )
 
 
 def span_means(store: EmbeddingStore, spans: Spans, factor: int) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 A probe is a logistic regression on standardised embeddings. Its accuracy says little by itself:
 
-* What it is tested on must differ from what it was trained on in everything but the property: cross-validation
+* What it is tested on must differ from what it was trained on in all but the property: cross-validation
   holds out whole groups (speakers, sites, dialects), so that the voice of a speaker is no cue to the dialect.
   Where every value of a property has a single group, the two cannot be told apart, and there is no number.
   Speakers are probed for among those of one site, sites among those of one dialect, tones within one variety
@@ -225,9 +225,9 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[tuple[NDArray[np.intp
         if all(len(test) and len(np.unique(of_unit[train])) == len(classes) for train, test in parts):
             return parts
     raise ValueError(
-        f"probe {task.name}: in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups into "
-        f"{folds} folds does every class remain in training; set probes.folds to less than {folds}, or raise "
-        "probes.min_occurrences"
+        f"probe {task.name}: in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups "
+        f"into {folds} folds does every class remain in training; set probes.folds to less than {folds}, or "
+        "raise probes.min_occurrences"
     )
 
 

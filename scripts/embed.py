@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from zipformer.evaluation import choose_device
+from zipformer.layer_outputs import layer_places
 from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
 
 logger = logging.getLogger(__name__)
@@ -73,12 +75,17 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     else:
         sources.append(model_dir / WEIGHTS_FILE)
     model = model.to(device).eval()
+    encode, dimension = model.encode, model.config.encoder.output_dim
+    if config.layer is not None:
+        places = layer_places(model.config.encoder)
+        if not 0 <= config.layer < len(places):
+            raise ValueError(
+                f"layer={config.layer} is not there; the encoder of {model_dir} has layers 0 (front end) to "
+                f"{len(places) - 1}"
+            )
+        encode, dimension = partial(model.encode, layer=config.layer), places[config.layer].dim
     embedder = EncoderEmbedder(
-        model.encode,
-        dimension=model.config.encoder.output_dim,
-        minimum_frames=MIN_FRAMES,
-        device=device,
-        name=config.name,
+        encode, dimension=dimension, minimum_frames=MIN_FRAMES, device=device, name=config.name
     )
     return embedder, sources
 

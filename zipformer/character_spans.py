@@ -5,13 +5,19 @@ peak alone, the blanks between two tokens are shared between them, up to ``REACH
 """
 
 from collections.abc import Sequence
+from operator import eq
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torchaudio.functional import forced_align
 
-from zipformer.model import BLANK
+from zipformer.data import evaluation_batches
+from zipformer.model import BLANK, AsrModel
 from zipformer.tokenizer import Tokenizer
 
 REACH = 4  # frames (25/s) that a span takes of the blanks on each side: 0.16 s, about half a syllable
@@ -38,7 +44,7 @@ def character_spans(log_probs: Tensor, text: str, tokenizer: Tokenizer) -> list[
         (and blanks between equal ones) than there are frames, so that there is no alignment.
     """
     tokens = tokenizer.encode(text)
-    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    needed = len(tokens) + sum(map(eq, tokens, tokens[1:]))
     if not tokens or needed > len(log_probs):
         return []
     targets = torch.tensor([tokens], dtype=torch.int32)
@@ -84,4 +90,42 @@ def _by_character(
         if character.strip():
             spans.append(CharacterSpan(character, runs[first][0], runs[last][1]))
         first = last + 1
+    return spans
+
+
+def align_split(
+    model: AsrModel, tokenizer: Tokenizer, cuts: list[Cut], data_dir: Path, *, max_duration: float = 200.0
+) -> dict[str, list[CharacterSpan]]:
+    """Align all utterances of a split with the model's CTC head.
+
+    Args:
+        model: in evaluation mode, on the device to compute on.
+        tokenizer: of the model.
+        cuts: with stored features and one supervision each.
+        data_dir: relative feature paths are relative to it.
+        max_duration: seconds of padded audio in a batch.
+
+    Returns:
+        By utterance id, in the order of the cuts; see :func:`character_spans`.
+
+    Raises:
+        ValueError: the model has no CTC head.
+    """
+    if model.ctc_head is None:
+        raise ValueError("the model has no CTC head (model.ctc=true), which forced alignment needs")
+    device = next(model.parameters()).device
+    spans: dict[str, list[CharacterSpan]] = {cut.id: [] for cut in cuts}
+    batches = evaluation_batches(CutSet.from_cuts(cuts), data_dir, max_duration=max_duration)
+    columns = (TextColumn("alignment"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("alignment", total=len(cuts))
+        for batch in batches:
+            with torch.inference_mode():
+                frames, lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
+                log_probs = model.ctc_head(frames).cpu()  # (N, T', V)
+            for cut_id, text, row, length in zip(
+                batch.ids, batch.texts, log_probs, lengths.tolist(), strict=True
+            ):
+                spans[cut_id] = character_spans(row[:length], text, tokenizer)
+            progress.advance(task, len(batch.ids))
     return spans

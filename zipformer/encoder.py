@@ -217,7 +217,7 @@ class Zipformer(nn.Module):
         return self.finish(outputs), (lengths + 1) // 2
 
     def finish(self, outputs: list[Tensor]) -> Tensor:
-        """From the outputs (N, T, dim of the stack) of all stacks to the encoder's (N, (T+1)//2, output_dim)."""
+        """From the outputs (N, T, dim) of all stacks to the encoder's (N, (T+1)//2, output_dim)."""
         frames: Tensor = self.downsample_output(_combine(outputs))
         return frames
 

@@ -110,7 +110,7 @@ class EncoderStack(nn.Module):
         return downsampled
 
     def leave(self, x: Tensor, original: Tensor) -> Tensor:
-        """From a layer's output (N, ceil(T / factor), dim) and the stack's input to its output (N, T, dim)."""
+        """From a layer's output (N, ceil(T / factor), dim), and the stack's input, to (N, T, dim)."""
         if self.downsampling_factor == 1:
             return x
         combined: Tensor = self.out_combiner(original, self.upsample(x, original.shape[1]))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zipformer.encoder import EncoderConfig, Zipformer
+from zipformer.encoder_stack import EncoderStack
 from zipformer.layers.resampling import match_channels
 
 FRONT_END_RATE = 50.0  # frames a second
@@ -153,6 +154,7 @@ class LayerOutputs:
         outputs = []
         x, last = self._frames[0], 0
         for stack, sizes in zip(self._encoder.stacks, self._encoder.stack_sizes, strict=True):
+            assert isinstance(stack, EncoderStack)
             original = match_channels(x, sizes.dim)
             before, last = last, last + sizes.num_layers
             reached = min(number, last)

@@ -1,0 +1,213 @@
+"""What every layer of an encoder knows: retrieval, recognition by early exit, linear probes, and a figure."""
+
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+import torch
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from retrieval.cuts import embed_cuts, open_cuts
+from retrieval.embedder import MfccEmbedder
+from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.figures import save_png
+from retrieval.figures_layers import layer_figure
+from retrieval.layers import Frames, LayersConfig, Probes, Tap, embed_taps, kept, recall_of, taps_of
+from retrieval.layers_results import (
+    Estimate,
+    LayerStudy,
+    TapResult,
+    describe_tasks,
+    study_tables,
+    write_study,
+)
+from retrieval.probe_tasks import Span, facts_of
+from retrieval.probes import ProbeScore
+from retrieval.tables import print_tables
+from zipformer.character_spans import align_split
+from zipformer.early_exit import decode_exits
+from zipformer.evaluation import DecodeConfig, check_model_files, choose_device
+from zipformer.layer_outputs import layer_places
+from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
+from zipformer.scoring import align_all, score
+from zipformer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+ConfigStore.instance().store(name="layers_schema", node=LayersConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="layers")
+def main(settings: DictConfig) -> None:
+    try:
+        config = cast(LayersConfig, OmegaConf.to_object(settings))
+        result = Study(config).run()
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error}")
+    print_tables(study_tables(result))
+    print(f"tables and figure: {config.folder}")
+
+
+class Study:
+    """The steps; each keeps what it has done."""
+
+    def __init__(self, config: LayersConfig) -> None:
+        self.config = config
+        self.model_dir, self.data_dir = Path(config.model_dir), Path(config.data_dir)
+        check_model_files(self.model_dir)
+        self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
+        self.device = choose_device(config.device)
+        self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()
+        places = layer_places(self.model.config.encoder)
+        self.taps = taps_of(
+            [(place.stack, place.dim, place.downsampling_factor) for place in places],
+            self.model.config.encoder.output_dim,
+        )
+        self.sources = [self.manifest, self.model_dir / CONFIG_FILE, self.model_dir / WEIGHTS_FILE]
+        self.origin = fingerprint(self.sources, {"storage": config.storage})
+
+    def run(self) -> LayerStudy:
+        """All steps that the configuration asks for; writes and returns the results."""
+        config = self.config
+        steps = config.steps
+        if "retrieval" in steps or "probes" in steps:
+            identities = {tap.name: self.identity(tap) for tap in self.taps}
+            embed_taps(self.cuts, self.encode, self.taps, config, identities, minimum_frames=MIN_FRAMES)
+        recalls = self.recalls() if "retrieval" in steps else {}
+        rates = self.error_rates() if "exits" in steps else {}
+        probes = self.probes() if "probes" in steps else None
+        scores = self.scores(probes) if probes else {}
+        taps = []
+        for tap in self.taps:
+            recall = recalls.get(tap.name)
+            taps.append(
+                TapResult(
+                    tap,
+                    recall and Estimate(recall["recall_at_1"], recall["low"], recall["high"]),
+                    recall and recall["chance"],
+                    rates.get(tap.layer, {}) if tap.kind == "layer" else {},
+                    scores.get(tap.name, {}),
+                )
+            )
+        sound = recalls.get("mfcc")
+        tasks, missing = describe_tasks(probes.tasks, probes.not_identifiable) if probes else ({}, {})
+        study = LayerStudy(
+            config.model_dir,
+            config.split,
+            taps,
+            sound and Estimate(sound["recall_at_1"], sound["low"], sound["high"]),
+            tasks,
+            missing,
+        )
+        write_study(study, config)
+        save_png(layer_figure(study), config.folder / "layers.png")
+        return study
+
+    def identity(self, tap: Tap) -> str:
+        """Fingerprint of a tap's embeddings; that of a layer is the one that scripts/embed.py gives it."""
+        if tap.kind != "layer":
+            return fingerprint([], {"origin": self.origin, "tap": tap.name})
+        options = {"storage": self.config.storage, "mfcc": asdict(self.config.mfcc), "layer": tap.layer}
+        return fingerprint(self.sources, options)
+
+    @torch.inference_mode()
+    def encode(self, features: Tensor, lengths: Tensor) -> Frames:
+        """The frames of all taps."""
+        outputs = self.model.encode_layers(features.to(self.device), lengths.to(self.device))
+        read = {"layer": outputs.layer, "stack": outputs.stack, "output": outputs.exit}
+        return {
+            tap.name: read[tap.kind](tap.stack if tap.kind == "stack" else tap.layer) for tap in self.taps
+        }
+
+    def recalls(self) -> dict[str, dict[str, float]]:
+        """Recall@1 of every tap, and of MFCCs."""
+        config = self.config
+        sound = config.folder / "embeddings-mfcc"
+        identity = fingerprint([self.manifest], {"storage": config.storage, "mfcc": asdict(config.mfcc)})
+        if not sound.exists() or EmbeddingStore(sound).description["fingerprint"] != identity:
+            embedder = MfccEmbedder(config.mfcc)
+            writer = EmbeddingWriter(
+                sound,
+                dimension=embedder.dimension,
+                dtype=config.storage,
+                embedder="mfcc",
+                fingerprint=identity,
+            )
+            with writer:
+                embed_cuts(self.cuts, embedder, writer, batch_seconds=config.batch_seconds)
+        stores = {"mfcc": sound} | {tap.name: tap.store(config) for tap in self.taps}
+        result = {}
+        for number, (name, directory) in enumerate(stores.items(), start=1):
+            logger.info("retrieval with %s, %d of %d", name, number, len(stores))
+            store = EmbeddingStore(directory)
+            made_from = {
+                "embeddings": store.description["fingerprint"],
+                "resamples": config.resamples,
+                "seed": config.seed,
+            }
+            result[name] = kept(
+                config.folder / "retrieval" / f"{name}.json",
+                fingerprint([], made_from),
+                lambda store=store: recall_of(store, config, self.device),
+            )
+        return result
+
+    def error_rates(self) -> dict[int, dict[str, Estimate]]:
+        """CER of an exit after every layer, by layer and method."""
+        config = self.config
+        heads = {"ctc": self.model.config.ctc, "greedy": self.model.config.transducer}
+        methods = [method for method in config.methods if heads.get(method, self.model.config.transducer)]
+        if methods != config.methods:
+            logger.info("the model has no head for %s", ", ".join(sorted(set(config.methods) - set(methods))))
+        decoding = DecodeConfig(
+            config.model_dir, config.data_dir, config.split, beam=config.beam, device=config.device
+        )
+        rates: dict[int, dict[str, Estimate]] = {}
+        for (method, layer), transcripts in decode_exits(decoding, methods, config.folder / "exits").items():
+            rows = score(align_all(transcripts), replications=config.resamples, seed=config.seed)
+            (overall,) = (row for row in rows if row.level == "overall")
+            if overall.cer is None:
+                raise ValueError(
+                    f"{self.manifest} holds no text to recognise; leave out the step: steps=[retrieval]"
+                )
+            rates.setdefault(layer, {})[method] = Estimate(overall.cer, overall.low, overall.high)
+        return rates
+
+    def probes(self) -> Probes:
+        """The tasks, with the characters' times where the model has a CTC head."""
+        facts = facts_of(self.cuts)
+        if self.model.ctc_head is None:
+            return Probes(facts, None, self.config.probes, no_spans="the model has no CTC head to align with")
+        aligned = kept(
+            self.config.folder / "characters.json",
+            fingerprint([], {"origin": self.origin}),
+            lambda: align_split(self.model, Tokenizer.load(self.model_dir), list(self.cuts), Path()),
+        )
+        spans = [
+            Span(name, position, *span)
+            for name, found in aligned.items()
+            for position, span in enumerate(found)
+        ]
+        empty = sum(not found for found in aligned.values())
+        if empty:
+            logger.info(
+                "%d of %d utterances have no alignment; their characters are left out", empty, len(aligned)
+            )
+        return Probes(facts, spans, self.config.probes)
+
+    def scores(self, probes: Probes) -> dict[str, dict[str, ProbeScore]]:
+        """Scores of the probes by tap and task."""
+        return {
+            name: {row["task"]: ProbeScore(**row) for row in rows}
+            for name, rows in probes.of_taps(self.taps, self.config).items()
+        }
+
+
+if __name__ == "__main__":
+    main()

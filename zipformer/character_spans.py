@@ -87,7 +87,7 @@ def _by_character(
         character = tokenizer.decode(tokens[first : last + 1])
         if "\ufffd" in character:  # bytes of a character that goes on
             continue
-        if character.strip():
+        if character.strip(" ▁"):  # a space, as a piece or spelt by bytes, has no span
             spans.append(CharacterSpan(character, runs[first][0], runs[last][1]))
         first = last + 1
     return spans

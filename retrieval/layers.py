@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -291,8 +291,15 @@ class Probes:
         content = {
             "embeddings": store.description["fingerprint"],
             "probes": asdict(self.config),
-            "facts": [asdict(fact) for fact in self.facts],
-            "spans": None if self.spans is None else [asdict(span) for span in self.spans],
+            "utterances": [fact.utterance_id for fact in self.facts],
+            "spans": None if self.spans is None else [astuple(span) for span in self.spans],
+            "tasks": [
+                {
+                    key: value.tolist() if isinstance(value, np.ndarray) else value
+                    for key, value in vars(task).items()
+                }
+                for task in self.tasks
+            ],
         }
         return fingerprint([], content)
 

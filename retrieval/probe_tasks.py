@@ -2,18 +2,21 @@
 
 What is held out, and what the control task gives a random label:
 
-=========================  =====================  =======================  ====================
-property                   within                 held out                 control type
-=========================  =====================  =======================  ====================
-dialect                                           sites (and speakers)     sentence
-site                       dialect                speakers                 sentence
-speaker                    site                   sentences                sentence
-sentence                                          sites (and speakers)     sentence of a dialect
-sentence, unseen dialect                          dialects (and speakers)  sentence of a dialect
-character                                         sites (and speakers)     character of a dialect
-character, unseen dialect                         dialects (and speakers)  character of a dialect
-tone                       variety                sites (and speakers)     character of a dialect
-=========================  =====================  =======================  ====================
+=========================  =======  =======================  ======================
+property                   within   held out                 control type
+=========================  =======  =======================  ======================
+dialect                             sites (and speakers)     sentence
+site                       dialect  speakers and sentences   sentence
+speaker                    site     sentences                sentence
+sentence                            sites (and speakers)     sentence of a dialect
+sentence, unseen dialect            dialects (and speakers)  sentence of a dialect
+character                           sites (and speakers)     character of a dialect
+character, unseen dialect           dialects (and speakers)  character of a dialect
+tone                       variety  sites (and speakers)     character of a dialect
+=========================  =======  =======================  ======================
+
+Where speakers of a site share its sentences out among them, what the held-out one reads is in training only
+at other sites, a cue to the wrong answer; so the site is probed for with new sentences.
 
 For a sentence or a character, the control gives its form in each dialect a label of its own: what the probe
 gains over that is what the forms of different dialects have in common. In an unseen dialect the control is at
@@ -117,11 +120,12 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
         make_task(
             "site",
             unit="utterance",
-            held_out="speakers",
+            held_out="speakers and sentences",
             labels=site,
             groups=speaker,
             types=read,
             strata=dialect,
+            crossed=sentence,
             coincides="no dialect has two sites of two speakers each: site and speaker cannot be told apart",
         ),
         make_task(

@@ -8,7 +8,7 @@ A probe is a logistic regression on standardised embeddings. Its accuracy says l
   Speakers are probed for among those of one site, sites among those of one dialect, tones within one variety
   (*strata*): otherwise the coarser property, once known, would pass for the finer one.
 * A probe may learn by heart instead of finding the property. The control task (Hewitt and Liang 2019) gives
-  every *type* a random label, drawn once from the distribution of the labels; what the probe reaches there it
+  every *type* a random label, drawn once in proportion to the labels; what the probe reaches there it
   reaches by memory. Selectivity is the accuracy less that of the control. Where folds hold out whole types
   there is nothing to remember, and the control is at chance.
 
@@ -87,6 +87,9 @@ class ProbeTask:
         groups: (M,) what is held out together.
         types: (M,) what the control task gives one random label.
         strata: (M,) a probe is trained and tested within each of them; accuracies are over all.
+        crossed: (M,) what is kept out of training besides the groups, where it is in the test; all empty:
+            nothing. Needed where it would be a cue, or, as of two speakers who read different sentences, one
+            to the wrong answer.
         note: what was left out, or must be known to read the numbers.
     """
 
@@ -98,6 +101,7 @@ class ProbeTask:
     groups: Names
     types: Names
     strata: Names
+    crossed: Names
     note: str = ""
 
     @property
@@ -150,6 +154,7 @@ def make_task(
     types: Sequence[str],
     coincides: str,
     strata: Sequence[str] | None = None,
+    crossed: Sequence[str] | None = None,
     max_classes: int | None = None,
     max_samples: int | None = None,
     min_occurrences: int = 2,
@@ -162,7 +167,7 @@ def make_task(
 
     Args:
         name, unit, held_out: as of :class:`ProbeTask`.
-        labels, groups, types, strata: of all units; empty where unknown.
+        labels, groups, types, strata, crossed: of all units; empty where unknown.
         coincides: the reason where every class has a single group.
         max_classes: keep the most frequent ones.
         max_samples: keep so many units, drawn at random.
@@ -170,7 +175,10 @@ def make_task(
         seed: of the draw.
     """
     label, group, kind = (np.asarray(values, dtype=np.str_) for values in (labels, groups, types))
-    stratum = np.full(len(label), "") if strata is None else np.asarray(strata, dtype=np.str_)
+    stratum, cross = (
+        np.full(len(label), "") if values is None else np.asarray(values, dtype=np.str_)
+        for values in (strata, crossed)
+    )
     rows = np.flatnonzero((label != "") & (group != ""))
     if not len(rows):
         return NotIdentifiable(name, f"no {unit} has both a label and a group to hold out")
@@ -193,42 +201,76 @@ def make_task(
         left_out = len(groups_of) - len(kept)
         note = f"{left_out} of {len(groups_of)} classes left out: a single group, or alone in their stratum"
     rows = rows[np.isin(classes[rows], kept)]
-    return ProbeTask(name, unit, held_out, rows, label[rows], group[rows], kind[rows], stratum[rows], note)
+    columns = (values[rows] for values in (label, group, kind, stratum, cross))
+    return ProbeTask(name, unit, held_out, rows, *columns, note)
 
 
 def control_labels(task: ProbeTask, seed: int) -> Names:
-    """A random label (M,) for every type, from the labels of its stratum; the same for all its units."""
+    """A random label (M,) for every type; the same for all its units.
+
+    Types get the labels of their stratum in proportion, by systematic sampling in a random order: with few
+    types, independent draws could favour one label by chance, and the control would have a chance level of
+    its own.
+    """
     random = np.random.default_rng(seed)
     result = task.labels.copy()
     for stratum in np.unique(task.strata):
         (members,) = np.nonzero(task.strata == stratum)
         types, number = np.unique(task.types[members], return_inverse=True)
-        result[members] = random.choice(task.labels[members], size=len(types))[number]
+        place = (np.arange(len(types)) + random.random()) * len(members) / len(types)
+        drawn = np.sort(task.labels[members])[place.astype(np.intp)]
+        result[members] = random.permutation(drawn)[number]
     return result
 
 
-def folds_of(task: ProbeTask, config: ProbeConfig) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Training and test indices into the task's units; every training part has every class.
+@dataclass(frozen=True)
+class Fold:
+    """Indices into a task's units: what a probe is trained on, and what it is then asked."""
+
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+
+def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
+    """The folds of a task; every training part has every class.
+
+    A fold holds out whole groups. With ``crossed`` it is a list of several parts, each with a share of the
+    crossed values in the test and without these in training; otherwise of one.
 
     Raises:
         ValueError: no assignment of the groups to folds was found in which that is so.
     """
     of_unit = np.char.add(np.char.add(task.strata, "\t"), task.labels)
     classes, counts = np.unique(of_unit, return_counts=True)
-    folds = min(config.folds, len(np.unique(task.groups)), int(counts.max()))
+    number = min(config.folds, len(np.unique(task.groups)), int(counts.max()))
     for attempt in range(ATTEMPTS):
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed + attempt)
+        seed = config.seed + attempt
+        splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             # scikit-learn tells of classes with fewer members than folds; whether that matters is seen below
             warnings.simplefilter("ignore", UserWarning)
-            parts = list(splitter.split(np.zeros(len(of_unit)), of_unit, task.groups))
-        if all(len(test) and len(np.unique(of_unit[train])) == len(classes) for train, test in parts):
-            return parts
+            halves = list(splitter.split(np.zeros(len(of_unit)), of_unit, task.groups))
+        folds = [_crossed(Fold(train, test), task.crossed, number, seed) for train, test in halves]
+        if all(
+            fold and all(len(np.unique(of_unit[part.train])) == len(classes) for part in fold)
+            for fold in folds
+        ):
+            return folds
     raise ValueError(
         f"probe {task.name}: in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups "
-        f"into {folds} folds does every class remain in training; set probes.folds to less than {folds}, or "
-        "raise probes.min_occurrences"
+        f"into {number} folds does every class remain in training; set probes.folds to less than {number}, "
+        "or raise probes.min_occurrences"
     )
+
+
+def _crossed(fold: Fold, crossed: Names, parts: int, seed: int) -> list[Fold]:
+    """A fold in parts whose training has no crossed value of their test."""
+    if not np.any(crossed != ""):
+        return [fold] if len(fold.test) else []
+    values, number = np.unique(crossed, return_inverse=True)
+    block = np.random.default_rng(seed).permutation(len(values))[number] % parts  # (M,)
+    split = [Fold(fold.train[block[fold.train] != b], fold.test[block[fold.test] == b]) for b in range(parts)]
+    return [part for part in split if len(part.test)]
 
 
 def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig) -> ProbeScore:
@@ -248,12 +290,14 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
         )
     if not np.isfinite(embeddings).all():
         raise ValueError(f"probe {task.name}: an embedding holds values that are not finite; embed again")
-    parts = folds_of(task, config)
+    folds = folds_of(task, config)
     right, control = (
-        _fold_accuracies(embeddings, labels, task.strata, parts, config, f"{task.name}{suffix}")
+        _fold_accuracies(embeddings, labels, task.strata, folds, config, f"{task.name}{suffix}")
         for labels, suffix in ((task.labels, ""), (control_labels(task, config.seed), ", control"))
     )
-    ratio = float(np.mean([len(test) / len(train) for train, test in parts]))
+    tested = [sum(len(part.test) for part in fold) for fold in folds]
+    trained = [float(np.mean([len(part.train) for part in fold])) for fold in folds]
+    ratio = float(np.mean(np.array(tested) / np.array(trained)))
     low, high = fold_interval(right, ratio)
     selectivity_low, selectivity_high = fold_interval(right - control, ratio)
     return ProbeScore(
@@ -268,7 +312,7 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
         chance=100 * task.chance,
         classes=len(set(zip(task.strata.tolist(), task.labels.tolist(), strict=True))),
         samples=len(task.labels),
-        folds=len(parts),
+        folds=len(folds),
     )
 
 
@@ -276,28 +320,32 @@ def _fold_accuracies(
     embeddings: NDArray[np.floating],
     labels: Names,
     strata: Names,
-    parts: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    folds: Sequence[Sequence[Fold]],
     config: ProbeConfig,
     name: str,
 ) -> NDArray[np.float64]:
     """Share of the test units of each fold that are classified rightly."""
     accuracies, fits, unfinished = [], 0, 0
-    for train, test in parts:
+    for fold in folds:
         right = 0
-        for stratum in np.unique(strata[test]):
-            inside, asked = train[strata[train] == stratum], test[strata[test] == stratum]
-            if len(np.unique(labels[inside])) < 2:  # draws of a control can all fall on one label
-                right += int(np.sum(labels[asked] == labels[inside[0]]))
-                continue
-            regression = LogisticRegression(C=config.inverse_penalty, max_iter=config.iterations, tol=1e-3)
-            model = make_pipeline(StandardScaler(), regression)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # said once for all fits below
-                model.fit(embeddings[inside], labels[inside])
-            fits += 1
-            unfinished += int(np.max(regression.n_iter_) >= config.iterations)
-            right += int(np.sum(model.predict(embeddings[asked]) == labels[asked]))
-        accuracies.append(right / len(test))
+        for part in fold:
+            for stratum in np.unique(strata[part.test]):
+                train = part.train[strata[part.train] == stratum]
+                test = part.test[strata[part.test] == stratum]
+                if len(np.unique(labels[train])) < 2:  # draws of a control can all fall on one label
+                    right += int(np.sum(labels[test] == labels[train[0]]))
+                    continue
+                regression = LogisticRegression(
+                    C=config.inverse_penalty, max_iter=config.iterations, tol=1e-3
+                )
+                model = make_pipeline(StandardScaler(), regression)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConvergenceWarning)  # said once for all fits below
+                    model.fit(embeddings[train], labels[train])
+                fits += 1
+                unfinished += int(np.max(regression.n_iter_) >= config.iterations)
+                right += int(np.sum(model.predict(embeddings[test]) == labels[test]))
+        accuracies.append(right / sum(len(part.test) for part in fold))
     if unfinished:
         logger.warning(
             "probe %s: %d of %d fits had not converged after probes.iterations=%d",

@@ -1,5 +1,6 @@
 """Times of characters: planted posteriors, runs of a path, shared blanks, characters of several tokens."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_blanks_are_shared_and_the_reach_is_limited() -> None:
         runs = [(int(s), int(e)) for s, e in bounds.reshape(5, 2)]
         spans = widened(runs, 60)
         assert all(s <= a and b <= e for (s, e), (a, b) in zip(spans, runs, strict=True))
-        assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+        assert all(first[1] <= second[0] for first, second in pairwise(spans))
         assert spans[0][0] >= 0
         assert spans[-1][1] <= 60
 
@@ -79,9 +80,9 @@ def test_all_utterances_of_a_split(tmp_path: Path) -> None:
     assert list(spans) == [cut.id for cut in cuts]
     for found, text, frames in zip(spans.values(), TEXTS, FRAMES, strict=True):
         assert "".join(span.character for span in found) == text
-        assert 0 <= found[0].start
+        assert found[0].start >= 0
         assert found[-1].end <= encoder_frames(frames)
-        assert all(a.end <= b.start for a, b in zip(found, found[1:], strict=False))
+        assert all(a.end <= b.start for a, b in pairwise(found))
 
 
 def test_a_model_without_ctc_cannot_align(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recognition at every exit: the last is ordinary decoding, others those of a cut encoder; resumed, kept apart."""
+"""Recognition at every exit: the last is ordinary decoding, the others that of their own frames; resumed."""
 
 from dataclasses import replace
 from pathlib import Path

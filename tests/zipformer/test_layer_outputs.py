@@ -1,4 +1,4 @@
-"""Outputs of layers and stacks against a pass written by hand, and exits against an encoder without the rest."""
+"""Outputs of layers and stacks against a pass by hand, and exits against an encoder without the rest."""
 
 import copy
 
@@ -57,7 +57,7 @@ def by_hand(model: AsrModel, features: Tensor) -> tuple[list[Tensor], list[Tenso
     for stack, dim, factor in zip(model.encoder.stacks, DIMS, FACTORS, strict=True):
         x = torch.nn.functional.pad(x, (0, dim - x.shape[2])) if dim > x.shape[2] else x[:, :, :dim]
         inside, before = x, x
-        N, T, _ = x.shape
+        T = x.shape[1]
         if factor > 1:
             missing = -T % factor
             padded = torch.cat([x, x[:, -1:].repeat(1, missing, 1)], dim=1)
@@ -95,9 +95,15 @@ def test_outputs_are_those_of_a_pass_by_hand(model: AsrModel, features: Tensor) 
 @torch.no_grad()
 def test_every_layer_has_the_lengths_of_its_frame_rate(model: AsrModel, features: Tensor) -> None:
     found = model.encode_layers(features, LENGTHS)
-    # (101 - 7) // 2 = 47 and (64 - 7) // 2 = 28 frames at 50 a second; 12 and 7 groups of four, 24 and 14 of two
+    # (101 - 7) // 2 = 47 and (64 - 7) // 2 = 28 at 50 a second: 12 and 7 groups of 4, 24 and 14 of 2
     assert [found.layer(n)[1].tolist() for n in range(5)] == [[47, 28], [47, 28], [12, 7], [12, 7], [24, 14]]
-    assert [found.layer(n)[0].shape[1:] for n in range(5)] == [(47, 16), (47, 16), (12, 32), (12, 32), (24, 24)]
+    assert [found.layer(n)[0].shape[1:] for n in range(5)] == [
+        (47, 16),
+        (47, 16),
+        (12, 32),
+        (12, 32),
+        (24, 24),
+    ]
     assert [place.frame_rate for place in found.places] == [50, 50, 12.5, 12.5, 25]
     assert [place.stack for place in found.places] == [0, 1, 2, 2, 3]
     assert [place.dim for place in found.places] == [16, 16, 32, 32, 24]
@@ -190,7 +196,7 @@ def test_what_is_not_there_is_refused(model: AsrModel, features: Tensor) -> None
         found.stack(0)
     with pytest.raises(ValueError, match="layer 9"):
         found.exit(9)
-    with pytest.raises(ValueError, match="model.eval"):
+    with pytest.raises(ValueError, match=r"model\.eval"):
         small_model().train().encode_layers(features, LENGTHS)
 
 

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from retrieval.figures import PALETTE, style
 from retrieval.layers_results import Estimate, LayerStudy
 
+SHIFT = 0.05  # of a layer, between the lines of a panel, so that their intervals do not hide each other
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 METHOD_NAMES = {"ctc": "CTC", "greedy": "transducer, greedy", "beam": "transducer, beam"}
 
@@ -75,7 +76,12 @@ def _errors(axes: Axes, study: LayerStudy) -> None:
 
 def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
     for index, task in enumerate(study.tasks):
-        scored = [(result.tap.layer, result.probes[task]) for result in study.layers if task in result.probes]
+        shift = SHIFT * (index - (len(study.tasks) - 1) / 2)
+        scored = [
+            (result.tap.layer + shift, result.probes[task])
+            for result in study.layers
+            if task in result.probes
+        ]
         if not scored:
             continue
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
@@ -96,7 +102,7 @@ def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
     selectivity.set_title("Selectivity of the probes", loc="left")
 
 
-def _line(axes: Axes, points: Sequence[tuple[int, Estimate]], colour: str, marker: str, label: str) -> None:
+def _line(axes: Axes, points: Sequence[tuple[float, Estimate]], colour: str, marker: str, label: str) -> None:
     """A line with its intervals as bars: bands of several lines would hide each other."""
     if not points:
         return

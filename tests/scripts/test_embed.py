@@ -74,6 +74,27 @@ def test_embeddings_do_not_depend_on_the_batch(
         np.testing.assert_allclose(together[name], frames, rtol=1e-4, atol=1e-4)
 
 
+def test_frames_of_a_layer(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    run(monkeypatch, model_dir, data_dir, "layer=2")
+    store = EmbeddingStore(model_dir / "results" / "embeddings-test-layer02")
+    # The second stack runs at 25 frames a second, one for two of (T - 7) // 2.
+    expected = [-(-((frames - 7) // 2) // 2) for frames in FRAMES]
+    assert [store.utterances[f"test-{number}"].frames for number in range(len(FRAMES))] == expected
+    assert store.description["embedder"] == "zipformer layer02"
+    model = AsrModel.from_pretrained(model_dir).eval()
+    random = np.random.default_rng(0)
+    features = torch.from_numpy(random.normal(-8.0, 3.0, size=(FRAMES[0], 80)).astype(np.float32))
+    with torch.inference_mode():
+        frames, _ = model.encode(features[None], torch.tensor([FRAMES[0]]), layer=2)
+    inner = slice(0, len(store["test-0"]) - 4)
+    np.testing.assert_allclose(store["test-0"][inner], frames[0][inner].numpy(), rtol=0.05, atol=0.05)
+    with pytest.raises(SystemExit, match=r"^error: layer=3 is not there; .* 0 \(front end\) to 2"):
+        run(monkeypatch, model_dir, data_dir, "layer=3")
+    with pytest.raises(SystemExit, match=r"^error: .*layer=1 is a layer of the encoder"):
+        run(monkeypatch, model_dir, data_dir, "layer=1", "embedder=mfcc")
+
+
 def test_control_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cuts(tmp_path / "data", "test")
     run(

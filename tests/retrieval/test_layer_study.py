@@ -1,0 +1,237 @@
+"""Layer studies: taps, many stores from one pass, steps that are kept, files, figure and report section."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from small_model import FRAMES, write_cuts
+
+from retrieval.cuts import open_cuts
+from retrieval.embeddings import EmbeddingStore
+from retrieval.figures import save_png
+from retrieval.figures_layers import layer_figure
+from retrieval.layers import Frames, LayersConfig, embed_taps, kept, taps_of
+from retrieval.layers_report import layers_section
+from retrieval.layers_results import (
+    Estimate,
+    LayerStudy,
+    TapResult,
+    read_study,
+    study_tables,
+    write_study,
+)
+from retrieval.probes import ProbeScore
+from retrieval.results import MalformedResultError
+from retrieval.seqsim import pack, seqsim_packed
+
+TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
+IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}
+
+
+def test_taps_of_an_encoder() -> None:
+    assert [tap.name for tap in TAPS] == ["layer00", "layer01", "layer02", "layer03", "stack2", "output"]
+    assert [tap.frame_rate for tap in TAPS] == [50, 50, 12.5, 12.5, 50, 25]
+    assert [tap.layer for tap in TAPS] == [0, 1, 2, 3, 3, 3]
+    assert [tap.kind for tap in TAPS] == ["layer"] * 4 + ["stack", "output"]
+
+
+def test_a_layer_lies_where_the_embed_script_puts_it(tmp_path: Path) -> None:
+    config = LayersConfig(str(tmp_path), "data")
+    assert TAPS[2].store(config) == tmp_path / "results" / "embeddings-test-layer02"
+    assert TAPS[4].store(config) == tmp_path / "results" / "layers-test" / "embeddings-stack2"
+
+
+def test_repeated_frames_do_not_change_seqsim() -> None:
+    """Why the frame rate of a layer is left as it is."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = ([torch.randn(T, 5, generator=generator) for T in lengths] for lengths in ((3, 7), (4, 2)))
+    repeated = [frames.repeat_interleave(4, dim=0) for frames in x]
+    torch.testing.assert_close(seqsim_packed(pack(x), pack(y)), seqsim_packed(pack(repeated), pack(y)))
+
+
+class Encoder:
+    """Frames whose value is the tap; can die in the middle."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.calls: list[int] = []
+        self.fail_at = fail_at
+
+    def __call__(self, features: torch.Tensor, lengths: torch.Tensor) -> Frames:
+        if len(self.calls) == self.fail_at:
+            raise KeyboardInterrupt
+        self.calls.append(len(lengths))
+        result = {}
+        for number, tap in enumerate(TAPS):
+            T = -(-lengths // (2 * tap.factor))
+            mean = features.mean(dim=(1, 2))[:, None, None]
+            result[tap.name] = (number + mean.expand(len(T), int(T.max()), tap.channels), T)
+        return result
+
+
+def embed(tmp_path: Path, encode: Callable[..., Frames], **more: object) -> LayersConfig:
+    config = LayersConfig(str(tmp_path / "model"), str(tmp_path / "data"), batch_seconds=2.5)
+    if not (tmp_path / "data").exists():
+        write_cuts(tmp_path / "data", "test")
+    cuts, _ = open_cuts(tmp_path / "data", "test")
+    embed_taps(cuts, encode, TAPS, config, IDENTITIES | more, minimum_frames=9)
+    return config
+
+
+def test_one_pass_fills_the_stores_of_all_taps(tmp_path: Path) -> None:
+    encode = Encoder()
+    config = embed(tmp_path, encode)
+    assert sum(encode.calls) == len(FRAMES)
+    for tap in TAPS:
+        store = EmbeddingStore(tap.store(config))
+        assert store.description["fingerprint"] == IDENTITIES[tap.name]
+        assert len(store) == len(FRAMES)
+        for number, frames in enumerate(FRAMES):
+            assert store[f"test-{number}"].shape == (-(-frames // (2 * tap.factor)), tap.channels)
+        assert store.utterances["test-0"].site == "yue-0"
+    again = Encoder()
+    embed(tmp_path, again)
+    assert again.calls == []
+
+
+def test_a_pass_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    expected = {tap.name: EmbeddingStore(tap.store(embed(whole, Encoder()))) for tap in TAPS}
+    first, second = Encoder(fail_at=2), Encoder()
+    with pytest.raises(KeyboardInterrupt):
+        embed(tmp_path, first)
+    config = embed(tmp_path, second)
+    assert sum(first.calls) + sum(second.calls) == len(FRAMES)
+    for tap in TAPS:
+        store = EmbeddingStore(tap.store(config))
+        for entry in store:
+            np.testing.assert_array_equal(store[entry.utterance_id], expected[tap.name][entry.utterance_id])
+
+
+def test_only_what_changed_is_embedded_again(tmp_path: Path) -> None:
+    config = embed(tmp_path, Encoder())
+    written = {tap.name: (tap.store(config) / "frames.npy").stat().st_mtime_ns for tap in TAPS}
+    embed(tmp_path, Encoder(), layer02="another")
+    changed = {
+        name
+        for name, tap in zip(written, TAPS, strict=True)
+        if (tap.store(config) / "frames.npy").stat().st_mtime_ns != written[name]
+    }
+    assert changed == {"layer02"}
+
+
+def test_values_are_kept_until_their_identity_changes(tmp_path: Path) -> None:
+    path, made = tmp_path / "step" / "a.json", []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    assert [kept(path, "x", make), kept(path, "x", make), kept(path, "y", make)] == [1, 1, 2]
+    path.write_text('{"identity": "y", "val')
+    assert kept(path, "y", make) == 3
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def score(task: str, accuracy: float, control: float) -> ProbeScore:
+    return ProbeScore(
+        task,
+        accuracy,
+        accuracy - 4,
+        min(100, accuracy + 4),
+        control,
+        accuracy - control,
+        accuracy - control - 5,
+        accuracy - control + 5,
+        20.0,
+        5,
+        100,
+        5,
+    )
+
+
+@pytest.fixture
+def study() -> LayerStudy:
+    results = []
+    for tap in TAPS:
+        depth = 10.0 * tap.layer
+        cer = {"ctc": Estimate(90 - depth, 88 - depth, 92 - depth), "greedy": Estimate(95 - depth)}
+        results.append(
+            TapResult(
+                tap,
+                Estimate(20 + depth, 15 + depth, 25 + depth),
+                2.0,
+                cer if tap.kind == "layer" else {},
+                {
+                    "speaker": score("speaker", 90 - depth, 50),
+                    "sentence, unseen dialect": score("sentence, unseen dialect", 30 + depth, 2),
+                },
+            )
+        )
+    note = "1 of 9 classes left out"
+    tasks = {"speaker": ("sentences", ""), "sentence, unseen dialect": ("dialects", note)}
+    return LayerStudy("model", "test", results, Estimate(6.0, 5.0, 7.0), tasks, {"tone": "no romanisation"})
+
+
+def test_files_come_back(study: LayerStudy, tmp_path: Path) -> None:
+    config = LayersConfig(str(tmp_path), "data")
+    assert read_study(tmp_path, "test") is None
+    write_study(study, config)
+    assert read_study(tmp_path, "test") == study
+    with (config.folder / "layers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tap"] for row in rows] == [tap.name for tap in TAPS]
+    assert float(rows[2]["recall_at_1"]) == 40
+    assert float(rows[2]["cer_ctc"]) == 70
+    assert rows[4]["cer_ctc"] == ""
+    assert float(rows[0]["speaker: selectivity"]) == 40
+
+
+def test_results_that_cannot_be_read_are_named(study: LayerStudy, tmp_path: Path) -> None:
+    config = LayersConfig(str(tmp_path), "data")
+    write_study(study, config)
+    path = config.folder / "layers.json"
+    content = json.loads(path.read_text())
+    del content["taps"][0]["recall"]
+    for text in (json.dumps(content), "{", "[]"):
+        path.write_text(text)
+        with pytest.raises(MalformedResultError, match=r"layers\.json.*scripts/layers\.py"):
+            read_study(tmp_path, "test")
+
+
+def test_the_figure_and_the_tables_are_drawn(study: LayerStudy, tmp_path: Path) -> None:
+    save_png(layer_figure(study), tmp_path / "layers.png")
+    assert imread(tmp_path / "layers.png").std() > 0.05
+    assert [table.row_count for table in study_tables(study)] == [6, 7]
+    nothing = replace(study, taps=[TapResult(tap) for tap in TAPS], sound=None, tasks={}, not_identifiable={})
+    save_png(layer_figure(nothing), tmp_path / "nothing.png")
+    assert len(study_tables(nothing)) == 1
+
+
+def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
+    assert layers_section(tmp_path, "test") is None
+    write_study(study, LayersConfig(str(tmp_path), "data"))
+    section = layers_section(tmp_path, "test")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("_layers.html.j2").render(layers=section)
+    assert "data:image/svg+xml;base64," in page
+    assert "layer03" in page
+    assert "Not probed: tone, because no romanisation." in page
+    assert "sentence, unseen dialect: 1 of 9 classes left out." in page
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", ["recall"]), ("steps", []), ("methods", []), ("batch_seconds", -1.0), ("resamples", 0)],
+)
+def test_settings_are_checked(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        LayersConfig("model", "data", **{field: value})  # type: ignore[arg-type]

@@ -201,8 +201,18 @@ def make_task(
         left_out = len(groups_of) - len(kept)
         note = f"{left_out} of {len(groups_of)} classes left out: a single group, or alone in their stratum"
     rows = rows[np.isin(classes[rows], kept)]
-    columns = (values[rows] for values in (label, group, kind, stratum, cross))
-    return ProbeTask(name, unit, held_out, rows, *columns, note)
+    return ProbeTask(
+        name,
+        unit,
+        held_out,
+        rows,
+        label[rows],
+        group[rows],
+        kind[rows],
+        stratum[rows],
+        cross[rows],
+        note,
+    )
 
 
 def control_labels(task: ProbeTask, seed: int) -> Names:

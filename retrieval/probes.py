@@ -21,15 +21,11 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +140,14 @@ class ProbeScore:
     folds: int
 
 
+def check_installed() -> None:
+    """Raise ValueError, with what to install, where scikit-learn is missing."""
+    if find_spec("sklearn") is None:
+        raise ValueError(
+            "probes need scikit-learn: pip install -e '.[probes]', or leave them out: steps=[retrieval,exits]"
+        )
+
+
 def make_task(
     name: str,
     *,
@@ -250,6 +254,8 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
     Raises:
         ValueError: no assignment of the groups to folds was found in which that is so.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     of_unit = np.char.add(np.char.add(task.strata, "\t"), task.labels)
     classes, counts = np.unique(of_unit, return_counts=True)
     number = min(config.folds, len(np.unique(task.groups)), int(counts.max()))
@@ -335,6 +341,11 @@ def _fold_accuracies(
     name: str,
 ) -> NDArray[np.float64]:
     """Share of the test units of each fold that are classified rightly."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     accuracies, fits, unfinished = [], 0, 0
     for fold in folds:
         right = 0

@@ -28,7 +28,7 @@ from retrieval.layers_results import (
     write_study,
 )
 from retrieval.probe_tasks import Span, facts_of
-from retrieval.probes import ProbeScore
+from retrieval.probes import ProbeScore, check_installed
 from retrieval.tables import print_tables
 from zipformer.character_spans import align_split
 from zipformer.early_exit import decode_exits
@@ -61,6 +61,8 @@ class Study:
         self.config = config
         self.model_dir, self.data_dir = Path(config.model_dir), Path(config.data_dir)
         check_model_files(self.model_dir)
+        if "probes" in config.steps:
+            check_installed()
         self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
         self.device = choose_device(config.device)
         self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()

@@ -10,6 +10,7 @@ from retrieval.probes import (
     NotIdentifiable,
     ProbeConfig,
     ProbeTask,
+    check_installed,
     control_labels,
     fold_interval,
     folds_of,
@@ -244,3 +245,10 @@ def test_fits_that_do_not_converge_are_said(caplog: pytest.LogCaptureFixture) ->
     label, site, word = corpus()
     probe(noise((len(label), 40)), task_of(label, site, word), ProbeConfig(iterations=1))
     assert "5 of 5 fits had not converged after probes.iterations=1" in caplog.text
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_installed()
+    monkeypatch.setattr("retrieval.probes.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"scikit-learn.*\[probes\].*steps="):
+        check_installed()

@@ -87,12 +87,12 @@ def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         name = f"{task} (chance {scored[0][1].chance:.0f} %)"
         points = [(layer, Estimate(score.accuracy, score.low, score.high)) for layer, score in scored]
-        _line(accuracy, points, colour, marker, name)
+        _line(accuracy, points, colour, marker, name, faint=True)
         points = [
             (layer, Estimate(score.selectivity, score.selectivity_low, score.selectivity_high))
             for layer, score in scored
         ]
-        _line(selectivity, points, colour, marker, task)
+        _line(selectivity, points, colour, marker, task, faint=True)
     accuracy.set_ylim(0, 102)
     accuracy.set_ylabel("accuracy (%)")
     accuracy.set_title("Linear probes", loc="left")
@@ -102,15 +102,23 @@ def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
     selectivity.set_title("Selectivity of the probes", loc="left")
 
 
-def _line(axes: Axes, points: Sequence[tuple[float, Estimate]], colour: str, marker: str, label: str) -> None:
-    """A line with its intervals as bars: bands of several lines would hide each other."""
+def _line(
+    axes: Axes,
+    points: Sequence[tuple[float, Estimate]],
+    colour: str,
+    marker: str,
+    label: str,
+    *,
+    faint: bool = False,
+) -> None:
+    """A line with its intervals as bars, faint ones where there are many lines."""
     if not points:
         return
     layers = [layer for layer, _ in points]
     values = [estimate.value for _, estimate in points]
     below = [max(0.0, e.value - (e.value if e.low is None else e.low)) for _, e in points]
     above = [max(0.0, (e.value if e.high is None else e.high) - e.value) for _, e in points]
-    axes.errorbar(
+    _, _, bars = axes.errorbar(
         layers,
         values,
         [below, above],
@@ -119,9 +127,12 @@ def _line(axes: Axes, points: Sequence[tuple[float, Estimate]], colour: str, mar
         markersize=5,
         linewidth=1.6,
         elinewidth=0.9,
-        capsize=2,
+        capsize=0 if faint else 2,
         label=label,
     )
+    if faint:
+        for bar in bars:
+            bar.set_alpha(0.35)
 
 
 def _stacks(axes: Axes, study: LayerStudy, *, named: bool) -> None:
@@ -133,9 +144,8 @@ def _stacks(axes: Axes, study: LayerStudy, *, named: bool) -> None:
         if number % 2:
             axes.axvspan(left, right, color="#000000", alpha=0.05, linewidth=0, zorder=0)
         if named:
-            rate = f"{inside[0].frame_rate:g}"
             axes.annotate(
-                f"front\n{rate}" if inside[0].stack == 0 else f"stack {inside[0].stack}\n{rate}",
+                f"{inside[0].stack or '–'}\n{inside[0].frame_rate:g}",
                 ((left + right) / 2, 1.0),
                 (0, 2),
                 xycoords=("data", "axes fraction"),
@@ -148,7 +158,7 @@ def _stacks(axes: Axes, study: LayerStudy, *, named: bool) -> None:
             )
     if named:
         axes.annotate(
-            "frames/s",
+            "stack\nframes/s",
             (-0.02, 1.0),
             (0, 2),
             xycoords="axes fraction",

@@ -144,21 +144,25 @@ class Study:
             with writer:
                 embed_cuts(self.cuts, embedder, writer, batch_seconds=config.batch_seconds)
         stores = {"mfcc": sound} | {tap.name: tap.store(config) for tap in self.taps}
-        result = {}
-        for number, (name, directory) in enumerate(stores.items(), start=1):
-            logger.info("retrieval with %s, %d of %d", name, number, len(stores))
-            store = EmbeddingStore(directory)
-            made_from = {
-                "embeddings": store.description["fingerprint"],
-                "resamples": config.resamples,
-                "seed": config.seed,
-            }
-            result[name] = kept(
-                config.folder / "retrieval" / f"{name}.json",
-                fingerprint([], made_from),
-                lambda store=store: recall_of(store, config, self.device),
-            )
-        return result
+        return {name: self.recall(name, EmbeddingStore(directory)) for name, directory in stores.items()}
+
+    def recall(self, name: str, store: EmbeddingStore) -> dict[str, float]:
+        """Recall@1 of one store."""
+        config = self.config
+
+        def make() -> dict[str, float]:
+            logger.info("retrieval with %s", name)
+            return recall_of(store, config, self.device)
+
+        made_from = {
+            "embeddings": store.description["fingerprint"],
+            "resamples": config.resamples,
+            "seed": config.seed,
+        }
+        found: dict[str, float] = kept(
+            config.folder / "retrieval" / f"{name}.json", fingerprint([], made_from), make
+        )
+        return found
 
     def error_rates(self) -> dict[int, dict[str, Estimate]]:
         """CER of an exit after every layer, by layer and method."""

@@ -120,6 +120,17 @@ def test_a_crossed_factor_is_out_of_training_as_well() -> None:
             assert not set(crossed.groups[part.train]) & set(crossed.groups[part.test])
 
 
+def test_what_is_held_out_is_not_held_against_it() -> None:
+    # Without any cue, the classes of the test have lost a group in training: the others are more frequent.
+    site = np.repeat(np.arange(3), 60)
+    speaker = np.repeat(np.arange(6), 30)
+    scores = [
+        probe(noise((180, 4), seed), task_of(site, speaker, np.arange(180)), ProbeConfig(seed=seed))
+        for seed in range(8)
+    ]
+    assert np.mean([score.accuracy for score in scores]) == pytest.approx(100 / 3, abs=4)
+
+
 def test_strata_are_probed_apart() -> None:
     # Within each stratum the first channel tells the classes apart, with opposite signs.
     stratum = np.repeat([0, 1], 80)

@@ -135,8 +135,8 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
             labels=speaker,
             groups=sentence,
             types=read,
-            strata=[fact.site or fact.dialect for fact in facts],
-            coincides="no site has two speakers: speaker and site cannot be told apart",
+            strata=[fact.site or fact.variety for fact in facts],
+            coincides="no site or variety has two speakers: the speaker cannot be told apart from it",
         ),
         make_task(
             "sentence",

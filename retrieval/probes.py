@@ -360,8 +360,7 @@ def _fold_accuracies(
                     C=config.inverse_penalty,
                     max_iter=config.iterations,
                     tol=1e-3,
-                    # What is held out is rarer in training; its prior would speak against the right answer.
-                    class_weight="balanced",
+                    class_weight=_weights(labels[train], labels[strata == stratum]),
                 )
                 model = make_pipeline(StandardScaler(), regression)
                 with warnings.catch_warnings():
@@ -380,6 +379,18 @@ def _fold_accuracies(
             config.iterations,
         )
     return np.array(accuracies)
+
+
+def _weights(train: Names, everywhere: Names) -> dict[str, float]:
+    """Weights that give the classes of a training part the shares that they have everywhere.
+
+    What a fold holds out is rarer in its training; its prior would speak against the right answer, and a
+    probe without any cue would stay far below chance.
+    """
+    expected, found = (Counter(labels.tolist()) for labels in (everywhere, train))
+    return {
+        label: (expected[label] / len(everywhere)) / (count / len(train)) for label, count in found.items()
+    }
 
 
 def fold_interval(

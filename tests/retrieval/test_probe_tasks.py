@@ -79,6 +79,24 @@ def test_one_speaker_a_dialect_is_no_dialect_probe() -> None:
         task = tasks[name]
         assert isinstance(task, NotIdentifiable)
         assert "cannot be told apart" in task.reason
+
+
+def test_one_speaker_a_variety_without_sites_is_no_speaker_probe() -> None:
+    facts = [
+        Facts(f"{v}-{n}", f"d{v // 2}", f"v{v}", "", f"p{v}", f"n{n}", "天", ())
+        for v in range(4)
+        for n in range(5)
+    ]
+    tasks = by_name(utterance_tasks(facts, CONFIG))
+    assert isinstance(tasks["speaker"], NotIdentifiable)
+    assert isinstance(tasks["site"], NotIdentifiable)
+    dialect = tasks["dialect"]
+    assert isinstance(dialect, ProbeTask)
+    assert len(set(dialect.groups)) == 4
+
+
+def test_one_speaker_a_dialect_leaves_sentences() -> None:
+    tasks = by_name(utterance_tasks(corpus(sites=1, speakers=1), CONFIG))
     assert isinstance(tasks["sentence, unseen dialect"], ProbeTask)
 
 

@@ -129,6 +129,11 @@ def test_what_is_held_out_is_not_held_against_it() -> None:
         for seed in range(8)
     ]
     assert np.mean([score.accuracy for score in scores]) == pytest.approx(100 / 3, abs=4)
+    # Nor do classes of unlike frequency fall below the most frequent one
+    often = np.repeat([0, 1, 1, 1], 45)
+    score = probe(1e-3 * noise((180, 4)), task_of(often, np.arange(180) // 15, np.arange(180)), CONFIG)
+    assert score.chance == 75
+    assert score.accuracy == pytest.approx(75, abs=5)
 
 
 def test_strata_are_probed_apart() -> None:

@@ -30,8 +30,9 @@ from retrieval.cuts import batches, collate, count_cuts, labels_of
 from retrieval.embedder import MfccConfig
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.naming import result_folder
+from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask
 from retrieval.probe_tasks import Facts, Spans, character_tasks, span_means, utterance_means, utterance_tasks
-from retrieval.probes import NotIdentifiable, ProbeConfig, ProbeTask, probe
+from retrieval.probes import probe
 from retrieval.recall import retrieve, sites_of
 from retrieval.tables import tabulate
 

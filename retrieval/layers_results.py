@@ -12,7 +12,8 @@ from rich import box
 from rich.table import Table
 
 from retrieval.layers import LayersConfig, Tap, write_atomically
-from retrieval.probes import NotIdentifiable, ProbeScore, ProbeTask
+from retrieval.probe_design import NotIdentifiable, ProbeTask
+from retrieval.probes import ProbeScore
 from retrieval.results import MalformedResultError
 
 MAKER = "layers"  # the script

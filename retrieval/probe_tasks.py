@@ -36,7 +36,7 @@ from scipy.sparse.csgraph import connected_components
 
 from retrieval.cuts import labels_of
 from retrieval.embeddings import EmbeddingStore
-from retrieval.probes import NotIdentifiable, ProbeConfig, ProbeTask, make_task
+from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask, make_task
 
 ROMANISATION = "romanisation"  # key of supervision.custom: syllables with tones at the end, one a character
 _TONE = re.compile("[0-9⁰¹²³⁴-⁹˥-˩]+$")  # digits, also raised ones, and tone letters

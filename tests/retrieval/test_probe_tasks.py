@@ -9,6 +9,7 @@ import pytest
 from lhotse import MonoCut, SupervisionSegment
 from planted import write_store
 
+from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask
 from retrieval.probe_tasks import (
     Facts,
     Span,
@@ -19,7 +20,6 @@ from retrieval.probe_tasks import (
     utterance_means,
     utterance_tasks,
 )
-from retrieval.probes import NotIdentifiable, ProbeConfig, ProbeTask
 
 CONFIG = ProbeConfig(min_occurrences=2)
 

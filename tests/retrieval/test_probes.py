@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from retrieval.probes import (
+from retrieval.probe_design import (
     NotIdentifiable,
     ProbeConfig,
     ProbeTask,
-    check_installed,
     control_labels,
-    fold_interval,
     folds_of,
     make_task,
-    probe,
 )
+from retrieval.probes import check_installed, fold_interval, probe
 
 CONFIG = ProbeConfig(seed=1)
 CLASSES, SITES, WORDS = 4, 10, 20
@@ -33,7 +31,7 @@ def task_of(labels: np.ndarray, groups: np.ndarray, types: np.ndarray, **more: o
         "planted",
         unit="utterance",
         held_out="sites",
-        labels=[f"c{value}" for value in labels],
+        labels=[str(value) for value in labels],
         groups=[f"g{value}" for value in groups],
         types=[f"t{value}" for value in types],
         coincides="coincides",

@@ -24,7 +24,7 @@ chance, and accuracy is what carries over from other dialects: meaning, and soun
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,7 +38,9 @@ from retrieval.cuts import labels_of
 from retrieval.embeddings import EmbeddingStore
 from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask, make_task
 
-ROMANISATION = "romanisation"  # key of supervision.custom: syllables with tones at the end, one a character
+# Keys of supervision.custom: syllables with tones at their ends, one a character.
+# The first that fits is read.
+PRONUNCIATION = ("ipa", "romanisation")
 _TONE = re.compile("[0-9⁰¹²³⁴-⁹˥-˩]+$")  # digits, also raised ones, and tone letters
 OUTPUT_FRAMES = 2  # frames at 50 per second that a frame of a character's span (25 per second) stands for
 
@@ -81,8 +83,6 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
     for cut in cuts:
         labels, supervision = labels_of(cut), cut.supervisions[0]
         text = "".join((supervision.text or "").split())
-        syllables = str((supervision.custom or {}).get(ROMANISATION) or "").split()
-        tones = tuple(found[0] if (found := _TONE.search(syllable)) else "" for syllable in syllables)
         facts.append(
             Facts(
                 cut.id,
@@ -92,10 +92,19 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
                 supervision.speaker or "",
                 labels.sentence_id,
                 text,
-                tones if len(tones) == len(text) else (),
+                _tones(supervision.custom or {}, text),
             )
         )
     return facts
+
+
+def _tones(custom: Mapping[str, object], text: str) -> tuple[str, ...]:
+    """The tone of each character, "" where its syllable has none; empty where the syllables do not fit."""
+    for key in PRONUNCIATION:
+        syllables = str(custom.get(key) or "").split()
+        if syllables and len(syllables) == len(text):
+            return tuple(found[0] if (found := _TONE.search(syllable)) else "" for syllable in syllables)
+    return ()
 
 
 def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTask | NotIdentifiable]:
@@ -196,7 +205,7 @@ def character_tasks(
         ),
     ]
     if not any(fact.tones for fact in facts):
-        reason = f"the corpus gives no romanisation (supervision.custom.{ROMANISATION}), so no tones"
+        reason = f"the corpus gives no pronunciations (supervision.custom.{PRONUNCIATION[0]}), so no tones"
         return [*tasks, NotIdentifiable("tone", reason)]
     tone = [
         facts[i].tones[span.position] if facts[i].tones else "" for i, span in zip(owner, spans, strict=True)

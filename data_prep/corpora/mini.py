@@ -259,11 +259,5 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
             "sentence_id": utterance.sentence_id,
             "translation": text(utterance.concepts, STANDARD),
             "ipa": pronunciation(utterance.concepts, utterance.variety),
-            # syllables with tone numbers, one a character
-            "romanisation": " ".join(
-                syllable
-                for word in words(utterance.concepts, utterance.variety)
-                for syllable in reader_of(utterance.variety).romanise(word)
-            ),
         },
     )

@@ -143,14 +143,14 @@ def test_characters_and_tones() -> None:
     assert tone.labels.tolist()[:6] == ["1", "0", "1", "1", "1", "2"]
 
 
-def test_no_romanisation_is_no_tone_probe() -> None:
+def test_no_pronunciation_is_no_tone_probe() -> None:
     facts = [replace(fact, tones=()) for fact in corpus()]
     tone = by_name(character_tasks(facts, spans_of(facts), CONFIG))["tone"]
     assert isinstance(tone, NotIdentifiable)
-    assert "supervision.custom.romanisation" in tone.reason
+    assert "supervision.custom.ipa" in tone.reason
 
 
-def cut(number: int, text: str, romanisation: str | None) -> MonoCut:
+def cut(number: int, text: str, ipa: str | None, romanisation: str | None = None) -> MonoCut:
     supervision = SupervisionSegment(
         f"u{number}",
         f"u{number}",
@@ -159,7 +159,7 @@ def cut(number: int, text: str, romanisation: str | None) -> MonoCut:
         text=text,
         language="yue",
         speaker="p",
-        custom={"site": "s", "sentence_id": "3", "romanisation": romanisation},
+        custom={"site": "s", "sentence_id": "3", "ipa": ipa, "romanisation": romanisation},
     )
     return MonoCut(f"u{number}", 0, 1, 0, supervisions=[supervision])
 
@@ -172,9 +172,10 @@ def test_tones_are_the_ends_of_the_syllables() -> None:
             cut(2, "你好", "nei hou2"),
             cut(3, "你好", "nei5"),  # not one a character
             cut(4, "你好", None),
+            cut(5, "你好", "nei5", "nei5 hou2"),
         ]
     )
-    assert [fact.tones for fact in facts] == [("5", "2"), ("⁵⁵", "˧˩"), ("", "2"), (), ()]
+    assert [fact.tones for fact in facts] == [("5", "2"), ("⁵⁵", "˧˩"), ("", "2"), (), (), ("5", "2")]
     assert facts[0].text == "你好"
     assert (facts[0].variety, facts[0].site, facts[0].speaker, facts[0].sentence_id) == ("yue", "s", "p", "3")
 

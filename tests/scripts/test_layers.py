@@ -15,7 +15,6 @@ from small_model import TEXTS, write_model
 
 from retrieval.embeddings import EmbeddingStore
 from retrieval.layers_results import read_study
-from retrieval.probe_tasks import ROMANISATION
 from zipformer.model import AsrModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "layers.py"
@@ -59,7 +58,7 @@ def write_corpus(data_dir: Path, *, dialects: tuple[str, ...] = ("yue", "wuu")) 
                     custom={
                         "site": f"site{place}",
                         "sentence_id": str(number),
-                        ROMANISATION: " ".join(f"a{ord(character) % 3}" for character in text),
+                        "ipa": " ".join(f"a{ord(character) % 3}" for character in text),
                     },
                 )
                 cuts.append(

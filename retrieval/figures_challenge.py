@@ -13,7 +13,7 @@ from matplotlib.gridspec import SubplotSpec
 
 from retrieval.challenge.comparison import ChallengeComparison, ChallengeRow
 from retrieval.challenge.settings import RANDOM_ENDING
-from retrieval.figures import PALETTE, _label, _style
+from retrieval.figures import PALETTE, _label, style
 
 PANELS = 3  # matrices side by side
 DIAMOND: dict[str, Any] = {
@@ -30,7 +30,7 @@ def challenge_figure(comparison: ChallengeComparison) -> Figure:
     """
     sets = [name for name in comparison.sets if not name.endswith(RANDOM_ENDING)]
     side = max(2.2, 0.44 * len(comparison.groups) + 0.5)
-    with _style():
+    with style():
         lower = -(-len(sets) // PANELS) * (side + 0.4) + 0.6
         figure = Figure(figsize=(max(9.0, PANELS * side + 1.5), 3.2 + lower), layout="constrained")
         places = figure.add_gridspec(2, 1, height_ratios=(3.2, lower))

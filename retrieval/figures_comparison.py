@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from retrieval.comparison import Comparison
 from retrieval.estimates import PAIR, MetricRow
-from retrieval.figures import PALETTE, _label, _style
+from retrieval.figures import PALETTE, _label, style
 from retrieval.ranks import METRICS
 
 AXIS_NAMES = {
@@ -35,7 +35,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     with_pairs = len(pairs) <= MOST_PAIRS
     height = 1.5 + 0.3 * len(models)
     width = max(11.5, 0.32 * len(pairs) * max(1.0, len(models) / 3) + 1.5) if with_pairs else 11.5
-    with _style():
+    with style():
         figure = Figure(figsize=(width, height + (4.2 if with_pairs else 0)), layout="constrained")
         grid = figure.add_gridspec(
             2 if with_pairs else 1, len(METRICS), height_ratios=[height, 4.2][: 1 + with_pairs]

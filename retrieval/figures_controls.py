@@ -24,7 +24,7 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
     labels = {row.name: row.label for row in rows}
     chance = sum(row.chance for row in rows) / len(rows)
     step = 0.3
-    with figures._style():
+    with figures.style():
         figure = Figure(figsize=(7.6, 0.44 * len(names) + 1.6), layout="constrained")
         axes = figure.add_subplot()
         for number, part in enumerate(parts):

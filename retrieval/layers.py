@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from retrieval.cuts import batches, collate, count_cuts, labels_of
-from retrieval.embedder import MfccConfig
+from retrieval.acoustic import MfccConfig
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.naming import result_folder
 from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask

@@ -27,6 +27,7 @@ from retrieval.challenge.comparison import (
 from retrieval.controls import ControlsSection, controls_section
 from retrieval.figures_challenge import challenge_figure
 from retrieval.figures_controls import control_dots
+from retrieval.layers_report import LayersSection, layers_section
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,

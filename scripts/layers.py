@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from retrieval.cuts import embed_cuts, open_cuts
-from retrieval.embedder import MfccEmbedder
+from retrieval.acoustic import MfccEmbedder
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.figures import save_png
 from retrieval.figures_layers import layer_figure

@@ -14,10 +14,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from retrieval.fonts import chinese_font as _chinese_font
+from retrieval.fonts import label as _label
 from retrieval.results import CerResult, Metrics
 from retrieval.tables import RecallTable
 
@@ -31,17 +32,6 @@ PALETTE = (
     "#8C6D31",
     "#5F5F5F",
     "#B2182B",
-)
-CHINESE_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Heiti SC",
-    "Microsoft YaHei",
-    "SimHei",
 )
 LOSS_NAMES = {
     "simple": "simple RNN-T",
@@ -67,18 +57,10 @@ def _style() -> Iterator[None]:
         "legend.frameon": False,
         "svg.hashsalt": "fangyan",  # equal input gives equal bytes
     }
+    if "text.language" in matplotlib.rcParams:
+        settings["text.language"] = "zh-Hans"  # fonts of all of East Asia then draw the mainland's forms
     with matplotlib.rc_context(settings):
         yield
-
-
-def _chinese_font() -> str | None:
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in CHINESE_FONTS if name in installed), None)
-
-
-def _label(text: str) -> str:
-    """A label that the fonts can draw: where no Chinese font is installed, other characters become "?"."""
-    return text if _chinese_font() else text.encode("ascii", "replace").decode()
 
 
 def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval") -> Figure:

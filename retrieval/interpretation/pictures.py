@@ -12,6 +12,7 @@ from matplotlib.patheffects import Normal, withStroke
 from numpy.typing import NDArray
 
 from retrieval import figures
+from retrieval.fonts import label
 from retrieval.interpretation.compare import Outcome
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.validation import PairedTest
@@ -86,18 +87,18 @@ def similarity_matrix(
             _box(axes, source.words[match.source], target.words[match.target], alike >= ALIKE)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
-        axes.set_ylabel(f"time (s) in {figures._label(source.name)}")
-        axes.set_xlabel(f"time (s) in {figures._label(target.name)}")
+        axes.set_ylabel(f"time (s) in {label(source.name)}")
+        axes.set_xlabel(f"time (s) in {label(target.name)}")
         over = axes.secondary_xaxis("top")
         over.set_xticks(
             [(word.start + word.end) / 2 for word in target.words],
-            [figures._label(word.text) for word in target.words],
+            [label(word.text) for word in target.words],
             fontsize=12,
         )
         beside = axes.secondary_yaxis("right")
         beside.set_yticks(
             [(word.start + word.end) / 2 for word in source.words],
-            [figures._label(word.text) for word in source.words],
+            [label(word.text) for word in source.words],
             fontsize=12,
         )
         for axis in (over, beside):
@@ -149,7 +150,7 @@ def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Fig
         for axes, name in zip(panels, names, strict=True):
             tests = [(f"{a} – {b}", test) for (a, b), test in outcome.by_groups[name].items()]
             _dots(axes, [*tests, ("all", outcome.overall[name])])
-            axes.set_title(f"by {figures._label(name)}", loc="left")
+            axes.set_title(f"by {label(name)}", loc="left")
             axes.set_xlabel("text similarity (0 to 1)")
         panels[0].set_ylabel("pair of groups")
         handles, labels = panels[0].get_legend_handles_labels()
@@ -182,7 +183,7 @@ def _dots(axes: Axes, tests: Sequence[tuple[str, PairedTest]]) -> None:
         capsize=2.5,
         label="matched words",
     )
-    axes.set_yticks(places, [figures._label(name) for name, _ in tests])
+    axes.set_yticks(places, [label(name) for name, _ in tests])
     axes.set_ylim(len(tests) - 0.5, -0.5)
     axes.set_xlim(0, max(1.0, float(matched.max()) * 1.05))
 

@@ -13,7 +13,6 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from retrieval.cuts import open_cuts
 from retrieval.embeddings import EmbeddingStore
@@ -22,6 +21,7 @@ from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.run import SpokenUtterance, interpret, pairs_of_cuts
 from retrieval.interpretation.text_similarity import TranslationTable, choose_similarity
 from retrieval.interpretation.words import FrameClock, Word, read_words
+from retrieval.tables import print_tables
 from zipformer.alignment import (
     FIRST_FRAME_SECONDS,
     FRAME_SECONDS,
@@ -45,10 +45,8 @@ def main(settings: DictConfig) -> None:
         directory, outcome = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    console = Console()
-    for similarity in outcome.overall:
-        console.print(tests_table(outcome, similarity, config.confidence))
-    console.print(f"words, matches, figures and page: {directory}", soft_wrap=True)
+    print_tables(tests_table(outcome, similarity, config.confidence) for similarity in outcome.overall)
+    print(f"words, matches, figures and page: {directory}")
 
 
 def run(config: InterpretConfig) -> tuple[Path, Outcome]:

@@ -85,7 +85,9 @@ def compare(
     """
     compared = [pair for pair in pairs if pair.source_id in spoken and pair.target_id in spoken]
     if not compared:
-        raise ValueError(f"none of {len(pairs)} pairs of utterances has words on both sides; nothing to match")
+        raise ValueError(
+            f"none of {len(pairs)} pairs of utterances has words on both sides; nothing to match"
+        )
     sums: dict[str, dict[Groups | None, Sums]] = {similarity.name: {} for similarity in similarities}
     words = matched_words = word_pairs = 0
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -110,7 +112,9 @@ def compare(
     if not word_pairs:
         raise ValueError(f"no words match at threshold={threshold}; lower it")
     tests = {
-        name: {key: group.test(confidence) for key, group in of_similarity.items() if any(group.count.values())}
+        name: {
+            key: group.test(confidence) for key, group in of_similarity.items() if any(group.count.values())
+        }
         for name, of_similarity in sums.items()
     }
     return Outcome(

@@ -30,9 +30,7 @@ class Match:
     share: float = 1.0
 
 
-def match_words(
-    kind: Matcher, cosines: NDArray[np.floating], *, threshold: float = 0.5
-) -> list[Match]:
+def match_words(kind: Matcher, cosines: NDArray[np.floating], *, threshold: float = 0.5) -> list[Match]:
     """Matches between the words of two utterances, sorted by source and target.
 
     Args:
@@ -86,7 +84,9 @@ def transported(cosines: NDArray[np.floating], *, threshold: float = 0.5) -> lis
     plan = ot.emd(np.full(W, 1 / W), np.full(V, 1 / V), 1.0 - cosines.astype(np.float64))  # (W,V)
     shares = plan * max(W, V)
     return [
-        Match(int(source), int(target), float(cosines[source, target]), min(1.0, float(shares[source, target])))
+        Match(
+            int(source), int(target), float(cosines[source, target]), min(1.0, float(shares[source, target]))
+        )
         # Less 1e-9, because the plan is computed in floating point.
         for source, target in np.argwhere(shares >= threshold - 1e-9)
     ]

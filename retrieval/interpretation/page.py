@@ -48,9 +48,7 @@ def flac_data_uri(samples: NDArray[Any], sampling_rate: int) -> str:
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def render(
-    outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, settings: dict[str, Any]
-) -> str:
+def render(outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, settings: dict[str, Any]) -> str:
     """The page as HTML; it loads nothing from outside.
 
     Args:

@@ -49,9 +49,7 @@ def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[Ut
     ]
 
 
-def _named(
-    name: str, sites: Sequence[Site], every: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _named(name: str, sites: Sequence[Site], every: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     first, _, second = name.partition(":")
     found = [
         (a, b)

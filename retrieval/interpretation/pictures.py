@@ -107,7 +107,14 @@ def similarity_matrix(
         bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02, label="cosine of frames")
         bar.outline.set_visible(False)
         lines = [
-            Line2D([], [], color=_BOX, linewidth=2, linestyle=style, label=f"match, {similarity} {what} {ALIKE:g}")
+            Line2D(
+                [],
+                [],
+                color=_BOX,
+                linewidth=2,
+                linestyle=style,
+                label=f"match, {similarity} {what} {ALIKE:g}",
+            )
             for style, what in (("-", "at least"), ("--", "under"))
         ]
         figure.legend(handles=lines, loc="outside lower left", ncols=2, fontsize=8)
@@ -169,7 +176,9 @@ def _dots(axes: Axes, tests: Sequence[tuple[str, PairedTest]]) -> None:
     axes.hlines(places, random, matched, color="#bbbbbb", linewidth=1)
     axes.plot(random, places, "o", markerfacecolor="white", color=RANDOM, label="random pairs")
     reach = [
-        (0.0, 0.0) if test.low is None or test.high is None else (test.difference - test.low, test.high - test.difference)
+        (0.0, 0.0)
+        if test.low is None or test.high is None
+        else (test.difference - test.low, test.high - test.difference)
         for _, test in tests
     ]
     axes.errorbar(
@@ -186,4 +195,3 @@ def _dots(axes: Axes, tests: Sequence[tuple[str, PairedTest]]) -> None:
     axes.set_yticks(places, [label(name) for name, _ in tests])
     axes.set_ylim(len(tests) - 0.5, -0.5)
     axes.set_xlim(0, max(1.0, float(matched.max()) * 1.05))
-

@@ -19,6 +19,7 @@ FRAME_SECONDS = 0.04
 FIRST_FRAME_SECONDS = 0.035  # where encoder frame 0 begins
 _LONGEST_CHARACTER = 4  # bytes of UTF-8
 _INCOMPLETE = "\ufffd"
+_SPACE = "▁"  # how sentencepiece writes a space, also where it spells it by bytes
 
 Segmenter = Callable[[str], list[str]]  # text -> words that make it up
 
@@ -75,9 +76,7 @@ def share_gaps(emissions: NDArray[np.int64], num_frames: int) -> NDArray[np.int6
     )
 
 
-def character_spans(
-    tokens: Sequence[int], intervals: NDArray[np.int64], tokenizer: Tokenizer
-) -> list[Span]:
+def character_spans(tokens: Sequence[int], intervals: NDArray[np.int64], tokenizer: Tokenizer) -> list[Span]:
     """Spans of the characters that tokens spell; white space has none.
 
     A character spelt by bytes reaches from the first to the last of them. Bytes that are no character, which
@@ -97,7 +96,7 @@ def character_spans(
     pending: list[int] = []  # positions of bytes that do not make up a character yet
 
     def add(text: str, positions: Sequence[int]) -> None:
-        if text := "".join(text.split()):
+        if text := "".join(text.replace(_SPACE, " ").split()):
             covered = intervals[list(positions)]
             spans.append(Span(text, int(covered[:, 0].min()), int(covered[:, 1].max())))
 

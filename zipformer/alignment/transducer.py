@@ -92,9 +92,7 @@ def viterbi(label: Tensor, blank: Tensor) -> tuple[NDArray[np.int64], float]:
 
 
 @njit(nogil=True, cache=True)
-def _best_path(
-    label: NDArray[np.float64], blank: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], float]:
+def _best_path(label: NDArray[np.float64], blank: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
     T, nodes = blank.shape
     emitted = np.zeros((T, nodes), np.bool_)  # whether the best path into a node emits at its last step
     best = np.full(nodes, -np.inf)

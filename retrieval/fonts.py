@@ -1,7 +1,8 @@
 """A font for Chinese characters in figures: one that is named, one that is installed, or one from a package.
 
-Matplotlib brings none. On a bare machine, the package notojp-matplotlib (extra ``figures``) ships Noto Sans CJK
-under the SIL Open Font License: its one file has the characters of all of East Asia, whatever its name says.
+Matplotlib brings none. On a bare machine, the package notojp-matplotlib (extra ``figures``) ships Noto Sans
+CJK under the SIL Open Font License: its one file has the characters of all of
+East Asia, whatever its name says.
 """
 
 import importlib.util

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from retrieval.interpretation.compare import Scope
 from retrieval.interpretation.matching import Matcher
 from retrieval.recall import Duplicates, Level
 
@@ -27,7 +28,9 @@ class InterpretConfig:
             place of ``aligner``; needs ``embeddings``.
         embeddings: folder of embeddings to take the words' frames from, of another layer or model; null = the
             encoder's output.
-        matcher: ``mutual`` best matches, or optimal ``transport`` (one to many; extra ``transport``).
+        matcher: ``mutual`` best matches, or optimal ``transport`` (one to many; extra ``transport``), or the
+            control ``position`` (the same relative place).
+        scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
         threshold: of ``transport``: least share of the mass that a pair must move. A lower one keeps more,
             weaker pairs.
         similarities: of texts, for the tests: ``characters``, ``table``, or names of sentence-transformers
@@ -55,6 +58,7 @@ class InterpretConfig:
     words: str | None = None
     embeddings: str | None = None
     matcher: Matcher = Matcher.mutual
+    scope: Scope = Scope.utterance
     threshold: float = 0.5
     similarities: list[str] = field(default_factory=lambda: ["characters"])
     table: str | None = None
@@ -77,6 +81,8 @@ class InterpretConfig:
             raise ValueError(
                 f"similarities={self.similarities} must name at least one, none twice; take [characters]"
             )
+        if self.scope is Scope.site and self.matcher is Matcher.position:
+            raise ValueError("matcher=position compares places in one sentence; it needs scope=utterance")
         if self.words is not None and self.embeddings is None:
             raise ValueError("words=FILE needs embeddings=FOLDER too: the frames that the words are times of")
 
@@ -93,4 +99,6 @@ class InterpretConfig:
             parts.append(Path(self.embeddings).name)
         if self.matcher is not Matcher.mutual:
             parts.append(self.matcher.value)
+        if self.scope is not Scope.utterance:
+            parts.append(self.scope.value)
         return Path(self.model_dir) / "results" / "-".join(parts)

@@ -8,10 +8,16 @@ from numpy.typing import NDArray
 
 
 class Matcher(str, Enum):
-    """``mutual``: one to one, the best for each other. ``transport``: one to many, by optimal transport."""
+    """How words are matched.
+
+    ``mutual``: one to one, the best for each other. ``transport``: one to many, by optimal transport.
+    ``position``: the words at the same relative place, whatever the embeddings say: the control that shows
+    what an equal word order alone would give.
+    """
 
     mutual = "mutual"
     transport = "transport"
+    position = "position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,9 @@ def match_words(kind: Matcher, cosines: NDArray[np.floating], *, threshold: floa
         cosines: (W,V) of the words of one with those of the other.
         threshold: of ``transport``, see :func:`transported`.
     """
-    return mutual_best(cosines) if kind is Matcher.mutual else transported(cosines, threshold=threshold)
+    if kind is Matcher.transport:
+        return transported(cosines, threshold=threshold)
+    return mutual_best(cosines) if kind is Matcher.mutual else same_place(cosines)
 
 
 def mutual_best(cosines: NDArray[np.floating]) -> list[Match]:
@@ -55,6 +63,18 @@ def mutual_best(cosines: NDArray[np.floating]) -> list[Match]:
         for source, target in enumerate(best_target)
         if best_source[target] == source
     ]
+
+
+def same_place(cosines: NDArray[np.floating]) -> list[Match]:
+    """Every word of the shorter utterance with the word at the same relative place of the longer one.
+
+    Args:
+        cosines: (W,V); only written down.
+    """
+    W, V = cosines.shape
+    n = np.arange(min(W, V))
+    source, target = ((2 * n + 1) * length // (2 * len(n)) for length in (W, V))
+    return [Match(int(i), int(j), float(cosines[i, j])) for i, j in zip(source, target, strict=True)]
 
 
 def transported(cosines: NDArray[np.floating], *, threshold: float = 0.5) -> list[Match]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -115,13 +116,14 @@ def similarity_matrix(
                 linestyle=style,
                 label=f"match, {similarity} {what} {ALIKE:g}",
             )
-            for style, what in (("-", "at least"), ("--", "under"))
+            for style, what in _STYLES
         ]
         figure.legend(handles=lines, loc="outside lower left", ncols=2, fontsize=8)
     return figure
 
 
 _BOX = figures.PALETTE[1]
+_STYLES: tuple[tuple[Literal["-", "--"], str], ...] = (("-", "at least"), ("--", "under"))
 
 
 def _box(axes: Axes, source: Word, target: Word, alike: bool) -> None:
@@ -148,7 +150,7 @@ def _unit(frames: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Figure:
-    """Mean text similarity of matched words and of random pairs, by pair of groups, one panel a similarity."""
+    """Mean text similarity of matched words and of random pairs, by pair of groups; a panel a similarity."""
     names = list(outcome.overall)
     rows = len(next(iter(outcome.by_groups.values()))) + 1
     with figures._style():

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +97,13 @@ def interpret(
             similarities,
             partial / MATCHES,
             matcher=config.matcher,
+            scope=config.scope,
             threshold=config.threshold,
             confidence=config.confidence,
         )
-        summary = {"settings": asdict(config)} | outcome.to_json()
+        settings = asdict(config)
+        settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
+        summary = {"settings": settings} | outcome.to_json()
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
         validation = matched_against_random(outcome, confidence=config.confidence)
@@ -108,7 +112,7 @@ def interpret(
             _show(config, pair, spoken, frames, similarities, audio_of, partial / f"pair-{number:02d}.png")
             for number, pair in enumerate(track(shown, description="drawing pairs"), start=1)
         ]
-        page = render(outcome, items, validation, asdict(config) | {"matcher": config.matcher.value})
+        page = render(outcome, items, validation, settings)
         (partial / PAGE).write_text(page, encoding="utf-8")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -162,7 +166,8 @@ def _show(
         for site, name in ((pair.source, pair.source_id), (pair.target, pair.target_id))
     ]
     figure = similarity_matrix(
-        *sides,
+        sides[0],
+        sides[1],
         matches,
         [float(values[0][match.source, match.target]) for match in matches],
         similarity=f"text similarity ({similarities[0].name})",

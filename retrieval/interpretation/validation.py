@@ -1,8 +1,9 @@
 """Are matched words more alike as texts than randomly paired ones? Tests that count no sentence twice.
 
-For a matched pair (i, j) of two utterances, the random pair is the one in which one of the two words is
-replaced by a random word of its own utterance. No draw is made: its expected similarity is the mean over all
-words that could be drawn, half of it over the source's words and half over the target's::
+For a matched pair (i, j) of two texts (utterances, or all utterances of two sites), the random pair is the
+one in which one of the two words is replaced by a random word of its own text. No draw is made: its expected
+similarity is the mean over all words that could be drawn, half of it over the source's words and half over
+the target's::
 
     random(i, j) = 1/2 mean_k s(i, k) + 1/2 mean_k s(k, j)
 
@@ -132,11 +133,14 @@ class Sums:
     random: dict[str, float] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
 
-    def add(self, sentence: str, matched: NDArray[np.float64], random: NDArray[np.float64]) -> None:
-        """Add the matched words of one utterance pair."""
-        self.matched[sentence] = self.matched.get(sentence, 0.0) + float(matched.sum())
-        self.random[sentence] = self.random.get(sentence, 0.0) + float(random.sum())
-        self.count[sentence] = self.count.get(sentence, 0) + len(matched)
+    def add(
+        self, sentences: Sequence[str], matched: NDArray[np.float64], random: NDArray[np.float64]
+    ) -> None:
+        """Add matched words: the sentence of each, and both similarities (M,)."""
+        for sentence, similar, expected in zip(sentences, matched.tolist(), random.tolist(), strict=True):
+            self.matched[sentence] = self.matched.get(sentence, 0.0) + similar
+            self.random[sentence] = self.random.get(sentence, 0.0) + expected
+            self.count[sentence] = self.count.get(sentence, 0) + 1
 
     def test(self, confidence: float) -> PairedTest:
         """The tests over the sentences, in a fixed order.
@@ -144,7 +148,7 @@ class Sums:
         Raises:
             ValueError: nothing was added.
         """
-        sentences = sorted(name for name, count in self.count.items() if count)
+        sentences = sorted(self.count)
         counts = np.array([self.count[name] for name in sentences], np.float64)
         matched = np.array([self.matched[name] for name in sentences]) / counts
         random = np.array([self.random[name] for name in sentences]) / counts

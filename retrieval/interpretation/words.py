@@ -102,12 +102,10 @@ def read_words(path: Path) -> dict[str, list[Word]]:
                 name, text, *times = row
                 start, end = map(float, times)
             except ValueError:
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: not a word with two times: {row}"
-                ) from None
+                raise ValueError(f"{path}, line {reader.line_num}: no word with two times: {row}") from None
             if not (0 <= start < end < math.inf) or not text:
                 raise ValueError(
-                    f"{path}, line {reader.line_num}: word {text!r} from {start} s to {end} s of {name}; a word"
+                    f"{path}, line {reader.line_num}: word {text!r} from {start} s to {end} s of {name}; it"
                     " needs a text and must end after it starts"
                 )
             utterances.setdefault(name, []).append(Word(text, start, end))

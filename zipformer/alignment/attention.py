@@ -12,10 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
-from torch import Tensor
+from torch import Tensor, nn
 
 from zipformer.alignment.warping import warp
-from zipformer.attention_decoder import SOS_EOS, AttentionDecoder
+from zipformer.attention_decoder import (
+    SOS_EOS,
+    AttentionDecoder,
+    AttentionDecoderLayer,
+    MultiHeadAttention,
+)
 
 MEDIAN_FRAMES = 3  # 120 ms; Whisper's filter has 7 frames of 20 ms
 
@@ -34,12 +39,15 @@ def cross_attention(decoder: AttentionDecoder, frames: Tensor, tokens: Sequence[
         end of the sentence; every row sums to 1.
     """
     weights: list[Tensor] = []
-    handles = [
-        layer.src_attn.register_forward_pre_hook(
-            lambda attention, inputs: weights.append(attention.weights(*inputs)[0])
-        )
-        for layer in decoder.layers
-    ]
+
+    def record(attention: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        assert isinstance(attention, MultiHeadAttention)
+        weights.append(attention.weights(*inputs)[0])
+
+    handles = []
+    for layer in decoder.layers:
+        assert isinstance(layer, AttentionDecoderLayer)
+        handles.append(layer.src_attn.register_forward_pre_hook(record))
     try:
         inputs = torch.tensor([[SOS_EOS, *tokens]], device=frames.device)
         decoder.logits(frames.unsqueeze(0), torch.tensor([len(frames)], device=frames.device), inputs)

@@ -85,5 +85,5 @@ def test_frames_that_all_tokens_see_alike_say_nothing() -> None:
 
 @pytest.mark.parametrize(("weights", "width"), [(torch.ones(2, 3, 4), 2), (torch.ones(3, 4), 3)])
 def test_bad_settings(weights: torch.Tensor, width: int) -> None:
-    with pytest.raises(ValueError, match="median_frames=2|expected"):
+    with pytest.raises(ValueError, match=r"median_frames=2|expected"):
         attention_intervals(weights, median_frames=width)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from retrieval import figures
+from retrieval.fonts import web_font
 from retrieval.interpretation.compare import Outcome
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.pairs import UtterancePair
@@ -67,9 +68,11 @@ def render(outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, set
     environment.filters["decimals"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["effect"] = lambda value: "–" if value is None else f"{value:.2f}"
     environment.filters["p_value"] = p_value
+    said = "".join(item.source_text + item.target_text for item in shown)
     return environment.get_template("interpretation.html.j2").render(
         outcome=outcome,
         shown=shown,
+        font=web_font(said) if said else None,
         validation=figures.svg_data_uri(validation),
         settings=settings,
         similarities=list(outcome.overall),

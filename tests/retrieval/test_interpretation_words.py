@@ -61,7 +61,7 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
         ("word\tstart\n", "columns must be utterance_id, word, start, end"),
         ("utterance_id\tword\tstart\tend\na\t好\t0.1\n", "line 2"),
         ("utterance_id\tword\tstart\tend\na\t好\t0.1\tx\n", "line 2"),
-        ("utterance_id\tword\tstart\tend\na\t好\t0.1\t0.2\na\t好\t0.3\t0.2\n", "line 3.*end after it starts"),
+        ("utterance_id\tword\tstart\tend\na\t好\t0.1\t0.2\na\t好\t0.3\t0.2\n", "line 3"),
         ("utterance_id\tword\tstart\tend\na\t\t0.1\t0.2\n", "needs a text"),
         ("utterance_id\tword\tstart\tend\na\t好\tnan\t0.2\n", "line 2"),
     ],
@@ -74,5 +74,5 @@ def test_bad_tables_name_the_line(tmp_path: Path, content: str, message: str) ->
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="interpret.py"):
+    with pytest.raises(FileNotFoundError, match=r"interpret\.py"):
         read_words(tmp_path / "words.tsv")

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 import soundfile
@@ -16,9 +17,11 @@ from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.page import flac_data_uri, p_value
 from retrieval.interpretation.pairs import UtterancePair, choose_shown, utterance_pairs
 from retrieval.interpretation.run import MATCHES, PAGE, SUMMARY, WORDS, SpokenUtterance, interpret
+from retrieval.interpretation.summary import read_interpretations
 from retrieval.interpretation.text_similarity import CharacterOverlap
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.recall import Site
+from retrieval.results import MalformedResultError
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each
@@ -231,6 +234,31 @@ def test_folders_say_what_is_not_the_default() -> None:
 def test_settings_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes)) if "scope" not in changes else "scope"):
         InterpretConfig("m", "d", **changes)  # type: ignore[arg-type]
+
+
+def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
+    model_dir = Path(config.model_dir)
+    assert read_interpretations(model_dir, "test") is None
+    run(config)
+    config.matcher = Matcher.position
+    run(config)
+    rows = read_interpretations(model_dir, "test")
+    assert rows is not None
+    assert [(row.page, row.similarity) for row in rows] == [
+        ("interpret-test-ctc-position/index.html", "characters"),
+        ("interpret-test-ctc/index.html", "characters"),
+    ]
+    assert rows[1].test["matched"] == 1
+    assert rows[1].matched_share == 100
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
+    )
+    template = environment.get_template("_interpretation.html.j2")
+    assert 'href="../interpret-test-ctc/index.html"' in template.render(interpretations=rows)
+    assert not template.render(interpretations=None).strip()
+    (config.folder / SUMMARY).write_text('{"tests": {"characters": {}}}')
+    with pytest.raises(MalformedResultError, match=r"interpret-test-ctc-position.*settings"):
+        read_interpretations(model_dir, "test")
 
 
 def test_flac_comes_back(tmp_path: Path) -> None:

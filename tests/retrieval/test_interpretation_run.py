@@ -245,11 +245,11 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     rows = read_interpretations(model_dir, "test")
     assert rows is not None
     assert [(row.page, row.similarity) for row in rows] == [
-        ("interpret-test-ctc-position/index.html", "characters"),
         ("interpret-test-ctc/index.html", "characters"),
+        ("interpret-test-ctc-position/index.html", "characters"),
     ]
-    assert rows[1].test["matched"] == 1
-    assert rows[1].matched_share == 100
+    assert rows[0].test["matched"] == 1
+    assert rows[0].matched_share == 100
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
     )

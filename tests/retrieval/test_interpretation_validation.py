@@ -1,5 +1,7 @@
 """Text similarities by hand, tests against scipy and brute force."""
 
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +147,33 @@ def test_words_of_a_sentence_count_once() -> None:
     assert again.t_p == pytest.approx(found.t_p)
 
 
+def test_a_text_model_gives_cosines_and_sees_every_word_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    angles = {"我": 0.0, "俺": 0.5, "吃": 2.0}
+    seen: list[str] = []
+
+    class Model:
+        def __init__(self, name: str) -> None:
+            if name != "some/model":
+                raise OSError("not found")
+
+        def encode(self, words: list[str], **settings: bool) -> np.ndarray:
+            assert settings["normalize_embeddings"]
+            seen.extend(words)
+            return np.array([[np.cos(angles[word]), np.sin(angles[word])] for word in words], np.float32)
+
+    package = types.ModuleType("sentence_transformers")
+    package.SentenceTransformer = Model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    similarity = choose_similarity("some/model", None)
+    for _ in range(2):
+        found = similarity.matrix(["我", "吃"], ["俺", "我"])
+        np.testing.assert_allclose(found, np.cos([[0.5, 0.0], [1.5, 2.0]]), atol=1e-6)
+    assert sorted(seen) == sorted(angles)
+    with pytest.raises(ValueError, match=r"other/model: no such text model \(not found\)"):
+        choose_similarity("other/model", None)
+
+
 def test_an_unknown_text_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ValueError, match=r"LaBSE needs the package sentence-transformers"):
         choose_similarity("sentence-transformers/LaBSE", None)

@@ -25,6 +25,7 @@ from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock
 from zipformer.losses import lattice
+from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.rnnt import gather_band, prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
 from zipformer.model import AsrModel, AsrModelConfig, config_from_dict
 from zipformer.optim import ScaledAdam
@@ -118,6 +119,27 @@ def compare_transducer(options) -> None:
             timings + missing,
             baseline="torchaudio, all of the lattice" if not missing else "plain",
             shapes={"N": N, "T": T, "U": U, "R": R, "V": V},
+            output=options.output,
+        )
+
+
+def compare_ctc(options) -> None:
+    """CTC loss with backward: kernels, PyTorch's."""
+    for N, T, U, V in ((60, 250, 60, 500), (60, 250, 60, 5000)):
+        scores = torch.randn(N, T, V, device="cuda", requires_grad=True)
+        symbols = torch.randint(1, V, (N, U), device="cuda")
+        lengths = torch.full((N,), T, device="cuda"), torch.full((N,), U, device="cuda")
+
+        def loss() -> None:
+            log_probs = scores.log_softmax(2)  # noqa: B023
+            ctc_loss(log_probs, symbols, *lengths, blank=0).backward()  # noqa: B023
+
+        cases = {"PyTorch": in_plain_pytorch(loss), "kernels": loss}
+        report(
+            f"CTC loss, V={V}",
+            [with_memory(timing, cases[name]) for name, timing in turns(cases, options).items()],
+            baseline="PyTorch",
+            shapes={"N": N, "T": T, "U": U, "V": V},
             output=options.output,
         )
 
@@ -222,6 +244,7 @@ def compare_training(options) -> None:
             torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
+            model.clock.settle()
 
         cases = {"plain": in_plain_pytorch(step), "kernels": step}
         timings = turns(cases, options)
@@ -241,6 +264,7 @@ def compare_training(options) -> None:
 COMPARISONS: dict[str, Callable[..., None]] = {
     "lattice": compare_lattice,
     "transducer": compare_transducer,
+    "ctc": compare_ctc,
     "layers": compare_layers,
     "seqsim": compare_seqsim,
     "training": compare_training,

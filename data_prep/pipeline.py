@@ -278,6 +278,7 @@ class _Preparation:
                             final.write(shard.read_bytes())
             report[split] = _summary(load_manifest_lazy(file))
             logger.info("%s: %s", file, report[split])
+        self.corpus.finish(self.config.corpus, self.directory)
         return report
 
     @contextmanager

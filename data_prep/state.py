@@ -72,7 +72,11 @@ def fingerprint(config: object, prefix: str = "") -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """Hash of a file's content, or ``missing``."""
+    """Hash of a file's content, or of the names and sizes of all files in a folder, or ``missing``."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        names = "".join(f"{file.relative_to(path)}\t{file.stat().st_size}\n" for file in files)
+        return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else "missing"
 
 

@@ -1,20 +1,24 @@
-"""From a CutSet with stored features to a store of embeddings."""
+"""From a CutSet with stored features or recordings to a store of embeddings."""
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
 import torch
 from lhotse import CutSet
+from lhotse.audio import AudioLoadingError
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from retrieval.embedder import Embedder, EmbedderKind, MfccConfig
+from retrieval.acoustic import FbankConfig, MfccConfig
+from retrieval.embedder import Embedder, EmbedderKind
 from retrieval.embeddings import STORAGE_TYPES, EmbeddingWriter
+from retrieval.huggingface import HuggingFaceConfig
+from retrieval.naming import result_folder
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +34,19 @@ class EmbedConfig:
     """What to embed, with what.
 
     Attributes:
-        model_dir: model directory; its ``results`` receive the embeddings. For ``mfcc`` any folder.
+        model_dir: model directory; its ``results`` receive the embeddings. Any folder will do for embedders
+            other than ``zipformer`` and ``random``.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
-        embedder: ``zipformer`` for the encoder in ``model_dir``, ``mfcc`` for the control without a model.
-        mfcc: settings of the control.
+        embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
+            ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
+            that ``huggingface.model`` names, which hears the recordings of the cuts.
+        layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
+            leaves the last. null = its output.
+        seed: of the weights of ``random``.
+        fbank: settings of ``fbank``.
+        mfcc: settings of ``mfcc``.
+        huggingface: settings of ``huggingface``.
         storage: ``float32``, or ``float16`` for half the disk.
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
             embeds one utterance at a time.
@@ -45,7 +57,11 @@ class EmbedConfig:
     data_dir: str
     split: str = "test"
     embedder: EmbedderKind = EmbedderKind.zipformer
+    layer: int | None = None
+    seed: int = 0
+    fbank: FbankConfig = field(default_factory=FbankConfig)
     mfcc: MfccConfig = field(default_factory=MfccConfig)
+    huggingface: HuggingFaceConfig = field(default_factory=HuggingFaceConfig)
     storage: str = "float32"
     batch_seconds: float = 60.0
     device: str = "auto"
@@ -55,6 +71,38 @@ class EmbedConfig:
             raise ValueError(f"storage={self.storage} is not known; choose one of {', '.join(STORAGE_TYPES)}")
         if self.batch_seconds < 0:
             raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
+        if self.embedder is EmbedderKind.huggingface:
+            if not self.huggingface.model:
+                raise ValueError(
+                    "embedder=huggingface needs huggingface.model=NAME, a model of the Hub such as"
+                    " openai/whisper-small, or a folder that save_pretrained wrote"
+                )
+        elif self.layer is not None:
+            raise ValueError(f"layer={self.layer} can be chosen with embedder=huggingface only")
+
+    @property
+    def name(self) -> str:
+        """What result folders call the embedder, and what scripts/retrieve.py is given as ``embedder``."""
+        if self.embedder is EmbedderKind.huggingface:
+            return self.huggingface.short_name
+        return self.embedder.value
+
+    @property
+    def folder(self) -> Path:
+        """Where the embeddings lie."""
+        return result_folder(
+            Path(self.model_dir), "embeddings", self.split, embedder=self.name, layer=self.layer
+        )
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Those settings that the embeddings depend on, beside the files that they are made from."""
+        options: dict[str, object] = {"embedder": self.name, "storage": self.storage}
+        if self.embedder is EmbedderKind.random:
+            options["seed"] = self.seed
+        elif self.embedder in (EmbedderKind.fbank, EmbedderKind.mfcc, EmbedderKind.huggingface):
+            options |= {"layer": self.layer} | asdict(getattr(self, self.embedder.value))
+        return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +161,9 @@ def embed_cuts(
     """Embed the cuts that the writer does not hold yet.
 
     Args:
-        cuts: with stored features (T,F) and one supervision each; read twice, never held all at once.
-        embedder: maps features to embeddings.
+        cuts: with one supervision each, and with stored features (T,F) or a recording, whichever the embedder
+            is given; read twice, never held all at once.
+        embedder: maps features or audio to embeddings.
         writer: open; receives every utterance under its cut id.
         batch_seconds: most seconds of padded audio in a batch; 0 gives batches of one utterance.
 
@@ -122,17 +171,18 @@ def embed_cuts(
         The number of utterances embedded now (without those that were there).
 
     Raises:
-        ValueError: two cuts of one id, a cut without features or too short, or what :func:`labels_of`, the
-            embedder or the writer find wrong.
+        ValueError: two cuts of one id, a cut without features or recording, too short or too long, or what
+            :func:`labels_of`, the embedder or the writer find wrong.
     """
     before = frozenset(writer.written)
-    total = _count(cuts, embedder.minimum_frames)
+    total = _count(cuts, embedder)
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("embedding", total=total, completed=len(before))
         for batch in batches((cut for cut in cuts if cut.id not in before), batch_seconds):
-            features, lengths = collate(batch)
-            for cut, frames in zip(batch, embedder.embed(features, lengths), strict=True):
+            rate = embedder.sampling_rate
+            padded, lengths = collate(batch) if rate is None else collate_audio(batch, rate)
+            for cut, frames in zip(batch, embedder.embed(padded, lengths), strict=True):
                 labels = labels_of(cut)
                 writer.add(
                     cut.id,
@@ -146,19 +196,32 @@ def embed_cuts(
     return len(writer.written) - len(before)
 
 
-def _count(cuts: Iterable[Cut], minimum_frames: int) -> int:
+def _count(cuts: Iterable[Cut], embedder: Embedder) -> int:
     """Number of cuts; what cannot be embedded is found here, before hours of work."""
+    from_audio = embedder.sampling_rate is not None
+    shortest, longest = embedder.minimum_frames, embedder.maximum_frames
     seen: set[str] = set()
     for cut in cuts:
         if cut.id in seen:
             raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
-        if not cut.has_features:
+        if from_audio and not cut.has_recording:
+            raise ValueError(
+                f"cut {cut.id} has no recording, which {embedder.name} needs: prepare the corpus again, or"
+                " choose an embedder of stored features"
+            )
+        if not from_audio and not cut.has_features:
             raise ValueError(
                 f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus"
             )
-        if cut.num_frames < minimum_frames:
+        frames = int(100 * cut.duration) if from_audio else cut.num_frames
+        if frames < shortest:
             raise ValueError(
-                f"cut {cut.id} has {cut.num_frames} frames of features, the embedder needs {minimum_frames}:"
+                f"cut {cut.id} has {frames} frames of features, the embedder needs {shortest}:"
+                " leave it out of the corpus"
+            )
+        if longest is not None and frames > longest:
+            raise ValueError(
+                f"cut {cut.id} lasts {cut.duration:g} s, {embedder.name} hears {longest / 100:g} s at a time:"
                 " leave it out of the corpus"
             )
         labels_of(cut)
@@ -199,3 +262,28 @@ def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
     for row, array in zip(features, arrays, strict=True):
         row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
     return features, lengths
+
+
+def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples (N,T) of the recordings of cuts at a rate in Hz, padded with zeros, and lengths (N,).
+
+    Raises:
+        ValueError: a recording that cannot be read, or of several channels.
+    """
+    arrays: list[NDArray[np.float32]] = []
+    for cut in cuts:
+        try:
+            audio = cut.resample(sampling_rate).load_audio()  # (channels, T)
+        except (OSError, AudioLoadingError) as error:
+            raise ValueError(
+                f"the recording of cut {cut.id} cannot be read ({error}): relative paths are relative to the"
+                " folder where the corpus was prepared"
+            ) from error
+        if len(audio) != 1:
+            raise ValueError(f"cut {cut.id} has {len(audio)} channels: prepare the corpus with one")
+        arrays.append(audio[0])
+    lengths = torch.tensor([len(array) for array in arrays])
+    samples = torch.zeros(len(arrays), int(lengths.max()))
+    for row, array in zip(samples, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
+    return samples, lengths

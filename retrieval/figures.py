@@ -64,10 +64,14 @@ def _style() -> Iterator[None]:
 
 
 def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval") -> Figure:
-    """Matrix of recall@1 with its interval in every cell; held-out groups have an asterisk."""
+    """Matrix of recall@1 with its interval in every cell.
+
+    Held-out groups have an asterisk, and cells that are not surely above chance a question mark.
+    """
     groups = table.groups
     names = [_label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
     number = {group: index for index, group in enumerate(groups)}
+    doubtful = table.doubtful_pairs
     side = max(4.2, 0.82 * len(groups) + 1.6)
     chance = float(np.mean([row.chance for row in table.pairs]))
     with _style():
@@ -79,9 +83,9 @@ def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval
             # cividis runs from dark to light, so the text has the colour of the other end.
             colour = "black" if row.recall_at_1 > 55 else "white"
             x, y = number[row.target], number[row.source]
-            axes.text(
-                x, y - 0.1, f"{row.recall_at_1:.1f}", ha="center", va="center", color=colour, fontsize=11
-            )
+            mark = "?" if (row.source, row.target) in doubtful else ""
+            text = f"{row.recall_at_1:.1f}{mark}"
+            axes.text(x, y - 0.1, text, ha="center", va="center", color=colour, fontsize=11)
             axes.text(
                 x,
                 y + 0.26,
@@ -97,7 +101,12 @@ def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        axes.set_xlabel("target group (pool)" + ("    * not trained on" if table.held_out_groups else ""))
+        notes = ["target group (pool)"]
+        if table.held_out_groups:
+            notes.append("* not trained on")
+        if doubtful:
+            notes.append("? not surely above chance")
+        axes.set_xlabel("    ".join(notes))
         axes.set_ylabel("source group (query)")
         axes.set_title(f"{title}: recall@1 (%), chance {chance:.1f} %")
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="recall@1 (%)")

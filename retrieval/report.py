@@ -18,6 +18,17 @@ import kaldialign
 import torch
 
 from retrieval import figures
+from retrieval.challenge.comparison import (
+    ChallengeComparison,
+    read_comparison,
+    report_context,
+    write_comparison,
+)
+from retrieval.controls import ControlsSection, controls_section
+from retrieval.figures_challenge import challenge_figure
+from retrieval.figures_controls import control_dots
+from retrieval.interpretation.summary import InterpretationRow, read_interpretations
+from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
     CerRow,
@@ -64,6 +75,10 @@ class Report:
     decodings: list[CerResult]
     recall: RecallResult | None
     control: RecallResult | None
+    comparison: ComparisonSection | None
+    controls: ControlsSection | None
+    challenges: ChallengeComparison | None
+    interpretations: list[InterpretationRow] | None
     metrics: Metrics | None
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
@@ -111,6 +126,10 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         decodings=sorted(decodings, key=lambda result: (_method_rank(result.method), result.method)),
         recall=read_recall(results / f"retrieval-{split}" / "recall.json"),
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
+        comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
+        controls=controls_section(model_dir, split),
+        challenges=read_comparison(results, split),
+        interpretations=read_interpretations(model_dir, split),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
@@ -120,6 +139,8 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
 
 def write_report(report: Report, directory: Path, *, samples: int = 3, confusions: int = 15) -> Path:
     """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
+
+    Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
 
     Args:
         report: from :func:`collect`.
@@ -141,6 +162,9 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
         for result in retrievals:
             rows = [*result.table.pairs, *result.table.within]
             writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
+    if report.challenges is not None:
+        write_comparison(directory, report.challenges)
+        figures.save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
@@ -171,16 +195,26 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     main = report.decodings[0] if report.decodings else None
     bars = figures.cer_bars(report.decodings, held_out=held_out) if report.decodings else None
     heat = None if report.recall is None else figures.recall_heat_map(report.recall.table)
+    controls = report.controls
+    dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
     curves = None if report.metrics is None else figures.training_curves(report.metrics)
+    hard = None if report.challenges is None else challenge_figure(report.challenges)
     return environment.get_template("report.html.j2").render(
         report=report,
         held_out=held_out,
         cards=_cards(report, main),
         cer_figure=bars and figures.svg_data_uri(bars),
         recall_figure=heat and figures.svg_data_uri(heat),
+        controls=controls,
+        interpretations=report.interpretations,
+        controls_figure=dots and figures.svg_data_uri(dots),
+        challenge=report.challenges and report_context(report.challenges),
+        challenge_figure=hard and figures.svg_data_uri(hard),
         training_figure=curves and figures.svg_data_uri(curves),
         confusions={} if main is None else _frequent(main.confusions, confusions),
         samples=[] if main is None else _samples(main.hypotheses, samples),
+        ranks=ranks_section(report.recall),
+        comparison=report.comparison,
         recall_rows={} if report.recall is None else _recall_cells(report.recall.table),
         summary_names=SUMMARY_NAMES,
         machine=machine(),

@@ -1,18 +1,20 @@
-"""Embed a split with the encoder of a model directory, or with MFCCs as the control without a model."""
+"""Embed a split with the encoder of a model directory, with other encoders, or with sounds or durations."""
 
 import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from retrieval import huggingface
+from retrieval.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
 from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
-from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder, MfccEmbedder
+from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from zipformer.evaluation import choose_device
 from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -32,11 +34,10 @@ def main(settings: DictConfig) -> None:
 
 def embed(config: EmbedConfig) -> Path:
     """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
-    model_dir = Path(config.model_dir)
     cuts, manifest = open_cuts(Path(config.data_dir), config.split)
     embedder, sources = build_embedder(config)
-    identity = fingerprint([manifest, *sources], {"storage": config.storage, "mfcc": asdict(config.mfcc)})
-    directory = config.embedder.folder(model_dir, "embeddings", config.split)
+    identity = fingerprint([manifest, *sources], config.options)
+    directory = config.folder
     if directory.exists() and EmbeddingStore(directory).description["fingerprint"] == identity:
         logger.info("%s is complete already", directory)
         return directory
@@ -55,18 +56,31 @@ def embed(config: EmbedConfig) -> Path:
 
 def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     """The embedder and the files that its embeddings depend on."""
+    if config.embedder is EmbedderKind.fbank:
+        return FbankEmbedder(config.fbank), []
     if config.embedder is EmbedderKind.mfcc:
         return MfccEmbedder(config.mfcc), []
-    model_dir, device = Path(config.model_dir), choose_device(config.device)
-    model = AsrModel.from_pretrained(model_dir).to(device).eval()
+    if config.embedder is EmbedderKind.duration:
+        return DurationEmbedder(), []
+    device = choose_device(config.device)
+    if config.embedder is EmbedderKind.huggingface:
+        return huggingface.load(config.huggingface, layer=config.layer, device=device)
+    model_dir = Path(config.model_dir)
+    model, sources = AsrModel.from_pretrained(model_dir), [model_dir / CONFIG_FILE]
+    if config.embedder is EmbedderKind.random:
+        torch.manual_seed(config.seed)
+        model = AsrModel(model.config)
+    else:
+        sources.append(model_dir / WEIGHTS_FILE)
+    model = model.to(device).eval()
     embedder = EncoderEmbedder(
         model.encode,
         dimension=model.config.encoder.output_dim,
         minimum_frames=MIN_FRAMES,
         device=device,
-        name="zipformer",
+        name=config.name,
     )
-    return embedder, [model_dir / CONFIG_FILE, model_dir / WEIGHTS_FILE]
+    return embedder, sources
 
 
 if __name__ == "__main__":

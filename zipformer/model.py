@@ -22,6 +22,7 @@ from zipformer.joiner import Joiner
 from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.linear import scaled_linear
 from zipformer.layers.schedule import Clock, Schedule
+from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
 from zipformer.predictor import Predictor
@@ -210,13 +211,8 @@ class AsrModel(nn.Module):
         if self.ctc_head is not None and "ctc" in wanted:
             log_probs = self.ctc_head(frames)
             with torch.autocast(frames.device.type, enabled=False):
-                losses["ctc"] = F.ctc_loss(
-                    log_probs.float().transpose(0, 1),  # (T', N, V)
-                    symbols,
-                    frame_lengths,
-                    symbol_lengths,
-                    blank=BLANK,
-                    reduction="sum",
+                losses["ctc"] = ctc_loss(
+                    log_probs.float(), symbols, frame_lengths, symbol_lengths, blank=BLANK
                 )
         if self.attention_decoder is not None and "attention" in wanted:
             losses["attention"] = self.attention_decoder.loss(frames, frame_lengths, tokens)

@@ -55,31 +55,41 @@ class Corpus:
         prepare: its function.
         inputs: gives the files that decide over what the manifests hold, such as the table of a folder. When
             one of them changes, a directory prepared before does not count as prepared from this corpus any
-            more.
+            more. Of a folder, the names and sizes of its files count.
+        finish: called with the data directory when its final cuts are there, to write what only this corpus
+            has beside them.
     """
 
     name: str
     config_class: type
     prepare: CorpusFunction
     inputs: Callable[[Any], Iterable[Path]]
+    finish: Callable[[Any, Path], None]
 
 
 def _no_inputs(config: object) -> Iterable[Path]:
     return ()
 
 
+def _nothing_more(config: object, directory: Path) -> None:
+    return None
+
+
 _registered: dict[str, Corpus] = {}
 
 
 def register_corpus(
-    name: str, config_class: type, inputs: Callable[[Any], Iterable[Path]] = _no_inputs
+    name: str,
+    config_class: type,
+    inputs: Callable[[Any], Iterable[Path]] = _no_inputs,
+    finish: Callable[[Any, Path], None] = _nothing_more,
 ) -> Callable[[F], F]:
     """Decorator that makes ``prepare(config, directory) -> manifests by split`` known under ``name``.
 
     Args:
         name: what a user writes after ``corpus=``.
         config_class: dataclass of the corpus's options. Each corpus has a class of its own.
-        inputs: see ``Corpus``.
+        inputs, finish: see ``Corpus``.
 
     Raises:
         ValueError: the name or the class is taken, or the class is not a dataclass.
@@ -94,7 +104,7 @@ def register_corpus(
                     f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus "
                     f"{other.name!r} ({other.config_class.__name__}): name and config class must be its own"
                 )
-        _registered[name] = Corpus(name, config_class, function, inputs)
+        _registered[name] = Corpus(name, config_class, function, inputs, finish)
         return function
 
     return register

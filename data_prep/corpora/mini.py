@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -222,6 +223,16 @@ def _unit(config: MiniConfig, site: str, utterances: Sequence[Utterance]) -> Uni
     return Unit(reader.table, draw_room(draw), draw.getrandbits(32), lines)
 
 
+def pronunciation(concepts: Sentence, variety: str) -> str:
+    """A sentence in IPA as the variety says it: one string a syllable, tones in Chao digits."""
+    return " ".join(_transcribed(word, variety) for word in words(concepts, variety))
+
+
+@cache
+def _transcribed(word: str, variety: str) -> str:
+    return " ".join(reader_of(variety).transcribe(word))
+
+
 def _recording(id: str, path: Path, samples: int) -> Recording:
     return Recording(
         id=id,
@@ -247,5 +258,6 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
             "site": utterance.site,
             "sentence_id": utterance.sentence_id,
             "translation": text(utterance.concepts, STANDARD),
+            "ipa": pronunciation(utterance.concepts, utterance.variety),
         },
     )

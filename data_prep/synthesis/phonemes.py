@@ -60,17 +60,23 @@ class Syllable:
     """One syllable: what a character sounds like.
 
     Attributes:
-        onset: a key of ``ONSETS``.
-        vowel: a key of ``VOWELS``: medial and nucleus.
+        onset: in IPA. To be spoken by ``phonemes``, all four parts must be in the tables above: here a key
+            of ``ONSETS``.
+        vowel: medial and nucleus, a key of ``VOWELS``.
         coda: a key of ``CODAS``; nasality of the vowel is ``~`` where the variety has no such vowel before ŋ,
             and ``ⁿ`` where it has.
-        tone: a contour of ``TONES`` in Chao digits, 5 high and 1 low.
+        tone: in Chao digits, 5 high and 1 low, a member of ``TONES``.
     """
 
     onset: str
     vowel: str
     coda: str
     tone: str
+
+    def ipa(self) -> str:
+        """The syllable in IPA with its tone in Chao digits, e.g. ``tʂɑŋ55`` for 张."""
+        coda = "\u0303" if self.coda in ("~", "ⁿ") else self.coda
+        return f"{self.onset}{self.vowel}{coda}{self.tone}"
 
     def phonemes(self) -> str:
         """The syllable in mnemonics of espeak-ng's ``cmn`` table, e.g. ``ts.A55N`` for 张."""

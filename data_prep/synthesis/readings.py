@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from data_prep.synthesis import romanisations as roman
+from data_prep.synthesis.phonemes import Syllable
 
 CORRECTIONS_FILE: Final = Path(__file__).with_name("readings.tsv")
 
@@ -26,12 +27,15 @@ class Reader:
         table: espeak-ng's phoneme table.
         syllables: word -> romanised syllables, one a character, by a package.
         phonemes: romanised syllable -> phoneme mnemonics of ``table``.
+        ipa: romanised syllable -> IPA with the tone in Chao digits.
+        corrections: romanised syllables of words that the package reads out of their context.
     """
 
     variety: str
     table: str
     syllables: Callable[[str], list[str]]
     phonemes: Callable[[str], str]
+    ipa: Callable[[str], str]
     corrections: dict[str, list[str]] = field(default_factory=dict)
 
     def romanise(self, word: str) -> list[str]:
@@ -59,6 +63,13 @@ class Reader:
         except ValueError as error:
             raise ValueError(f"{self.variety}: cannot speak {word!r}: {error}") from error
 
+    def transcribe(self, word: str) -> list[str]:
+        """A word in IPA, one string a character; errors as in :meth:`read`."""
+        try:
+            return [self.ipa(syllable) for syllable in self.romanise(word)]
+        except ValueError as error:
+            raise ValueError(f"{self.variety}: cannot transcribe {word!r}: {error}") from error
+
 
 @cache
 def reader_of(variety: str) -> Reader:
@@ -81,16 +92,23 @@ def _corrections() -> list[tuple[str, str, list[str]]]:
         return [(row["variety"], row["word"], row["reading"].split()) for row in rows]
 
 
-def _pinyin_reader(variety: str, phonemes: Callable[[str, str], str]) -> Reader:
+def _reader(variety: str, syllables: Callable[[str], list[str]], parse: Callable[[str], Syllable]) -> Reader:
+    """A reader whose syllables are spoken with the ``cmn`` table."""
+    return Reader(
+        variety, "cmn", syllables, lambda text: parse(text).phonemes(), lambda text: parse(text).ipa()
+    )
+
+
+def _pinyin_reader(variety: str, parse: Callable[[str, str], Syllable]) -> Reader:
     from pypinyin import Style, lazy_pinyin
     from pypinyin.contrib.tone_convert import to_finals_tone3, to_initials
 
-    def speak(syllable: str) -> str:
+    def split_and_parse(syllable: str) -> Syllable:
         final = to_finals_tone3(syllable, neutral_tone_with_five=True)
-        return phonemes(to_initials(syllable), final.replace("ü", "v"))
+        return parse(to_initials(syllable), final.replace("ü", "v"))
 
     syllables = partial(lazy_pinyin, style=Style.TONE3, neutral_tone_with_five=True)
-    return Reader(variety, "cmn", syllables, speak)
+    return _reader(variety, syllables, split_and_parse)
 
 
 def _jyutping_reader(variety: str) -> Reader:
@@ -99,7 +117,9 @@ def _jyutping_reader(variety: str) -> Reader:
     def syllables(word: str) -> list[str]:
         return [reading for _, reading in ToJyutping.get_jyutping_list(word) if reading]
 
-    return Reader(variety, "yue", syllables, roman.jyutping_phonemes)
+    return Reader(
+        variety, "yue", syllables, roman.jyutping_phonemes, lambda text: roman.jyutping_syllable(text).ipa()
+    )
 
 
 def _tailo_reader(variety: str) -> Reader:
@@ -110,7 +130,7 @@ def _tailo_reader(variety: str) -> Reader:
     def syllables(word: str) -> list[str]:
         return str(converter.get(word)).lower().replace("-", " ").split()
 
-    return Reader(variety, "cmn", syllables, roman.tailo_phonemes)
+    return _reader(variety, syllables, roman.tailo_syllable)
 
 
 def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dict[str, str]) -> Reader:
@@ -125,31 +145,31 @@ def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dic
         words = g2p(traditional.convert(word), lexicon).pronunciations
         return [syllable for word in words for syllable in word.split()]
 
-    return Reader(variety, "cmn", syllables, partial(roman.hakka_phonemes, tones=tones))
+    return _reader(variety, syllables, partial(roman.hakka_syllable, tones=tones))
 
 
-def _ngungu_reader(variety: str, dialect: str, phonemes: Callable[[str], str]) -> Reader:
+def _ngungu_reader(variety: str, dialect: str, parse: Callable[[str], Syllable]) -> Reader:
     import ngungu
 
     def syllables(word: str) -> list[str]:
         return [s for s in ngungu.convert(word, dialect).replace("-", "$").split("$") if s]
 
-    return Reader(variety, "cmn", syllables, phonemes)
+    return _reader(variety, syllables, parse)
 
 
 READERS: Final[dict[str, Callable[[], Reader]]] = {
-    "cmn-mainland": partial(_pinyin_reader, "cmn-mainland", roman.pinyin_phonemes),
+    "cmn-mainland": partial(_pinyin_reader, "cmn-mainland", roman.pinyin_syllable),
     "mandarin-southwestern": partial(
-        _ngungu_reader, "mandarin-southwestern", "sichuan", roman.sichuan_phonemes
+        _ngungu_reader, "mandarin-southwestern", "sichuan", roman.sichuan_syllable
     ),
-    "mandarin-zhongyuan": partial(_pinyin_reader, "mandarin-zhongyuan", roman.xian_phonemes),
+    "mandarin-zhongyuan": partial(_pinyin_reader, "mandarin-zhongyuan", roman.xian_syllable),
     "yue-guangzhou": partial(_jyutping_reader, "yue-guangzhou"),
     "nan-taiwan": partial(_tailo_reader, "nan-taiwan"),
     "wuu-shanghai": partial(
-        _ngungu_reader, "wuu-shanghai", "shanghai", partial(roman.ipa_phonemes, tones=roman.SHANGHAI_TONES)
+        _ngungu_reader, "wuu-shanghai", "shanghai", partial(roman.ipa_syllable, tones=roman.SHANGHAI_TONES)
     ),
     "wuu-suzhou": partial(
-        _ngungu_reader, "wuu-suzhou", "suzhou", partial(roman.ipa_phonemes, tones=roman.SUZHOU_TONES)
+        _ngungu_reader, "wuu-suzhou", "suzhou", partial(roman.ipa_syllable, tones=roman.SUZHOU_TONES)
     ),
     "hak-sixian": partial(_hakka_reader, "hak-sixian", "hak_sx", roman.SIXIAN_TONES),
     "hak-hailu": partial(_hakka_reader, "hak-hailu", "hak_hl", roman.HAILU_TONES),

@@ -1,8 +1,9 @@
 """Romanised syllables, as the reading packages give them, -> IPA, -> phonemes.
 
-One function a notation. Each takes one syllable and returns the synthesiser's phonemes; an unknown part is an
-error. Tones become Chao digits: the citation tones of the variety, moved to the nearest contour that the
-synthesiser has where two tones of the variety would otherwise fall together. There is no tone sandhi.
+One function a notation. Each takes one syllable and returns its parts in IPA; an unknown part is an error.
+Tones become Chao digits: the citation tones of the variety, moved to the nearest contour that the
+synthesiser has where two tones of the variety would otherwise fall together. There is no tone sandhi. For
+Cantonese the synthesiser has phonemes of its own, so that jyutping has a function for them and one for IPA.
 """
 
 import re
@@ -10,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from data_prep.synthesis.phonemes import parse_syllable
+from data_prep.synthesis.phonemes import Syllable, parse_syllable
 
 PINYIN_ONSETS: Final = {
     "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k", "k": "kʰ",
@@ -65,6 +66,17 @@ JYUTPING_SYLLABLE: Final = re.compile(
     r"(ng(?=[aeiou])|gw|kw|[bpmfdtnlgkhwzcsj]?)(aa|oe|eo|yu|[aeiou])([iumnptk]|ng)?([1-6])"
 )
 JYUTPING_DIPHTHONGS: Final = frozenset({"aai", "aau", "ai", "au", "ei", "eu", "iu", "oi", "ou", "ui", "eoi"})
+JYUTPING_ONSETS: Final = {
+    "": "", "b": "p", "p": "pʰ", "m": "m", "f": "f", "d": "t", "t": "tʰ", "n": "n", "l": "l", "g": "k",
+    "k": "kʰ", "ng": "ŋ", "h": "h", "gw": "kʷ", "kw": "kʷʰ", "w": "w", "z": "ts", "c": "tsʰ", "s": "s",
+    "j": "j",
+}  # fmt: skip
+JYUTPING_VOWELS: Final = {
+    "aa": "a", "a": "ɐ", "e": "ɛ", "i": "i", "o": "ɔ", "u": "u", "oe": "œ", "eo": "ɵ", "yu": "y", "aai": "ai",
+    "aau": "au", "ai": "ɐi", "au": "ɐu", "ei": "ei", "eu": "ɛu", "iu": "iu", "oi": "ɔi", "ou": "ou",
+    "ui": "ui", "eoi": "ɵy",
+}  # fmt: skip
+JYUTPING_TONES: Final = {"1": "55", "2": "35", "3": "33", "4": "21", "5": "13", "6": "22"}
 
 # Signs that the Wu dictionaries of ngungu and the Hakka ones of formog2p write differently from ``phonemes``.
 IPA_SPELLINGS: Final = (
@@ -81,12 +93,12 @@ SIXIAN_TONES: Final = {"24": "35", "11": "11", "31": "21", "55": "55", "2": "22"
 HAILU_TONES: Final = {"53": "53", "55": "55", "24": "35", "11": "11", "33": "33", "5": "44", "2": "22"}
 
 
-def pinyin_phonemes(initial: str, final: str) -> str:
-    """A syllable of standard Mandarin: ``("zh", "ang1")`` -> ``ts.A55N``."""
-    return parse_syllable(*_pinyin(initial, final, MANDARIN_TONES)).phonemes()
+def pinyin_syllable(initial: str, final: str) -> Syllable:
+    """A syllable of standard Mandarin: ``("zh", "ang1")`` -> ``tʂɑŋ55``."""
+    return parse_syllable(*_pinyin(initial, final, MANDARIN_TONES))
 
 
-def xian_phonemes(initial: str, final: str) -> str:
+def xian_syllable(initial: str, final: str) -> Syllable:
     """The same syllable in the accent of Xi'an."""
     segments, tone = _pinyin(initial, final, XIAN_TONES)
     onset = PINYIN_ONSETS.get(initial, "")
@@ -96,7 +108,7 @@ def xian_phonemes(initial: str, final: str) -> str:
         rime = {"ɑn": "an", "ɛi": "ei", "o": "ɤ"}.get(rime, rime)
     if not onset and rime[0] in "aɤəɑ":
         onset = "ŋ"
-    return parse_syllable(onset + XIAN_NASAL_VOWELS.get(rime, rime), tone).phonemes()
+    return parse_syllable(onset + XIAN_NASAL_VOWELS.get(rime, rime), tone)
 
 
 def _pinyin(initial: str, final: str, tones: Mapping[str, str]) -> tuple[str, str]:
@@ -108,17 +120,17 @@ def _pinyin(initial: str, final: str, tones: Mapping[str, str]) -> tuple[str, st
     return (PINYIN_ONSETS[initial] if initial else "") + rime, tone
 
 
-def sichuan_phonemes(syllable: str) -> str:
+def sichuan_syllable(syllable: str) -> Syllable:
     """A syllable of Sichuanese as ngungu writes it, e.g. ``niaŋ3``, ``cɿan2``."""
     body, tone = syllable[:-1], _look_up(SICHUAN_TONES, syllable[-1], syllable)
     onset, rime = ("", body) if body[0] not in "bpmfdtnlgkhjqxzcsrŋ" else (body[0], body[1:])
     if len(rime) > 1 and rime.startswith("ɿ"):
         rime = "i" + rime[1:]
     ipa = onset if onset == "ŋ" else PINYIN_ONSETS.get(onset, "")
-    return parse_syllable(ipa + _look_up(SICHUAN_RIMES, rime, syllable), tone).phonemes()
+    return parse_syllable(ipa + _look_up(SICHUAN_RIMES, rime, syllable), tone)
 
 
-def tailo_phonemes(syllable: str) -> str:
+def tailo_syllable(syllable: str) -> Syllable:
     """A syllable of Taiwanese in Tâi-lô with a tone number, e.g. ``tsiah8``, ``suann1``, ``mng5``."""
     match = TAILO_SYLLABLE.fullmatch(syllable.lower())
     if match is None:
@@ -131,36 +143,53 @@ def tailo_phonemes(syllable: str) -> str:
     ipa_vowel = _look_up(TAILO_VOWELS, vowel, syllable)
     if coda in ("ng", "k", "p", "m"):
         ipa_vowel = ipa_vowel.replace("ɤ", "ɔ")
-    return parse_syllable(TAILO_ONSETS[onset] + ipa_vowel + TAILO_CODAS[coda], TAILO_TONES[tone]).phonemes()
+    return parse_syllable(TAILO_ONSETS[onset] + ipa_vowel + TAILO_CODAS[coda], TAILO_TONES[tone])
 
 
 def jyutping_phonemes(syllable: str) -> str:
     """A syllable of Cantonese, e.g. ``goeng1``; the phonemes of espeak-ng's ``yue`` table follow jyutping."""
     if syllable[:-1] in ("m", "ng"):
         return f"{'m-' if syllable[0] == 'm' else 'ng'}{syllable[-1]}"
+    onset, vowel, coda, tone = _jyutping(syllable)
+    onset = {"ng": "N"}.get(onset, onset)
+    return f"{onset}{vowel}{tone}{'N' if coda == 'ng' else coda}"
+
+
+def jyutping_syllable(syllable: str) -> Syllable:
+    """The same syllable in IPA: ``goeng1`` -> ``kœŋ55``."""
+    if syllable[:-1] in ("m", "ng"):
+        nasal, tone = {"m": "m̩", "ng": "ŋ̍"}[syllable[:-1]], syllable[-1]
+        return Syllable("", nasal, "", _look_up(JYUTPING_TONES, tone, syllable))
+    onset, vowel, coda, tone = _jyutping(syllable)
+    return Syllable(
+        JYUTPING_ONSETS[onset], JYUTPING_VOWELS[vowel], "ŋ" if coda == "ng" else coda, JYUTPING_TONES[tone]
+    )
+
+
+def _jyutping(syllable: str) -> tuple[str, str, str, str]:
+    """Onset, vowel or diphthong, coda and tone."""
     match = JYUTPING_SYLLABLE.fullmatch(syllable)
     if match is None:
         raise ValueError(f"{syllable!r} is not a syllable of jyutping with a tone number")
     onset, vowel, coda, tone = match.groups(default="")
     if vowel + coda in JYUTPING_DIPHTHONGS:
         vowel, coda = vowel + coda, ""
-    onset = {"ng": "N"}.get(onset, onset)
-    return f"{onset}{vowel}{tone}{'N' if coda == 'ng' else coda}"
+    return onset, vowel, coda, tone
 
 
-def ipa_phonemes(syllable: str, tones: Mapping[str, str]) -> str:
+def ipa_syllable(syllable: str, tones: Mapping[str, str]) -> Syllable:
     """A syllable in the IPA of ngungu or formog2p, its tone at the end, e.g. ``tɕʰiɪʔ7``, ``k-im_24``."""
     decomposed = unicodedata.normalize("NFD", syllable.replace("-", "").replace("_", ""))
     segments = decomposed.rstrip("0123456789˥˦˧˨˩")
     mark = decomposed[len(segments) :]
     for spelling, plain in IPA_SPELLINGS:
         segments = segments.replace(spelling, plain)
-    return parse_syllable(segments, _look_up(tones, mark, syllable)).phonemes()
+    return parse_syllable(segments, _look_up(tones, mark, syllable))
 
 
-def hakka_phonemes(syllable: str, tones: Mapping[str, str]) -> str:
+def hakka_syllable(syllable: str, tones: Mapping[str, str]) -> Syllable:
     """A syllable of Hakka in the IPA of formog2p; its o is open, unlike that of Wu."""
-    return ipa_phonemes(syllable.replace("o", "ɔ"), tones)
+    return ipa_syllable(syllable.replace("o", "ɔ"), tones)
 
 
 def _look_up(table: Mapping[str, str], key: str, syllable: str) -> str:

@@ -10,18 +10,18 @@
 # Run recipes/mini/run.sh first: its model in exp/mini/averaged is the start, and its text in data/mini adds characters.
 #
 #   --stage N        start at this stage (default 0)
-#   --stop-stage N   end after this stage (default 6)
+#   --stop-stage N   end after this stage (default 7)
 #   --exp-dir DIR    checkpoints, model and results (default exp/human/TARGET in the checkout)
 #   --data-dir DIR   the prepared recordings (default data/human/TARGET in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed and retrieve, with MFCC features
-# beside the model, 6 report.
+# Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed and retrieve, 6 run the controls
+# beside the model, 7 report.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
 # shellcheck disable=SC2034  # stages.sh reads it
-last_stage=6
+last_stage=7
 if (($# == 0)) || [[ $1 == -* ]]; then
     usage
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit
@@ -65,11 +65,12 @@ decode() {
 }
 
 retrieve() {
-    local embedder
-    for embedder in zipformer mfcc; do
-        run_script embed "model_dir=$model_dir" "data_dir=$data_dir" split=test "embedder=$embedder"
-        run_script retrieve "model_dir=$model_dir" split=test level=subdialect "embedder=$embedder"
-    done
+    run_script embed "model_dir=$model_dir" "data_dir=$data_dir" split=test
+    run_script retrieve "model_dir=$model_dir" split=test level=subdialect
+}
+
+controls() {
+    run_script controls "model_dir=$model_dir" "data_dir=$data_dir" split=test level=subdialect
 }
 
 report() {
@@ -82,5 +83,6 @@ run_stage 2 "train in $exp_dir" train
 run_stage 3 "average the weights into $model_dir" average
 run_stage 4 "decode the test set by beam search" decode
 run_stage 5 "look for every sentence in the other varieties" retrieve
-run_stage 6 "write the report" report
+run_stage 6 "do the same with sounds, durations and an untrained encoder" controls
+run_stage 7 "write the report" report
 finish "$model_dir"

@@ -4,18 +4,19 @@
 # usage: bash recipes/mini/run.sh [options]
 #
 #   --stage N        start at this stage (default 0)
-#   --stop-stage N   end after this stage (default 7)
+#   --stop-stage N   end after this stage (default 8)
 #   --exp-dir DIR    checkpoints, model and results (default exp/mini in the checkout)
 #   --data-dir DIR   the prepared corpus (default data/mini in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed, 6 retrieve, 7 report.
+# Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed, 6 retrieve, 7 run the controls,
+# 8 report.
 # Every stage can be killed and started again; it goes on where it was.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
 # shellcheck disable=SC2034  # stages.sh reads it
-last_stage=7
+last_stage=8
 exp_dir=exp/mini
 data_dir=data/mini
 parse_options "$@"
@@ -52,6 +53,10 @@ retrieve() {
     run_script retrieve "model_dir=$model_dir" split=test
 }
 
+controls() {
+    run_script controls "model_dir=$model_dir" "data_dir=$data_dir" split=test
+}
+
 report() {
     run_script report "model_dir=$model_dir" split=test
 }
@@ -63,5 +68,6 @@ run_stage 3 "average the weights into $model_dir" average
 run_stage 4 "decode the test set with the CTC head and with the transducer" decode
 run_stage 5 "embed the test set" embed
 run_stage 6 "look for every sentence in the other dialects" retrieve
-run_stage 7 "write the report" report
+run_stage 7 "do the same with sounds, durations and an untrained encoder" controls
+run_stage 8 "write the report" report
 finish "$model_dir"

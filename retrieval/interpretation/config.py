@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrieval.interpretation.compare import Scope
 from retrieval.interpretation.matching import Matcher
-from retrieval.recall import Duplicates, Level
+from retrieval.sites import Duplicates, Level
 
 
 @dataclass

@@ -24,7 +24,7 @@ from retrieval.interpretation.pairs import UtterancePair, choose_shown, utteranc
 from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
 from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre_frames, write_words
-from retrieval.recall import sites_of
+from retrieval.sites import sites_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[Utteranc
     """The pairs of utterances that a configuration asks for.
 
     Raises:
-        ValueError: what :func:`retrieval.recall.sites_of` and
+        ValueError: what :func:`retrieval.sites.sites_of` and
             :func:`retrieval.interpretation.pairs.utterance_pairs` find wrong, or an id that occurs twice.
     """
     utterances: dict[str, Utterance] = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sound_folder import COLUMNS, WriteTable
+from yubao_data import Benchmark
 
 from data_prep.corpora.folder import FolderConfig
 from data_prep.pipeline import PrepareConfig
@@ -33,3 +34,13 @@ def prepare_config(tmp_path: Path) -> Callable[[FolderConfig], PrepareConfig]:
         return config
 
     return make
+
+
+@pytest.fixture
+def benchmark_data(tmp_path: Path) -> Benchmark:
+    """Three sites with sentences 1 to 4; the last one lacks the third."""
+    data = Benchmark(tmp_path)
+    data.add("11127", range(1, 5))
+    data.add("10G71", range(1, 5))
+    data.add("08207", (1, 2, 4))
+    return data

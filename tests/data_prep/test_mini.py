@@ -62,7 +62,7 @@ def test_supervisions(manifests: CorpusManifests) -> None:
             assert information.frames == recording.num_samples
             assert supervision.duration == recording.duration == pytest.approx(information.duration)
             custom = supervision.custom
-            assert set(custom) == {"subdialect", "site", "sentence_id", "translation"}
+            assert set(custom) == {"subdialect", "site", "sentence_id", "translation", "ipa"}
             variety = variety_of(custom["subdialect"])
             assert (variety.group, variety.subdialect) == (supervision.language, custom["subdialect"])
             assert custom["site"].startswith(custom["subdialect"])

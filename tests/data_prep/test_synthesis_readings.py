@@ -9,10 +9,11 @@ from data_prep.synthesis.phonemes import CODAS, ONSETS, TONES, VOWELS, Syllable,
 from data_prep.synthesis.readings import READERS, reader_of
 from data_prep.synthesis.romanisations import (
     jyutping_phonemes,
-    pinyin_phonemes,
-    sichuan_phonemes,
-    tailo_phonemes,
-    xian_phonemes,
+    jyutping_syllable,
+    pinyin_syllable,
+    sichuan_syllable,
+    tailo_syllable,
+    xian_syllable,
 )
 
 pytest.importorskip("espeakng_loader")
@@ -67,21 +68,21 @@ def test_varieties_sound_different() -> None:
 
 
 def test_phonemes_of_single_syllables() -> None:
-    assert pinyin_phonemes("zh", "ang1") == "ts.A55N"
-    assert pinyin_phonemes("s", "i4") == "si[51"
-    assert pinyin_phonemes("sh", "i4") == "s.i.51"
-    assert pinyin_phonemes("", "ve4") == "yE51"
-    assert xian_phonemes("sh", "u1") == "fu21"  # 书: retroflex before u is labiodental
-    assert xian_phonemes("", "e4") == "No-44"  # 饿: a nasal before an open vowel
-    assert sichuan_phonemes("cɿan2") == "tshiE21n"  # 钱: a sharp sound
-    assert sichuan_phonemes("ŋo3") == "Nuo53"
-    assert tailo_phonemes("tsiah8") == "tsiA44?"
-    assert tailo_phonemes("siann2") == "siA51n^"
-    assert tailo_phonemes("siang2") == "siA51N"
-    assert tailo_phonemes("png7") == "pN-33"
-    assert tailo_phonemes("m7") == "m-33"
-    assert tailo_phonemes("kong1") == "ko55N"
-    assert tailo_phonemes("ho2") == "ho-51"
+    assert pinyin_syllable("zh", "ang1").phonemes() == "ts.A55N"
+    assert pinyin_syllable("s", "i4").phonemes() == "si[51"
+    assert pinyin_syllable("sh", "i4").phonemes() == "s.i.51"
+    assert pinyin_syllable("", "ve4").phonemes() == "yE51"
+    assert xian_syllable("sh", "u1").phonemes() == "fu21"  # 书: retroflex before u is labiodental
+    assert xian_syllable("", "e4").phonemes() == "No-44"  # 饿: a nasal before an open vowel
+    assert sichuan_syllable("cɿan2").phonemes() == "tshiE21n"  # 钱: a sharp sound
+    assert sichuan_syllable("ŋo3").phonemes() == "Nuo53"
+    assert tailo_syllable("tsiah8").phonemes() == "tsiA44?"
+    assert tailo_syllable("siann2").phonemes() == "siA51n^"
+    assert tailo_syllable("siang2").phonemes() == "siA51N"
+    assert tailo_syllable("png7").phonemes() == "pN-33"
+    assert tailo_syllable("m7").phonemes() == "m-33"
+    assert tailo_syllable("kong1").phonemes() == "ko55N"
+    assert tailo_syllable("ho2").phonemes() == "ho-51"
     assert jyutping_phonemes("goeng1") == "goe1N"
     assert jyutping_phonemes("seoi2") == "seoi2"
     assert jyutping_phonemes("ngo5") == "No5"
@@ -89,9 +90,31 @@ def test_phonemes_of_single_syllables() -> None:
     assert jyutping_phonemes("jyut6") == "jyu6t"
 
 
+def test_ipa_of_single_syllables() -> None:
+    assert pinyin_syllable("zh", "ang1").ipa() == "tʂɑŋ55"
+    assert xian_syllable("sh", "u1").ipa() == "fu21"
+    assert sichuan_syllable("cɿan2").ipa() == "tsʰiɛn21"  # a sharp sound
+    assert tailo_syllable("siann2").ipa() == "sia\u030351"
+    assert tailo_syllable("png7").ipa() == "pŋ̍33"
+    assert jyutping_syllable("goeng1").ipa() == "kœŋ55"
+    assert jyutping_syllable("gwok3").ipa() == "kʷɔk33"
+    assert jyutping_syllable("seoi2").ipa() == "sɵy35"
+    assert jyutping_syllable("m4").ipa() == "m̩21"
+
+
+@pytest.mark.parametrize("variety", READERS)
+def test_every_word_of_the_lexicon_has_an_ipa_syllable_a_character(variety: str) -> None:
+    reader = reader_of(variety)
+    for entry in entries().values():
+        word = entry.word(variety)
+        transcribed = reader.transcribe(word)
+        assert len(transcribed) == len(word)
+        assert all(syllable[-1].isdigit() and not syllable[0].isdigit() for syllable in transcribed)
+
+
 def test_unknown_syllables_are_errors_that_name_them() -> None:
     with pytest.raises(ValueError, match="'q9'"):
-        tailo_phonemes("q9")
+        tailo_syllable("q9")
     with pytest.raises(ValueError, match="'xyz1'"):
         jyutping_phonemes("xyz1")
     with pytest.raises(ValueError, match="'ʘa'"):
@@ -100,6 +123,10 @@ def test_unknown_syllables_are_errors_that_name_them() -> None:
         parse_syllable("ma", "99")
     with pytest.raises(ValueError, match="cmn-mainland"):
         reader_of("cmn-mainland").read("Ω")
+    with pytest.raises(ValueError, match="cmn-mainland: cannot transcribe"):
+        reader_of("cmn-mainland").transcribe("Ω")
+    with pytest.raises(ValueError, match="'xyz1'"):
+        jyutping_syllable("xyz1")
     with pytest.raises(ValueError, match="wuu-shanghai"):
         reader_of("klingon")
 

@@ -2,15 +2,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import soundfile
+from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.utils import fastcopy
 from stored_cuts import Spoken, write_cuts
 
 from retrieval import cuts as cuts_module
-from retrieval.cuts import EmbedConfig, batches, collate, embed_cuts, open_cuts
+from retrieval.cuts import EmbedConfig, batches, collate, collate_audio, embed_cuts, open_cuts
+from retrieval.embedder import Embedder, EmbedderKind
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter
+from retrieval.huggingface import HuggingFaceConfig
 
 
-class SumsEmbedder:
+class SumsEmbedder(Embedder):
     """Every second frame, first two bins; remembers its batches."""
 
     name = "sums"
@@ -23,6 +27,29 @@ class SumsEmbedder:
     def embed(self, features, lengths):
         self.batches.append((tuple(features.shape), lengths.tolist()))
         return [row[:length:2, :2].numpy() for row, length in zip(features, lengths.tolist(), strict=True)]
+
+
+class LevelEmbedder(Embedder):
+    """One frame an utterance: mean and greatest sample."""
+
+    name = "level"
+    dimension = 2
+    sampling_rate = 16000
+    minimum_frames = 3
+    maximum_frames = 300
+
+    def embed(self, batch, lengths):
+        rows = [row[:length] for row, length in zip(batch, lengths.tolist(), strict=True)]
+        return [np.array([[row.mean(), row.max()]], dtype=np.float32) for row in rows]
+
+
+def recorded(folder, seconds, *, rate=16000, level=0.5, name="r"):
+    """A cut of a constant tone of samples, with a supervision and no features."""
+    path = folder / f"{name}.wav"
+    soundfile.write(path, np.full(round(seconds * rate), level), rate, subtype="FLOAT")
+    recording = Recording.from_file(path, recording_id=name)
+    supervision = SupervisionSegment(name, name, 0, recording.duration, text="甲", language="yue")
+    return MonoCut(name, 0, recording.duration, 0, recording=recording, supervisions=[supervision])
 
 
 def spoken(count=6, **labels):
@@ -144,3 +171,69 @@ def test_wrong_settings_are_named():
         EmbedConfig(model_dir="m", data_dir="d", storage="int8")
     with pytest.raises(ValueError, match="batch_seconds=-1 is negative"):
         EmbedConfig(model_dir="m", data_dir="d", batch_seconds=-1)
+
+
+def test_audio_is_resampled_and_padded_with_silence(tmp_path):
+    cuts = [recorded(tmp_path, 0.5, rate=8000, name="a"), recorded(tmp_path, 0.25, level=0.25, name="b")]
+    samples, lengths = collate_audio(cuts, 16000)
+    assert lengths.tolist() == [8000, 4000]
+    assert samples.shape == (2, 8000)
+    np.testing.assert_allclose(samples[0, 1000:-1000].numpy(), 0.5, atol=1e-3)
+    np.testing.assert_allclose(samples[1, :4000].numpy(), 0.25, atol=1e-6)
+    assert not samples[1, 4000:].any()
+
+
+def test_part_of_a_recording_is_that_part_of_its_audio(tmp_path):
+    samples = np.concatenate([np.full(16000, 0.25), np.full(16000, -0.5)])
+    soundfile.write(tmp_path / "two.wav", samples, 16000, subtype="FLOAT")
+    whole = MonoCut("two", 0, 2.0, 0, recording=Recording.from_file(tmp_path / "two.wav"))
+    audio, lengths = collate_audio([whole.truncate(offset=1.0, duration=0.5)], 16000)
+    assert lengths.tolist() == [8000]
+    np.testing.assert_allclose(audio[0].numpy(), -0.5)
+
+
+def test_audio_is_embedded_without_features(tmp_path):
+    cuts = [recorded(tmp_path, 0.1 * n, level=0.1 * n, name=f"u{n}") for n in range(1, 5)]
+    with writer(tmp_path / "store") as store:
+        assert embed_cuts(cuts, LevelEmbedder(), store, batch_seconds=0.5) == 4
+    read = EmbeddingStore(tmp_path / "store")
+    for n in range(1, 5):
+        np.testing.assert_allclose(read[f"u{n}"], [[0.1 * n, 0.1 * n]], rtol=1e-5)
+    assert read.utterances["u1"].dialect == "yue"
+
+
+def test_recordings_that_cannot_be_heard_are_named(tmp_path):
+    def attempt(cut, folder):
+        with writer(tmp_path / folder) as store:
+            embed_cuts([cut], LevelEmbedder(), store)
+
+    with pytest.raises(ValueError, match="cut r has no recording, which level needs"):
+        attempt(fastcopy(recorded(tmp_path, 1), recording=None), "a")
+    with pytest.raises(ValueError, match=r"cut r lasts 3\.5 s, level hears 3 s at a time"):
+        attempt(recorded(tmp_path, 3.5), "b")
+    with pytest.raises(ValueError, match="cut r has 2 frames of features, the embedder needs 3"):
+        attempt(recorded(tmp_path, 0.02), "c")
+    gone = recorded(tmp_path, 1)
+    (tmp_path / "r.wav").unlink()
+    with pytest.raises(ValueError, match="the recording of cut r cannot be read"):
+        attempt(gone, "d")
+
+
+def test_folders_and_options_of_embedders(tmp_path):
+    def config(**settings):
+        return EmbedConfig(model_dir="m", data_dir="d", **settings)
+
+    assert config().folder.name == "embeddings-test"
+    assert config(embedder=EmbedderKind.duration).folder.name == "embeddings-test-duration"
+    whisper = HuggingFaceConfig("openai/whisper-small")
+    hugging = config(embedder=EmbedderKind.huggingface, huggingface=whisper, layer=3)
+    assert hugging.folder.name == "embeddings-test-whisper-small-layer03"
+    assert hugging.options["model"] == "openai/whisper-small"
+    # Settings of other embedders make no embeddings stale.
+    assert config(seed=1).options == config(seed=2).options
+    random = EmbedderKind.random
+    assert config(embedder=random, seed=1).options != config(embedder=random, seed=2).options
+    with pytest.raises(ValueError, match=r"embedder=huggingface needs huggingface\.model=NAME"):
+        config(embedder=EmbedderKind.huggingface)
+    with pytest.raises(ValueError, match="layer=3 can be chosen with embedder=huggingface only"):
+        config(layer=3)

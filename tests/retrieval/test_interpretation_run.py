@@ -20,8 +20,8 @@ from retrieval.interpretation.run import MATCHES, PAGE, SUMMARY, WORDS, SpokenUt
 from retrieval.interpretation.summary import read_interpretations
 from retrieval.interpretation.text_similarity import CharacterOverlap
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
-from retrieval.recall import Site
 from retrieval.results import MalformedResultError
+from retrieval.sites import Site
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each

@@ -1,11 +1,14 @@
 """The kernel for SeqSim against the plain function."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from triton_runs import (
     DEVICE,
+    INTERPRETED,
     compiling_for_a_gpu,
     not_interpreted,
     on_gpu,
@@ -13,7 +16,7 @@ from triton_runs import (
     runs_kernels,
 )
 
-from retrieval.seqsim import precision_and_recall
+from retrieval.seqsim import Packed, pack, precision_and_recall, seqsim_packed
 
 seqsim_cuda = pytest.importorskip(
     "retrieval.seqsim_cuda", reason="Triton comes with the CUDA builds of PyTorch"
@@ -108,6 +111,26 @@ def test_wrong_shapes_are_named() -> None:
         seqsim_cuda.packed_precision_and_recall(
             x, torch.tensor([3]), torch.ones(1, 5, device=DEVICE), torch.tensor([1]), num_programs=1
         )
+
+
+@runs_kernels
+def test_frames_in_half_precision_are_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    if INTERPRETED:  # where no GPU tells how many programs it can run
+        one = SimpleNamespace(multi_processor_count=1)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: one)
+    x, y = (pack(list(draw([5, 1, 17], 64, seed).split([5, 1, 17]))) for seed in (1, 2))
+    half_x, half_y = (Packed(packed.frames.half().to(DEVICE), packed.offsets) for packed in (x, y))
+    for found, expected in (
+        (seqsim_packed(half_x), seqsim_packed(x)),
+        (seqsim_packed(half_x, half_y), seqsim_packed(x, y)),
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-3)
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    with pytest.raises(ValueError, match="half_precision=false"):
+        pack([torch.ones(2, 3)]).half()
 
 
 @on_gpu

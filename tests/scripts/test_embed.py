@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from small_model import FRAMES, write_cuts, write_model
 
 from retrieval.embeddings import EmbeddingStore
@@ -87,6 +89,90 @@ def test_control_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert store.frames.dtype == np.float16
     assert store.frames.shape == (sum(-(-T // 4) for T in FRAMES), 36)
     assert store.description["embedder"] == "mfcc"
+
+
+def test_the_untrained_encoder_is_the_model_before_training(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+    directory = model_dir / "results" / "embeddings-test-random"
+
+    def frames(seed: int) -> np.ndarray:
+        run(monkeypatch, model_dir, data_dir, "embedder=random", f"seed={seed}", "batch_seconds=0")
+        return np.array(EmbeddingStore(directory)["test-1"])
+
+    first = frames(3)
+    config = AsrModel.from_pretrained(model_dir).config
+    torch.manual_seed(3)
+    model = AsrModel(config).eval()
+    features = torch.from_numpy(_features(1))
+    silence = torch.full((16, 80), float(np.log(1e-10)))
+    with torch.inference_mode():
+        expected, lengths = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
+    np.testing.assert_allclose(first, expected[0, : int(lengths)].numpy(), atol=1e-5)
+    assert np.abs(frames(4) - first).max() > 1e-2
+    np.testing.assert_array_equal(frames(3), first)
+    run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
+    trained = np.array(EmbeddingStore(model_dir / "results" / "embeddings-test")["test-1"])
+    assert np.abs(trained - first).max() > 1e-2
+
+
+def _features(number: int) -> np.ndarray:
+    """Features of an utterance of ``write_cuts``."""
+    random = np.random.default_rng(0)
+    drawn = [random.normal(-8.0, 3.0, size=(T, 80)).astype(np.float32) for T in FRAMES]
+    return drawn[number]
+
+
+def test_sounds_and_durations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cuts(tmp_path / "data", "test")
+    for embedder in ("fbank", "duration"):
+        run(monkeypatch, tmp_path / "model", tmp_path / "data", f"embedder={embedder}")
+    results = tmp_path / "model" / "results"
+    fbank = EmbeddingStore(results / "embeddings-test-fbank")
+    assert fbank.frames.shape == (sum(-(-T // 4) for T in FRAMES), 80)
+    duration = EmbeddingStore(results / "embeddings-test-duration")
+    assert duration.frames.shape == (len(FRAMES), 2)
+    angles = {entry.utterance_id: np.arctan2(*duration[entry.utterance_id][0, ::-1]) for entry in duration}
+    expected = np.pi * np.log(np.array(FRAMES) / 100) / np.log(100)
+    np.testing.assert_allclose([angles[f"test-{n}"] for n in range(len(FRAMES))], expected, atol=1e-6)
+
+
+def test_an_encoder_of_the_hub_hears_the_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+    )
+    transformers.Wav2Vec2Model(config).save_pretrained(tmp_path / "tiny-xls-r")
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path / "tiny-xls-r")
+    cuts = []
+    for number, T in enumerate(FRAMES):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, 0.1 * np.random.default_rng(number).standard_normal(T * 80), 8000)
+        recording = Recording.from_file(path)
+        supervision = SupervisionSegment(f"{number}", f"{number}", 0, T / 100, text="甲", language="yue")
+        cuts.append(MonoCut(f"{number}", 0, T / 100, 0, recording=recording, supervisions=[supervision]))
+    (tmp_path / "data").mkdir()
+    CutSet.from_cuts(cuts).to_file(tmp_path / "data" / "cuts_test.jsonl.gz")
+    settings = ("embedder=huggingface", f"huggingface.model={tmp_path / 'tiny-xls-r'}")
+    run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=1")
+    store = EmbeddingStore(tmp_path / "model" / "results" / "embeddings-test-tiny-xls-r-layer01")
+    assert store.description["embedder"] == "tiny-xls-r"
+    # 80 samples in 10 ms at 8 kHz become 160 at 16 kHz; a frame sees 400 of them, and the next starts 320
+    # later.
+    assert [len(store[f"{n}"]) for n in range(len(FRAMES))] == [(T * 160 - 400) // 320 + 1 for T in FRAMES]
+    with pytest.raises(SystemExit, match=r"^error: layer=3: tiny-xls-r has layers 0 to 2"):
+        run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=3")
+    with pytest.raises(SystemExit, match=r"^error: .*embedder=huggingface needs huggingface\.model"):
+        run(monkeypatch, tmp_path / "model", tmp_path / "data", settings[0])
 
 
 def test_a_second_run_has_nothing_to_do_until_something_changes(

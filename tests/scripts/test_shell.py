@@ -29,6 +29,7 @@ def checkout(tmp_path: Path) -> Path:
         "scripts/stages.sh",
         "recipes/mini/run.sh",
         "recipes/human/run.sh",
+        "recipes/yubao/run.sh",
         "pyproject.toml",
         "constraints.txt",
     ):
@@ -109,6 +110,7 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
         f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=beam",
         f"scripts/embed.py model_dir={model} data_dir=data/mini split=test",
         f"scripts/retrieve.py model_dir={model} split=test",
+        f"scripts/controls.py model_dir={model} data_dir=data/mini split=test",
         f"scripts/report.py model_dir={model} split=test",
         f"scripts/summary.py model_dir={model} split=test",
     ]
@@ -141,6 +143,48 @@ def test_human_recipe_starts_from_the_model_of_the_embedded_corpus(checkout: Pat
     ]
 
 
+def test_yubao_recipe_measures_a_model_without_writing_to_it(checkout: Path, tmp_path: Path) -> None:
+    log, recipe = tmp_path / "log", checkout / "recipes" / "yubao" / "run.sh"
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    data, model = tmp_path / "my data", tmp_path / "some" / "averaged"
+    result = bash(recipe, "my data", "some/averaged", folder=tmp_path)
+    assert f"there is no folder {data}/metadata" in result.stderr
+    for folder in (data / "metadata", data / "audio", model / "results"):
+        folder.mkdir(parents=True)
+    result = bash(recipe, "my data", "some/averaged", folder=tmp_path)
+    assert f"{model} is no model directory" in result.stderr
+    for name in ("config.json", "model.safetensors", "results/old.json"):
+        (model / name).touch()
+    result = bash(recipe, "my data", "some/averaged", "--stage", "3", folder=tmp_path)
+    assert "no sites in data/yubao/sites; run stage 1 first" in result.stderr
+    for group in ("yue", "cmn", "nan"):
+        (checkout / "data" / "yubao" / "sites" / group).mkdir(parents=True)
+    result = bash(recipe, "my data", "some/averaged/", "--stage", "1", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = "exp/yubao/some-averaged"
+    assert lines(log) == [
+        f"scripts/prepare.py corpus=yubao data_dir=data/yubao corpus.metadata={data}/metadata "
+        f"corpus.audio_dir={data}/audio",
+        f"scripts/embed.py model_dir={results} data_dir=data/yubao split=test embedder=zipformer",
+        f"scripts/embed.py model_dir={results} data_dir=data/yubao split=test embedder=mfcc",
+        f"scripts/retrieve.py model_dir={results} split=test groups=[cmn,nan,yue] embedder=zipformer",
+        f"scripts/retrieve.py model_dir={results} split=test groups=[cmn,nan,yue] embedder=mfcc",
+        f"scripts/report.py model_dir={results} split=test",
+        f"scripts/paper_table.py model_dir={results} split=test",
+    ]
+    linked = {path.name: path.readlink() for path in (checkout / results).iterdir()}
+    assert linked == {name: model / name for name in ("config.json", "model.safetensors")}
+    model.rename(tmp_path / "moved")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "other" / "averaged")
+    result = bash(
+        *(recipe, "my data", "other/averaged", "--stage", "2"),
+        *("--exp-dir", checkout / results),
+        folder=tmp_path,
+    )
+    assert f"config.json is not of {tmp_path}/other/averaged; choose another --exp-dir" in result.stderr
+
+
 def test_recipe_runs_only_the_stages_asked_for(checkout: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     write_program(checkout / ".venv" / "bin" / "python", log)
@@ -164,8 +208,8 @@ def test_recipe_stops_where_a_stage_fails(checkout: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stage", "8"], "stages are 0 to 7, not 8"),
-        (["--stage", "two"], "stages are 0 to 7, not two"),
+        (["--stage", "9"], "stages are 0 to 8, not 9"),
+        (["--stage", "two"], "stages are 0 to 8, not two"),
         (["--stage", "3", "--stop-stage", "2"], "nothing to do between"),
         (["--stage"], "--stage needs a value"),
         (["--stages", "1"], "unknown option --stages"),

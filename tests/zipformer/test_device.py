@@ -190,18 +190,18 @@ def test_deferred_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch, bad: int 
 
 
 @cuda
+@pytest.mark.parametrize("losses", [["ctc", "attention"], ["simple", "pruned", "ctc", "attention"]])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_training_step_on_a_gpu_waits_for_nothing(checkpointing: bool) -> None:
+def test_a_training_step_on_a_gpu_waits_for_nothing(losses: list[str], checkpointing: bool) -> None:
     model, optimizer = training("cuda")
     model.encoder.checkpointing = checkpointing
-    # The library's CTC loss copies lengths out of pageable memory, and waits.
     for _ in range(3):
-        take_step(model, optimizer, only=["attention"])
+        take_step(model, optimizer, only=losses)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(12):
-            take_step(model, optimizer, only=["attention"])
+            take_step(model, optimizer, only=losses)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert optimizer.skipped_steps == 0

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.embedder import EmbedderKind, EncoderEmbedder, MfccConfig, MfccEmbedder, slopes
+from retrieval.acoustic import (
+    DurationEmbedder,
+    FbankConfig,
+    FbankEmbedder,
+    MfccConfig,
+    MfccEmbedder,
+    slopes,
+)
+from retrieval.embedder import EncoderEmbedder
+from retrieval.seqsim import pack, seqsim_packed
 
 
 def test_cepstra_equal_the_cosine_sum():
@@ -79,8 +88,35 @@ def test_encoder_frames_without_padding_and_gradients():
     assert first.dtype == np.float32
 
 
-def test_folders_of_embedders_are_apart(tmp_path):
-    assert (
-        EmbedderKind.zipformer.folder(tmp_path, "embeddings", "test") == tmp_path / "results/embeddings-test"
+def test_fbank_is_normalised_over_the_utterance_or_left_alone():
+    features = torch.randn(2, 40, 80, generator=torch.Generator().manual_seed(0)) * 4 - 8
+    lengths = torch.tensor([40, 17])
+    arrays = FbankEmbedder(FbankConfig(stride=3)).embed(features, lengths)
+    raw = FbankEmbedder(FbankConfig(normalise=False, stride=3)).embed(features, lengths)
+    for row, length, found, untouched in zip(features.double().numpy(), (40, 17), arrays, raw, strict=True):
+        inside = row[:length]
+        expected = (inside - inside.mean(axis=0)) / inside.std(axis=0)
+        np.testing.assert_allclose(found, expected[::3], atol=1e-5)
+        np.testing.assert_allclose(untouched, inside[::3], rtol=1e-6)
+
+
+def test_the_cosine_of_durations_is_that_of_their_log_ratio():
+    lengths = torch.tensor([50, 100, 101, 400, 3000])
+    frames = DurationEmbedder().embed(torch.zeros(5, 3000, 80), lengths)
+    assert [array.shape for array in frames] == [(1, 2)] * 5
+    packed = pack([torch.from_numpy(array) for array in frames])
+    ratios = np.log(lengths.numpy()[:, None] / lengths.numpy())
+    expected = np.cos(np.pi * ratios / np.log(100))
+    np.testing.assert_allclose(seqsim_packed(packed).numpy(), expected, atol=1e-6)
+
+
+def test_the_nearest_duration_has_the_highest_score():
+    random = np.random.default_rng(0)
+    asked, pool = random.integers(30, 2000, 30), np.unique(random.integers(30, 2000, 40))
+    embedder = DurationEmbedder()
+    x, y = (
+        pack([torch.from_numpy(a) for a in embedder.embed(torch.zeros(len(n), 1, 80), torch.from_numpy(n))])
+        for n in (asked, pool)
     )
-    assert EmbedderKind.mfcc.folder(tmp_path, "retrieval", "dev") == tmp_path / "results/retrieval-dev-mfcc"
+    expected = np.abs(np.log(asked[:, None]) - np.log(pool)).argmin(axis=1)
+    np.testing.assert_array_equal(seqsim_packed(x, y).argmax(dim=1).numpy(), expected)

@@ -1,0 +1,327 @@
+"""From the cuts of a split to its challenge sets."""
+
+import hashlib
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from retrieval.challenge.distances import (
+    Distances,
+    SitePair,
+    measure_distances,
+    weighted_quantile,
+)
+from retrieval.challenge.sets import FORMAT, ChallengeSet, Judgement, write_challenge
+from retrieval.challenge.settings import (
+    COMBINED,
+    RANDOM_ENDING,
+    ChallengeConfig,
+    Removal,
+    SoundConfig,
+    SoundMeasure,
+)
+from retrieval.challenge.taggers import named_words, tagger_version
+from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
+from retrieval.cuts import open_cuts
+from retrieval.embedder import EmbedderKind
+from retrieval.naming import result_folder
+from retrieval.recall import Site
+
+logger = logging.getLogger(__name__)
+
+RANDOM = "random"  # dropped by the draw of a random counterpart
+FEW = "few"  # the last sentence of a pair of sites goes too: a pool of one is no question
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the removals found, before any is applied.
+
+    Attributes:
+        distances: by sound, None if not asked for.
+        threshold: of the distances: what is not above it is dropped.
+        names: proper nouns and numbers by utterance id, None if not asked for.
+        about: settings and thresholds of each removal, for the record.
+        inputs: what the fingerprint of each removal is taken of.
+    """
+
+    distances: Distances | None
+    threshold: float
+    names: Mapping[str, Sequence[str]] | None
+    about: dict[str, dict[str, object]]
+    inputs: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A set and all judgements that led to it."""
+
+    challenge: ChallengeSet
+    judgements: dict[SitePair, dict[str, Judgement]]
+
+
+def build_challenges(config: ChallengeConfig) -> list[Path]:
+    """Build all sets, then write them; returns their JSON files.
+
+    Raises:
+        FileNotFoundError: no prepared cuts, phones or embeddings.
+        ValueError: a set would be empty, a tagger is not installed, phones or texts are missing.
+    """
+    cuts, _ = open_cuts(Path(config.data_dir), config.split)
+    spoken = read_spoken(cuts, text=config.names.text, phones_field=config.sound.field)
+    built = build(spoken, config)
+    folder = Path(config.out_dir or Path(config.data_dir) / f"challenge-{config.split}")
+    return [write_challenge(folder, one.challenge, one.judgements) for one in built]
+
+
+def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
+    """A set for each removal, one with all of them if there are several, and their random counterparts.
+
+    Raises:
+        FileNotFoundError: no table of phones, or no embeddings where they are needed.
+        ValueError: as :func:`build_challenges`.
+    """
+    sites, common = sites_and_pairs(spoken, config.duplicates)
+    measured = measure(spoken, sites, common, config)
+    wanted = {removal.set_name: [removal] for removal in config.removals}
+    if len(config.removals) > 1:
+        wanted[COMBINED] = list(config.removals)
+    built = []
+    for name, removals in wanted.items():
+        judgements = {
+            pair: _judge(pair, sentences, sites, measured, removals) for pair, sentences in common.items()
+        }
+        one = _one_set(name, removals, judgements, spoken, sites, measured, config)
+        _check_not_empty(one.challenge, measured, removals)
+        built.append(one)
+        if config.random:
+            drawn = {
+                pair: draw_as_many(of_sentences, f"{config.seed}/{pair}")
+                for pair, of_sentences in judgements.items()
+            }
+            arguments = (name + RANDOM_ENDING, removals, drawn, spoken, sites, measured, config)
+            built.append(_one_set(*arguments, seed=config.seed))
+    return built
+
+
+def draw_as_many(judged: Mapping[str, Judgement], seed: str) -> dict[str, Judgement]:
+    """Keep as many sentences as were kept, drawn at random; the same seed draws the same ones."""
+    count = sum(not found.dropped_by for found in judged.values())
+    chosen = set(random.Random(seed).sample(sorted(judged), count))
+    return {
+        sentence: replace(found, dropped_by=() if sentence in chosen else (RANDOM,))
+        for sentence, found in judged.items()
+    }
+
+
+def measure(
+    spoken: Mapping[str, Spoken],
+    sites: Sequence[Site],
+    common: Mapping[SitePair, Sequence[str]],
+    config: ChallengeConfig,
+) -> Measured:
+    """Distances, threshold and names, as far as the removals ask for them; errors as :func:`build`."""
+    distances, threshold, names = None, 0.0, None
+    about: dict[str, dict[str, object]] = {}
+    inputs: dict[str, object] = {}
+    if Removal.sound in config.removals:
+        enough = {pair: sentences for pair, sentences in common.items() if len(sentences) > 1}
+        distances = measure_distances(spoken, sites, enough, config.sound, control=_control(config))
+        threshold = sound_threshold(distances, sites, config.sound)
+        about["sound"] = {
+            "measure": distances.measure.value,
+            "drop_at_distance_up_to": threshold,
+            "chosen_by": "quantile" if config.sound.threshold is None else "threshold",
+            "quantile": config.sound.quantile if config.sound.threshold is None else None,
+        }
+        if distances.measure is SoundMeasure.phones:
+            about["sound"] |= {"notation": config.sound.notation.value, "tones": config.sound.tones}
+        inputs["sound"] = distances.inputs
+    if Removal.names in config.removals:
+        texts = texts_of(spoken, sites, config.names.text)
+        words = named_words(texts.values(), config.names)
+        names = {name: words[text] for name, text in texts.items()}
+        about["names"] = {
+            "tagger": tagger_version(config.names),
+            "text": config.names.text.value,
+            "tags": config.names.chosen_tags,
+        }
+        inputs["names"] = sorted(texts.items())
+    if Removal.duration in config.removals:
+        about["duration"] = {"candidates": config.duration.candidates}
+        inputs["duration"] = sorted((name, item.duration) for name, item in spoken.items())
+    return Measured(distances, threshold, names, about, inputs)
+
+
+def sound_threshold(distances: Distances, sites: Sequence[Site], config: SoundConfig) -> float:
+    """The threshold of the settings, or the quantile over pairs of different groups.
+
+    All site pairs of two groups have together the same weight as those of any two others, so that a group
+    with many sites does not set the threshold for the rest.
+
+    Raises:
+        ValueError: there are no distances between groups.
+    """
+    if config.threshold is not None:
+        return config.threshold
+    by_groups: dict[tuple[str, ...], list[float]] = {}
+    for (a, b), of_sentences in distances.of_pair.items():
+        groups = tuple(sorted((sites[a].group, sites[b].group)))
+        if groups[0] != groups[1]:
+            by_groups.setdefault(groups, []).extend(of_sentences.values())
+    if not by_groups:
+        raise ValueError(
+            "no two sites of different groups share two sentences: parallel utterances need equal"
+            " sentence ids"
+        )
+    values = [value for found in by_groups.values() for value in found]
+    weights = [1 / len(found) for found in by_groups.values() for _ in found]
+    return weighted_quantile(values, weights, config.quantile)
+
+
+def _control(config: ChallengeConfig) -> Path | None:
+    if config.sound.control is not None:
+        return Path(config.sound.control)
+    if config.model_dir is None:
+        return None
+    return result_folder(Path(config.model_dir), "embeddings", config.split, embedder=EmbedderKind.mfcc.value)
+
+
+def _one_set(
+    name: str,
+    removals: Sequence[Removal],
+    judgements: dict[SitePair, dict[str, Judgement]],
+    spoken: Mapping[str, Spoken],
+    sites: Sequence[Site],
+    measured: Measured,
+    config: ChallengeConfig,
+    *,
+    seed: int | None = None,
+) -> Built:
+    """The set that judgements give; the seed is that of random ones."""
+    kept = {
+        pair: sorted(sentence for sentence, found in of_sentences.items() if not found.dropped_by)
+        for pair, of_sentences in judgements.items()
+    }
+    by_duration = Removal.duration in removals
+    candidates = config.duration.candidates if by_duration else 0
+    durations = _durations(spoken, sites, seed) if by_duration else {}
+    about: dict[str, Any] = {
+        "removals": {removal.value: measured.about[removal.value] for removal in removals},
+        "random_seed": seed,
+        "between_groups": _counts(judgements, sites, candidates, within=False),
+        "within_groups": _counts(judgements, sites, candidates, within=True),
+    }
+    fingerprint = _fingerprint(
+        [FORMAT, name, config.split, about["removals"], seed],
+        {removal.value: measured.inputs[removal.value] for removal in removals},
+        [[str(site), sorted(site.utterances.items())] for site in sites],
+    )
+    challenge = ChallengeSet(name, config.split, list(sites), kept, durations, candidates, about, fingerprint)
+    return Built(challenge, judgements)
+
+
+def _durations(spoken: Mapping[str, Spoken], sites: Sequence[Site], seed: int | None) -> dict[str, float]:
+    """Seconds of each utterance; with a seed, exchanged within a site, so that the rivals are random."""
+    result: dict[str, float] = {}
+    for site in sites:
+        names = [name for _, name in sorted(site.utterances.items())]
+        seconds = [spoken[name].duration for name in names]
+        if seed is not None:
+            random.Random(f"{seed}/{site}").shuffle(seconds)
+        result.update(zip(names, seconds, strict=True))
+    return result
+
+
+def _judge(
+    pair: SitePair,
+    sentences: Sequence[str],
+    sites: Sequence[Site],
+    measured: Measured,
+    removals: Sequence[Removal],
+) -> dict[str, Judgement]:
+    """Judgements of the common sentences of two sites."""
+    result: dict[str, Judgement] = {}
+    for sentence in sentences:
+        distance, names, dropped_by = None, None, []
+        if Removal.sound in removals and measured.distances is not None:
+            distance = measured.distances.of_pair.get(pair, {}).get(sentence)
+            if distance is not None and distance <= measured.threshold:
+                dropped_by.append(Removal.sound.value)
+        if Removal.names in removals and measured.names is not None:
+            of_both = (measured.names[sites[site].utterances[sentence]] for site in pair)
+            names = tuple(dict.fromkeys(word for words in of_both for word in words))
+            if names:
+                dropped_by.append(Removal.names.value)
+        result[sentence] = Judgement(distance, names, tuple(dropped_by))
+    left = [sentence for sentence, found in result.items() if not found.dropped_by]
+    if len(left) == 1:
+        result[left[0]] = replace(result[left[0]], dropped_by=(FEW,))
+    return result
+
+
+def _counts(
+    judgements: Mapping[SitePair, Mapping[str, Judgement]],
+    sites: Sequence[Site],
+    candidates: int,
+    *,
+    within: bool,
+) -> dict[str, Any]:
+    """Numbers of site pairs and of their sentences, and the mean chance of a query, in per cent."""
+    dropped: Counter[str] = Counter()
+    pairs = excluded = sentences = kept = 0
+    chances = []
+    for (a, b), of_sentences in judgements.items():
+        if (sites[a].group == sites[b].group) is not within:
+            continue
+        left = sum(not found.dropped_by for found in of_sentences.values())
+        pairs, sentences, kept = pairs + 1, sentences + len(of_sentences), kept + left
+        dropped.update(reason for found in of_sentences.values() for reason in found.dropped_by)
+        if left:
+            chances.append(100 / min(left, candidates or left))
+        else:
+            excluded += 1
+    return {
+        "site_pairs": pairs,
+        "excluded_site_pairs": excluded,
+        "sentences": sentences,
+        "kept": kept,
+        "dropped_by": dict(sorted(dropped.items())),
+        "chance": sum(chances) / len(chances) if chances else None,
+    }
+
+
+def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequence[Removal]) -> None:
+    name, counts = challenge.name, challenge.about["between_groups"]
+    reasons = ", ".join(f"{count} by {reason}" for reason, count in counts["dropped_by"].items())
+    if not counts["kept"]:
+        remedies = []
+        if Removal.sound in removals:
+            remedies.append(
+                f"lower the threshold (it is {measured.threshold:g}) with sound.threshold or sound.quantile"
+            )
+        if Removal.names in removals:
+            remedies.append("ask for fewer names.tags")
+        remedies.append("or leave a removal out of removals")
+        raise ValueError(
+            f"challenge set {name!r} is empty: of {counts['sentences']} sentences in {counts['site_pairs']}"
+            f" site pairs between groups, {reasons or 'none was common to two sites'}; {', '.join(remedies)}"
+        )
+    if counts["excluded_site_pairs"]:
+        logger.warning(
+            "%s: %d of %d site pairs between groups keep fewer than 2 sentences and are left out (%s)",
+            name,
+            counts["excluded_site_pairs"],
+            counts["site_pairs"],
+            reasons,
+        )
+
+
+def _fingerprint(*parts: object) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,254 @@
+"""Recall on the full test set beside recall on its challenge sets, each with its own chance level."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from retrieval.challenge.sets import ChallengeSet
+from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
+from retrieval.results import RecallResult, read_recall
+from retrieval.tables import PairRow, RecallTable, SummaryRow
+
+logger = logging.getLogger(__name__)
+
+FULL = "full"
+ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
+DEFAULTS = {"layer": None, "score": "seqsim", "correction": "none"}  # left out of the name of a system
+
+
+@dataclass(frozen=True)
+class ChallengeRow:
+    """Recall of one system on one set; rates in per cent.
+
+    Attributes:
+        system: embedder and score, e.g. ``mfcc``.
+        challenge: name of the set, or ``full``.
+        source, target: an ordered pair of groups; both empty for the mean over all pairs.
+        pairs: ordered pairs of groups in the mean, 1 for a pair.
+        recall_at_1, low, high: with the interval.
+        chance: of this set.
+        above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
+            pools of other sizes are compared by this.
+        full_recall_at_1: of the full set over the same pairs of groups; None if it was not asked.
+    """
+
+    system: str
+    challenge: str
+    source: str
+    target: str
+    pairs: int
+    recall_at_1: float
+    low: float
+    high: float
+    chance: float
+    above_chance: float
+    full_recall_at_1: float | None
+
+
+@dataclass(frozen=True)
+class ChallengeComparison:
+    """What the report shows of challenge sets.
+
+    Attributes:
+        groups: rows and columns of the matrices.
+        held_out: groups that the encoder was not trained on.
+        systems: names, the encoder first.
+        sets: names, ``full`` first.
+        tables: by system and set; a combination that was not run is absent.
+    """
+
+    groups: list[str]
+    held_out: list[str]
+    systems: list[str]
+    sets: list[str]
+    tables: dict[tuple[str, str], RecallTable]
+
+    def overall(self) -> list[ChallengeRow]:
+        """Means over all ordered pairs of groups that have a sentence left."""
+        return [
+            self._row(system, name, _of_all(self.tables[system, name]))
+            for system in self.systems
+            for name in self.sets
+            if (system, name) in self.tables
+        ]
+
+    def pairs(self) -> list[ChallengeRow]:
+        """All ordered pairs of groups."""
+        return [
+            self._row(system, name, row)
+            for system in self.systems
+            for name in self.sets
+            if (system, name) in self.tables
+            for row in self.tables[system, name].pairs
+        ]
+
+    def _row(self, system: str, name: str, row: PairRow | SummaryRow) -> ChallengeRow:
+        table, full = self.tables[system, name], self.tables.get((system, FULL))
+        if isinstance(row, PairRow):
+            source, target, asked = row.source, row.target, {(row.source, row.target)}
+        else:
+            source, target, asked = "", "", {(pair.source, pair.target) for pair in table.pairs}
+        full_rates = (
+            [] if full is None else [p.recall_at_1 for p in full.pairs if (p.source, p.target) in asked]
+        )
+        return ChallengeRow(
+            system,
+            name,
+            source,
+            target,
+            len(asked),
+            row.recall_at_1,
+            row.low,
+            row.high,
+            row.chance,
+            above_chance=100 * (row.recall_at_1 - row.chance) / (100 - row.chance),
+            full_recall_at_1=float(np.mean(full_rates)) if full_rates else None,
+        )
+
+
+def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
+    """The results of a model directory that were asked with challenge sets, beside the full ones.
+
+    Args:
+        results: folder ``results`` of a model directory.
+        split: which results.
+
+    Returns:
+        None where nothing was asked with a challenge set. Results for other groups than those of the first
+        are left out, with a warning.
+
+    Raises:
+        MalformedResultError: a ``recall.json`` without its fields.
+    """
+    found: dict[tuple[str, str], RecallResult] = {}
+    for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
+        result = read_recall(path)
+        if result is not None and result.settings.get("split", split) == split:
+            challenge = result.settings.get("challenge")
+            found[system_name(result), Path(challenge).stem if challenge else FULL] = result
+    asked = {system for system, name in found if name != FULL}
+    if not asked:
+        return None
+    order = sorted((key for key in found if key[0] in asked), key=_place)
+    first = found[order[0]].table
+    tables: dict[tuple[str, str], RecallTable] = {}
+    for key in order:
+        if set(found[key].table.groups) == set(first.groups):
+            tables[key] = found[key].table
+        else:
+            logger.warning("results of %s on %s are for other groups and are not compared", *key)
+    return ChallengeComparison(
+        groups=first.groups,
+        held_out=first.held_out_groups,
+        systems=list(dict.fromkeys(system for system, _ in tables)),
+        sets=sorted({name for _, name in tables}, key=_set_place),
+        tables=tables,
+    )
+
+
+def system_name(result: RecallResult) -> str:
+    """Embedder, and what of layer, score and correction is not the default, e.g. ``mfcc, dtw``."""
+    parts = [result.embedder]
+    for key, default in DEFAULTS.items():
+        value = result.settings.get(key, default)
+        if value != default:
+            parts.append(f"{key} {value}" if key == "layer" else str(value))
+    return ", ".join(parts)
+
+
+def write_comparison(folder: Path, comparison: ChallengeComparison) -> None:
+    """Write ``challenge.json`` and ``challenge.csv``: means first, then all pairs of groups."""
+    overall, pairs = comparison.overall(), comparison.pairs()
+    content = {
+        "groups": comparison.groups,
+        "systems": comparison.systems,
+        "sets": comparison.sets,
+        "overall": [asdict(row) for row in overall],
+        "pairs": [asdict(row) for row in pairs],
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / "challenge.json").write_text(text, encoding="utf-8")
+    with (folder / "challenge.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [column.name for column in fields(ChallengeRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in [*overall, *pairs])
+
+
+def report_context(comparison: ChallengeComparison) -> dict[str, Any]:
+    """What the partial template ``_challenge.html.j2`` shows, without the figure."""
+    cells: dict[tuple[str, str], dict[tuple[str, str], ChallengeRow]] = {}
+    for row in comparison.pairs():
+        cells.setdefault((row.source, row.target), {})[row.system, row.challenge] = row
+    columns = [key for system in comparison.systems for key in _columns(comparison, system)]
+    return {"overall": comparison.overall(), "columns": columns, "cells": cells}
+
+
+def comparison_table(comparison: ChallengeComparison) -> Table:
+    """Means for the terminal."""
+    view = Table(title="recall@1 in % on the full set and on challenge sets", box=box.SIMPLE_HEAD)
+    for name in ("system", "set"):
+        view.add_column(name)
+    for name in ("pairs", "recall@1", "interval", "chance", "above chance", "full set, same pairs"):
+        view.add_column(name, justify="right")
+    for row in comparison.overall():
+        view.add_row(
+            row.system,
+            row.challenge,
+            str(row.pairs),
+            f"{row.recall_at_1:.1f}",
+            f"{row.low:.1f} to {row.high:.1f}",
+            f"{row.chance:.1f}",
+            f"{row.above_chance:.1f}",
+            "-" if row.full_recall_at_1 is None else f"{row.full_recall_at_1:.1f}",
+        )
+    return view
+
+
+def sets_overview(sets: Sequence[ChallengeSet]) -> Table:
+    """What is left in each set, for the terminal: pairs of sites of different groups."""
+    view = Table(title="challenge sets, pairs of sites of different groups", box=box.SIMPLE_HEAD)
+    view.add_column("set")
+    for name in ("site pairs", "left out", "sentences", "kept", "kept %", "chance %"):
+        view.add_column(name, justify="right")
+    view.add_column("dropped by")
+    for challenge in sets:
+        counts: Mapping[str, Any] = challenge.about["between_groups"]
+        view.add_row(
+            challenge.name,
+            str(counts["site_pairs"]),
+            str(counts["excluded_site_pairs"]),
+            str(counts["sentences"]),
+            str(counts["kept"]),
+            f"{100 * counts['kept'] / counts['sentences']:.1f}",
+            f"{counts['chance']:.1f}",
+            ", ".join(f"{reason} {count}" for reason, count in counts["dropped_by"].items()),
+        )
+    return view
+
+
+def _columns(comparison: ChallengeComparison, system: str) -> list[tuple[str, str]]:
+    return [(system, name) for name in comparison.sets if (system, name) in comparison.tables]
+
+
+def _of_all(table: RecallTable) -> SummaryRow:
+    return next(row for row in table.summary if row.name == "all")
+
+
+def _set_place(name: str) -> tuple[int, str]:
+    """The full set first, then the sets of the builder with their random counterparts, then others."""
+    plain = name.removesuffix(RANDOM_ENDING)
+    return ORDER.index(plain) if plain in ORDER else len(ORDER), name
+
+
+def _place(key: tuple[str, str]) -> tuple[bool, str, tuple[int, str]]:
+    """The model before its controls."""
+    system, name = key
+    return not system.startswith("zipformer"), system, _set_place(name)

@@ -1,0 +1,112 @@
+"""Phones of an utterance, and how far the phones of two utterances are from each other.
+
+The distance is the edit distance (substitutions, insertions and deletions cost 1) divided by the length of
+the longer one: 0 for equal pronunciations, 1 where no phone can be matched with an equal one. It is
+symmetric, and has the same meaning for every pair of dialects that are transcribed in one way.
+"""
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import kaldialign
+
+from retrieval.challenge.settings import Notation
+
+TONE_LETTERS = frozenset("˥˦˧˨˩꜒꜓꜔꜕꜖")
+SUPERSCRIPT_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+IGNORED = frozenset("ˈˌ∅-")  # stress, the sign of an absent onset, the bound between syllables
+# One sound, several spellings: tied and ligatured affricates become two letters, as they mostly are typed.
+SPELLINGS = str.maketrans(
+    {
+        "\u0361": "", "\u035c": "", "ʦ": "ts", "ʣ": "dz", "ʨ": "tɕ", "ʥ": "dʑ", "ʧ": "tʃ", "ʤ": "dʒ",
+        "ɡ": "g",
+    }
+)  # fmt: skip
+
+
+def split_ipa(text: str, *, tones: bool = False) -> tuple[str, ...]:
+    """Phones of a transcription in IPA.
+
+    A phone is a letter with the diacritics and modifier letters after it (``tʰ``, ``ã``, ``iː``); an
+    affricate is two phones, ``ts`` like ``t͡s``. Spaces, punctuation and stress are left out. A run of
+    digits or tone letters is a tone.
+
+    Args:
+        text: e.g. ``ŋo³¹ tsʰie⁵⁵``.
+        tones: keep tones, as phones of their own.
+    """
+    phones: list[str] = []
+    tone = ""
+    # NFD first, then the superscripts: NFKD would also turn ʰ into h.
+    for character in unicodedata.normalize("NFD", text).translate(SPELLINGS).translate(SUPERSCRIPT_DIGITS):
+        category = unicodedata.category(character)
+        is_tone = character.isdecimal() or character in TONE_LETTERS
+        if tone and not is_tone:
+            phones.append(tone)
+            tone = ""
+        if is_tone:
+            tone += character
+        elif category[0] in "ZPC" or character in IGNORED:
+            continue
+        elif category in ("Mn", "Lm", "Sk") and phones:
+            phones[-1] += character
+        else:
+            phones.append(character.lower())
+    if tone:
+        phones.append(tone)
+    return tuple(phones) if tones else tuple(p for p in phones if not _is_tone(p))
+
+
+def split_phones(text: str, notation: Notation, *, tones: bool = False) -> tuple[str, ...]:
+    """Phones of a transcription in either notation; of spaced ones, digits at the end are the tone."""
+    if notation is Notation.ipa:
+        return split_ipa(text, tones=tones)
+    symbols = text.split()
+    if not tones:
+        symbols = [symbol.rstrip("0123456789⁰¹²³⁴⁵⁶⁷⁸⁹˥˦˧˨˩") for symbol in symbols]
+    return tuple(symbol for symbol in symbols if symbol)
+
+
+def phone_distance(one: Sequence[str], other: Sequence[str]) -> float:
+    """Edit distance over the length of the longer one, in 0..1.
+
+    Raises:
+        ValueError: both are empty.
+    """
+    longer = max(len(one), len(other))
+    if longer == 0:
+        raise ValueError("two pronunciations without phones have no distance: give their phones")
+    return int(kaldialign.edit_distance(list(one), list(other))["total"]) / longer
+
+
+def read_phones(path: Path) -> dict[str, str]:
+    """A table with the columns ``utterance_id`` and ``phones``, tab-separated.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a missing column, an empty cell or an utterance that is there twice, with its line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of phones at {path}: correct sound.phones_file")
+    result: dict[str, str] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if not {"utterance_id", "phones"} <= set(reader.fieldnames or ()):
+            raise ValueError(
+                f"{path}, line 1: the columns utterance_id and phones are needed, separated by a tab; found"
+                f" {', '.join(reader.fieldnames or ()) or 'nothing'}"
+            )
+        for row in reader:
+            name, phones = row["utterance_id"], (row["phones"] or "").strip()
+            if not name or not phones:
+                raise ValueError(f"{path}, line {reader.line_num}: an utterance id or its phones are missing")
+            if name in result:
+                raise ValueError(f"{path}, line {reader.line_num}: utterance {name} is there twice")
+            result[name] = phones
+    return result
+
+
+def _is_tone(phone: str) -> bool:
+    return phone[0].isdecimal() or phone[0] in TONE_LETTERS

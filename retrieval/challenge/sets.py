@@ -1,0 +1,262 @@
+"""A challenge set: which sentences of which sites are asked, and which rivals the right answer has.
+
+Two files hold it. ``{name}.json`` is what retrieval reads: settings, thresholds, a fingerprint of the inputs,
+the sites with their utterances, and for every pair of sites what is kept and what was dropped and why.
+``{name}.tsv`` has one line a sentence of a pair, with all that was measured, for people.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.recall import Site
+
+FORMAT = 1
+SitePair = tuple[int, int]
+TSV_COLUMNS = (
+    "source",
+    "target",
+    "sentence_id",
+    "source_utterance",
+    "target_utterance",
+    "kept",
+    "dropped_by",
+    "distance",
+    "names",
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found about one sentence of a pair of sites.
+
+    Attributes:
+        distance: by sound; None if it was not measured.
+        names: proper nouns and numbers at either site, as ``word/tag``; None if no tagger was asked.
+        dropped_by: the removals that took it away; empty if it stays. ``few`` is a sentence that would have
+            been the only one of its pair, ``random`` one that the draw of a random counterpart left out.
+    """
+
+    distance: float | None = None
+    names: tuple[str, ...] | None = None
+    dropped_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChallengeSet:
+    """Which queries are asked of which pairs of sites, and with which rivals.
+
+    Attributes:
+        name: of the set; also the end of the name of its result folders.
+        split: which cuts it was made from.
+        sites: their utterances.
+        kept_of: sentences that stay, sorted, by pair of sites (numbers, the smaller first).
+        durations: seconds by utterance id, where rivals are chosen by duration; else empty. In a random
+            counterpart those of a site are exchanged, so that the rivals are random.
+        candidates: utterances that a query is compared with, the right answer among them; 0 = the pool.
+        about: settings, thresholds and counts, for the record.
+        fingerprint: SHA-256 of all that decided the set.
+    """
+
+    name: str
+    split: str
+    sites: list[Site]
+    kept_of: dict[SitePair, list[str]]
+    durations: dict[str, float]
+    candidates: int
+    about: dict[str, Any]
+    fingerprint: str
+
+    @cached_property
+    def _site_of(self) -> dict[str, int]:
+        return {name: n for n, site in enumerate(self.sites) for name in site.utterances.values()}
+
+    @cached_property
+    def _members(self) -> dict[SitePair, frozenset[str]]:
+        return {pair: frozenset(sentences) for pair, sentences in self.kept_of.items()}
+
+    def kept(self, source: Site, target: Site, common: Sequence[str]) -> list[str]:
+        """Those of the common sentences that stay, sorted; none if fewer than two would.
+
+        The order of source and target does not matter. Sites are known by their utterances, so their groups
+        may be dialects or varieties.
+
+        Raises:
+            ValueError: an utterance that the set was not made from.
+        """
+        left = []
+        for sentence in common:
+            a, b = sorted(self._site(site.utterances[sentence]) for site in (source, target))
+            if sentence in self._members.get((a, b), ()):
+                left.append(sentence)
+        return sorted(left) if len(left) > 1 else []
+
+    def allowed(self, source: Site, target: Site, kept: Sequence[str]) -> NDArray[np.bool_] | None:
+        """Utterances of the target (columns) that each query (rows) is compared with.
+
+        They are the right answer and the ``candidates - 1`` others whose durations are nearest to its own; of
+        equally near ones those first in the order of sentences.
+
+        Returns:
+            (N,N) for N kept sentences, the diagonal always True; None if all are allowed.
+        """
+        N = len(kept)
+        if not 0 < self.candidates < N:
+            return None
+        seconds = np.array([self.durations[target.utterances[sentence]] for sentence in kept])
+        distance = np.abs(seconds[:, None] - seconds)  # (N,N): right answer, rival
+        np.fill_diagonal(distance, -1.0)
+        nearest = np.argsort(distance, axis=1, kind="stable")[:, : self.candidates]
+        result = np.zeros((N, N), dtype=bool)
+        np.put_along_axis(result, nearest, True, axis=1)
+        return result
+
+    def _site(self, utterance: str) -> int:
+        if utterance not in self._site_of:
+            raise ValueError(
+                f"challenge set {self.name!r} does not know utterance {utterance}: it was made from other"
+                " cuts; make it again with scripts/challenge.py"
+            )
+        return self._site_of[utterance]
+
+
+def write_challenge(
+    folder: Path, challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str, Judgement]]
+) -> Path:
+    """Write ``{name}.json`` and ``{name}.tsv``; the same set gives the same bytes.
+
+    Args:
+        folder: made if absent.
+        challenge: the set.
+        judgements: of every common sentence of every pair of sites.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{challenge.name}.json"
+    _write(path.with_suffix(".tsv"), _as_tsv(challenge, judgements))
+    _write(path, _as_json(challenge, judgements))
+    return path
+
+
+def _as_json(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str, Judgement]]) -> str:
+    header = {
+        "format": FORMAT,
+        "name": challenge.name,
+        "split": challenge.split,
+        "fingerprint": challenge.fingerprint,
+        "candidates": challenge.candidates,
+        **challenge.about,
+    }
+    sites = [
+        {"group": site.group, "name": site.name, "utterances": dict(sorted(site.utterances.items()))}
+        for site in challenge.sites
+    ]
+    pairs = [
+        {
+            "sites": list(pair),
+            "kept": challenge.kept_of.get(pair, []),
+            "dropped": {
+                sentence: _reason(judgement)
+                for sentence, judgement in sorted(of_sentences.items())
+                if judgement.dropped_by
+            },
+        }
+        for pair, of_sentences in sorted(judgements.items())
+    ]
+    # The long lists have a line an entry, so that a person finds a pair and a diff shows what changed.
+    lists: dict[str, list[Any]] = {
+        "sites": sites,
+        "pairs": pairs,
+        "durations": [dict(sorted(challenge.durations.items()))],
+    }
+    parts = [json.dumps(header, indent=2, ensure_ascii=False)[:-2]]
+    for key, entries in lists.items():
+        lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+        parts.append(f'  "{key}": [\n    ' + ",\n    ".join(lines) + "\n  ]")
+    return ",\n".join(parts) + "\n}\n"
+
+
+def _reason(judgement: Judgement) -> dict[str, object]:
+    """Why a sentence was dropped, with what was measured."""
+    reason: dict[str, object] = {"by": list(judgement.dropped_by)}
+    if judgement.distance is not None:
+        reason["distance"] = judgement.distance
+    if judgement.names:
+        reason["names"] = list(judgement.names)
+    return reason
+
+
+def _as_tsv(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str, Judgement]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(TSV_COLUMNS)
+    for (a, b), of_sentences in sorted(judgements.items()):
+        source, target = challenge.sites[a], challenge.sites[b]
+        for sentence, found in sorted(of_sentences.items()):
+            writer.writerow(
+                [
+                    source,
+                    target,
+                    sentence,
+                    source.utterances[sentence],
+                    target.utterances[sentence],
+                    "no" if found.dropped_by else "yes",
+                    " ".join(found.dropped_by),
+                    "" if found.distance is None else f"{found.distance:.6f}",
+                    " ".join(found.names or ()),
+                ]
+            )
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def read_challenge(path: Path | str) -> ChallengeSet:
+    """The set that :func:`write_challenge` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not a challenge set, or none of this version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no challenge set at {path}: make it with scripts/challenge.py")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']} is not {FORMAT}")
+        known = ("format", "name", "split", "fingerprint", "candidates", "sites", "pairs", "durations")
+        return ChallengeSet(
+            name=str(content["name"]),
+            split=str(content["split"]),
+            sites=[Site(site["group"], site["name"], dict(site["utterances"])) for site in content["sites"]],
+            kept_of={_pair(pair["sites"]): list(pair["kept"]) for pair in content["pairs"] if pair["kept"]},
+            durations={name: float(value) for name, value in content["durations"][0].items()},
+            candidates=int(content["candidates"]),
+            about={key: value for key, value in content.items() if key not in known},
+            fingerprint=str(content["fingerprint"]),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a challenge set ({type(error).__name__}: {error}): make it again with"
+            " scripts/challenge.py"
+        ) from error
+
+
+def _pair(numbers: Sequence[int]) -> SitePair:
+    a, b = numbers
+    return int(a), int(b)

@@ -1,0 +1,92 @@
+"""Proper nouns and numbers in a text, by a part-of-speech tagger.
+
+They are easy: names sound alike everywhere, and a number is heard whatever the rest of the sentence means.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from rich.progress import track
+
+from retrieval.challenge.settings import NamesConfig, TaggerKind
+
+logger = logging.getLogger(__name__)
+
+Tagger = Callable[[str], list[tuple[str, str]]]  # words of a text and their tags
+
+
+def named_words(texts: Iterable[str], config: NamesConfig) -> dict[str, list[str]]:
+    """The proper nouns and numbers of each text, as ``word/tag``; most often none.
+
+    Raises:
+        ValueError: the tagger, or its model, is not installed.
+    """
+    tag = _tagger(config)
+    wanted = tuple(config.chosen_tags)
+    different = sorted(set(texts))
+    return {
+        text: [f"{word}/{label}" for word, label in tag(text) if label.startswith(wanted)]
+        for text in track(different, description="tagging")
+    }
+
+
+def tagger_version(config: NamesConfig) -> str:
+    """Name and version of the tagger, for the record."""
+    if config.tagger is TaggerKind.jieba:
+        return f"jieba {version('jieba')}"
+    return f"spacy {version('spacy')}, {config.spacy_model}"
+
+
+def _tagger(config: NamesConfig) -> Tagger:
+    return _jieba() if config.tagger is TaggerKind.jieba else _spacy(config.spacy_model)
+
+
+def _jieba() -> Tagger:
+    try:
+        import jieba
+    except ModuleNotFoundError as error:
+        raise ValueError(_absent("jieba", "challenge")) from error
+    jieba.setLogLevel(logging.WARNING)  # it announces its cache
+    tokenizer = _jieba_tokenizer()
+
+    def tag(text: str) -> list[tuple[str, str]]:
+        return [(pair.word, pair.flag) for pair in tokenizer.lcut(text)]
+
+    return tag
+
+
+@cache
+def _jieba_tokenizer() -> Any:
+    """One of our own: words that others have added to that of the module would change the tags."""
+    import jieba
+    from jieba import posseg
+
+    return posseg.POSTokenizer(jieba.Tokenizer())
+
+
+def _spacy(model: str) -> Tagger:
+    try:
+        import spacy
+    except ModuleNotFoundError as error:
+        raise ValueError(_absent("spacy", "spacy")) from error
+    try:
+        pipeline = spacy.load(model)
+    except OSError as error:
+        raise ValueError(
+            f"no spaCy pipeline {model!r}: python -m spacy download {model}, or correct names.spacy_model"
+        ) from error
+
+    def tag(text: str) -> list[tuple[str, str]]:
+        return [(token.text, token.pos_) for token in pipeline(text)]
+
+    return tag
+
+
+def _absent(package: str, extra: str) -> str:
+    return (
+        f"names.tagger={package} needs {package}, which is not installed: pip install 'fangyan[{extra}]',"
+        " take another tagger, or leave names out of removals"
+    )

@@ -1,0 +1,351 @@
+"""The model against controls: how much of its recall do sounds, lengths or the architecture explain?
+
+A recall above chance says that something of an utterance is found again, not what. Every control asks the
+same queries of the same pools with less to go by:
+
+- ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the model's own frames under other scores
+  (:mod:`retrieval.scores`); what SeqSim gains is the difference.
+- ``random``: the same encoder before training. What it retrieves is the work of the architecture.
+- ``fbank``, ``mfcc``, with any score: sounds alone. Varieties that are pronounced alike are found by them.
+- ``duration``: length alone. Long sentences are long in every variety.
+- ``permuted``: the model, with the sentences of every site exchanged at random. It lies at chance, or
+  something is wrong with the experiment.
+
+Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
+for both does not widen them.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from retrieval.embedder import EmbedderKind
+from retrieval.naming import result_folder
+from retrieval.recall import Duplicates, Level, Outcome, Site
+from retrieval.results import MalformedResultError, read_json
+from retrieval.scores import ScoreKind
+from retrieval.statistics import Resamples, percentile_interval
+from retrieval.tables import SUMMARY_NAMES, RecallTable
+
+MODEL, PERMUTED = "zipformer", "permuted"
+DEFAULT = (
+    "zipformer-pooled",
+    "zipformer-dtw",
+    "random",
+    "fbank-dtw",
+    "mfcc",
+    "mfcc-dtw",
+    "duration",
+    "permuted",
+)
+EMBEDDERS = {"zipformer": "model", "random": "untrained encoder", "fbank": "FBANK", "mfcc": "MFCC"}
+SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport": "transport"}
+
+
+@dataclass
+class ControlsConfig:
+    """Which controls of which model.
+
+    Attributes:
+        model_dir: model directory; its ``results`` receive the embeddings and the table.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``.
+        huggingface: models of the Hub or folders, as in scripts/embed.py; each is a control with SeqSim, and
+            the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
+        level: dialect groups, or varieties (subdialects).
+        groups: only these, in this order; empty = all.
+        trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
+        batch_seconds: padded audio in a batch of the embedders.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        seed: of the untrained encoder, of the permutation and of the bootstrap.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    controls: list[str] = field(default_factory=lambda: list(DEFAULT))
+    huggingface: list[str] = field(default_factory=list)
+    level: Level = Level.group
+    groups: list[str] = field(default_factory=list)
+    trained: list[str] | None = None
+    duplicates: Duplicates = Duplicates.error
+    batch_seconds: float = 60.0
+    device: str = "auto"
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+
+    @property
+    def folder(self) -> Path:
+        """Where the table lies."""
+        return result_folder(Path(self.model_dir), "controls", self.split)
+
+
+@dataclass(frozen=True)
+class Control:
+    """An embedder and a score; ``permuted`` ones ask for other sentences than they should."""
+
+    name: str
+    embedder: str
+    score: ScoreKind
+    permuted: bool = False
+
+    @property
+    def label(self) -> str:
+        """What figures and tables call it."""
+        if self.permuted:
+            return "model, sentences permuted"
+        if self.embedder == EmbedderKind.duration.value:
+            return "duration only"
+        return f"{EMBEDDERS.get(self.embedder, self.embedder)}, {SCORES[self.score.value]}"
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """Recall of the model or a control over some ordered pairs of groups; rates in per cent.
+
+    ``pairs`` is a name of :data:`retrieval.tables.SUMMARY_NAMES`. ``difference`` is the recall of the model
+    less that of the control, with its interval; None for the model itself.
+    """
+
+    name: str
+    label: str
+    pairs: str
+    recall_at_1: float
+    low: float
+    high: float
+    chance: float
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+
+
+def parse_controls(names: Iterable[str], embedders: Sequence[str] = ()) -> list[Control]:
+    """The model and the named controls, in order, each once.
+
+    Args:
+        names: as in :class:`ControlsConfig`.
+        embedders: names that are known beside those without ``huggingface`` of :class:`EmbedderKind`.
+
+    Raises:
+        ValueError: a name that is not known.
+    """
+    known = [kind.value for kind in EmbedderKind if kind is not EmbedderKind.huggingface] + list(embedders)
+    controls = {MODEL: Control(MODEL, MODEL, ScoreKind.seqsim)}
+    for name in names:
+        found = {f"{embedder}-{score.value}": (embedder, score) for embedder in known for score in ScoreKind}
+        found |= {embedder: (embedder, ScoreKind.seqsim) for embedder in known}
+        found[PERMUTED] = (MODEL, ScoreKind.seqsim)
+        if name not in found:
+            raise ValueError(
+                f"no control {name}: give {PERMUTED}, or an embedder ({', '.join(known)}), alone or with a"
+                f" score ({', '.join(score.value for score in ScoreKind)}), for example mfcc-dtw"
+            )
+        embedder, score = found[name]
+        short = name.removesuffix(f"-{ScoreKind.seqsim.value}")
+        controls[short] = Control(short, embedder, score, permuted=name == PERMUTED)
+    return list(controls.values())
+
+
+def permuted_sites(sites: Sequence[Site], seed: int) -> list[Site]:
+    """The same sites, with the utterances of each dealt out anew among its sentences."""
+    random = np.random.default_rng(seed)
+    result = []
+    for site in sites:
+        names = list(site.utterances.values())
+        dealt = [names[place] for place in random.permutation(len(names))]
+        result.append(replace(site, utterances=dict(zip(site.utterances, dealt, strict=True))))
+    return result
+
+
+def compare(
+    outcomes: Mapping[str, Outcome],
+    results: Mapping[str, RecallTable],
+    controls: Sequence[Control],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[ControlRow]:
+    """Rows of all controls, the model first, for each part of the pairs of groups.
+
+    Args:
+        outcomes: by name of the control, all of the same queries.
+        results: their tables.
+        controls: as :func:`parse_controls` gives them.
+        resamples, confidence, seed: of the bootstrap of the differences.
+    """
+    model = outcomes[MODEL]
+    groups = results[MODEL].groups
+    group_of_site = np.array([groups.index(site.group) for site in model.sites])
+    draws = Resamples.draw(group_of_site, len(model.sentences), resamples=resamples, seed=seed)
+    members = {group: np.flatnonzero(group_of_site == index) for index, group in enumerate(groups)}
+    parts = _parts(results[MODEL])
+    of_model = {row.name: row for row in results[MODEL].summary}
+    rows = []
+    for control in controls:
+        summary = {row.name: row for row in results[control.name].summary}
+        gain = model.hits - outcomes[control.name].hits  # (S,S,Q)
+        for name, pairs in parts.items():
+            row = summary[name]
+            difference: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
+            if control.name != MODEL:
+                replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
+                low, high = percentile_interval(replicates, confidence)
+                difference = (of_model[name].recall_at_1 - row.recall_at_1, 100 * low, 100 * high)
+            rows.append(
+                ControlRow(
+                    control.name,
+                    control.label,
+                    name,
+                    row.recall_at_1,
+                    row.low,
+                    row.high,
+                    row.chance,
+                    *difference,
+                )
+            )
+    return rows
+
+
+def _parts(table: RecallTable) -> dict[str, list[tuple[str, str]]]:
+    """Ordered pairs of groups behind each row of the summary: trained, held out, all."""
+    pairs = [(row.source, row.target) for row in table.pairs]
+    trained = table.trained_groups or []
+    parts = {
+        "trained": [pair for pair in pairs if pair[0] in trained and pair[1] in trained],
+        "held_out": [pair for pair in pairs if not (pair[0] in trained and pair[1] in trained)],
+        "all": pairs,
+    }
+    names = {row.name for row in table.summary}
+    return {name: parts[name] for name in parts if name in names}
+
+
+def shown_parts(rows: Sequence[ControlRow]) -> list[str]:
+    """Parts worth showing side by side: trained and held out where there are both, else all pairs."""
+    names = {row.pairs for row in rows}
+    return ["trained", "held_out"] if {"trained", "held_out"} <= names else ["all"]
+
+
+def write_controls(
+    directory: Path,
+    rows: Sequence[ControlRow],
+    results: Mapping[str, RecallTable],
+    header: Mapping[str, object],
+) -> None:
+    """``controls.json`` and ``controls.csv`` in a folder that is made for them; an older one is replaced.
+
+    Args:
+        directory: the folder.
+        rows: from :func:`compare`.
+        results: tables of all controls, for the recall of each pair of groups.
+        header: further fields of the JSON file.
+    """
+    content = dict(header) | {
+        "rows": [asdict(row) for row in rows],
+        "pairs": {name: [asdict(row) for row in table.pairs] for name, table in results.items()},
+    }
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (partial / "controls.json").write_text(text + "\n", encoding="utf-8")
+    with (partial / "controls.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+
+
+def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
+    """Rows and header of ``controls.json``, or None where there is none.
+
+    Raises:
+        MalformedResultError: a row without its fields.
+    """
+    content = read_json(path, "controls")
+    if content is None:
+        return None
+    names = {field.name for field in fields(ControlRow)}
+    rows = content.pop("rows", None)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == names for row in rows):
+        raise MalformedResultError(path, f"rows must have the fields {', '.join(sorted(names))}", "controls")
+    return [ControlRow(**row) for row in rows], content
+
+
+def control_table(rows: Sequence[ControlRow], confidence: float) -> Table:
+    """The comparison for the terminal."""
+    interval = f"{100 * confidence:g} % interval"
+    view = Table(title="recall@1 in %: the model and its controls", box=box.SIMPLE_HEAD)
+    view.add_column("")
+    view.add_column("pairs")
+    for name in ("recall@1", interval, "chance", "model - control", interval):
+        view.add_column(name, justify="right")
+    parts = shown_parts(rows)
+    for row in rows:
+        if row.pairs not in parts:
+            continue
+        view.add_row(
+            row.label if row.pairs == parts[0] else "",
+            SUMMARY_NAMES[row.pairs],
+            f"{row.recall_at_1:.1f}",
+            f"{row.low:.1f} to {row.high:.1f}",
+            f"{row.chance:.1f}",
+            *_difference(row),
+            end_section=row.pairs == parts[-1] and len(parts) > 1,
+        )
+    return view
+
+
+def _difference(row: ControlRow) -> tuple[str, str]:
+    if row.difference is None or row.difference_low is None or row.difference_high is None:
+        return "", ""
+    return f"{row.difference:+.1f}", f"{row.difference_low:+.1f} to {row.difference_high:+.1f}"
+
+
+@dataclass(frozen=True)
+class ControlsSection:
+    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings."""
+
+    rows: list[ControlRow]
+    confidence: float
+    level: str
+
+
+def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
+    """The section of the report, or None where no controls were run.
+
+    Raises:
+        MalformedResultError: as :func:`read_controls`.
+    """
+    found = read_controls(result_folder(model_dir, "controls", split) / "controls.json")
+    if found is None:
+        return None
+    rows, header = found
+    parts = shown_parts(rows)
+    settings = header.get("settings", {})
+    return ControlsSection(
+        [row for row in rows if row.pairs in parts],
+        float(settings.get("confidence", 0.95)),
+        str(settings.get("level", "group")),
+    )

@@ -1,0 +1,33 @@
+"""Build challenge sets of a split: retrieval without what is easy by sound, by name or by duration."""
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from retrieval.challenge.build import build_challenges
+from retrieval.challenge.comparison import sets_overview
+from retrieval.challenge.sets import read_challenge
+from retrieval.challenge.settings import ChallengeConfig
+from retrieval.tables import print_tables
+
+ConfigStore.instance().store(name="challenge_schema", node=ChallengeConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="challenge")
+def main(settings: DictConfig) -> None:
+    try:
+        paths: list[Path] = build_challenges(cast(ChallengeConfig, OmegaConf.to_object(settings)))
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error}")
+    print_tables([sets_overview([read_challenge(path) for path in paths])])
+    for path in paths:
+        print(f"ask it with scripts/retrieve.py challenge={path}")
+
+
+if __name__ == "__main__":
+    main()

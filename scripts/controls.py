@@ -1,0 +1,111 @@
+"""The model of a directory against its controls: recall@1 with interval and chance, differences, a figure."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from embed import embed
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from retrieval.controls import (
+    Control,
+    ControlRow,
+    ControlsConfig,
+    compare,
+    control_table,
+    parse_controls,
+    permuted_sites,
+    write_controls,
+)
+from retrieval.cuts import EmbedConfig
+from retrieval.embedder import EmbedderKind
+from retrieval.embeddings import EmbeddingStore
+from retrieval.figures import save_png
+from retrieval.figures_controls import control_dots
+from retrieval.huggingface import HuggingFaceConfig
+from retrieval.recall import Outcome, labels_of_dialects, retrieve, sites_of
+from retrieval.results import trained_groups
+from retrieval.tables import print_tables, tabulate
+from zipformer.evaluation import choose_device
+
+ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="controls")
+def main(settings: DictConfig) -> None:
+    try:
+        config = cast(ControlsConfig, OmegaConf.to_object(settings))
+        rows = run(config)
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error}")
+    print_tables([control_table(rows, config.confidence)])
+    print(f"table and figure: {config.folder}")
+
+
+def run(config: ControlsConfig) -> list[ControlRow]:
+    """Embed, retrieve, compare, write; returns the rows of the table."""
+    models = [HuggingFaceConfig(model) for model in config.huggingface]
+    hugging = {model.short_name: model for model in models}
+    controls = parse_controls([*config.controls, *hugging], hugging)
+    folders = {name: embed(_embed_config(config, name, hugging)) for name in _embedders(controls)}
+    stores = {name: EmbeddingStore(folder) for name, folder in folders.items()}
+    trained = config.trained if config.trained is not None else trained_groups(Path(config.model_dir))
+    outcomes: dict[str, Outcome] = {}
+    results = {}
+    for control in controls:
+        print(f"{control.label}:", flush=True)
+        store = stores[control.embedder]
+        sites = sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
+        if control.permuted:
+            sites = permuted_sites(sites, config.seed)
+        outcome = retrieve(store, sites, score=control.score, device=choose_device(config.device))
+        outcomes[control.name] = outcome
+        results[control.name] = tabulate(
+            outcome,
+            trained_groups=None if trained is None else labels_of_dialects(store, trained, config.level),
+            resamples=config.resamples,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+    rows = compare(
+        outcomes,
+        results,
+        controls,
+        resamples=config.resamples,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
+    header = {
+        "split": config.split,
+        "model_dir": config.model_dir,
+        "settings": asdict(config),
+        "embeddings": {name: store.description for name, store in stores.items()},
+    }
+    write_controls(config.folder, rows, results, header)
+    save_png(control_dots(rows, confidence=config.confidence), config.folder / "controls.png")
+    return rows
+
+
+def _embedders(controls: list[Control]) -> list[str]:
+    return list(dict.fromkeys(control.embedder for control in controls))
+
+
+def _embed_config(config: ControlsConfig, name: str, hugging: dict[str, HuggingFaceConfig]) -> EmbedConfig:
+    return EmbedConfig(
+        model_dir=config.model_dir,
+        data_dir=config.data_dir,
+        split=config.split,
+        embedder=EmbedderKind.huggingface if name in hugging else EmbedderKind(name),
+        huggingface=hugging.get(name, HuggingFaceConfig()),
+        seed=config.seed,
+        batch_seconds=config.batch_seconds,
+        device=config.device,
+    )
+
+
+if __name__ == "__main__":
+    main()

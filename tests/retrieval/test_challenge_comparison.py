@@ -1,0 +1,151 @@
+"""Full and challenge sets side by side, from result files to the table, the figure and the page."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from retrieval.challenge.comparison import (
+    ChallengeComparison,
+    comparison_table,
+    read_comparison,
+    write_comparison,
+)
+from retrieval.figures import save_png
+from retrieval.figures_challenge import challenge_figure
+from retrieval.report import collect, write_report
+from retrieval.tables import print_tables
+
+Pairs = dict[tuple[str, str], tuple[float, float]]  # recall and chance
+
+
+def write_recall(results: Path, folder: str, embedder: str, challenge: str | None, pairs: Pairs) -> None:
+    groups = sorted({group for pair in pairs for group in pair})
+    rows = [
+        {
+            "source": source, "target": target, "recall_at_1": recall, "low": recall - 5, "high": recall + 5,
+            "chance": chance, "site_pairs": 1, "queries": 20,
+        }
+        for (source, target), (recall, chance) in pairs.items()
+    ]  # fmt: skip
+    mean = sum(recall for recall, _ in pairs.values()) / len(pairs)
+    chance = sum(chance for _, chance in pairs.values()) / len(pairs)
+    content = {
+        "embedder": embedder,
+        "settings": {"split": "test", "challenge": challenge and f"sets/{challenge}.json"},
+        "groups": groups,
+        "trained_groups": None,
+        "pairs": rows,
+        "within": [],
+        "summary": [
+            {
+                "name": "all", "pairs": len(pairs), "recall_at_1": mean, "low": mean - 5, "high": mean + 5,
+                "chance": chance,
+            }
+        ],
+    }  # fmt: skip
+    (results / folder).mkdir(parents=True)
+    (results / folder / "recall.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    results = tmp_path / "results"
+    full: Pairs = {
+        ("cmn", "hak"): (80, 2), ("hak", "cmn"): (90, 2), ("cmn", "yue"): (100, 2), ("yue", "cmn"): (70, 2),
+        ("hak", "yue"): (60, 2), ("yue", "hak"): (50, 2),
+    }  # fmt: skip
+    # no sentence of cmn and yue is left
+    hard: Pairs = {
+        pair: (recall - 20, 10) for pair, (recall, _) in full.items() if set(pair) != {"cmn", "yue"}
+    }
+    write_recall(results, "retrieval-test", "zipformer", None, full)
+    write_recall(results, "retrieval-test-no-close-sound", "zipformer", "no-close-sound", hard)
+    write_recall(results, "retrieval-test-combined", "zipformer", "combined", full)
+    write_recall(results, "retrieval-test-mfcc-no-close-sound", "mfcc", "no-close-sound", hard)
+    write_recall(results, "retrieval-test-no-close-sound-random", "zipformer", "no-close-sound-random", full)
+    write_recall(results, "retrieval-test-other", "other", None, full)  # asked no challenge set
+    return tmp_path
+
+
+def comparison_of(model_dir: Path) -> ChallengeComparison:
+    comparison = read_comparison(model_dir / "results", "test")
+    assert comparison is not None
+    return comparison
+
+
+def test_means_and_pairs(model_dir: Path) -> None:
+    comparison = comparison_of(model_dir)
+    assert comparison.systems == ["zipformer", "mfcc"]
+    assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
+    rows = {(row.system, row.challenge): row for row in comparison.overall()}
+    assert list(rows) == [
+        ("zipformer", "full"),
+        ("zipformer", "no-close-sound"),
+        ("zipformer", "no-close-sound-random"),
+        ("zipformer", "combined"),
+        ("mfcc", "no-close-sound"),
+    ]
+    hard = rows["zipformer", "no-close-sound"]
+    assert (hard.pairs, hard.recall_at_1, hard.chance) == (4, 50, 10)
+    assert hard.above_chance == pytest.approx(100 * 40 / 90)
+    assert hard.full_recall_at_1 == 70  # of 80, 90, 60, 50; of all six it is 75
+    assert rows["zipformer", "full"].full_recall_at_1 == 75
+    assert rows["mfcc", "no-close-sound"].full_recall_at_1 is None
+    pairs = {
+        (row.challenge, row.source, row.target): row for row in comparison.pairs() if row.system[0] == "z"
+    }
+    assert pairs["no-close-sound", "hak", "yue"].full_recall_at_1 == 60
+    assert ("no-close-sound", "cmn", "yue") not in pairs
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    assert read_comparison(tmp_path, "test") is None
+    write_recall(tmp_path, "retrieval-test", "zipformer", None, {("cmn", "yue"): (80, 2)})
+    assert read_comparison(tmp_path, "test") is None
+
+
+def test_results_for_other_groups_are_not_compared(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_recall(
+        model_dir / "results", "retrieval-test-no-names", "zipformer", "no-names", {("a", "b"): (1, 1)}
+    )
+    comparison = comparison_of(model_dir)
+    assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
+    assert "zipformer on no-names are for other groups" in caplog.text
+    challenge_figure(comparison)
+
+
+def test_files_and_table(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = comparison_of(model_dir)
+    write_comparison(tmp_path, comparison)
+    content = json.loads((tmp_path / "challenge.json").read_text())
+    assert content["overall"][1]["above_chance"] == pytest.approx(100 * 40 / 90)
+    with (tmp_path / "challenge.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5 + 6 + 4 + 6 + 6 + 4
+    assert (lines[0]["system"], lines[0]["challenge"], lines[0]["source"]) == ("zipformer", "full", "")
+    print_tables([comparison_table(comparison)])
+    assert "44.4" in capsys.readouterr().out
+
+
+def test_figure(model_dir: Path, tmp_path: Path) -> None:
+    figure = challenge_figure(comparison_of(model_dir))
+    save_png(figure, tmp_path / "figure.png", dots_per_inch=40)
+    bars = figure.axes[0]
+    assert sorted(round(patch.get_height()) for patch in bars.patches) == [50, 50, 75, 75]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[1:4] == ["full", "no-close-sound", "combined"]
+    assert len(figure.axes[2].texts) == 4
+
+
+def test_page(model_dir: Path) -> None:
+    page = write_report(collect(model_dir, "test"), model_dir / "results" / "report").read_text()
+    assert "<h2>Challenge sets</h2>" in page
+    assert "no-close-sound" in page
+    folder = model_dir / "results" / "report"
+    assert {"challenge.csv", "challenge.json", "challenge.png"} <= {path.name for path in folder.iterdir()}
+    for path in (model_dir / "results").glob("retrieval-test-*/recall.json"):
+        path.unlink()
+    page = write_report(collect(model_dir, "test"), model_dir / "results" / "second").read_text()
+    assert "Challenge sets" not in page

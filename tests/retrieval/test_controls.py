@@ -1,0 +1,256 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from planted import directions, write_store
+
+from retrieval.acoustic import DurationEmbedder
+from retrieval.controls import (
+    DEFAULT,
+    Control,
+    compare,
+    control_table,
+    controls_section,
+    parse_controls,
+    permuted_sites,
+    read_controls,
+    shown_parts,
+    write_controls,
+)
+from retrieval.figures_controls import control_dots
+from retrieval.recall import retrieve, sites_of
+from retrieval.results import MalformedResultError
+from retrieval.scores import ScoreKind
+from retrieval.statistics import Resamples
+from retrieval.tables import tabulate
+
+NAMES = [f"s{n}" for n in range(10)]
+GROUPS = ("hak", "nan", "yue")
+
+
+def store_of(directory, wrong):
+    """Two sites a group; ``wrong[group]`` of the sentences are said as the next one at every site of it."""
+    stored = {}
+    for group in GROUPS:
+        count = wrong.get(group, 0)
+        words = [(n + 1) % count if n < count else n for n in range(len(NAMES))]
+        for site in ("1", "2"):
+            stored[group, group + site] = {
+                name: directions([word], len(NAMES), repeat=2)
+                for name, word in zip(NAMES, words, strict=True)
+            }
+    return write_store(directory, stored)
+
+
+def results_of(stores, trained=("hak", "nan")):
+    controls = parse_controls(name for name in stores if name != "zipformer")
+    outcomes = {
+        control.name: retrieve(stores[control.name], sites_of(stores[control.name])) for control in controls
+    }
+    tables = {
+        name: tabulate(outcome, trained_groups=trained, resamples=200, seed=1)
+        for name, outcome in outcomes.items()
+    }
+    return outcomes, tables, controls
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """The model is right; MFCC confuse five of ten sentences of yue, durations two of nan and five of yue."""
+    stores = {
+        "zipformer": store_of(tmp_path / "model", {}),
+        "mfcc": store_of(tmp_path / "mfcc", {"yue": 5}),
+        "duration": store_of(tmp_path / "duration", {"nan": 2, "yue": 5}),
+    }
+    outcomes, tables, controls = results_of(stores)
+    return outcomes, tables, compare(outcomes, tables, controls, resamples=200, seed=1)
+
+
+def test_names_of_controls():
+    controls = parse_controls(["mfcc-dtw", "duration", "mfcc-dtw", "permuted", "xls-r-pooled"], ["xls-r"])
+    assert controls == [
+        Control("zipformer", "zipformer", ScoreKind.seqsim),
+        Control("mfcc-dtw", "mfcc", ScoreKind.dtw),
+        Control("duration", "duration", ScoreKind.seqsim),
+        Control("permuted", "zipformer", ScoreKind.seqsim, permuted=True),
+        Control("xls-r-pooled", "xls-r", ScoreKind.pooled),
+    ]
+    assert [control.label for control in controls] == [
+        "model, SeqSim",
+        "MFCC, DTW",
+        "duration only",
+        "model, sentences permuted",
+        "xls-r, mean frames",
+    ]
+    assert parse_controls(["fbank-seqsim"])[1] == Control("fbank", "fbank", ScoreKind.seqsim)
+    assert len(parse_controls(DEFAULT)) == 1 + len(DEFAULT)
+    for name in ("whisper", "mfcc-cosine", "huggingface", ""):
+        with pytest.raises(ValueError, match=f"no control {name}: give permuted, or an embedder"):
+            parse_controls([name])
+
+
+def test_rows_hold_recall_and_difference(compared):
+    _, tables, rows = compared
+    found = {(row.name, row.pairs): row for row in rows}
+    assert list(found) == [
+        (name, part) for name in ("zipformer", "mfcc", "duration") for part in ("trained", "held_out", "all")
+    ]
+    # Of the six ordered pairs of groups, two are between trained groups and four are with yue. MFCC halve
+    # those four. Durations also lose two sentences between hak and nan, and between nan and yue 2 + 3 words
+    # differ (1, 2, 3, 4, 0 against 1, 0, 2, 3, 4): only s0 of the first five keeps its word, and the last
+    # five.
+    expected = {
+        ("zipformer", "trained"): (100, None),
+        ("zipformer", "held_out"): (100, None),
+        ("zipformer", "all"): (100, None),
+        ("mfcc", "trained"): (100, 0),
+        ("mfcc", "held_out"): (50, 50),
+        ("mfcc", "all"): ((2 * 100 + 4 * 50) / 6, 200 / 6),
+        ("duration", "trained"): (80, 20),
+        ("duration", "held_out"): ((2 * 50 + 2 * 60) / 4, 45),
+        ("duration", "all"): ((2 * 80 + 2 * 50 + 2 * 60) / 6, 100 - 380 / 6),
+    }
+    for key, (recall, difference) in expected.items():
+        assert found[key].recall_at_1 == pytest.approx(recall), key
+        assert found[key].chance == pytest.approx(10)
+        assert found[key].difference == (None if difference is None else pytest.approx(difference)), key
+    for row in rows:
+        summary = {line.name: line for line in tables[row.name].summary}[row.pairs]
+        assert (row.low, row.high) == (summary.low, summary.high)
+
+
+def test_intervals_of_differences_come_from_the_same_resamples(compared):
+    outcomes, _, rows = compared
+    row = next(row for row in rows if (row.name, row.pairs) == ("mfcc", "held_out"))
+    draws = Resamples.draw(np.array([0, 0, 1, 1, 2, 2]), len(NAMES), resamples=200, seed=1)
+    members = [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
+
+    def recall(name):
+        pairs = [(0, 2), (2, 0), (1, 2), (2, 1)]
+        return np.mean([draws.recall(outcomes[name].hits, members[a], members[b]) for a, b in pairs], axis=0)
+
+    low, high = np.quantile(recall("zipformer") - recall("mfcc"), [0.025, 0.975])
+    assert (row.difference_low, row.difference_high) == (pytest.approx(100 * low), pytest.approx(100 * high))
+    assert 0 < row.difference_low < 50 < row.difference_high
+
+
+def test_what_is_hard_for_both_does_not_widen_the_difference(tmp_path):
+    stores = {name: store_of(tmp_path / name, {"yue": 5}) for name in ("zipformer", "mfcc")}
+    rows = compare(*results_of(stores), resamples=100)
+    same = next(row for row in rows if (row.name, row.pairs) == ("mfcc", "held_out"))
+    assert same.high - same.low > 10
+    assert (same.difference, same.difference_low, same.difference_high) == (0, 0, 0)
+
+
+def test_permuted_sites_keep_their_utterances_and_lose_their_recall(tmp_path):
+    random = np.random.default_rng(0)
+    words = random.standard_normal((40, 8))
+    names = [f"{n:02}" for n in range(40)]
+    store = write_store(
+        tmp_path,
+        {
+            (group, f"{group}{site}"): {name: words[[n]] for n, name in enumerate(names)}
+            for group in GROUPS
+            for site in range(3)
+        },
+    )
+    sites = sites_of(store)
+    assert retrieve(store, sites).recall(0, 3) == 1.0
+    dealt = permuted_sites(sites, seed=0)
+    for before, after in zip(sites, dealt, strict=True):
+        assert list(after.utterances) == list(before.utterances)
+        assert sorted(after.utterances.values()) == sorted(before.utterances.values())
+        assert after.utterances != before.utterances
+    assert permuted_sites(sites, seed=0) == dealt
+    hits = retrieve(store, dealt).hits
+    # 54 ordered site pairs; each has a Poisson number of hits with mean 1, so the mean is 1 +- 0.14.
+    per_pair = np.nansum(hits, axis=2)[~np.isnan(hits).all(axis=2)]
+    assert len(per_pair) == 54
+    assert abs(per_pair.mean() - 1) < 4 * 0.14
+
+
+def test_duration_only_equals_the_nearest_duration(tmp_path):
+    random = np.random.default_rng(0)
+    sentences = random.integers(100, 400, 30)
+    frames = {site: np.round(sentences * random.normal(1, 0.05, 30)).astype(int) for site in GROUPS}
+    store = write_store(
+        tmp_path,
+        {
+            (site, site): {
+                f"{n:02}": DurationEmbedder().embed(torch.zeros(1, 1, 80), torch.tensor([length]))[0]
+                for n, length in enumerate(lengths)
+            }
+            for site, lengths in frames.items()
+        },
+    )
+    outcome = retrieve(store, sites_of(store))
+    for a, source in enumerate(GROUPS):
+        for b, target in enumerate(GROUPS):
+            if a == b:
+                continue
+            differences = np.abs(np.log(frames[source])[:, None] - np.log(frames[target]))
+            cosines = np.cos(np.pi * differences / np.log(100))
+            best = cosines >= cosines.max(axis=1, keepdims=True) - 1e-6
+            assert (best[np.arange(30), differences.argmin(axis=1)]).all()
+            expected = np.where(np.diagonal(best), 1 / best.sum(axis=1), 0)
+            assert outcome.recall(a, b) == pytest.approx(expected.mean(), abs=1e-6)
+            assert outcome.recall(a, b) > 2 / 30  # lengths alone beat chance
+
+
+def test_files_are_read_back(compared, tmp_path):
+    _, tables, rows = compared
+    folder = tmp_path / "results" / "controls-test"
+    assert controls_section(tmp_path, "test") is None
+    header = {"settings": {"confidence": 0.9, "level": "subdialect"}}
+    for _ in range(2):  # the second time replaces the first
+        write_controls(folder, rows, tables, header)
+    assert not folder.with_name("controls-test.partial").exists()
+    read, found = read_controls(folder / "controls.json")
+    assert read == rows
+    assert found["settings"] == header["settings"]
+    assert len(found["pairs"]["mfcc"]) == 6
+    with (folder / "controls.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["name"] for line in lines] == [row.name for row in rows]
+    section = controls_section(tmp_path, "test")
+    assert [row.pairs for row in section.rows] == ["trained", "held_out"] * 3
+    assert (section.confidence, section.level) == (0.9, "subdialect")
+
+
+def test_malformed_files_are_named(tmp_path):
+    path = tmp_path / "controls.json"
+    for rows in (None, [{"name": "mfcc"}], "rows"):
+        path.write_text(json.dumps({"rows": rows}))
+        with pytest.raises(MalformedResultError, match=r"controls\.json: rows must have the fields chance, "):
+            read_controls(path)
+
+
+def test_all_pairs_are_shown_where_nothing_is_held_out(tmp_path):
+    stores = {name: store_of(tmp_path / name, {}) for name in ("zipformer", "mfcc")}
+    rows = compare(*results_of(stores, trained=GROUPS), resamples=20)
+    assert {row.pairs for row in rows} == {"trained", "all"}
+    assert shown_parts(rows) == ["all"]
+    rows = compare(*results_of(stores, trained=None), resamples=20)
+    assert shown_parts(rows) == ["all"]
+    assert control_table(rows, 0.95).row_count == 2
+
+
+def test_figure_has_a_point_a_row_and_chance(compared):
+    _, _, rows = compared
+    figure = control_dots(rows)
+    (axes,) = figure.axes
+    shown = [row for row in rows if row.pairs in shown_parts(rows)]
+    points = [tuple(line.get_xydata()[0]) for line in (c.lines[0] for c in axes.containers)]
+    assert sorted(x for x, _ in points) == sorted(row.recall_at_1 for row in shown)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "model, SeqSim",
+        "MFCC, SeqSim",
+        "duration only",
+    ]
+    assert "chance, 10.0 %" in axes.get_title(loc="left")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "between trained groups",
+        "with a held-out group",
+    ]

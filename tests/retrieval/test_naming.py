@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from retrieval.corrections import Correction
+from retrieval.embedder import EmbedderKind
+from retrieval.naming import result_folder
+from retrieval.scores import ScoreKind
+
+
+def test_defaults_are_left_out_of_the_name():
+    assert result_folder(Path("m"), "retrieval", "test") == Path("m/results/retrieval-test")
+    assert result_folder(
+        Path("m"),
+        "retrieval",
+        "test",
+        embedder=EmbedderKind.zipformer,
+        score=ScoreKind.seqsim,
+        correction=Correction.none,
+    ) == Path("m/results/retrieval-test")
+
+
+def test_every_part_has_its_place():
+    assert result_folder(Path("m"), "embeddings", "dev", embedder="mfcc").name == "embeddings-dev-mfcc"
+    folder = result_folder(
+        Path("m"),
+        "retrieval",
+        "test",
+        embedder="whisper-large-v2",
+        layer=4,
+        score=ScoreKind.dtw,
+        correction=Correction.all_but_the_top,
+        challenge="far",
+    )
+    assert folder.name == "retrieval-test-whisper-large-v2-layer04-dtw-all_but_the_top-far"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..%", "a b", "-a", "粵"])
+def test_names_that_are_no_folders_are_an_error(name):
+    with pytest.raises(ValueError, match="cannot be part of the name of a folder"):
+        result_folder(Path("m"), "retrieval", "test", embedder=name)
+
+
+def test_a_negative_layer_is_an_error():
+    with pytest.raises(ValueError, match="layer=-1 is negative"):
+        result_folder(Path("m"), "retrieval", "test", layer=-1)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retrieval.results import MalformedResultError, read_json
 
@@ -13,7 +12,9 @@ class InterpretationRow:
 
     Attributes:
         page: path of its page, relative to the folder of the results.
-        settings: of the run.
+        timed_by: aligner, or name of the table of words.
+        frames: ``encoder``, or name of the folder of embeddings.
+        segmenter, matcher, scope: settings of the run.
         similarity: of texts.
         word_pairs: matched.
         matched_share: of all words, in per cent.
@@ -21,7 +22,11 @@ class InterpretationRow:
     """
 
     page: str
-    settings: dict[str, Any]
+    timed_by: str
+    frames: str
+    segmenter: str
+    matcher: str
+    scope: str
     similarity: str
     word_pairs: int
     matched_share: float
@@ -39,10 +44,16 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
     for path in sorted(results.glob(f"interpret-{split}-*/summary.json")):
         summary = read_json(path, "interpret") or {}
         try:
+            settings = summary["settings"]
+            words, embeddings = settings["words"], settings["embeddings"]
             rows += [
                 InterpretationRow(
                     f"{path.parent.name}/index.html",
-                    summary["settings"],
+                    settings["aligner"] if words is None else Path(words).name,
+                    "encoder" if embeddings is None else Path(embeddings).name,
+                    settings["segmenter"],
+                    settings["matcher"],
+                    settings["scope"],
                     similarity,
                     summary["word_pairs"],
                     100 * summary["matched_words"] / summary["words"],

@@ -14,10 +14,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from retrieval.fonts import chinese_font as _chinese_font
+from retrieval.fonts import label
 from retrieval.results import CerResult, Metrics
 from retrieval.tables import RecallTable
 
@@ -31,17 +32,6 @@ PALETTE = (
     "#8C6D31",
     "#5F5F5F",
     "#B2182B",
-)
-CHINESE_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Heiti SC",
-    "Microsoft YaHei",
-    "SimHei",
 )
 LOSS_NAMES = {
     "simple": "simple RNN-T",
@@ -68,18 +58,10 @@ def style() -> Iterator[None]:
         "legend.frameon": False,
         "svg.hashsalt": "fangyan",  # equal input gives equal bytes
     }
+    if "text.language" in matplotlib.rcParams:
+        settings["text.language"] = "zh-Hans"  # fonts of all of East Asia then draw the mainland's forms
     with matplotlib.rc_context(settings):
         yield
-
-
-def _chinese_font() -> str | None:
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in CHINESE_FONTS if name in installed), None)
-
-
-def _label(text: str) -> str:
-    """A label that the fonts can draw: where no Chinese font is installed, other characters become "?"."""
-    return text if _chinese_font() else text.encode("ascii", "replace").decode()
 
 
 def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval") -> Figure:
@@ -88,7 +70,7 @@ def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval
     Held-out groups have an asterisk, and cells that are not surely above chance a question mark.
     """
     groups = table.groups
-    names = [_label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
+    names = [label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
     number = {group: index for index, group in enumerate(groups)}
     doubtful = table.doubtful_pairs
     side = max(4.2, 0.82 * len(groups) + 1.6)
@@ -166,7 +148,7 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
             overall = [row for row in result.level("overall") if row.cer is not None]
             if overall:
                 axes.axhline(_number(overall[0].cer), color=colour, linewidth=1, linestyle="--")
-        marked = [_label(name) + ("*" if name in held_out else "") for name in dialects]
+        marked = [label(name) + ("*" if name in held_out else "") for name in dialects]
         axes.set_xticks(range(len(dialects)), marked)
         axes.grid(False, axis="x")
         axes.set_ylim(bottom=0)
@@ -203,7 +185,7 @@ def training_curves(metrics: Metrics) -> Figure:
                 linewidth=2.2 if overall else 1.4,
                 marker="o",
                 markersize=3,
-                label=_label(name),
+                label=label(name),
             )
         errors.set_title("CER in validation")
         errors.set_ylabel("CER (%)")

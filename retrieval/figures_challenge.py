@@ -13,7 +13,8 @@ from matplotlib.gridspec import SubplotSpec
 
 from retrieval.challenge.comparison import ChallengeComparison, ChallengeRow
 from retrieval.challenge.settings import RANDOM_ENDING
-from retrieval.figures import PALETTE, _label, style
+from retrieval.figures import PALETTE, style
+from retrieval.fonts import label
 
 PANELS = 3  # matrices side by side
 DIAMOND: dict[str, Any] = {
@@ -47,7 +48,7 @@ def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> N
         shown = [(x, rows[system, name]) for x, name in enumerate(sets) if (system, name) in rows]
         places = [x + (index - (len(systems) - 1) / 2) * width for x, _ in shown]
         rates = [row.recall_at_1 for _, row in shown]
-        axes.bar(places, rates, 0.9 * width, color=PALETTE[index % len(PALETTE)], label=_label(system))
+        axes.bar(places, rates, 0.9 * width, color=PALETTE[index % len(PALETTE)], label=label(system))
         axes.errorbar(
             places,
             rates,
@@ -71,7 +72,7 @@ def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> N
     if any(name.endswith(RANDOM_ENDING) for name in comparison.sets):
         axes.plot([], [], label="as many at random", **DIAMOND)
     chances = {row.challenge: row.chance for row in reversed(comparison.overall())}
-    labels = [f"{_label(name)}\nchance {chances[name]:.1f} %" for name in sets]
+    labels = [f"{label(name)}\nchance {chances[name]:.1f} %" for name in sets]
     axes.set_xticks(range(len(sets)), labels)
     axes.grid(False, axis="x")
     axes.set_ylim(0, 112)
@@ -88,7 +89,7 @@ def _matrices(
     panels = place.subgridspec(-(-len(sets) // PANELS), PANELS).subplots(sharey=True, squeeze=False).ravel()
     for axes in panels[len(sets) :]:
         axes.set_axis_off()
-    names = [_label(group) + ("*" if group in comparison.held_out else "") for group in groups]
+    names = [label(group) + ("*" if group in comparison.held_out else "") for group in groups]
     colours = matplotlib.colormaps["cividis"].with_extremes(bad="#eeeeee")
     for number, (axes, name) in enumerate(zip(panels, sets, strict=False)):
         rows = [row for row in comparison.pairs() if (row.system, row.challenge) == (system, name)]
@@ -102,11 +103,11 @@ def _matrices(
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        axes.set_title(_label(name), fontsize=9)
+        axes.set_title(label(name), fontsize=9)
         if number % PANELS == 0:
             axes.set_ylabel("source group (query)")
     note = "    * not trained on" if comparison.held_out else ""
-    figure.supxlabel(f"target group (pool); system: {_label(system)}{note}", fontsize=10)
+    figure.supxlabel(f"target group (pool); system: {label(system)}{note}", fontsize=10)
     scale = ScalarMappable(Normalize(0, 100), cmap=colours)
     bar = figure.colorbar(scale, ax=list(panels), shrink=0.8, label="recall@1 (%)")
     bar.outline.set_visible(False)

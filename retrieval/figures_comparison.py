@@ -7,7 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from retrieval.comparison import Comparison
 from retrieval.estimates import PAIR, MetricRow
-from retrieval.figures import PALETTE, _label, style
+from retrieval.figures import PALETTE, style
+from retrieval.fonts import label
 from retrieval.ranks import METRICS
 
 AXIS_NAMES = {
@@ -67,7 +68,7 @@ def _means(axes: Axes, comparison: Comparison, metric: str, *, with_names: bool)
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.axvline(rows[0].chance, color="#222222", linestyle="--", linewidth=1)
-    names = [_label(model) for model in comparison.models] if with_names else []
+    names = [label(model) for model in comparison.models] if with_names else []
     axes.set_yticks(range(len(rows)), names or [""] * len(rows))
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.grid(False, axis="y")
@@ -93,7 +94,7 @@ def _pairs(axes: Axes, comparison: Comparison, pairs: list[tuple[str, str]]) -> 
         }
         for x, pair in enumerate(pairs):
             place = x + spread * ((n + 0.5) / len(comparison.models) - 0.5)
-            _point(axes, rows[pair], n, vertical=True, place=place, label=_label(model) if x == 0 else None)
+            _point(axes, rows[pair], n, vertical=True, place=place, label=label(model) if x == 0 else None)
             chance[x] = rows[pair].chance
     edges = np.arange(len(pairs) + 1) - 0.5
     axes.stairs(chance, edges, baseline=None, color="#222222", linestyle="--", linewidth=1, label="chance")
@@ -102,7 +103,7 @@ def _pairs(axes: Axes, comparison: Comparison, pairs: list[tuple[str, str]]) -> 
             axes.axvline(x - 0.5, color="#bbbbbb", linewidth=0.8)
     axes.set_xticks(
         range(len(pairs)),
-        [f"{_label(source)} → {_label(target)}" for source, target in pairs],
+        [f"{label(source)} → {label(target)}" for source, target in pairs],
         rotation=60,
         ha="right",
         rotation_mode="anchor",

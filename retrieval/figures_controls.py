@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 
 from retrieval import figures
 from retrieval.controls import MODEL, ControlRow, shown_parts
+from retrieval.fonts import label
 from retrieval.tables import SUMMARY_NAMES
 
 MARKERS = ("o", "D")  # of the parts of the pairs of groups
@@ -55,7 +56,7 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
                     fontsize=8,
                 )
         axes.axvline(chance, color="#444444", linewidth=1.2, linestyle="--")
-        axes.set_yticks(range(len(names)), [figures._label(labels[name]) for name in names])
+        axes.set_yticks(range(len(names)), [label(labels[name]) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, 108)
         axes.set_xticks(range(0, 101, 20))

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from retrieval.cuts import batches, collate, count_cuts, labels_of
 from retrieval.acoustic import MfccConfig
+from retrieval.cuts import batches, collate, count_cuts, labels_of
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.naming import result_folder
 from retrieval.probe_design import NotIdentifiable, ProbeConfig, ProbeTask

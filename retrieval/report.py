@@ -27,6 +27,7 @@ from retrieval.challenge.comparison import (
 from retrieval.controls import ControlsSection, controls_section
 from retrieval.figures_challenge import challenge_figure
 from retrieval.figures_controls import control_dots
+from retrieval.interpretation.summary import InterpretationRow, read_interpretations
 from retrieval.layers_report import LayersSection, layers_section
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
@@ -78,6 +79,8 @@ class Report:
     comparison: ComparisonSection | None
     controls: ControlsSection | None
     challenges: ChallengeComparison | None
+    interpretations: list[InterpretationRow] | None
+    layers: LayersSection | None
     metrics: Metrics | None
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
@@ -128,6 +131,8 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
         controls=controls_section(model_dir, split),
         challenges=read_comparison(results, split),
+        interpretations=read_interpretations(model_dir, split),
+        layers=layers_section(model_dir, split),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
@@ -204,6 +209,8 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
         cer_figure=bars and figures.svg_data_uri(bars),
         recall_figure=heat and figures.svg_data_uri(heat),
         controls=controls,
+        interpretations=report.interpretations,
+        layers=report.layers,
         controls_figure=dots and figures.svg_data_uri(dots),
         challenge=report.challenges and report_context(report.challenges),
         challenge_figure=hard and figures.svg_data_uri(hard),

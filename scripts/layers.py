@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from retrieval.cuts import embed_cuts, open_cuts
 from retrieval.acoustic import MfccEmbedder
+from retrieval.cuts import embed_cuts, open_cuts
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.figures import save_png
 from retrieval.figures_layers import layer_figure

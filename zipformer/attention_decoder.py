@@ -81,16 +81,21 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (N, S, dim).
         """
-        q, k, v = (
-            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x in (self.linear_q(query), self.linear_k(memory), self.linear_v(memory))
-        )  # (N, H, S or T, attention_dim / H)
+        weights = self.weights(query, memory, mask)
+        v = self._split_heads(self.linear_v(memory))  # (N, H, T, attention_dim / H)
+        return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+
+    def weights(self, query: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """How much each head attends to what, (N, H, S, T); arguments as in :meth:`forward`."""
+        q, k = self._split_heads(self.linear_q(query)), self._split_heads(self.linear_k(memory))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (N, H, S, T)
         if self.training:
             # Beyond 50 the softmax is saturated and passes no gradient: scores must not drift there.
             scores = penalize_abs_values_gt(scores, limit=50.0, penalty=1e-4)
-        weights = scores.masked_fill(mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
-        return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
+        return scores.masked_fill(mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class AttentionDecoderLayer(nn.Module):

@@ -105,8 +105,3 @@ def test_svg_is_whole_and_repeatable(table):
     root = ElementTree.fromstring(base64.b64decode(body))
     assert root.tag.endswith("svg")
     assert first == figures.svg_data_uri(figures.recall_heat_map(table))
-
-
-def test_labels_without_a_chinese_font(monkeypatch):
-    monkeypatch.setattr(figures, "CHINESE_FONTS", ())
-    assert figures._label("粵 yue") == "? yue"

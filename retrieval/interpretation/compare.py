@@ -1,0 +1,294 @@
+"""From words with embeddings to matched words and their tests."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+
+from retrieval.interpretation.matching import Match, Matcher, match_words
+from retrieval.interpretation.pairs import UtterancePair
+from retrieval.interpretation.text_similarity import TextSimilarity
+from retrieval.interpretation.validation import PairedTest, Sums, matched_and_random
+from retrieval.interpretation.words import SpokenWords
+from retrieval.sites import Site
+
+MOST_COSINES = 1 << 27  # between the words of two texts: 1 GiB for their similarities as texts
+Groups = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the matches came to.
+
+    Attributes:
+        utterance_pairs: pairs compared; ``left_out`` more lacked words on one side.
+        left_out: see there.
+        words: words of the compared utterances, counted in each pair.
+        matched_words: those of them with a match.
+        word_pairs: matches.
+        overall: by similarity, tests over all sentences.
+        by_groups: by similarity and pair of groups.
+    """
+
+    utterance_pairs: int
+    left_out: int
+    words: int
+    matched_words: int
+    word_pairs: int
+    overall: dict[str, PairedTest]
+    by_groups: dict[str, dict[Groups, PairedTest]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; tests by similarity, with a list of the pairs of groups."""
+        counts = ("utterance_pairs", "left_out", "words", "matched_words", "word_pairs")
+        return {name: getattr(self, name) for name in counts} | {
+            "tests": {
+                similarity: {
+                    "overall": asdict(test),
+                    "pairs": [
+                        {"source": source, "target": target} | asdict(of_groups)
+                        for (source, target), of_groups in self.by_groups[similarity].items()
+                    ],
+                }
+                for similarity, test in self.overall.items()
+            }
+        }
+
+
+class Scope(str, Enum):
+    """Among which words a word is matched.
+
+    ``utterance``: those of the same sentence at the other site. ``site``: those of all sentences there. In
+    the same sentence an equal word order gives the matches that equal meaning does; among all it does not.
+    """
+
+    utterance = "utterance"
+    site = "site"
+
+
+@dataclass(frozen=True)
+class Text:
+    """The words (W) that are matched with those of another text: of one utterance, or of a site.
+
+    Attributes:
+        site: where they are spoken.
+        origins: utterance and sentence of each word.
+        spoken: words and embeddings.
+    """
+
+    site: Site
+    origins: list[tuple[str, str]]
+    spoken: SpokenWords
+
+
+def texts(
+    pairs: Sequence[UtterancePair], spoken: Mapping[str, SpokenWords], scope: Scope
+) -> Iterator[tuple[Text, Text]]:
+    """The pairs of texts to match, in the order of the pairs of utterances, which all have words.
+
+    Raises:
+        ValueError: the words of two sites are too many to compare all with all.
+    """
+    for members in _grouped(pairs, scope):
+        source = _text(members[0].source, [(p.source_id, p.sentence) for p in members], spoken)
+        target = _text(members[0].target, [(p.target_id, p.sentence) for p in members], spoken)
+        W, V = len(source.origins), len(target.origins)
+        if W * V > MOST_COSINES:
+            raise ValueError(
+                f"{W} words of {source.site} with {V} of {target.site} are more than fit into memory; set"
+                " scope=utterance, or name fewer sites"
+            )
+        yield source, target
+
+
+def _grouped(pairs: Sequence[UtterancePair], scope: Scope) -> list[list[UtterancePair]]:
+    """Pairs of utterances whose words are matched together."""
+    groups: dict[object, list[UtterancePair]] = {}
+    for number, pair in enumerate(pairs):
+        key = number if scope is Scope.utterance else (str(pair.source), str(pair.target))
+        groups.setdefault(key, []).append(pair)
+    return list(groups.values())
+
+
+def _text(site: Site, utterances: Sequence[tuple[str, str]], spoken: Mapping[str, SpokenWords]) -> Text:
+    parts = [spoken[name] for name, _ in utterances]
+    return Text(
+        site,
+        [origin for origin, part in zip(utterances, parts, strict=True) for _ in part.words],
+        SpokenWords(
+            [word for part in parts for word in part.words],
+            np.concatenate([part.embeddings for part in parts]),
+        ),
+    )
+
+
+def compare(
+    pairs: Sequence[UtterancePair],
+    spoken: Mapping[str, SpokenWords],
+    similarities: Sequence[TextSimilarity],
+    table: Path,
+    *,
+    matcher: Matcher,
+    scope: Scope = Scope.utterance,
+    threshold: float = 0.5,
+    confidence: float = 0.95,
+) -> Outcome:
+    """Match the words of every pair, write them down, test the matches.
+
+    Args:
+        pairs: of utterances; those of which one has no words are counted and left out.
+        spoken: words and embeddings by utterance.
+        similarities: of texts.
+        table: TSV file to write, one line a matched pair of words.
+        matcher: how to match.
+        scope: among which words. With ``site``, a match counts for the sentence of its source word.
+        threshold: of ``transport``.
+        confidence: of the intervals.
+
+    Raises:
+        ValueError: no pair of utterances has words, embeddings of different dimensions, no match at all, or
+            as :func:`texts`.
+    """
+    compared = [pair for pair in pairs if pair.source_id in spoken and pair.target_id in spoken]
+    if not compared:
+        raise ValueError(f"none of {len(pairs)} pairs of utterances has words on both sides")
+    sums: dict[str, dict[Groups | None, Sums]] = {similarity.name: {} for similarity in similarities}
+    words = matched_words = word_pairs = 0
+    total = len(_grouped(compared, scope))
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow([*_COLUMNS, *(f"similarity_{similarity.name}" for similarity in similarities)])
+        for source, target in track(
+            texts(compared, spoken, scope), total=total, description="matching words"
+        ):
+            matches = match_words(matcher, cosines(source.spoken, target.spoken), threshold=threshold)
+            values = []
+            for similarity in similarities:
+                matrix = text_similarities(similarity, source.spoken, target.spoken)
+                matched, random = matched_and_random(matrix, matches)
+                values.append(matched)
+                for key in (None, (source.site.group, target.site.group)):
+                    group = sums[similarity.name].setdefault(key, Sums())
+                    sentences = [source.origins[match.source][1] for match in matches]
+                    group.add(sentences, matched, random)
+            _write(writer, source, target, matches, values)
+            words += len(source.origins) + len(target.origins)
+            matched_words += len({m.source for m in matches}) + len({m.target for m in matches})
+            word_pairs += len(matches)
+    if not word_pairs:
+        raise ValueError(f"no words match at threshold={threshold}; lower it")
+    tests = {
+        name: {key: group.test(confidence) for key, group in of_similarity.items() if group.count}
+        for name, of_similarity in sums.items()
+    }
+    return Outcome(
+        len(compared),
+        len(pairs) - len(compared),
+        words,
+        matched_words,
+        word_pairs,
+        {name: of_similarity[None] for name, of_similarity in tests.items()},
+        {
+            name: {key: test for key, test in of_similarity.items() if key is not None}
+            for name, of_similarity in tests.items()
+        },
+    )
+
+
+def text_similarities(
+    similarity: TextSimilarity, source: SpokenWords, target: SpokenWords
+) -> NDArray[np.float64]:
+    """Similarities (W,V) of all words of two texts, each different word looked at once."""
+    rows, row = np.unique([word.text for word in source.words], return_inverse=True)
+    columns, column = np.unique([word.text for word in target.words], return_inverse=True)
+    return similarity.matrix(rows.tolist(), columns.tolist())[row][:, column]
+
+
+def cosines(source: SpokenWords, target: SpokenWords) -> NDArray[np.float32]:
+    """Cosines (W,V) of the words' embeddings.
+
+    Raises:
+        ValueError: embeddings of two dimensions.
+    """
+    if source.embeddings.shape[1] != target.embeddings.shape[1]:
+        raise ValueError(
+            f"embeddings have {source.embeddings.shape[1]} and {target.embeddings.shape[1]} dimensions; embed"
+            " both with one model"
+        )
+    return source.embeddings @ target.embeddings.T
+
+
+_COLUMNS = (
+    "source_group", "target_group", "source_site", "target_site", "source_sentence", "target_sentence",
+    "source_utterance", "target_utterance",
+    "source_word", "source_start", "source_end", "target_word", "target_start", "target_end",
+    "cosine", "share",
+)  # fmt: skip
+
+
+def _write(
+    writer: Any, source: Text, target: Text, matches: Sequence[Match], values: Sequence[NDArray[np.float64]]
+) -> None:
+    for number, match in enumerate(matches):
+        first, second = source.spoken.words[match.source], target.spoken.words[match.target]
+        first_utterance, first_sentence = source.origins[match.source]
+        second_utterance, second_sentence = target.origins[match.target]
+        writer.writerow(
+            [
+                source.site.group,
+                target.site.group,
+                source.site.name,
+                target.site.name,
+                first_sentence,
+                second_sentence,
+                first_utterance,
+                second_utterance,
+                first.text,
+                f"{first.start:.3f}",
+                f"{first.end:.3f}",
+                second.text,
+                f"{second.start:.3f}",
+                f"{second.end:.3f}",
+                f"{match.cosine:.4f}",
+                f"{match.share:.3f}",
+                *(f"{column[number]:.4f}" for column in values),
+            ]
+        )
+
+
+def tests_table(outcome: Outcome, similarity: str, confidence: float) -> Table:
+    """The tests of one similarity, for the terminal."""
+    table = Table(title=f"text similarity of matched words ({similarity})", title_justify="left")
+    for column in ("pair", "sentences", "word pairs", "matched", "random"):
+        table.add_column(column, justify="left" if column == "pair" else "right")
+    table.add_column(f"difference ({100 * confidence:g} %)", justify="right")
+    for column in ("t-test p", "Wilcoxon p", "d_z", "rank-biserial"):
+        table.add_column(column, justify="right")
+    rows = [(f"{a} – {b}", test) for (a, b), test in outcome.by_groups[similarity].items()]
+    for name, test in [*rows, ("all", outcome.overall[similarity])]:
+        interval = "" if test.low is None else f" ({test.low:.3f} to {test.high:.3f})"
+        table.add_row(
+            name,
+            str(test.sentences),
+            str(test.word_pairs),
+            f"{test.matched:.3f}",
+            f"{test.random:.3f}",
+            f"{test.difference:.3f}{interval}",
+            *(
+                "–" if value is None else f"{value:{form}}"
+                for value, form in (
+                    (test.t_p, ".1e"),
+                    (test.wilcoxon_p, ".1e"),
+                    (test.cohen_d, ".2f"),
+                    (test.rank_biserial, ".2f"),
+                )
+            ),
+        )
+    return table

@@ -1,0 +1,104 @@
+"""Settings of scripts/interpret.py."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrieval.interpretation.compare import Scope
+from retrieval.interpretation.matching import Matcher
+from retrieval.sites import Duplicates, Level
+
+
+@dataclass
+class InterpretConfig:
+    """Which words of which utterances to match, and what to hold the matches against.
+
+    Attributes:
+        model_dir: model directory; its ``results`` receive tables, figures and page.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        level: what a group is: a dialect, or a variety (subdialect).
+        groups: only these groups, in this order; empty = all.
+        pairs: only these pairs of groups or sites, each as ``A:B``; empty = all pairs of sites of different
+            groups.
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
+        aligner: head of the model that says when a word is spoken: ``ctc``, ``transducer`` or ``attention``.
+        transcript: ``reference``, or ``hypothesis`` for what the model itself recognises.
+        segmenter: ``characters``, ``jieba`` (extra ``words``) or ``longest_match`` (words of ``table``).
+        words: table of words and times of another aligner (utterance_id, word, start, end in seconds), in
+            place of ``aligner``; needs ``embeddings``.
+        embeddings: folder of embeddings to take the words' frames from, of another layer or model; null = the
+            encoder's output.
+        matcher: ``mutual`` best matches, or optimal ``transport`` (one to many; extra ``transport``), or the
+            control ``position`` (the same relative place).
+        scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
+        threshold: of ``transport``: least share of the mass that a pair must move. A lower one keeps more,
+            weaker pairs.
+        similarities: of texts, for the tests: ``characters``, ``table``, or names of sentence-transformers
+            models (extra ``sentences``), which are downloaded unless they are directories.
+        table: tab-separated translation table, a meaning a line and a variety a column.
+        table_columns: of the table to read; empty = all.
+        median_frames: of ``aligner=attention``: width of its median filter, in frames of 40 ms.
+        shown: pairs of utterances on the page, spread over the pairs of groups.
+        audio: put the recordings on the page.
+        confidence: of the intervals.
+        max_duration: seconds of padded audio in a batch of the encoder.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    level: Level = Level.group
+    groups: list[str] = field(default_factory=list)
+    pairs: list[str] = field(default_factory=list)
+    duplicates: Duplicates = Duplicates.error
+    aligner: str = "ctc"
+    transcript: str = "reference"
+    segmenter: str = "characters"
+    words: str | None = None
+    embeddings: str | None = None
+    matcher: Matcher = Matcher.mutual
+    scope: Scope = Scope.utterance
+    threshold: float = 0.5
+    similarities: list[str] = field(default_factory=lambda: ["characters"])
+    table: str | None = None
+    table_columns: list[str] = field(default_factory=list)
+    median_frames: int = 3
+    shown: int = 24
+    audio: bool = True
+    confidence: float = 0.95
+    max_duration: float = 200.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold} must be over 0 and at most 1")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+        if self.shown < 0:
+            raise ValueError(f"shown={self.shown} is negative; give 0 for no page")
+        if not self.similarities or len(set(self.similarities)) < len(self.similarities):
+            raise ValueError(
+                f"similarities={self.similarities} must name at least one, none twice; take [characters]"
+            )
+        if self.scope is Scope.site and self.matcher is Matcher.position:
+            raise ValueError("matcher=position compares places in one sentence; it needs scope=utterance")
+        if self.words is not None and self.embeddings is None:
+            raise ValueError("words=FILE needs embeddings=FOLDER too: the frames that the words are times of")
+
+    @property
+    def folder(self) -> Path:
+        """Where the results lie: ``results/interpret-{split}-{aligner}``, then what is not the default."""
+        aligner = self.aligner if self.words is None else Path(self.words).stem
+        parts = ["interpret", self.split, aligner]
+        if self.transcript != "reference":
+            parts.append(self.transcript)
+        if self.segmenter != "characters":
+            parts.append(self.segmenter)
+        if self.embeddings is not None:
+            parts.append(Path(self.embeddings).name)
+        if self.matcher is not Matcher.mutual:
+            parts.append(self.matcher.value)
+        if self.scope is not Scope.utterance:
+            parts.append(self.scope.value)
+        return Path(self.model_dir) / "results" / "-".join(parts)

@@ -1,0 +1,95 @@
+"""Which utterances are compared: the same sentence at two sites of different groups."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from retrieval.sites import Site, common_sentences, site_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class UtterancePair:
+    """One sentence at two sites."""
+
+    source: Site
+    target: Site
+    sentence: str
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        return self.source.group, self.target.group
+
+    @property
+    def source_id(self) -> str:
+        return self.source.utterances[self.sentence]
+
+    @property
+    def target_id(self) -> str:
+        return self.target.utterances[self.sentence]
+
+
+def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[UtterancePair]:
+    """All pairs of utterances of one sentence at two sites of different groups.
+
+    Args:
+        sites: from :func:`retrieval.sites.sites_of`.
+        names: ``A:B`` for pairs of groups or sites (these may be of one group); empty takes all.
+
+    Raises:
+        ValueError: a name that is not of this form or fits no pair, or two sites without a common sentence.
+    """
+    chosen = site_pairs(sites)
+    if names:
+        every = site_pairs(sites, within_groups=True)
+        chosen = sorted({pair for name in names for pair in _named(name, sites, every)})
+    return [
+        UtterancePair(sites[a], sites[b], sentence)
+        for a, b in chosen
+        for sentence in common_sentences(sites[a], sites[b])
+    ]
+
+
+def _named(name: str, sites: Sequence[Site], every: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    first, _, second = name.partition(":")
+    found = [
+        (a, b)
+        for a, b in every
+        if (_is(sites[a], first) and _is(sites[b], second))
+        or (_is(sites[a], second) and _is(sites[b], first))
+    ]
+    if not found:
+        groups = ", ".join(dict.fromkeys(site.group for site in sites))
+        raise ValueError(f"pairs: {name!r} fits no two sites; write A:B with groups ({groups}) or sites")
+    return found
+
+
+def _is(site: Site, name: str) -> bool:
+    return name in (site.group, site.name)
+
+
+def choose_shown(
+    pairs: Sequence[UtterancePair], available: Collection[str], count: int
+) -> list[UtterancePair]:
+    """Pairs for the page: as many of every pair of groups, other sentences for each.
+
+    Args:
+        pairs: all that are compared.
+        available: ids of the utterances that have words.
+        count: how many at most.
+    """
+    by_groups: dict[tuple[str, str], list[UtterancePair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.source_id in available and pair.target_id in available:
+            by_groups[pair.groups].append(pair)
+    shown: list[UtterancePair] = []
+    for turn in range(count):
+        for number, candidates in enumerate(by_groups.values()):
+            # Steps that have no divisor in common with most lengths come to other sentences and sites.
+            place = turn * 37 + number * 11
+            if turn < len(candidates) and len(shown) < count:
+                pair = candidates[place % len(candidates)]
+                if pair not in shown:
+                    shown.append(pair)
+        if len(shown) >= count:
+            break
+    return sorted(shown, key=lambda pair: (pair.groups, pair.source_id, pair.target_id))

@@ -1,0 +1,203 @@
+"""From aligned utterances to the files of an interpretation."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from lhotse.cut import Cut
+from numpy.typing import NDArray
+from rich.progress import track
+
+from retrieval import figures
+from retrieval.cuts import labels_of
+from retrieval.embeddings import Utterance
+from retrieval.interpretation.compare import Outcome, compare, cosines
+from retrieval.interpretation.config import InterpretConfig
+from retrieval.interpretation.matching import Match, match_words
+from retrieval.interpretation.page import MatchedWords, ShownPair, flac_data_uri, render
+from retrieval.interpretation.pairs import UtterancePair, choose_shown, utterance_pairs
+from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
+from retrieval.interpretation.text_similarity import TextSimilarity
+from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre_frames, write_words
+from retrieval.sites import sites_of
+
+logger = logging.getLogger(__name__)
+
+WORDS, MATCHES, SUMMARY, PAGE = "words.tsv", "word_pairs.tsv", "summary.json", "index.html"
+
+
+@dataclass(frozen=True)
+class SpokenUtterance:
+    """An utterance with its frames (T,D), when these are, and its words."""
+
+    id: str
+    frames: NDArray[np.floating]
+    clock: FrameClock
+    words: list[Word]
+
+
+def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[UtterancePair]:
+    """The pairs of utterances that a configuration asks for.
+
+    Raises:
+        ValueError: what :func:`retrieval.sites.sites_of` and
+            :func:`retrieval.interpretation.pairs.utterance_pairs` find wrong, or an id that occurs twice.
+    """
+    utterances: dict[str, Utterance] = {}
+    for cut in cuts:
+        if cut.id in utterances:
+            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+        labels = labels_of(cut)
+        utterances[cut.id] = Utterance(
+            cut.id, 0, cut.num_frames or 0, labels.dialect, labels.subdialect, labels.site, labels.sentence_id
+        )
+    sites = sites_of(
+        utterances.values(), level=config.level, duplicates=config.duplicates, groups=config.groups
+    )
+    return utterance_pairs(sites, config.pairs)
+
+
+def interpret(
+    config: InterpretConfig,
+    pairs: Sequence[UtterancePair],
+    utterances: Iterable[SpokenUtterance],
+    similarities: Sequence[TextSimilarity],
+    audio_of: Callable[[str], tuple[NDArray[np.floating], int] | None],
+) -> Outcome:
+    """Match words and write tables, summary, figures and page into ``config.folder``.
+
+    Of every utterance the centre frames of its words are kept, and all frames only of those on the page.
+
+    Args:
+        config: settings.
+        pairs: of utterances, from :func:`pairs_of_cuts`.
+        utterances: each at most once; those that are missing are left out of the pairs.
+        similarities: of texts, the first of which chooses solid or dashed boxes in the pictures.
+        audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
+
+    Raises:
+        ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
+            then.
+    """
+    directory = config.folder
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        spoken, shown, frames = _collect(utterances, pairs, config.shown)
+        write_words(partial / WORDS, ((name, words.words) for name, words in spoken.items()))
+        outcome = compare(
+            pairs,
+            spoken,
+            similarities,
+            partial / MATCHES,
+            matcher=config.matcher,
+            scope=config.scope,
+            threshold=config.threshold,
+            confidence=config.confidence,
+        )
+        settings = asdict(config)
+        settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
+        summary = {"settings": settings} | outcome.to_json()
+        text = json.dumps(summary, indent=2, ensure_ascii=False)
+        (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        validation = matched_against_random(outcome, confidence=config.confidence)
+        figures.save_png(validation, partial / "validation.png")
+        items = [
+            _show(config, pair, spoken, frames, similarities, audio_of, partial / f"pair-{number:02d}.png")
+            for number, pair in enumerate(track(shown, description="drawing pairs"), start=1)
+        ]
+        page = render(outcome, items, validation, settings)
+        (partial / PAGE).write_text(page, encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+    return outcome
+
+
+def _collect(
+    utterances: Iterable[SpokenUtterance], pairs: Sequence[UtterancePair], count: int
+) -> tuple[dict[str, SpokenWords], list[UtterancePair], dict[str, SpokenUtterance]]:
+    """Centre frames of all words, the pairs to be shown, and all frames of their utterances.
+
+    Which utterances have words is known only in the end; so the frames of twice as many pairs as are shown
+    are kept, and of these the first that are complete are taken.
+    """
+    everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
+    candidates = choose_shown(pairs, everything, 2 * count)
+    wanted = {name for pair in candidates for name in (pair.source_id, pair.target_id)}
+    spoken: dict[str, SpokenWords] = {}
+    frames: dict[str, SpokenUtterance] = {}
+    for utterance in utterances:
+        try:
+            spoken[utterance.id] = centre_frames(utterance.frames, utterance.words, utterance.clock)
+        except ValueError as error:
+            raise ValueError(f"utterance {utterance.id}: {error}") from error
+        if utterance.id in wanted:
+            frames[utterance.id] = utterance
+    return dict(sorted(spoken.items())), choose_shown(candidates, frames.keys(), count), frames
+
+
+def _show(
+    config: InterpretConfig,
+    pair: UtterancePair,
+    spoken: dict[str, SpokenWords],
+    frames: dict[str, SpokenUtterance],
+    similarities: Sequence[TextSimilarity],
+    audio_of: Callable[[str], tuple[NDArray[np.floating], int] | None],
+    picture: Path,
+) -> ShownPair:
+    """One pair for the page; its figure is also written as PNG."""
+    source, target = spoken[pair.source_id], spoken[pair.target_id]
+    matches = match_words(config.matcher, cosines(source, target), threshold=config.threshold)
+    values = [
+        similarity.matrix([word.text for word in source.words], [word.text for word in target.words])
+        for similarity in similarities
+    ]
+    sides = [
+        Side(f"{site.group}, {site.name}", frames[name].frames, frames[name].clock, frames[name].words)
+        for site, name in ((pair.source, pair.source_id), (pair.target, pair.target_id))
+    ]
+    figure = similarity_matrix(
+        sides[0],
+        sides[1],
+        matches,
+        [float(values[0][match.source, match.target]) for match in matches],
+        similarity=f"text similarity ({similarities[0].name})",
+    )
+    figures.save_png(figure, picture, dots_per_inch=110)
+    audio = [audio_of(name) for name in (pair.source_id, pair.target_id)]
+    source_audio, target_audio = (None if sound is None else flac_data_uri(*sound) for sound in audio)
+    return ShownPair(
+        pair,
+        _text(source),
+        _text(target),
+        figures.svg_data_uri(figure),
+        [_matched(source, target, match, values) for match in matches],
+        source_audio,
+        target_audio,
+    )
+
+
+def _text(spoken: SpokenWords) -> str:
+    texts = [word.text for word in spoken.words]
+    # Words of several letters would run together.
+    return (" " if any(text.isascii() and len(text) > 1 for text in texts) else "").join(texts)
+
+
+def _matched(
+    source: SpokenWords, target: SpokenWords, match: Match, values: Sequence[NDArray[np.float64]]
+) -> MatchedWords:
+    return MatchedWords(
+        source.words[match.source],
+        target.words[match.target],
+        match,
+        [float(matrix[match.source, match.target]) for matrix in values],
+    )

@@ -1,0 +1,66 @@
+"""What the report says of the interpretations of a model: one line each, read from their summaries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.results import MalformedResultError, read_json
+
+
+@dataclass(frozen=True)
+class InterpretationRow:
+    """One run of scripts/interpret.py and one text similarity.
+
+    Attributes:
+        page: path of its page, relative to the folder of the results.
+        timed_by: aligner, or name of the table of words.
+        frames: ``encoder``, or name of the folder of embeddings.
+        segmenter, matcher, scope: settings of the run.
+        similarity: of texts.
+        word_pairs: matched.
+        matched_share: of all words, in per cent.
+        test: the fields of :class:`retrieval.interpretation.validation.PairedTest` over all sentences.
+    """
+
+    page: str
+    timed_by: str
+    frames: str
+    segmenter: str
+    matcher: str
+    scope: str
+    similarity: str
+    word_pairs: int
+    matched_share: float
+    test: dict[str, float | None]
+
+
+def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow] | None:
+    """All interpretations of a split in a model directory, by folder; None where there are none.
+
+    Raises:
+        MalformedResultError: a summary that does not hold what it should.
+    """
+    results = model_dir / "results"
+    rows = []
+    for path in sorted(results.glob(f"interpret-{split}-*/summary.json")):
+        summary = read_json(path, "interpret") or {}
+        try:
+            settings = summary["settings"]
+            words, embeddings = settings["words"], settings["embeddings"]
+            rows += [
+                InterpretationRow(
+                    f"{path.parent.name}/index.html",
+                    settings["aligner"] if words is None else Path(words).name,
+                    "encoder" if embeddings is None else Path(embeddings).name,
+                    settings["segmenter"],
+                    settings["matcher"],
+                    settings["scope"],
+                    similarity,
+                    summary["word_pairs"],
+                    100 * summary["matched_words"] / summary["words"],
+                    tests["overall"],
+                )
+                for similarity, tests in summary["tests"].items()
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MalformedResultError(path, f"{error} is missing or wrong", "interpret") from error
+    return rows or None

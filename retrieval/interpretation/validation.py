@@ -1,0 +1,155 @@
+"""Are matched words more alike as texts than randomly paired ones? Tests that count no sentence twice.
+
+For a matched pair (i, j) of two texts (utterances, or all utterances of two sites), the random pair is the
+one in which one of the two words is replaced by a random word of its own text. No draw is made: its expected
+similarity is the mean over all words that could be drawn, half of it over the source's words and half over
+the target's::
+
+    random(i, j) = 1/2 mean_k s(i, k) + 1/2 mean_k s(k, j)
+
+Words of one utterance depend on each other, and so do the utterances of one sentence at different sites. The
+unit of the tests is therefore the sentence: both similarities are averaged over all matched pairs of all
+utterance pairs of a sentence, and the tests see one difference a sentence.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from retrieval.interpretation.matching import Match
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Similarity of matched words against that of random pairs.
+
+    A number is None where it has no meaning: a statistic of fewer than two sentences, or of differences that
+    are all equal (t) or all zero (Wilcoxon).
+
+    Attributes:
+        sentences: n, the units of the tests.
+        word_pairs: matched pairs of words in them.
+        matched, random: mean similarity over sentences.
+        difference: matched less random, with the ends ``low`` and ``high`` of its t interval.
+        t, t_p: paired t-test, two-sided.
+        wilcoxon, wilcoxon_p: Wilcoxon's signed-rank test, two-sided; the smaller rank sum.
+        cohen_d: d_z, mean difference over the standard deviation of the differences.
+        rank_biserial: rank sum of positive differences less that of negative ones, over both.
+    """
+
+    sentences: int
+    word_pairs: int
+    matched: float
+    random: float
+    difference: float
+    low: float | None
+    high: float | None
+    t: float | None
+    t_p: float | None
+    wilcoxon: float | None
+    wilcoxon_p: float | None
+    cohen_d: float | None
+    rank_biserial: float | None
+
+
+def paired_test(
+    matched: NDArray[np.float64], random: NDArray[np.float64], *, word_pairs: int, confidence: float = 0.95
+) -> PairedTest:
+    """Paired t-test and Wilcoxon's signed-rank test with their effect sizes.
+
+    Args:
+        matched, random: (n,) one value a sentence, n at least 1.
+        word_pairs: how many pairs of words the values are means of.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no sentence, different lengths, or a value that is not finite.
+    """
+    if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
+        raise ValueError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
+    differences = matched - random
+    if not np.isfinite(differences).all():
+        raise ValueError("a text similarity is not finite")
+    n, mean = len(differences), float(differences.mean())
+    low = high = t = t_p = cohen_d = None
+    # Rounding leaves equal differences a little apart; the least that counts is a unit in their last place.
+    spread = float(differences.std(ddof=1)) if n > 1 else 0.0
+    if spread > 1e-12 * max(1.0, abs(mean)):
+        result = stats.ttest_rel(matched, random)
+        t, t_p, cohen_d = float(result.statistic), float(result.pvalue), mean / spread
+        reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+        low, high = mean - reach, mean + reach
+    wilcoxon = wilcoxon_p = rank_biserial = None
+    differing = differences[differences != 0]
+    if len(differing):
+        outcome = stats.wilcoxon(differing)
+        ranks = stats.rankdata(np.abs(differing))
+        wilcoxon, wilcoxon_p = float(outcome.statistic), float(outcome.pvalue)
+        rank_biserial = float((np.sign(differing) * ranks).sum() / ranks.sum())
+    return PairedTest(
+        n,
+        word_pairs,
+        float(matched.mean()),
+        float(random.mean()),
+        mean,
+        low,
+        high,
+        t,
+        t_p,
+        wilcoxon,
+        wilcoxon_p,
+        cohen_d,
+        rank_biserial,
+    )
+
+
+def matched_and_random(
+    similarities: NDArray[np.floating], matches: Sequence[Match]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Similarity of the words of each match, and that expected of its random pair.
+
+    Args:
+        similarities: (W,V) of all words of two utterances.
+        matches: M of them.
+
+    Returns:
+        Two vectors (M,).
+    """
+    source = np.array([match.source for match in matches], np.int64)
+    target = np.array([match.target for match in matches], np.int64)
+    random = (similarities.mean(axis=1)[source] + similarities.mean(axis=0)[target]) / 2
+    return similarities[source, target].astype(np.float64), random.astype(np.float64)
+
+
+@dataclass
+class Sums:
+    """Sums of both similarities over the matched words of each sentence."""
+
+    matched: dict[str, float] = field(default_factory=dict)
+    random: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self, sentences: Sequence[str], matched: NDArray[np.float64], random: NDArray[np.float64]
+    ) -> None:
+        """Add matched words: the sentence of each, and both similarities (M,)."""
+        for sentence, similar, expected in zip(sentences, matched.tolist(), random.tolist(), strict=True):
+            self.matched[sentence] = self.matched.get(sentence, 0.0) + similar
+            self.random[sentence] = self.random.get(sentence, 0.0) + expected
+            self.count[sentence] = self.count.get(sentence, 0) + 1
+
+    def test(self, confidence: float) -> PairedTest:
+        """The tests over the sentences, in a fixed order.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        sentences = sorted(self.count)
+        counts = np.array([self.count[name] for name in sentences], np.float64)
+        matched = np.array([self.matched[name] for name in sentences]) / counts
+        random = np.array([self.random[name] for name in sentences]) / counts
+        return paired_test(matched, random, word_pairs=int(counts.sum()), confidence=confidence)

@@ -1,0 +1,112 @@
+"""Words in time, the embedding of each, and the table that keeps them."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = ("utterance_id", "word", "start", "end")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word (or character) and when it is spoken, in seconds from the start of the utterance."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenWords:
+    """The words (W) of an utterance and their embeddings (W,D), each of length 1."""
+
+    words: list[Word]
+    embeddings: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """When frames are: frame k lasts from ``first + k * step`` for ``step`` seconds."""
+
+    step: float
+    first: float = 0.0
+
+    def frame(self, seconds: float, count: int) -> int:
+        """The frame of a time, among ``count`` frames; times outside give the first or the last."""
+        # A time on the border between two frames belongs to the later one, whichever way it was rounded.
+        return min(max(math.floor((seconds - self.first) / self.step + 1e-6), 0), count - 1)
+
+    def seconds(self, frame: float) -> float:
+        """When a frame begins."""
+        return self.first + frame * self.step
+
+
+def centre_frames(frames: NDArray[np.floating], words: Sequence[Word], clock: FrameClock) -> SpokenWords:
+    """The frame at the centre of each word (SeqSimInterp, arXiv 2505.19606), not the mean over the word.
+
+    Args:
+        frames: (T,D) of the utterance.
+        words: W words of it, at least one.
+        clock: of the frames.
+
+    Raises:
+        ValueError: frames that are not (T,D), a centre frame that is not finite or zero.
+    """
+    if frames.ndim != 2 or not len(frames):
+        raise ValueError(f"frames are {frames.shape}; expected (T,D) with at least one frame")
+    index = [clock.frame((word.start + word.end) / 2, len(frames)) for word in words]
+    centres = frames[index].astype(np.float32)  # (W,D)
+    norms = np.linalg.norm(centres, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or not norms.all():
+        bad = int(np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))[0])
+        raise ValueError(
+            f"frame {index[bad]}, the centre of {words[bad].text!r}, is zero or not finite; embed again"
+        )
+    return SpokenWords(list(words), centres / norms)
+
+
+def write_words(path: Path, utterances: Iterable[tuple[str, Sequence[Word]]]) -> None:
+    """Write words as a table with the columns ``COLUMNS``, seconds with three decimals."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name, words in utterances:
+            writer.writerows((name, word.text, f"{word.start:.3f}", f"{word.end:.3f}") for word in words)
+
+
+def read_words(path: Path) -> dict[str, list[Word]]:
+    """Read a table of words: what :func:`write_words` writes, or any other aligner in that form.
+
+    Returns:
+        Words by utterance, in the order of the table.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: other columns, times that are no numbers or go backwards; names the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of words at {path}; scripts/interpret.py writes one (words.tsv)")
+    utterances: dict[str, list[Word]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file, delimiter="\t")
+        header = tuple(next(reader, ()))
+        if header != COLUMNS:
+            raise ValueError(f"{path}: columns must be {', '.join(COLUMNS)}; found {', '.join(header)}")
+        for row in reader:
+            try:
+                name, text, *times = row
+                start, end = map(float, times)
+            except ValueError:
+                raise ValueError(f"{path}, line {reader.line_num}: no word with two times: {row}") from None
+            if not (0 <= start < end < math.inf) or not text:
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: word {text!r} from {start} s to {end} s of {name}; it"
+                    " needs a text and must end after it starts"
+                )
+            utterances.setdefault(name, []).append(Word(text, start, end))
+    return utterances

@@ -1,0 +1,116 @@
+"""The interpret script from prepared features and a model directory to tables and page."""
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from lhotse import CutSet
+from small_model import write_cuts, write_model
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "interpret.py"
+SENTENCE_IDS = ("1", "1", "1", "1", "2", "2")  # yue-0 and yue-1, wuu-0 and wuu-1 say them
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> tuple[Path, Path]:
+    model_dir, data_dir = tmp_path / "model", tmp_path / "data"
+    data_dir.mkdir()
+    write_model(model_dir)
+    (model_dir / "provenance.json").write_text('{"trained_dialects": ["yue", "wuu"]}')
+    cuts = list(write_cuts(data_dir, "test"))
+    for cut, sentence in zip(cuts, SENTENCE_IDS, strict=True):
+        cut.supervisions[0].custom["sentence_id"] = sentence
+    CutSet.from_cuts(cuts).to_file(data_dir / "cuts_test.jsonl.gz")
+    return model_dir, data_dir
+
+
+def run(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path], *more: str) -> None:
+    model_dir, data_dir = prepared
+    arguments = [
+        str(SCRIPT),
+        f"model_dir={model_dir}",
+        f"data_dir={data_dir}",
+        "device=cpu",
+        "shown=1",
+        *more,
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+@pytest.mark.parametrize("aligner", ["ctc", "transducer"])
+def test_tables_figures_and_page(
+    monkeypatch: pytest.MonkeyPatch,
+    prepared: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    aligner: str,
+) -> None:
+    run(monkeypatch, prepared, f"aligner={aligner}")
+    folder = prepared[0] / "results" / f"interpret-test-{aligner}"
+    assert str(folder) in capsys.readouterr().out
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "words.tsv",
+        "word_pairs.tsv",
+        "summary.json",
+        "validation.png",
+        "index.html",
+        "pair-01.png",
+    }
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["utterance_pairs"] == 5  # sentence 1: two sites by two; sentence 2: one by one
+    assert summary["tests"]["characters"]["overall"]["sentences"] == 2
+    with (folder / "words.tsv").open(encoding="utf-8") as file:
+        texts: dict[str, str] = {}
+        for row in csv.DictReader(file, delimiter="\t"):
+            texts[row["utterance_id"]] = texts.get(row["utterance_id"], "") + row["word"]
+    assert texts["test-0"] == "我係香港人"
+    assert len(texts) == 6
+
+
+def test_words_and_frames_of_others(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]) -> None:
+    run(monkeypatch, prepared)
+    model_dir, data_dir = prepared
+    results = model_dir / "results"
+    monkeypatch.setattr(
+        sys, "argv", ["embed.py", f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu"]
+    )
+    runpy.run_path(str(SCRIPT.with_name("embed.py")), run_name="__main__")
+    words, store = results / "interpret-test-ctc" / "words.tsv", results / "embeddings-test"
+    run(monkeypatch, prepared, f"words={words}", f"embeddings={store}")
+    # The same words and the same encoder, by way of the disk: the same matches.
+    first, second = (
+        json.loads((results / name / "summary.json").read_text(encoding="utf-8"))
+        for name in ("interpret-test-ctc", "interpret-test-words-embeddings-test")
+    )
+    assert first["tests"] == second["tests"]
+    assert first["word_pairs"] == second["word_pairs"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("aligner=attention", "aligner=attention needs a model trained with"),
+        ("aligner=viterbi", "aligner=viterbi is not known"),
+        ("segmenter=longest_match", "table=FILE"),
+        ("similarities=[table]", "table=FILE"),
+        ("table=none.tsv", "no translation table at none.tsv"),
+        ("pairs=[yue:hak]", "'yue:hak' fits no two sites"),
+        ("split=valid", "no prepared cuts"),
+        ("groups=[yue]", "at least two groups"),
+        ("transcript=both", "transcript=both is not known"),
+    ],
+)
+def test_errors_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path], setting: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, prepared, setting)
+    assert str(stopped.value.code).startswith("error: ")
+    assert message in str(stopped.value.code)
+    assert (
+        not list((prepared[0] / "results").glob("interpret*")) if (prepared[0] / "results").is_dir() else True
+    )

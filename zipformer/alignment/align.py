@@ -1,0 +1,187 @@
+"""Time spans of known transcripts, or of a model's own hypotheses, by any of the model's heads."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from zipformer.alignment.attention import MEDIAN_FRAMES, attention_intervals, cross_attention, upper_half
+from zipformer.alignment.ctc import ctc_emissions
+from zipformer.alignment.spans import Segmenter, Span, character_spans, share_gaps, word_spans
+from zipformer.alignment.transducer import lattice_scores, viterbi
+from zipformer.data import Batch, evaluation_batches
+from zipformer.decoding import ctc_greedy_search, greedy_search
+from zipformer.model import AsrModel
+from zipformer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+ALIGNERS = ("attention", "ctc", "transducer")
+TRANSCRIPTS = ("reference", "hypothesis")
+_HEAD_SETTINGS = {
+    "attention": "model.attention_decoder.num_layers",
+    "ctc": "model.ctc",
+    "transducer": "model.transducer",
+}
+
+
+@dataclass(frozen=True)
+class AlignedUtterance:
+    """One utterance with its encoder frames (T, D), float32 on the CPU, and the spans of its words."""
+
+    id: str
+    frames: Tensor
+    words: list[Span]
+
+
+def check_aligner(model: AsrModel, aligner: str) -> None:
+    """Raise ValueError unless the aligner is known and the model has the head that it reads."""
+    if aligner not in ALIGNERS:
+        raise ValueError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
+    heads = _heads(model)
+    if not heads[aligner]:
+        others = " or ".join(name for name in ALIGNERS if heads[name])
+        raise ValueError(
+            f"aligner={aligner} needs a model trained with {_HEAD_SETTINGS[aligner]}; this one has aligner="
+            f"{others}"
+        )
+
+
+def _heads(model: AsrModel) -> dict[str, bool]:
+    return {
+        "attention": model.attention_decoder is not None,
+        "ctc": model.ctc_head is not None,
+        "transducer": model.joiner is not None,
+    }
+
+
+@torch.inference_mode()
+def token_intervals(
+    model: AsrModel,
+    frames: Tensor,
+    tokens: Sequence[int],
+    aligner: str,
+    *,
+    median_frames: int = MEDIAN_FRAMES,
+) -> NDArray[np.int64]:
+    """Encoder frames of every token of one utterance.
+
+    ``ctc`` and ``transducer`` emit tokens at points in time, which are widened to half the distance to the
+    neighbours (:func:`zipformer.alignment.spans.share_gaps`).
+
+    Args:
+        model: in evaluation mode.
+        frames: (T, D) encoder output.
+        tokens: U ids.
+        aligner: one of ``ALIGNERS``.
+        median_frames: of ``attention``, see :func:`zipformer.alignment.attention.attention_intervals`.
+
+    Returns:
+        (U,2) first frame of each token and the frame after its last.
+
+    Raises:
+        ValueError: as :func:`check_aligner`, or no alignment is possible.
+    """
+    check_aligner(model, aligner)
+    if not tokens:
+        return np.empty((0, 2), np.int64)
+    if aligner == "attention":
+        assert model.attention_decoder is not None
+        weights = cross_attention(model.attention_decoder, frames, tokens)
+        return attention_intervals(upper_half(weights), median_frames=median_frames)
+    if aligner == "ctc":
+        assert model.ctc_head is not None
+        emissions = ctc_emissions(model.ctc_head(frames), tokens)
+    else:
+        points, _ = viterbi(*lattice_scores(model, frames, tokens))
+        emissions = np.stack([points, points + 1], axis=1)
+    return share_gaps(emissions, len(frames))
+
+
+def align_cuts(
+    model: AsrModel,
+    tokenizer: Tokenizer,
+    cuts: CutSet,
+    data_dir: Path,
+    *,
+    aligner: str,
+    segment: Segmenter = list,
+    transcript: str = "reference",
+    median_frames: int = MEDIAN_FRAMES,
+    max_duration: float = 200.0,
+    device: torch.device | str = "cpu",
+) -> Iterator[AlignedUtterance]:
+    """Align a corpus, one batch in memory at a time.
+
+    Utterances in which nothing is said (an empty text) or whose text does not fit their frames are left out
+    and named in the log.
+
+    Args:
+        model: on ``device``, in evaluation mode.
+        tokenizer: of the model.
+        cuts: with features and one supervision each.
+        data_dir: relative feature paths are relative to it.
+        aligner: one of ``ALIGNERS``.
+        segment: cuts texts into words; by default every character is one.
+        transcript: ``reference``, or ``hypothesis`` for what greedy search (of the transducer, else of CTC)
+            recognises.
+        median_frames: of ``attention``.
+        max_duration: seconds of padded audio in a batch.
+        device: where the encoder computes.
+
+    Yields:
+        Utterances, longest first.
+
+    Raises:
+        ValueError: as :func:`check_aligner`, an unknown kind of transcript, or encoder frames that are not
+            finite.
+    """
+    check_aligner(model, aligner)
+    if transcript not in TRANSCRIPTS:
+        raise ValueError(f"transcript={transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}")
+    empty, misfits = [], []
+    count = 0
+    batches = evaluation_batches(cuts, data_dir, max_duration=max_duration, tokenizer=tokenizer)
+    for name, frames, tokens in _encoded(model, batches, len(cuts), transcript, device):
+        count += 1
+        if not bool(frames.isfinite().all()):
+            raise ValueError(f"the encoder frames of utterance {name} are not finite; check its features")
+        try:
+            intervals = token_intervals(model, frames, tokens, aligner, median_frames=median_frames)
+        except ValueError as error:
+            misfits.append(f"{name}: {error}")
+            continue
+        words = word_spans(character_spans(tokens, intervals, tokenizer), segment)
+        if words:
+            yield AlignedUtterance(name, frames.float().cpu(), words)
+        else:
+            empty.append(name)
+    for names, problem in ((empty, "have no text to align"), (misfits, "cannot be aligned")):
+        if names:
+            logger.warning("%d of %d utterances %s: %s", len(names), count, problem, "; ".join(names[:5]))
+
+
+def _encoded(
+    model: AsrModel, batches: Iterator[Batch], total: int, transcript: str, device: torch.device | str
+) -> Iterator[tuple[str, Tensor, list[int]]]:
+    """Id, encoder frames (T, D) and tokens of every utterance, with a progress bar."""
+
+    def utterances() -> Iterator[tuple[str, Tensor, list[int]]]:
+        for batch in batches:
+            with torch.inference_mode():
+                frames, lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
+                tokens = batch.tokens
+                if transcript == "hypothesis":
+                    search = ctc_greedy_search if model.joiner is None else greedy_search
+                    tokens = search(model, frames, lengths)
+            for name, row, length, ids in zip(batch.ids, frames, lengths.tolist(), tokens, strict=True):
+                yield name, row[:length], ids
+
+    yield from track(utterances(), total=total, description="aligning")

@@ -106,7 +106,9 @@ class Rewriting:
         self.changed = 0
         for cut in track(load_manifest_lazy(manifest), description=f"transcripts of {split}"):
             supervision = cut.supervisions[0]
-            text = self.text(supervision.language, (supervision.custom or {}).get("raw_text", supervision.text))
+            text = self.text(
+                supervision.language, (supervision.custom or {}).get("raw_text", supervision.text)
+            )
             if not text:
                 raise PreparationError(f"{manifest}: nothing is left of the transcript of {cut.id}")
             self.changed += text != supervision.text

@@ -110,9 +110,7 @@ def _variant_row(variant: str, name: str, estimate: Estimate, difference: Differ
         estimate.high,
         min(estimate.runs),
         max(estimate.runs),
-        difference and difference.value,
-        difference and difference.low,
-        difference and difference.high,
+        *((None, None, None) if difference is None else difference.as_tuple()),
     )
 
 
@@ -166,7 +164,7 @@ def write_tables(
     baseline: str,
     header: Mapping[str, object],
 ) -> None:
-    """``variants.{csv,json,md}``, and ``transfer.csv`` where dialects were left out; each whole or not at all."""
+    """``variants.{csv,json,md}``, and ``transfer.csv`` where dialects were left out; each file whole."""
     directory.mkdir(parents=True, exist_ok=True)
     markdown = variants_markdown(rows, baseline)
     if transfer:
@@ -185,7 +183,7 @@ def write_tables(
 
 
 def variants_markdown(rows: Sequence[VariantRow], baseline: str) -> str:
-    """Variants down, measures across, ``value (low to high)`` in per cent; then differences to the baseline."""
+    """Variants down, measures across, ``value (low to high)`` in per cent; then the differences."""
     names = [name for name in MEASURES if any(row.measure == name for row in rows)]
     variants = list(dict.fromkeys(row.variant for row in rows))
     found = {(row.variant, row.measure): row for row in rows}

@@ -2,10 +2,10 @@
 
 A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
 things vary in what is measured: the run, the sentences and the sites. The intervals resample all three
-("pigeonhole bootstrap", see :mod:`retrieval.statistics`): the sentences and sites are drawn once for all runs
-of all variants, which pairs them in a difference, and the runs of each variant are drawn with replacement. The
-runs of two variants are drawn independently, since runs of one seed have nothing in common but that number;
-where they are the same models measured in two ways, they are drawn together (``paired``).
+("pigeonhole bootstrap", see :mod:`retrieval.statistics`): the sentences and sites are drawn once for all
+runs of all variants, which pairs them in a difference, and the runs of each variant are drawn with
+replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
+but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
 
 A bootstrap over three runs knows little of how runs vary, and over one run nothing: the interval then speaks
 of that one model. The lowest and highest run stand beside the interval for this reason.
@@ -76,6 +76,9 @@ class Difference:
     low: float
     high: float
 
+    def as_tuple(self) -> tuple[float, float, float]:
+        return self.value, self.low, self.high
+
 
 class Comparison:
     """Measures of several variants under the same resamples.
@@ -113,10 +116,10 @@ class Comparison:
         self._run_counts: dict[str, Floats] = {}
         for name, runs in variants.items():
             if paired and self._run_counts:
-                counts = next(iter(self._run_counts.values()))
-            else:
-                counts = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
-            self._run_counts[name] = np.asarray(counts, dtype=np.float64)
+                self._run_counts[name] = next(iter(self._run_counts.values()))
+                continue
+            drawn = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
+            self._run_counts[name] = drawn.astype(np.float64)
         self._recalls = {
             name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
         }

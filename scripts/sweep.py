@@ -74,7 +74,8 @@ def finish(run: SweepRun, finished: list[str], launcher: list[str], place: str) 
             print()
             end = "\n  ".join(log.read_text(encoding="utf-8").splitlines()[-LINES_SHOWN:])
             raise StepFailedError(
-                f"{step} of {run.directory} ended with exit status {result.returncode}; the end of {log}:\n  {end}"
+                f"{step} of {run.directory} ended with exit status {result.returncode}; the end of its log "
+                f"{log}:\n  {end}"
             )
         finished.append(step)
         run.note(finished)

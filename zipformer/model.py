@@ -77,7 +77,8 @@ class AsrModel(nn.Module):
 
     Attributes ``predictor``, ``joiner``, ``simple_am_proj`` and ``simple_lm_proj`` are there with a
     transducer, ``ctc_head`` (frames to log-probabilities), ``attention_decoder`` and ``text_alignment`` where
-    configured; otherwise they are None. ``clock`` drives every training schedule: the trainer sets ``clock.batch``.
+    configured; otherwise they are None. ``clock`` drives every training schedule: the trainer sets
+    ``clock.batch``.
 
     Raises:
         ValueError: the configuration has no vocabulary size.
@@ -199,8 +200,9 @@ class AsrModel(nn.Module):
                 get a gradient of zero: with several processes, every one must take part in every step.
 
         Returns:
-            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``, ``translation``,
-            ``text_alignment``. An utterance with more tokens than frames makes a loss infinite.
+            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``,
+            ``translation``, ``text_alignment``. An utterance with more tokens than frames makes a loss
+            infinite.
 
         Raises:
             ValueError: as :meth:`encode`, or the number of transcripts is not N.

@@ -1,9 +1,9 @@
 """Frozen text encoders, the teachers of text alignment: from a sentence to one vector.
 
 ``ngrams`` needs no weights: a sentence is the bag of its character n-grams, brought to few dimensions by a
-fixed random projection. It knows which characters two sentences share, and nothing of synonyms. Any other name
-is a text encoder of Hugging Face, by name or directory, whose token states are averaged; that one brings what
-it has learnt of meaning.
+fixed random projection. It knows which characters two sentences share, and nothing of synonyms. Any other
+name is a text encoder of Hugging Face, by name or directory, whose token states are averaged; that one brings
+what it has learnt of meaning.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ class NgramEncoder:
         return F.normalize(torch.stack(sums), dim=-1)
 
     def ngrams(self, sentence: str) -> Iterable[str]:
-        """N-grams of all lengths, each as often as it occurs; the ends of the sentence count as characters."""
+        """N-grams of all lengths, as often as they occur; longer ones may hold the ends of the sentence."""
         bounded = f"\x02{sentence}\x03"
         for length in range(1, self.longest + 1):
             text = sentence if length == 1 else bounded
@@ -194,8 +194,8 @@ def sentence_of(supervision: SupervisionSegment, field: str) -> str:
     sentence = supervision.text if field == "text" else (supervision.custom or {}).get(field)
     if not sentence:
         raise ValueError(
-            f"utterance {supervision.id} has no {field!r}: train on a corpus in which every utterance has it, "
-            "or name another field"
+            f"utterance {supervision.id} has no {field!r}: train on a corpus in which every utterance has "
+            "it, or name another field"
         )
     return str(sentence)
 

@@ -1,9 +1,9 @@
 """Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
 
-A run is one variant with one seed; it has a directory, ``exp_dir/{variant}/seed-{seed}``, and steps, which are
-the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the settings
-that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of other
-settings for its own.
+A run is one variant with one seed; it has a directory, ``exp_dir/{variant}/seed-{seed}``, and steps, which
+are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
+settings that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of
+other settings for its own.
 
 All variants are run with the first seed, then all with the second: wherever a sweep is stopped, the variants
 can be compared.

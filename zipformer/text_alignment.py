@@ -1,17 +1,18 @@
 """Text alignment: the mean encoder frame of an utterance is drawn to the embedding of its sentence.
 
 A frozen text encoder (:mod:`zipformer.sentence_encoders`) is the teacher; the speech side learns to agree
-with it by the sigmoid contrastive loss of SigLIP (Zhai et al., "Sigmoid loss for language image pre-training",
-2023). Every pair of an utterance i and a sentence m of the batch is one yes-or-no question, "does i say m?":
+with it by the sigmoid contrastive loss of SigLIP (Zhai et al., "Sigmoid loss for language image
+pre-training", 2023). Every pair of an utterance i and a sentence m of the batch is one yes-or-no question,
+"does i say m?":
 
     x_i = W mean of the frames of i,    z_im = exp(s) cos(x_i, y_m) + b,
     loss = - sum over i and m of log sigmoid(z_im if i says m, else -z_im)
 
-with y_m the teacher's embedding and W, s, b learnt. There is no softmax over the batch, so each pair counts by
-itself. Nearly all pairs are "no", and b starts so low that the first steps need not learn that alone.
+with y_m the teacher's embedding and W, s, b learnt. There is no softmax over the batch, so each pair counts
+by itself. Nearly all pairs are "no", and b starts so low that the first steps need not learn that alone.
 
-The sentences m are the *different* ones of the batch. Two utterances of one sentence, in two dialects say, are
-thus drawn to the same point and never pushed apart, which is what makes the loss one of meaning.
+The sentences m are the *different* ones of the batch. Two utterances of one sentence, in two dialects say,
+are thus drawn to the same point and never pushed apart, which is what makes the loss one of meaning.
 
 With several processes the sentences are those of the process's own batch: the questions of the processes add
 up, but no utterance is held against a sentence of another process. More processes mean more questions, not
@@ -68,7 +69,8 @@ class TextAlignment(nn.Module):
         super().__init__()
         if config.text_dim < 1:
             raise ValueError(
-                f"model.text_alignment.text_dim={config.text_dim}; set it to the dimension of the text encoder"
+                f"model.text_alignment.text_dim={config.text_dim}; set it to the dimension of the text "
+                "encoder"
             )
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(frame_dim, config.text_dim)
@@ -78,9 +80,10 @@ class TextAlignment(nn.Module):
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (N, text_dim), of length 1, of utterances with frames (N, T, D) of lengths (N,)."""
         padding = torch.arange(frames.shape[1], device=frames.device) >= lengths[:, None]  # (N, T)
-        total = frames.masked_fill(padding.unsqueeze(-1), 0.0).sum(dim=1, dtype=torch.float32)  # (N, D)
-        mean = total / lengths[:, None]
-        return F.normalize(self.projection(self.dropout(mean)).float(), dim=-1)
+        with torch.autocast(frames.device.type, enabled=False):
+            total = frames.float().masked_fill(padding.unsqueeze(-1), 0.0).sum(dim=1)  # (N, D)
+            mean = total / lengths[:, None]
+            return F.normalize(self.projection(self.dropout(mean)), dim=-1)
 
     def loss(self, frames: Tensor, lengths: Tensor, sentences: Tensor, spoken: Tensor) -> Tensor:
         """The loss of the module's description, summed over the batch.

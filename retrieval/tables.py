@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from retrieval.recall import Hits
+from retrieval.recall import Outcome
 from retrieval.statistics import Replicates, Resamples, recall_interval
 
 LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
@@ -86,7 +86,7 @@ def _matrix(groups: Sequence[str], pairs: Iterable[PairRow]) -> NDArray[np.float
 
 
 def tabulate(
-    outcome: Hits,
+    outcome: Outcome,
     *,
     trained_groups: Sequence[str] | None,
     resamples: int = 1000,
@@ -96,7 +96,7 @@ def tabulate(
     """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics`).
 
     Args:
-        outcome: hits of all queries.
+        outcome: of all queries.
         trained_groups: which of the groups the encoder was trained on; None if unknown.
         resamples, confidence, seed: of the bootstrap.
     """
@@ -187,7 +187,7 @@ def write_recall_csv(path: Path, table: RecallTable) -> None:
     write_csv(path, PairRow, [*table.pairs, *table.within])
 
 
-def write_site_pairs(path: Path, outcome: Hits) -> None:
+def write_site_pairs(path: Path, outcome: Outcome) -> None:
     """``site_pairs.csv``: one line an ordered pair of sites; ``hits`` may have fractions (ties)."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from retrieval import tables
 from retrieval.embeddings import EmbeddingStore
 from retrieval.figures import recall_heat_map, save_png
-from retrieval.recall import RetrieveConfig, labels_of_dialects, retrieve, sites_of
+from retrieval.naming import result_folder
+from retrieval.recall import Challenge, RetrieveConfig, labels_of_dialects, retrieve, sites_of
 from retrieval.results import trained_groups
 from zipformer.evaluation import choose_device
 
@@ -34,14 +35,23 @@ def main(settings: DictConfig) -> None:
 def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
     """Ask all queries, write the results; returns their folder and the table."""
     model_dir = Path(config.model_dir)
-    store = EmbeddingStore(config.embedder.folder(model_dir, "embeddings", config.split))
+    store = EmbeddingStore(
+        result_folder(
+            model_dir, "embeddings", config.split, embedder=config.embedder.value, layer=config.layer
+        )
+    )
+    challenge = read_challenge_of(config)
     sites = sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
     outcome = retrieve(
         store,
         sites,
         within_groups=config.within,
-        center=config.center,
+        score=config.score,
+        correction=config.correction,
+        challenge=challenge,
         candidates=config.candidates,
+        permutations=config.permutations,
+        seed=config.seed,
         device=choose_device(config.device),
     )
     trained = config.trained if config.trained is not None else trained_groups(model_dir)
@@ -52,7 +62,16 @@ def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
         confidence=config.confidence,
         seed=config.seed,
     )
-    directory = config.embedder.folder(model_dir, "retrieval", config.split)
+    directory = result_folder(
+        model_dir,
+        "retrieval",
+        config.split,
+        embedder=config.embedder.value,
+        layer=config.layer,
+        score=config.score.value,
+        correction=config.correction.value,
+        challenge=challenge.name if challenge else None,
+    )
     directory.mkdir(parents=True, exist_ok=True)
     header: dict[str, object] = {
         "split": config.split,
@@ -67,6 +86,15 @@ def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
     tables.write_site_pairs(directory / "site_pairs.csv", outcome)
     save_png(recall_heat_map(table), directory / "recall.png")
     return directory, table
+
+
+def read_challenge_of(config: RetrieveConfig) -> Challenge | None:
+    """The challenge set that the settings name."""
+    if config.challenge is None:
+        return None
+    from retrieval.challenge import read_challenge
+
+    return read_challenge(Path(config.challenge))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from planted import directions, write_store
 
+from retrieval.corrections import Correction
 from retrieval.embeddings import Utterance
 from retrieval.recall import (
     Duplicates,
@@ -107,7 +108,7 @@ def test_centring_removes_a_common_part(tmp_path):
     site = {name: (common + frames).astype(np.float32) for name, frames in own.items()}
     store = write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
     assert retrieve(store, sites_of(store)).recall(0, 1) < 0.5
-    assert retrieve(store, sites_of(store), center=True).recall(0, 1) == 1.0
+    assert retrieve(store, sites_of(store), correction=Correction.center).recall(0, 1) == 1.0
 
 
 def test_no_common_sentence_is_an_error_that_names_both_sites(tmp_path):

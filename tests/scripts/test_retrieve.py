@@ -110,7 +110,7 @@ def test_matrix_of_varieties(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_selected_groups_without_the_ceiling(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, model_dir, "groups=[yue,hak]", "within=false", "trained=[hak]", "center=true")
+    run(monkeypatch, model_dir, "groups=[yue,hak]", "within=false", "trained=[hak]", "correction=center")
     content, pairs = read(model_dir)
     assert content["groups"] == ["yue", "hak"]
     assert content["held_out_groups"] == ["yue"]

@@ -1,0 +1,133 @@
+"""Sites: where the same sentences are spoken, and which of them are held against each other."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import combinations
+
+from retrieval.embeddings import Utterance
+
+logger = logging.getLogger(__name__)
+
+
+class Level(str, Enum):
+    """What a row of the matrix is: a dialect group with all its sites, or one variety (subdialect)."""
+
+    group = "group"
+    subdialect = "subdialect"
+
+
+class Duplicates(str, Enum):
+    """What to do where a site has a sentence more than once."""
+
+    error = "error"
+    first = "first"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place: its group (or variety) and the utterance id of each sentence."""
+
+    group: str
+    name: str
+    utterances: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.name}"
+
+
+def sites_of(
+    utterances: Iterable[Utterance],
+    *,
+    level: Level = Level.group,
+    duplicates: Duplicates = Duplicates.error,
+    groups: Sequence[str] = (),
+) -> list[Site]:
+    """The sites of a store, with their sentences.
+
+    Utterances without a sentence id cannot be paired; they are counted in the log. An utterance without a
+    site belongs to the one site of its group, named like it.
+
+    Args:
+        utterances: index of a store.
+        level: what a group is.
+        duplicates: for a sentence that a site has twice.
+        groups: keep only these groups, in this order; empty keeps all, sorted.
+
+    Raises:
+        ValueError: a duplicate, an unknown group, no sentence ids, or fewer than two groups.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    unpaired = 0
+    for utterance in utterances:
+        group = utterance.dialect if level is Level.group else utterance.subdialect
+        if not group:
+            raise ValueError(
+                f"utterance {utterance.utterance_id} has no subdialect: use level=group, or name its variety"
+            )
+        if not utterance.sentence_id:
+            unpaired += 1
+            continue
+        site = found.setdefault((group, utterance.site or group), {})
+        first = site.setdefault(utterance.sentence_id, utterance.utterance_id)
+        if first != utterance.utterance_id and duplicates is Duplicates.error:
+            raise ValueError(
+                f"site {utterance.site or group} of {group} has sentence {utterance.sentence_id} twice, as"
+                f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
+            )
+    if unpaired:
+        logger.warning("%d utterances have no sentence id and take no part in retrieval", unpaired)
+    if not found:
+        raise ValueError(
+            "no utterance has a sentence id: retrieval needs the same sentences at several sites"
+        )
+    names = sorted({group for group, _ in found})
+    unknown = [group for group in groups if group not in names]
+    if unknown:
+        raise ValueError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
+    order = list(groups) or names
+    if len(order) < 2:
+        raise ValueError(f"retrieval needs at least two groups, found only {', '.join(order)}")
+    return [
+        Site(group, name, found[group, name])
+        for wanted in order
+        for group, name in sorted(found)
+        if group == wanted
+    ]
+
+
+def labels_of_dialects(utterances: Iterable[Utterance], dialects: Sequence[str], level: Level) -> list[str]:
+    """Names at a level of what belongs to some dialect groups: the groups, or the varieties in them."""
+    if level is Level.group:
+        return list(dialects)
+    return sorted({utterance.subdialect for utterance in utterances if utterance.dialect in dialects})
+
+
+def site_pairs(sites: Sequence[Site], *, within_groups: bool = False) -> list[tuple[int, int]]:
+    """Unordered pairs of sites to compare: all of different groups, on request also those within a group."""
+    return [
+        (a, b)
+        for a, b in combinations(range(len(sites)), 2)
+        if within_groups or sites[a].group != sites[b].group
+    ]
+
+
+def common_sentences(a: Site, b: Site) -> list[str]:
+    """Sorted sentence ids that two sites share.
+
+    Raises:
+        ValueError: there are none.
+    """
+    common = sorted(a.utterances.keys() & b.utterances.keys())
+    if not common:
+        raise ValueError(
+            f"sites {a} and {b} share no sentence id ({a} has {_some(a)}; {b} has {_some(b)}): parallel"
+            " utterances need equal sentence ids. Leave out what is not parallel with groups=[...]"
+        )
+    return common
+
+
+def _some(site: Site) -> str:
+    names = sorted(site.utterances)
+    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")

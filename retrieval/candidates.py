@@ -5,7 +5,6 @@ pool, most utterances are so unlike the query that the mean of their frames show
 most similar means are then compared frame by frame.
 """
 
-from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -41,23 +40,20 @@ def nearest(queries: Packed, pool: Packed, count: int) -> Tensor:
     return torch.from_numpy(index.search(_unit(_mean_frames(queries) - centre), count)[1])
 
 
-def rerank(
-    queries: Packed,
-    pool: Packed,
-    candidates: Tensor,
-    score: Callable[[Packed, Packed], Tensor] = seqsim_packed,
-) -> Tensor:
-    """Scores (N, count) of each query with its candidates, utterance numbers (N, count) of the pool."""
-    scores = [score(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)]
+def rerank(queries: Packed, pool: Packed, candidates: Tensor) -> Tensor:
+    """SeqSim (N, count) of each query with its candidates, utterance numbers (N, count) of the pool."""
+    scores = [seqsim_packed(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)]
     return torch.cat(scores)
 
 
+def mean_frames(packed: Packed) -> Tensor:
+    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device and in their type."""
+    lengths = packed.lengths.to(packed.frames.device)
+    return torch.segment_reduce(packed.frames, "mean", lengths=lengths, axis=0)
+
+
 def _mean_frames(packed: Packed) -> NDArray[np.float32]:
-    """Mean of the frames (which have length 1) of each utterance, (N,D)."""
-    sums = torch.segment_reduce(
-        packed.frames.float(), "sum", lengths=packed.lengths.to(packed.frames.device), axis=0
-    )
-    return (sums.cpu() / packed.lengths[:, None]).numpy()
+    return mean_frames(packed).float().cpu().numpy()
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

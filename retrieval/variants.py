@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.recall import Site
+from retrieval.sites import Site
 from retrieval.statistics import Resamples, percentile_interval, recall_interval
 
 Floats = NDArray[np.float64]
@@ -185,18 +185,24 @@ class Comparison:
 
     def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], tuple[float, Floats]]:
         """Recall in 0..1 and its resamples (B,) for every ordered pair of groups that was asked."""
+        asked = ~np.isnan(run.hits)
+        asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
+        hits = np.where(asked, run.hits, 0.0)
+        recalls = _ratio(hits.sum(axis=-1), asked.sum(axis=-1))  # (S,S)
+        weights = self._draws.sentences.T  # (Q,B)
+        drawn = _ratio(hits @ weights, asked.astype(np.float64) @ weights)  # (S,S,B)
         found = {}
         for source, sources in self._members.items():
             for target, targets in self._members.items():
-                rates = [
-                    float(np.nanmean(run.hits[a, b]))
-                    for a in sources
-                    for b in targets
-                    if a != b and not np.isnan(run.hits[a, b]).all()
-                ]
-                if rates:
-                    drawn = self._draws.recall(run.hits, sources, targets)
-                    found[source, target] = (float(np.mean(rates)), drawn)
+                block = np.ix_(sources, targets)
+                if np.isnan(recalls[block]).all():
+                    continue
+                of_sources, of_targets = (self._draws.sites[:, members].T for members in (sources, targets))
+                copies = of_sources[:, None] * of_targets[None]  # (a,b,B), how often the pair was drawn
+                copies = np.where(np.isnan(drawn[block]), 0.0, copies)
+                total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
+                resampled = _ratio(total, copies.sum(axis=(0, 1)))
+                found[source, target] = (float(np.nanmean(recalls[block])), resampled)
         return found
 
     def _over_runs(
@@ -205,6 +211,11 @@ class Comparison:
         counts = self._run_counts[variant]  # (B,R)
         replicates = (counts * np.stack(resamples, axis=1)).sum(axis=1) / counts.shape[1]
         return float(np.mean(values)), replicates
+
+
+def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
+    """part / whole, NaN where the whole is 0."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
 def _estimate(value: float, low: float, high: float, replicates: Floats, runs: Sequence[float]) -> Estimate:

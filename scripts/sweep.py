@@ -9,7 +9,8 @@ are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +20,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.embedder import EmbedderKind
-from retrieval.embeddings import EmbeddingStore
-from retrieval.recall import Site, retrieve, sites_of
-from retrieval.results import read_decoding, trained_groups
+from retrieval.results import read_decoding
+from retrieval.runs import retrieve_run
+from retrieval.sites import Site
 from retrieval.tables import print_tables
 from retrieval.variant_tables import transfer_rows, variant_rows, variants_view, write_tables
 from retrieval.variants import Comparison, Errors, Run
@@ -83,7 +83,7 @@ def finish(run: SweepRun, finished: list[str], launcher: list[str], place: str) 
 
 
 def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
-    """Measure the finished runs, print and write the tables into ``exp_dir/results``."""
+    """Measure the finished runs, print and write the tables into ``exp_dir/results/{name}``."""
     variants: dict[str, list[Run]] = {}
     for run in done:
         variants.setdefault(run.variant, []).append(measured(run, config))
@@ -98,7 +98,7 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
     rows = variant_rows(comparison, config.baseline)
     left_out = {name: variant.left_out for name, variant in config.variants.items()}
     transfer = transfer_rows(comparison, config.baseline, left_out)
-    directory = Path(config.exp_dir) / "results"
+    directory = Path(config.exp_dir) / "results" / config.name
     header = {"settings": asdict(config), "runs": [str(run.directory) for run in done]}
     write_tables(directory, rows, transfer, baseline=config.baseline, header=header)
     print_tables([variants_view(rows, f"{config.split}, {100 * config.confidence:g} % intervals")])
@@ -107,20 +107,13 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
 
 def measured(run: SweepRun, config: SweepConfig) -> Run:
     """Retrieve in the embeddings of a run, and count its recognition errors."""
-    store = EmbeddingStore(EmbedderKind.zipformer.folder(run.model_dir, "embeddings", config.split))
-    sites = sites_of(store)
-    outcome = retrieve(store, sites, within_groups=True, device=choose_device("auto"))
-    return Run(
-        str(run.directory),
-        outcome.sites,
-        outcome.sentences,
-        outcome.hits,
-        trained_groups(run.model_dir) or [],
-        count_errors(run, config, outcome.sites, outcome.sentences),
-    )
+    found = retrieve_run(run.model_dir, config.split, device=choose_device("auto"))
+    return replace(found, errors=count_errors(run, config, found.sites, found.sentences))
 
 
-def count_errors(run: SweepRun, config: SweepConfig, sites: list[Site], sentences: list[str]) -> Errors:
+def count_errors(
+    run: SweepRun, config: SweepConfig, sites: Sequence[Site], sentences: Sequence[str]
+) -> Errors:
     """Errors of what scripts/decode.py recognised, by site and sentence."""
     folder = run.model_dir / "results" / f"decode-{config.split}-{config.method}"
     place = {

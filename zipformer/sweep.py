@@ -1,6 +1,6 @@
 """Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
 
-A run is one variant with one seed; it has a directory, ``exp_dir/{variant}/seed-{seed}``, and steps, which
+A run is one variant with one seed; it has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which
 are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
 settings that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of
 other settings for its own.
@@ -31,11 +31,14 @@ class Variant:
         train: further settings of scripts/train.py.
         left_out: dialect groups that it is not trained on.
         data_dir: its own prepared corpus, with the same test set; none = that of the sweep.
+        folder: of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are the same
+            model share a folder, and are trained once.
     """
 
     train: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     data_dir: str | None = None
+    folder: str | None = None
 
 
 @dataclass
@@ -44,7 +47,8 @@ class SweepConfig:
 
     Attributes:
         data_dir: prepared corpus.
-        exp_dir: folder of all runs and of the tables.
+        name: of the folder of the tables, ``exp_dir/results/{name}``.
+        exp_dir: folder of all runs and of the tables; sweeps may share it.
         variants: by name.
         baseline: variant that the others are compared with.
         seeds: one run each of every variant.
@@ -62,6 +66,7 @@ class SweepConfig:
         table_only: train nothing, tabulate what is finished.
     """
 
+    name: str = MISSING
     data_dir: str = MISSING
     exp_dir: str = MISSING
     variants: dict[str, Variant] = MISSING
@@ -171,7 +176,7 @@ def _plan(config: SweepConfig, name: str, seed: int, start: Path | None) -> Swee
         "method": config.method,
         "split": config.split,
     }
-    directory = Path(config.exp_dir).resolve() / name / f"seed-{seed}"
+    directory = Path(config.exp_dir).resolve() / (variant.folder or name) / f"seed-{seed}"
     where = f"data_dir={data_dir}"
     measured = [f"model_dir={directory / 'averaged'}", where, f"split={config.split}"]
     commands = {

@@ -1,4 +1,4 @@
-"""Text alignment: the loss against its definition in float64, the head in the model, in training and on disk."""
+"""Text alignment: the loss against its definition in float64; the head in the model, in training, on disk."""
 
 import copy
 import json

@@ -1,0 +1,71 @@
+"""Dynamic time warping of packed utterances, compiled.
+
+For X (S,D) and Y (T,D) with the cosine distance d_ij = 1 - cos(x_i, y_j), a path leads from (1,1) to (S,T) in
+steps (1,0), (0,1) and (1,1). Its cost is the sum of w d_ij over its points, where w is 2 after a diagonal step
+and at the start, and 1 after the others. With these weights (the symmetric form of Sakoe & Chiba, IEEE
+Transactions on Acoustics, Speech, and Signal Processing 26(1), 1978) every path has the same length S + T, so
+that the cheapest path divided by its length is the least mean distance of all paths, and short paths are not
+favoured.
+
+A small example: X = [(1,0), (0,1)] and Y = [(1,0)]. The only path has the points (1,1), d = 0, w = 2, and
+(2,1), d = 1, w = 1; its mean distance is 1/3.
+"""
+
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retrieval.seqsim import Packed
+
+
+@torch.no_grad()
+def dtw_similarity(x: Packed, y: Packed) -> Tensor:
+    """1 minus the mean distance of the cheapest path, of every utterance of x with every one of y.
+
+    Cosines are computed where the frames are, the paths on the CPU, with as many threads as torch has there.
+    Memory is that of the cosines of one utterance of x with all frames of y.
+
+    Returns:
+        Similarities (N,M) in the type of the frames, on the CPU, in [-1, 1].
+    """
+    result = torch.empty(len(x), len(y), dtype=x.frames.dtype)
+    columns = y.frames.T.contiguous()
+    offsets, threads = y.offsets.numpy(), torch.get_num_threads()
+    for n in range(len(x)):
+        cosines = x.frames[x.offsets[n] : x.offsets[n + 1]] @ columns
+        _warp(cosines.cpu().numpy(), offsets, result[n].numpy(), threads)
+    return result
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _warp(
+    cosines: NDArray[np.floating], offsets: NDArray[np.int64], result: NDArray[np.floating], threads: int
+) -> None:
+    """Similarity (M,) of one utterance (rows of the cosines) with the utterances in the columns."""
+    M = len(offsets) - 1
+    for thread in prange(threads):
+        for m in range(M * thread // threads, M * (thread + 1) // threads):
+            result[m] = _mean_similarity(cosines[:, offsets[m] : offsets[m + 1]])
+
+
+@njit(nogil=True, cache=True)
+def _mean_similarity(cosines: NDArray[np.floating]) -> float:
+    """Where a point is worth w cos, the value of the best path over S + T: 1 minus the least mean distance."""
+    S, T = cosines.shape
+    above = np.empty(T)  # best value of a path to each point of the row above
+    above[0] = 2.0 * cosines[0, 0]
+    for j in range(1, T):
+        above[j] = above[j - 1] + cosines[0, j]
+    for i in range(1, S):
+        diagonal = above[0]
+        left = above[0] + cosines[i, 0]
+        above[0] = left
+        for j in range(1, T):
+            here = cosines[i, j]
+            straight = max(left, above[j]) + here
+            left = max(straight, diagonal + 2.0 * here)
+            diagonal = above[j]
+            above[j] = left
+    return above[T - 1] / (S + T)

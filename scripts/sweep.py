@@ -45,18 +45,19 @@ def main(settings: DictConfig) -> None:
     try:
         config = cast(SweepConfig, OmegaConf.to_object(settings))
         runs = plan_runs(config)
-        finished = [run.finished() for run in runs]
+        done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
         if not config.table_only:
-            for number, (run, steps) in enumerate(zip(runs, finished, strict=True), start=1):
-                finish(run, steps, config.launcher, f"[{number}/{len(runs)}]")
-        done = [run for run, steps in zip(runs, finished, strict=True) if steps == list(STEPS)]
+            for number, run in enumerate(runs, start=1):
+                finish(run, config.launcher, f"[{number}/{len(runs)}]")
+            done = runs
         tabulate(config, done)
     except (FileNotFoundError, ValueError, OmegaConfBaseException, StepFailedError) as error:
         sys.exit(f"error: {error}")
 
 
-def finish(run: SweepRun, finished: list[str], launcher: list[str], place: str) -> None:
+def finish(run: SweepRun, launcher: list[str], place: str) -> None:
     """Do the steps of a run that are not finished, and note each one that is."""
+    finished = run.finished()
     for step in STEPS[len(finished) :]:
         print(f"{place} {run.variant}, seed {run.seed}: {step} ...", end="", flush=True)
         began = time.monotonic()

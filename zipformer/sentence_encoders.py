@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lhotse import SupervisionSegment
@@ -95,8 +96,8 @@ class NgramEncoder:
             yield from (text[start : start + length] for start in range(len(text) - length + 1))
 
     def _draw(self, ngram: str) -> Tensor:
-        seed = int.from_bytes(hashlib.blake2b(ngram.encode(), digest_size=7).digest(), "big")
-        return torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+        seed = int.from_bytes(hashlib.blake2b(ngram.encode(), digest_size=8).digest(), "big")
+        return torch.from_numpy(np.random.default_rng(seed).standard_normal(self.dim, dtype=np.float32))
 
 
 class HuggingFaceEncoder:
@@ -118,7 +119,7 @@ class HuggingFaceEncoder:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
             self._model = AutoModel.from_pretrained(name).to(device).eval().requires_grad_(False)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"teacher.encoder={name} cannot be loaded ({error}): give {NGRAMS}, a directory that holds a "
                 "text encoder, or a name that Hugging Face knows"

@@ -155,7 +155,8 @@ def plan_runs(config: SweepConfig) -> list[SweepRun]:
 
     Raises:
         FileNotFoundError: a corpus or the model to start from is missing.
-        ValueError: the model to start from was trained on a dialect that a variant leaves out.
+        ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
+            lacks its corpus.
     """
     start = None if config.start is None else _start(Path(config.start).resolve(), config)
     return [_plan(config, name, seed, start) for seed in config.seeds for name in config.variants]
@@ -163,6 +164,8 @@ def plan_runs(config: SweepConfig) -> list[SweepRun]:
 
 def _plan(config: SweepConfig, name: str, seed: int, start: Path | None) -> SweepRun:
     variant = config.variants[name]
+    if variant.data_dir == MISSING:
+        raise ValueError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
     data_dir = Path(variant.data_dir or config.data_dir).resolve()
     train = [*config.train, *variant.train, *config.further]
     if variant.left_out:

@@ -5,6 +5,7 @@ pool, most utterances are so unlike the query that the mean of their frames show
 most similar means are then compared frame by frame.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -40,9 +41,14 @@ def nearest(queries: Packed, pool: Packed, count: int) -> Tensor:
     return torch.from_numpy(index.search(_unit(_mean_frames(queries) - centre), count)[1])
 
 
-def rerank(queries: Packed, pool: Packed, candidates: Tensor) -> Tensor:
-    """SeqSim (N, count) of each query with its candidates, utterance numbers (N, count) of the pool."""
-    scores = [seqsim_packed(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)]
+def rerank(
+    queries: Packed,
+    pool: Packed,
+    candidates: Tensor,
+    score: Callable[[Packed, Packed], Tensor] = seqsim_packed,
+) -> Tensor:
+    """Scores (N, count) of each query with its candidates, utterance numbers (N, count) of the pool."""
+    scores = [score(queries.part(n, n + 1), pool.select(row)) for n, row in enumerate(candidates)]
     return torch.cat(scores)
 
 

@@ -77,7 +77,7 @@ def retrieve_run(
     sentences = sorted({sentence for site in sites for sentence in site.utterances})
     file = result_folder(model_dir, "hits", split, score=score.value, correction=correction.value)
     file = file.with_name(f"{file.name}.npz")
-    fingerprint = store.description["fingerprint"]
+    fingerprint = str(store.description["fingerprint"])
     hits = _read_hits(file, fingerprint)
     if hits is None:
         outcome = retrieve(

@@ -15,7 +15,7 @@ class Correction(str, Enum):
     """Corrections that can be chosen by name."""
 
     none = "none"
-    center = "center"
+    center = "center"  # type: ignore[assignment]  # hides a method of str
 
 
 def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:

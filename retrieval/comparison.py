@@ -213,8 +213,8 @@ def check_same_dimension(between: str, ours: object, theirs: object) -> None:
     """
     if ours != theirs:
         raise ValueError(
-            f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size are"
-            " meant, set any_dimension=true"
+            f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size"
+            " are meant, set any_dimension=true"
         )
 
 

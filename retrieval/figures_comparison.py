@@ -68,7 +68,7 @@ def _means(axes: Axes, comparison: Comparison, metric: str, *, with_names: bool)
     axes.set_xlabel(AXIS_NAMES[metric])
     if metric == "median_rank":
         largest = max([rows[0].chance, *(row.high for row in rows)])
-        axes.set_xlim(0, 1.08 * largest)
+        axes.set_xlim(-0.08 * largest, 1.08 * largest)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     else:
         axes.set_xlim(-4, 106)
@@ -96,7 +96,7 @@ def _pairs(axes: Axes, comparison: Comparison, pairs: list[tuple[str, str]]) -> 
             axes.axvline(x - 0.5, color="#bbbbbb", linewidth=0.8)
     axes.set_xticks(
         range(len(pairs)),
-        [_label(f"{a} → {b}") for a, b in pairs],
+        [f"{_label(source)} → {_label(target)}" for source, target in pairs],
         rotation=60,
         ha="right",
         rotation_mode="anchor",
@@ -123,7 +123,7 @@ def _point(
         xerr=None if vertical else errors,
         fmt=MARKERS[number % len(MARKERS)],
         color=PALETTE[number % len(PALETTE)],
-        markersize=4 if vertical else 6,
+        markersize=4 if vertical else 5,
         elinewidth=1.4,
         label=label,
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from retrieval.estimates import MetricRow
+from retrieval.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
 
 Row = TypeVar("Row")
@@ -196,7 +198,17 @@ def read_recall(path: Path) -> RecallResult | None:
             raise MalformedResultError(
                 path, f"pair {row.source}, {row.target} is not among the groups", "retrieve"
             )
-    table = RecallTable(content["groups"], content.get("trained_groups"), pairs, within, summary)
+    metrics = [
+        _row(MetricRow, row, path, f"metrics, row {n}", "retrieve")
+        for n, row in enumerate(content.get("metrics", []), start=1)
+    ]
+    hubness = [
+        _row(HubnessRow, row, path, f"hubness, row {n}", "retrieve")
+        for n, row in enumerate(content.get("hubness", []), start=1)
+    ]
+    table = RecallTable(
+        content["groups"], content.get("trained_groups"), pairs, within, summary, metrics, hubness
+    )
     return RecallResult(table, str(content.get("embedder", "")), content.get("settings", {}))
 
 

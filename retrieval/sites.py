@@ -91,8 +91,8 @@ def sites_of(
     for group, name in unpaired:
         if (group, name) not in found and group in names and (not groups or group in groups):
             raise ValueError(
-                f"site {name} of {group} is empty: none of its {unpaired[group, name]} utterances has a sentence"
-                " id. Give them those of the other sites, or leave the site out of the corpus"
+                f"site {name} of {group} is empty: none of its {unpaired[group, name]} utterances has a"
+                " sentence id. Give them those of the other sites, or leave the site out of the corpus"
             )
     unknown = [group for group in groups if group not in names]
     if unknown:

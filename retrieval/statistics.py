@@ -45,7 +45,9 @@ def percentile_interval(replicates: Replicates, confidence: float = 0.95) -> tup
         raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
     valid = replicates[~np.isnan(replicates)]
     if valid.size == 0:
-        raise ValueError("no resample has a value: there are no hits to resample")
+        raise ValueError(
+            "no resample has a value: there is nothing to resample, or more resamples are needed"
+        )
     low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

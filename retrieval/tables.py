@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
+import logging
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +30,8 @@ from retrieval.estimates import (
 from retrieval.hubness import HubnessRow, hubness_rows
 from retrieval.outcome import Outcome, write_ranks
 from retrieval.ranks import METRICS, RECALL_AT, Floats
+
+logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 
@@ -139,6 +143,7 @@ def tabulate(
         for name, members in parts.items()
     }
     different = {pair: estimates[pair] for pair in pairs if pair[0] != pair[1]}
+    warn_if_too_few(outcome.permuted, len(different))
     within = {pair: estimates[pair] for pair in pairs if pair[0] == pair[1]}
     rows = metric_rows(PAIR, different, adjust=True) + metric_rows(CEILING, within, adjust=True)
     for name, mean in means.items():
@@ -155,6 +160,19 @@ def tabulate(
         rows,
         hubness_rows(outcome),
     )
+
+
+def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
+    """Say so where no p-value could be small enough once it is adjusted for the number of pairs."""
+    if permuted:
+        permutations = len(next(iter(permuted.values())))
+        if pairs / (1 + permutations) > LEVEL:
+            logger.warning(
+                "%d permutations are too few to be sure of any of %d pairs of groups: take %d or more",
+                permutations,
+                pairs,
+                math.ceil(pairs / LEVEL) - 1,
+            )
 
 
 def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
@@ -234,7 +252,9 @@ def write_hubs(path: Path, outcome: Outcome) -> None:
         writer.writerow(
             ["source", "target", "target_site", "sentence", "site_pairs", *(f"n_{k}" for k in RECALL_AT)]
         )
-        for source in dict.fromkeys(groups.tolist()) if outcome.occurrences is not None else ():
+        if outcome.occurrences is None:
+            return
+        for source in dict.fromkeys(groups.tolist()):
             of_group = outcome.occurrences[:, groups == source]  # (K,sites,S,Q)
             site_pairs = (~np.isnan(of_group[0])).sum(axis=0)  # (S,Q)
             counts = np.nansum(of_group, axis=1)  # (K,S,Q)

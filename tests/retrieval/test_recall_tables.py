@@ -124,6 +124,85 @@ def test_files(tmp_path):
     assert float(line["chance"]) == pytest.approx(100 / 3)
 
 
+def metric_row(table, part, metric, source="", target=""):
+    return next(
+        row
+        for row in table.metrics
+        if (row.part, row.metric, row.source, row.target) == (part, metric, source, target)
+    )
+
+
+def test_all_metrics_as_means_over_site_pairs_and_pooled():
+    hits = outcome()
+    above = hits.above.copy()
+    above[0, 2, 4] = 4  # of the five sentences of c1 at y1: ranks 1, 1, 1, 1, 5; at y2 1, 2, 2
+    hits = Outcome(hits.sites, hits.sentences, above, hits.equal, hits.pool)
+    table = tabulate(hits, trained_groups=None, resamples=100)
+    expected = {  # mean over site pairs, pooled, chance, pooled chance
+        "recall_at_1": ((4 / 5 + 1 / 3) / 2, 5 / 8, (1 / 5 + 1 / 3) / 2, (5 * 1 / 5 + 3 * 1 / 3) / 8),
+        "recall_at_5": (1, 1, 1, 1),
+        "mrr": (
+            ((4 + 1 / 5) / 5 + (1 + 2 / 2) / 3) / 2,
+            (5 + 1 / 5 + 2 / 2) / 8,
+            ((137 / 60) / 5 + (11 / 6) / 3) / 2,
+            (137 / 60 + 11 / 6) / 8,
+        ),
+    }
+    for metric, values in expected.items():
+        row = metric_row(table, "pair", metric, "cmn", "yue")
+        found = (row.value, row.pooled, row.chance, row.pooled_chance)
+        assert found == pytest.approx([100 * value for value in values]), metric
+        assert row.low - 1e-9 <= row.value <= row.high + 1e-9
+        assert (row.p, row.p_holm) == (None, None)
+    median = metric_row(table, "pair", "median_rank", "cmn", "yue")
+    assert (median.value, median.pooled) == ((1 + 2) / 2, 1)
+    # Five draws from the ranks 1 ... 5 and three from 1 ... 3: of 8 each of 1, 2, 3 is expected twice.
+    assert (median.chance, median.pooled_chance) == ((3 + 2) / 2, (2 + 3) / 2)
+    mean = metric_row(table, "all", "mrr")
+    rows = [row for row in table.metrics if (row.part, row.metric) == ("pair", "mrr")]
+    assert mean.value == pytest.approx(np.mean([row.value for row in rows]))
+    assert {row.part for row in table.metrics} == {"pair", "ceiling", "all", "within"}
+
+
+def test_recall_of_the_table_is_that_of_the_metrics():
+    table = tabulate(outcome(), trained_groups=["cmn", "yue"], resamples=80)
+    for row in table.pairs:
+        same = metric_row(table, "pair", "recall_at_1", row.source, row.target)
+        assert (row.recall_at_1, row.low, row.high, row.chance) == (
+            *(same.value, same.low, same.high, same.chance),
+        )
+    for row in table.summary:
+        same = metric_row(table, row.name, "recall_at_1")
+        assert (row.recall_at_1, row.low, row.high, row.chance) == (
+            *(same.value, same.low, same.high, same.chance),
+        )
+
+
+def test_p_values_are_adjusted_for_the_pairs():
+    hits = outcome()
+    random = np.random.default_rng(0)
+    permuted = {}
+    for source in ("cmn", "hak", "yue"):
+        for target in ("cmn", "hak", "yue"):
+            permuted[source, target] = random.random((199, 5)) * [1, 1, 1, 1, 5]
+    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, None, permuted)
+    table = tabulate(with_test, trained_groups=None, resamples=20)
+    row = metric_row(table, "pair", "recall_at_1", "cmn", "yue")
+    recall = (4 / 5 + 1 / 3) / 2
+    assert row.p == pytest.approx((1 + (permuted["cmn", "yue"][:, 0] >= recall).sum()) / 200)
+    p_values = [r.p for r in table.metrics if (r.part, r.metric) == ("pair", "recall_at_1")]
+    adjusted = [r.p_holm for r in table.metrics if (r.part, r.metric) == ("pair", "recall_at_1")]
+    assert len(p_values) == 6
+    assert min(adjusted) == pytest.approx(min(1, 6 * min(p_values)))
+    mean = metric_row(table, "all", "recall_at_1")
+    null = np.mean([permuted[pair.source, pair.target][:, 0] for pair in table.pairs], axis=0)
+    assert mean.p == pytest.approx((1 + (null >= mean.value / 100).sum()) / 200)
+    assert mean.p_holm is None
+    text = shown(recall_matrix(table))
+    assert "?" in text
+    assert "? not above chance" in text
+
+
 def shown(view) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(view)

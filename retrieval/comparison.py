@@ -2,7 +2,7 @@
 
 Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
 sentence are swapped between two models (:mod:`retrieval.significance`). This needs the same queries with the
-same candidates, which is checked.
+same candidates (:mod:`retrieval.finished`).
 """
 
 import csv
@@ -28,17 +28,14 @@ from retrieval.estimates import (
     sum_padded,
     unit_of,
 )
-from retrieval.outcome import Outcome, read_ranks
+from retrieval.finished import Finished
+from retrieval.outcome import Outcome
 from retrieval.ranks import METRICS, Floats, distributions_of_queries
-from retrieval.results import MalformedResultError, read_json
 from retrieval.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from retrieval.statistics import percentile_interval
 from retrieval.tables import parts_of, write_csv
 
 logger = logging.getLogger(__name__)
-
-RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
-SAME_SETTINGS = ("level", "duplicates", "candidates")
 
 
 @dataclass
@@ -47,7 +44,7 @@ class CompareConfig:
 
     Attributes:
         results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/retrieval-test``), or model
-            directories; the first is what the others are held against in the figure.
+            directories; differences are of each less each later one.
         output: folder for the tables and the figure.
         names: of the models, in the order of ``results``; empty names them by their folders.
         split: whose results, where a model directory is given.
@@ -75,22 +72,6 @@ class CompareConfig:
             raise ValueError("resamples and permutations must be at least 1")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished retrieval: its name in the comparison, its answers and what ``recall.json`` says of it."""
-
-    name: str
-    path: Path
-    outcome: Outcome
-    content: Mapping[str, Any]
-
-    @property
-    def dimension(self) -> int | None:
-        """D of the embeddings, as it was recorded."""
-        embeddings = self.content.get("embeddings")
-        return embeddings.get("dimension") if isinstance(embeddings, dict) else None
 
 
 @dataclass(frozen=True)
@@ -125,115 +106,6 @@ class Comparison:
     differences: list[DifferenceRow]
 
 
-def read_finished(paths: Sequence[Path], names: Sequence[str] = (), *, split: str = "test") -> list[Finished]:
-    """Read finished retrievals.
-
-    Args:
-        paths: folders of scripts/retrieve.py, or model directories, whose ``results/retrieval-{split}`` are
-            then taken.
-        names: of each; by default what their paths do not have in common.
-        split: see above.
-
-    Raises:
-        FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
-        ValueError: files that do not hold what they should, or names that are not unique.
-    """
-    folders = []
-    for path in paths:
-        within = path / "results" / f"retrieval-{split}"
-        folders.append(path if (path / RECALL_FILE).is_file() or not within.is_dir() else within)
-    chosen = list(names) or short_names(folders)
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"names of models must differ: {', '.join(chosen)}")
-    finished = []
-    for name, folder in zip(chosen, folders, strict=True):
-        content = read_json(folder / RECALL_FILE, "retrieve")
-        if content is None:
-            raise FileNotFoundError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
-        if not isinstance(content.get("settings"), dict):
-            raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
-        finished.append(Finished(name, folder, read_ranks(folder / RANKS_FILE), content))
-    return finished
-
-
-def short_names(folders: Sequence[Path]) -> list[str]:
-    """Names by which folders can be told apart: the parts of their paths that not all of them have.
-
-    ``exp/a/averaged/results/retrieval-test`` and ``exp/b/averaged/results/retrieval-test`` are a and b.
-    """
-    parts = [folder.absolute().parts for folder in folders]
-    longest = max(len(part) for part in parts)
-    if any(len(part) != longest for part in parts):
-        return [str(folder) for folder in folders]
-    columns = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
-    if not columns:
-        return [folder.name for folder in folders]
-    return ["/".join(column[n] for column in columns) for n in range(len(folders))]
-
-
-def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = False) -> None:
-    """See that all models were asked the same queries with the same candidates.
-
-    Raises:
-        ValueError: fewer than two models, or what differs, and between which.
-    """
-    if len(models) < 2:
-        raise ValueError("a comparison needs at least two models")
-    first = models[0]
-    for other in models[1:]:
-        between = f"{first.path} and {other.path} cannot be compared"
-        for key in ("split", "challenge"):
-            ours, theirs = first.content.get(key), other.content.get(key)
-            if ours != theirs:
-                raise ValueError(f"{between}: {key} is {ours} and {theirs}")
-        for key in SAME_SETTINGS:
-            ours, theirs = (model.content["settings"].get(key) for model in (first, other))
-            if ours != theirs:
-                raise ValueError(f"{between}: they were retrieved with {key}={ours} and {key}={theirs}")
-        check_same_names(between, "site", *([str(s) for s in m.outcome.sites] for m in (first, other)))
-        check_same_names(between, "sentence", *(m.outcome.sentences for m in (first, other)))
-        if not np.array_equal(first.outcome.pool, other.outcome.pool):
-            a, b, q = np.argwhere(first.outcome.pool != other.outcome.pool)[0]
-            sites, sentence = first.outcome.sites, first.outcome.sentences[q]
-            pools = [int(model.outcome.pool[a, b, q]) for model in (first, other)]
-            raise ValueError(
-                f"{between}: sentence {sentence} of {sites[a]} has {pools[0]} and {pools[1]} candidates at"
-                f" {sites[b]}; embed the same utterances with both, and retrieve with the same settings"
-            )
-        kinds = [(m.content.get("embedder"), m.content["settings"].get("layer")) for m in (first, other)]
-        if kinds[0] == kinds[1] and not any_dimension:
-            check_same_dimension(between, first.dimension, other.dimension)
-
-
-def check_same_dimension(between: str, ours: object, theirs: object) -> None:
-    """See that embeddings of one kind have one dimension: what differs may be a mistake about the model.
-
-    Raises:
-        ValueError: they differ.
-    """
-    if ours != theirs:
-        raise ValueError(
-            f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size"
-            " are meant, set any_dimension=true"
-        )
-
-
-def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
-    """See that two results are about the same sites or sentences in the same order.
-
-    Raises:
-        ValueError: they are not; says what is missing where.
-    """
-    missing = sorted(set(ours) - set(theirs))
-    extra = sorted(set(theirs) - set(ours))
-    if missing or extra:
-        which, names = ("second", missing) if missing else ("first", extra)
-        more = f", ... {len(names)} in all" if len(names) > 3 else ""
-        raise ValueError(f"{between}: {what} {', '.join(names[:3])}{more} is missing in the {which}")
-    if list(ours) != list(theirs):
-        raise ValueError(f"{between}: the order of their {what}s differs; retrieve with the same groups")
-
-
 def compare(
     models: Sequence[Finished],
     *,
@@ -245,7 +117,7 @@ def compare(
     """Metrics of all models and differences of all pairs of models.
 
     Args:
-        models: that :func:`check_same_queries` found to fit.
+        models: that ``check_same_queries`` found to fit.
         resamples, confidence: of the intervals.
         permutations: of the paired tests.
         seed: of both.

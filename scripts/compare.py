@@ -10,16 +10,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.comparison import (
-    CompareConfig,
-    Comparison,
-    check_same_queries,
-    compare,
-    read_finished,
-    write_comparison,
-)
+from retrieval.comparison import CompareConfig, Comparison, compare, write_comparison
 from retrieval.figures import save_png
 from retrieval.figures_comparison import comparison_figure
+from retrieval.finished import check_same_queries, read_finished
 from retrieval.tables import print_tables
 from retrieval.views import comparison_views
 from retrieval.writing import complete_files

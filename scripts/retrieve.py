@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
-from retrieval import comparison, tables, views
+from retrieval import comparison, finished, tables, views
 from retrieval.embeddings import EmbeddingStore
 from retrieval.figures import recall_heat_map, save_png
 from retrieval.figures_comparison import comparison_figure
@@ -46,8 +46,8 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     challenge = read_challenge(config)
     opened = [open_model(config, model_dir) for model_dir in model_dirs]
     check_models(config, opened)
-    finished, results = [], []
-    names = comparison.short_names(model_dirs)
+    models, results = [], []
+    names = finished.short_names(model_dirs)
     for name, model_dir, (store, sites) in zip(names, model_dirs, opened, strict=True):
         outcome = retrieve(
             store,
@@ -80,27 +80,27 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
         }
         directory = folder(config, model_dir, "retrieval", challenge)
         content = header | {"trained_groups": table.trained_groups}
-        finished.append(comparison.Finished(name, directory, outcome, content))
+        models.append(finished.Finished(name, directory, outcome, content))
         results.append((table, header))
     compared = None
-    if len(finished) > 1:
-        comparison.check_same_queries(finished, any_dimension=config.any_dimension)
+    if len(models) > 1:
+        finished.check_same_queries(models, any_dimension=config.any_dimension)
         compared = comparison.compare(
-            finished,
+            models,
             resamples=config.resamples,
             confidence=config.confidence,
             permutations=config.permutations or RetrieveConfig.permutations,
             seed=config.seed,
         )
-    for model, (table, header) in zip(finished, results, strict=True):
+    for model, (table, header) in zip(models, results, strict=True):
         with complete_files(model.path) as path:
             tables.write_tables(path, table, model.outcome, header)
             save_png(recall_heat_map(table), path / "recall.png")
     if compared is None:
-        return views.retrieval_views(results[0][0], config.confidence), finished[0].path
+        return views.retrieval_views(results[0][0], config.confidence), models[0].path
     directory = folder(config, model_dirs[0], "comparison", challenge)
     with complete_files(directory) as path:
-        comparison.write_comparison(path, compared, finished, asdict(config))
+        comparison.write_comparison(path, compared, models, asdict(config))
         save_png(comparison_figure(compared), path / "comparison.png")
     return views.comparison_views(compared, config.confidence), directory
 
@@ -133,12 +133,12 @@ def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list
     for other, other_sites in opened[1:]:
         between = f"{store.directory} and {other.directory} cannot be compared"
         if not config.any_dimension:
-            comparison.check_same_dimension(between, store.frames.shape[1], other.frames.shape[1])
-        comparison.check_same_names(
+            finished.check_same_dimension(between, store.frames.shape[1], other.frames.shape[1])
+        finished.check_same_names(
             between, "site", [str(site) for site in sites], [str(site) for site in other_sites]
         )
         for ours, theirs in zip(sites, other_sites, strict=True):
-            comparison.check_same_names(
+            finished.check_same_names(
                 between, f"{ours}: sentence", sorted(ours.utterances), sorted(theirs.utterances)
             )
 

@@ -163,6 +163,31 @@ def test_paired_p_value_agrees_with_scipy():
     assert p[METRICS.index("mrr")] == pytest.approx(exact, abs=0.012)
 
 
+def test_models_of_equal_noise_differ_as_often_as_the_level_says():
+    # Three sites say the same with noise of their own, and the two models add theirs: all six site pairs.
+    random = np.random.default_rng(0)
+    N, p_values = 14, []
+    for seed in range(200):
+        content = random.standard_normal((N, 10))
+        swaps = draw_swaps(N, permutations=199, seed=seed)
+        observed, swapped = np.zeros(len(METRICS)), np.zeros((199, len(METRICS)))
+        models = []
+        for _ in range(2):
+            sites = content + 1.5 * random.standard_normal((3, N, 10))
+            models.append(sites / np.linalg.norm(sites, axis=2, keepdims=True))
+        for a, b in permutations(range(3), 2):
+            pair = []
+            for sites in models:
+                found = places(sites[a] @ sites[b].T)
+                answers = np.diagonal(found.above), np.diagonal(found.equal)
+                pair.append(distributions_of_queries(*answers, N))
+            observed += metrics_of(pair[0].sum(axis=0)) - metrics_of(pair[1].sum(axis=0))
+            swapped += swapped_differences(*pair, swaps)
+        p_values.append(paired_p_values(observed, swapped))
+    assert (np.array(p_values) <= 0.05).mean(axis=0).max() < 0.1
+    assert np.median(np.array(p_values)[:, METRICS.index("mrr")]) == pytest.approx(0.5, abs=0.12)
+
+
 def test_equal_models_do_not_differ():
     first, _ = two_models(np.random.default_rng(0))
     swaps = draw_swaps(8, permutations=99, seed=0)

@@ -15,7 +15,7 @@ AXIS_NAMES = {
     "recall_at_5": "recall@5 (%)",
     "recall_at_10": "recall@10 (%)",
     "mrr": "mean reciprocal rank (%)",
-    "median_rank": "median rank",
+    "median_rank": "median rank (low is good)",
 }
 MARKERS = "osD^vPX*"
 MOST_PAIRS = 60  # of groups that fit beside each other
@@ -58,7 +58,13 @@ def _means(axes: Axes, comparison: Comparison, metric: str, *, with_names: bool)
         rows.append(row)
         _point(axes, row, n, vertical=False, place=n)
         axes.annotate(
-            f"{row.value:.1f}", (row.value, n), (0, 6), textcoords="offset points", ha="center", fontsize=8
+            f"{row.value:.1f}",
+            (row.value, n),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.axvline(rows[0].chance, color="#222222", linestyle="--", linewidth=1)
     names = [_label(model) for model in comparison.models] if with_names else []

@@ -188,3 +188,31 @@ class Resamples:
                 weights += weight * present
         with np.errstate(invalid="ignore"):
             return GroupReplicates(np.where(weights > 0, total / weights, np.nan), pooled)
+
+    def recall(
+        self, hits: NDArray[np.floating], sources: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> Replicates:
+        """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
+
+        Args:
+            hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
+                target site (axis 1), or a difference of two; NaN where that pair has no such query.
+            sources: indices of the sites of the source group.
+            targets: of the target group; a site paired with itself does not count.
+        """
+        block = hits[np.ix_(sources, targets)]  # (a,b,Q)
+        known = ~np.isnan(block)
+        a, b, Q = block.shape
+        weights = self.sentences.T  # (Q,B)
+        hit_sum = np.where(known, block, 0).reshape(a * b, Q) @ weights  # (ab,B)
+        query_sum = known.reshape(a * b, Q).astype(np.float64) @ weights
+        present = query_sum > 0
+        recall = hit_sum / np.where(present, query_sum, 1)
+        # einsum order: one weight for each drawn copy of the site pair
+        pair_weight = (
+            (self.sites[:, sources, None] * self.sites[:, None, targets]).reshape(-1, a * b).T
+        )  # (ab,B)
+        pair_weight = pair_weight * present * (sources[:, None] != targets).reshape(a * b, 1)
+        total = pair_weight.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.where(total > 0, (recall * pair_weight).sum(axis=0) / total, np.nan)

@@ -149,7 +149,7 @@ def test_files_and_figure(models, comparison, tmp_path):
     figure = comparison_figure(comparison)
     assert [axes.get_xlabel() for axes in figure.axes][:5] == [
         *("recall@1 (%)", "recall@5 (%)", "recall@10 (%)"),
-        *("mean reciprocal rank (%)", "median rank"),
+        *("mean reciprocal rank (%)", "median rank (low is good)"),
     ]
     shown = {text.get_text() for text in figure.axes[0].texts}
     assert {

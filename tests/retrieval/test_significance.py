@@ -75,6 +75,16 @@ def test_permuted_recall_is_chance_on_average():
     np.testing.assert_allclose(permuted.mean(axis=0)[:4], expected[:4], atol=0.01)
 
 
+def test_site_pairs_that_lack_sentences_keep_their_chance_level():
+    random = np.random.default_rng(0)
+    test = ChanceTest(["a", "b", "b"], 12, permutations=4000, seed=0)
+    test.add(0, 1, [0, 1, 2, 4, 5, 8, 9, 10, 11], places(random.random((9, 9))))
+    test.add(0, 2, [3, 4, 6, 7], places(random.random((4, 4))))
+    permuted = test.values()["a", "b"]
+    assert permuted[:, 0].mean() == pytest.approx((1 / 9 + 1 / 4) / 2, abs=0.01)
+    assert permuted[:, 4].mean() == pytest.approx((5 + 2.5) / 2, abs=0.1)
+
+
 def test_best_possible_p_value():
     found = places(np.eye(20) + 0.01 * np.random.default_rng(0).random((20, 20)))
     permuted = chance_test(found, permutations=99)

@@ -10,6 +10,37 @@ def draw(groups, sentences, resamples=200, seed=0):
     return Resamples.draw(np.array(groups), sentences, resamples=resamples, seed=seed)
 
 
+def recall_by_loops(hits, sources, targets, sentence_counts, site_counts):
+    """Recall of one resample by its definition: every drawn copy of a site pair and of a sentence."""
+    values = []
+    for a in sources:
+        for b in targets:
+            if a == b:
+                continue
+            answers = [
+                hits[a, b, q]
+                for q, copies in enumerate(sentence_counts)
+                for _ in range(int(copies))
+                if not np.isnan(hits[a, b, q])
+            ]
+            if answers:
+                values += [np.mean(answers)] * int(site_counts[a] * site_counts[b])
+    return np.mean(values) if values else np.nan
+
+
+@pytest.mark.parametrize(("sources", "targets"), [([0, 1, 2], [3, 4]), ([3, 4], [5]), ([0, 1, 2], [0, 1, 2])])
+def test_resampled_recall_equals_loops(sources, targets):
+    random = np.random.default_rng(0)
+    hits = random.integers(0, 2, (6, 6, 5)).astype(float)
+    hits[random.random(hits.shape) < 0.4] = np.nan
+    draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
+    expected = [
+        recall_by_loops(hits, sources, targets, draws.sentences[n], draws.sites[n])
+        for n in range(draws.count)
+    ]
+    np.testing.assert_allclose(draws.recall(hits, np.array(sources), np.array(targets)), expected)
+
+
 def recalls(draws, hits, sources, targets):
     """Resampled recall@1 (B,); what is missed is second."""
     above, equal = np.where(hits == 0, 1, 0), (~np.isnan(hits)).astype(int)

@@ -20,34 +20,60 @@ from torch import Tensor
 from retrieval.seqsim import Packed
 
 
+TILE = 1 << 22  # cosines that are computed at a time: 16 MiB in float32
+
+
 @torch.no_grad()
-def dtw_similarity(x: Packed, y: Packed) -> Tensor:
+def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
     """1 minus the mean distance of the cheapest path, of every utterance of x with every one of y.
 
     Cosines are computed where the frames are, the paths on the CPU, with as many threads as torch has there.
-    Memory is that of the cosines of one utterance of x with all frames of y.
+
+    Args:
+        x: N utterances.
+        y: M utterances of the same device, type and D.
+        tile: most cosines in memory at a time, or those of one utterance of x with all frames of y.
 
     Returns:
         Similarities (N,M) in the type of the frames, on the CPU, in [-1, 1].
     """
     result = torch.empty(len(x), len(y), dtype=x.frames.dtype)
     columns = y.frames.T.contiguous()
-    offsets, threads = y.offsets.numpy(), torch.get_num_threads()
-    for n in range(len(x)):
-        cosines = x.frames[x.offsets[n] : x.offsets[n + 1]] @ columns
-        _warp(cosines.cpu().numpy(), offsets, result[n].numpy(), threads)
+    rows = max(1, tile // columns.shape[1])
+    start = 0
+    while start < len(x):
+        # The most utterances whose frames are at most so many rows, or one.
+        fit = int(torch.searchsorted(x.offsets, int(x.offsets[start]) + rows, right=True)) - 1
+        stop = max(start + 1, fit)
+        part = x.part(start, stop)
+        cosines = (part.frames @ columns).cpu().numpy()
+        _warp(
+            cosines,
+            part.offsets.numpy(),
+            y.offsets.numpy(),
+            result[start:stop].numpy(),
+            torch.get_num_threads(),
+        )
+        start = stop
     return result
 
 
 @njit(parallel=True, nogil=True, cache=True)
 def _warp(
-    cosines: NDArray[np.floating], offsets: NDArray[np.int64], result: NDArray[np.floating], threads: int
+    cosines: NDArray[np.floating],
+    row_offsets: NDArray[np.int64],
+    column_offsets: NDArray[np.int64],
+    result: NDArray[np.floating],
+    threads: int,
 ) -> None:
-    """Similarity (M,) of one utterance (rows of the cosines) with the utterances in the columns."""
-    M = len(offsets) - 1
+    """Similarities (N,M) of the utterances in the rows of the cosines with those in the columns."""
+    N, M = result.shape
     for thread in prange(threads):
-        for m in range(M * thread // threads, M * (thread + 1) // threads):
-            result[m] = _mean_similarity(cosines[:, offsets[m] : offsets[m + 1]])
+        for pair in range(N * M * thread // threads, N * M * (thread + 1) // threads):
+            n, m = pair // M, pair % M
+            result[n, m] = _mean_similarity(
+                cosines[row_offsets[n] : row_offsets[n + 1], column_offsets[m] : column_offsets[m + 1]]
+            )
 
 
 @njit(nogil=True, cache=True)

@@ -256,6 +256,11 @@ class EmbeddingStore:
             entries = list(_parse_index(file, index_path))
         self.utterances = {entry.utterance_id: entry for entry in entries}
         total = sum(entry.frames for entry in entries)
+        if self.frames.ndim != 2 or self.frames.shape[1] != self.description.get("dimension"):
+            raise ValueError(
+                f"{directory / FRAMES} holds an array {self.frames.shape} and {DESCRIPTION} says"
+                f" {self.description.get('dimension')} dimensions: embed again"
+            )
         if total != len(self.frames):
             raise ValueError(
                 f"{index_path} describes {total} frames and {FRAMES} holds {len(self.frames)}: embed again"

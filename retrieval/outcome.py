@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,3 +166,43 @@ def places_of_answers(scores: NDArray[np.floating], candidates: NDArray[np.int64
     above = np.where(is_candidate, found.above[rows, column], k).astype(np.int32)
     equal = np.where(is_candidate, found.equal[rows, column], N - k).astype(np.int32)
     return above, equal
+
+
+def write_ranks(path: Path, outcome: Outcome) -> None:
+    """``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q); names ``groups``, ``sites``, ``sentences``."""
+    np.savez_compressed(
+        path,
+        above=outcome.above,
+        equal=outcome.equal,
+        pool=outcome.pool,
+        groups=np.array([site.group for site in outcome.sites]),
+        sites=np.array([site.name for site in outcome.sites]),
+        sentences=np.array(outcome.sentences),
+    )
+
+
+def read_ranks(path: Path) -> Outcome:
+    """The answers of a finished retrieval, without utterances, hubs and permutations.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: arrays that are missing or do not fit together.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no ranks at {path}: make them with scripts/retrieve.py")
+    try:
+        with np.load(path) as file:
+            above, equal, pool = (file[name] for name in ("above", "equal", "pool"))
+            groups, names, sentences = (file[name].tolist() for name in ("groups", "sites", "sentences"))
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise ValueError(
+            f"{path}: no ranks in it ({error}); make it again with scripts/retrieve.py"
+        ) from error
+    shape = (len(names), len(names), len(sentences))
+    if not above.shape == equal.shape == pool.shape == shape or len(groups) != len(names):
+        raise ValueError(
+            f"{path}: arrays {above.shape} do not fit {len(names)} sites and {len(sentences)} sentences;"
+            " make it again with scripts/retrieve.py"
+        )
+    sites = [Site(group, name, {}) for group, name in zip(groups, names, strict=True)]
+    return Outcome(sites, sentences, above, equal, pool)

@@ -96,6 +96,11 @@ def rank_distribution(above: NDArray[np.integer], equal: NDArray[np.integer], ra
     return distribution.reshape(*leading, ranks)
 
 
+def distributions_of_queries(above: Counts, equal: Counts, ranks: int) -> Floats:
+    """Rank distribution (Q,R) of each of Q queries by itself; arguments as in :func:`rank_distribution`."""
+    return rank_distribution(above[:, None], equal[:, None], ranks)
+
+
 def metrics_of(distribution: Floats) -> Floats:
     """The metrics (..., 5) in the order of ``METRICS`` of rank distributions (..., R) of any positive sum.
 

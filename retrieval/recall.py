@@ -29,7 +29,6 @@ from rich.progress import track
 
 from retrieval.candidates import nearest, rerank
 from retrieval.corrections import Correction, Transform, fit_correction
-from retrieval.embedder import EmbedderKind
 from retrieval.embeddings import EmbeddingStore
 from retrieval.outcome import Outcome, OutcomeBuilder
 from retrieval.scores import ScoreKind, score_matrix
@@ -71,7 +70,7 @@ class RetrieveConfig:
     Attributes:
         model_dir: model directory whose ``results`` hold the embeddings and receive the tables.
         split: which embeddings.
-        embedder: whose embeddings, as in scripts/embed.py.
+        embedder: whose embeddings, as scripts/embed.py named their folder: ``zipformer``, ``mfcc``, ...
         layer: of the embedder, as in scripts/embed.py; null = its output.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
         groups: only these rows, in this order; empty = all.
@@ -97,7 +96,7 @@ class RetrieveConfig:
 
     model_dir: str
     split: str = "test"
-    embedder: EmbedderKind = EmbedderKind.zipformer
+    embedder: str = "zipformer"
     layer: int | None = None
     level: Level = Level.group
     groups: list[str] = field(default_factory=list)
@@ -111,7 +110,7 @@ class RetrieveConfig:
     device: str = "auto"
     resamples: int = 1000
     confidence: float = 0.95
-    permutations: int = 999
+    permutations: int = 1999
     seed: int = 0
     compare_with: list[str] = field(default_factory=list)
     any_dimension: bool = False

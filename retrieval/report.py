@@ -18,6 +18,7 @@ import kaldialign
 import torch
 
 from retrieval import figures
+from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
     CerRow,
@@ -64,6 +65,7 @@ class Report:
     decodings: list[CerResult]
     recall: RecallResult | None
     control: RecallResult | None
+    comparison: ComparisonSection | None
     metrics: Metrics | None
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
@@ -111,6 +113,7 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         decodings=sorted(decodings, key=lambda result: (_method_rank(result.method), result.method)),
         recall=read_recall(results / f"retrieval-{split}" / "recall.json"),
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
+        comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
@@ -181,6 +184,8 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
         training_figure=curves and figures.svg_data_uri(curves),
         confusions={} if main is None else _frequent(main.confusions, confusions),
         samples=[] if main is None else _samples(main.hypotheses, samples),
+        ranks=ranks_section(report.recall),
+        comparison=report.comparison,
         recall_rows={} if report.recall is None else _recall_cells(report.recall.table),
         summary_names=SUMMARY_NAMES,
         machine=machine(),

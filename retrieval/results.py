@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from retrieval.estimates import MetricRow
+from retrieval.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
 
 Row = TypeVar("Row")
@@ -145,7 +147,7 @@ def read_decoding(directory: Path) -> CerResult:
     content = _object(path, path.read_text(encoding="utf-8"), "decode")
     _require(content, {"method": str, "split": str, "rows": list}, path, "decode")
     rows = [
-        _row(CerRow, row, path, f"row {number}", "decode")
+        read_row(CerRow, row, path, f"row {number}", "decode")
         for number, row in enumerate(content["rows"], start=1)
     ]
     hypotheses: list[Hypothesis] = []
@@ -153,7 +155,7 @@ def read_decoding(directory: Path) -> CerResult:
     hypotheses_path, confusions_path = directory / "hypotheses.jsonl", directory / "confusions.csv"
     if hypotheses_path.is_file():
         hypotheses = [
-            _row(Hypothesis, line, hypotheses_path, f"line {number}", "decode")
+            read_row(Hypothesis, line, hypotheses_path, f"line {number}", "decode")
             for number, line in _json_lines(hypotheses_path, "decode")
         ]
     if confusions_path.is_file():
@@ -165,7 +167,7 @@ def read_decoding(directory: Path) -> CerResult:
                         confusions_path, f"line {number}: count must be a number in {row}", "decode"
                     )
                 row["count"] = int(row["count"])
-                confusions.append(_row(ConfusionRow, row, confusions_path, f"line {number}", "decode"))
+                confusions.append(read_row(ConfusionRow, row, confusions_path, f"line {number}", "decode"))
     return CerResult(content["method"], content["split"], rows, hypotheses, confusions)
 
 
@@ -182,13 +184,13 @@ def read_recall(path: Path) -> RecallResult | None:
     _require(content, shape, path, "retrieve")
     pairs, within = (
         [
-            _row(PairRow, row, path, f"{key}, row {n}", "retrieve")
+            read_row(PairRow, row, path, f"{key}, row {n}", "retrieve")
             for n, row in enumerate(content[key], start=1)
         ]
         for key in ("pairs", "within")
     )
     summary = [
-        _row(SummaryRow, row, path, f"summary, row {n}", "retrieve")
+        read_row(SummaryRow, row, path, f"summary, row {n}", "retrieve")
         for n, row in enumerate(content["summary"], start=1)
     ]
     for row in [*pairs, *within]:
@@ -196,7 +198,17 @@ def read_recall(path: Path) -> RecallResult | None:
             raise MalformedResultError(
                 path, f"pair {row.source}, {row.target} is not among the groups", "retrieve"
             )
-    table = RecallTable(content["groups"], content.get("trained_groups"), pairs, within, summary)
+    metrics = [
+        read_row(MetricRow, row, path, f"metrics, row {n}", "retrieve")
+        for n, row in enumerate(content.get("metrics", []), start=1)
+    ]
+    hubness = [
+        read_row(HubnessRow, row, path, f"hubness, row {n}", "retrieve")
+        for n, row in enumerate(content.get("hubness", []), start=1)
+    ]
+    table = RecallTable(
+        content["groups"], content.get("trained_groups"), pairs, within, summary, metrics, hubness
+    )
     return RecallResult(table, str(content.get("embedder", "")), content.get("settings", {}))
 
 
@@ -274,7 +286,7 @@ def _require(
             raise MalformedResultError(path, f"{place}{key} must be {kind.__name__}, found {found}", maker)
 
 
-def _row(row_type: type[Row], values: object, path: Path, place: str, maker: str) -> Row:
+def read_row(row_type: type[Row], values: object, path: Path, place: str, maker: str) -> Row:
     """A dataclass from a mapping that has all of its fields with their types (more are ignored)."""
     if not isinstance(values, dict):
         raise MalformedResultError(path, f"{place} is not an object", maker)

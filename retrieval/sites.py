@@ -46,8 +46,9 @@ def sites_of(
 ) -> list[Site]:
     """The sites of a store, with their sentences.
 
-    Utterances without a sentence id cannot be paired; they are counted in the log. An utterance without a
-    site belongs to the one site of its group, named like it.
+    Utterances without a sentence id cannot be paired; they are counted in the log. A whole group may be
+    without, but not one site of a group. An utterance without a site belongs to the one site of its group,
+    named like it.
 
     Args:
         utterances: index of a store.
@@ -56,20 +57,22 @@ def sites_of(
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
-        ValueError: a duplicate, an unknown group, no sentence ids, or fewer than two groups.
+        ValueError: a duplicate, an unknown group, no sentence ids, a site without any beside others that have
+            them, or fewer than two groups.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
-    unpaired = 0
+    unpaired: dict[tuple[str, str], int] = {}
     for utterance in utterances:
         group = utterance.dialect if level is Level.group else utterance.subdialect
         if not group:
             raise ValueError(
                 f"utterance {utterance.utterance_id} has no subdialect: use level=group, or name its variety"
             )
+        key = group, utterance.site or group
         if not utterance.sentence_id:
-            unpaired += 1
+            unpaired[key] = unpaired.get(key, 0) + 1
             continue
-        site = found.setdefault((group, utterance.site or group), {})
+        site = found.setdefault(key, {})
         first = site.setdefault(utterance.sentence_id, utterance.utterance_id)
         if first != utterance.utterance_id and duplicates is Duplicates.error:
             raise ValueError(
@@ -77,12 +80,20 @@ def sites_of(
                 f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
             )
     if unpaired:
-        logger.warning("%d utterances have no sentence id and take no part in retrieval", unpaired)
+        logger.warning(
+            "%d utterances have no sentence id and take no part in retrieval", sum(unpaired.values())
+        )
     if not found:
         raise ValueError(
             "no utterance has a sentence id: retrieval needs the same sentences at several sites"
         )
     names = sorted({group for group, _ in found})
+    for group, name in unpaired:
+        if (group, name) not in found and group in names and (not groups or group in groups):
+            raise ValueError(
+                f"site {name} of {group} is empty: none of its {unpaired[group, name]} utterances has a"
+                " sentence id. Give them those of the other sites, or leave the site out of the corpus"
+            )
     unknown = [group for group in groups if group not in names]
     if unknown:
         raise ValueError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")

@@ -1,14 +1,14 @@
-"""Confidence intervals for recall: what changes if other sentences were read, and other places recorded.
+"""Confidence intervals of retrieval metrics: what changes if other sentences and places had been recorded.
 
-Hits of retrieval are not independent: a sentence that is hard in one site pair is hard in others, and a
+Answers of retrieval are not independent: a sentence that is hard in one site pair is hard in others, and a
 site that is recorded badly spoils all its pairs. A binomial interval over all queries would be far too
 narrow. Sentences and sites are two crossed random factors, so both are resampled ("pigeonhole bootstrap":
 Owen, Annals of Applied Statistics 1(2), 2007). In each resample
 
 1. sentences are drawn with replacement, once for all sites, since all sites read the same ones;
 2. the sites of each group are drawn with replacement, once for all pairs that the group is in;
-3. recall of a site pair is the mean of its hits over the drawn sentences, recall of a group pair the mean
-   over the drawn site pairs.
+3. the metrics of a site pair are those of the ranks of the drawn sentences; the metrics of a group pair are
+   the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
 
 Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
 cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, all
@@ -16,9 +16,21 @@ resamples are the same; the interval is then the exact binomial one with one tri
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from retrieval.ranks import (
+    METRICS,
+    RATES,
+    RECALL_AT,
+    ROUNDING,
+    Counts,
+    Floats,
+    distributions_of_queries,
+    metrics_of,
+)
 
 Replicates = NDArray[np.float64]
 
@@ -33,7 +45,9 @@ def percentile_interval(replicates: Replicates, confidence: float = 0.95) -> tup
         raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
     valid = replicates[~np.isnan(replicates)]
     if valid.size == 0:
-        raise ValueError("no resample has a value: there are no hits to resample")
+        raise ValueError(
+            "no resample has a value: there is nothing to resample, or more resamples are needed"
+        )
     low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -50,13 +64,55 @@ def recall_interval(
         confidence: coverage asked for.
     """
     low, high = percentile_interval(replicates, confidence)
-    # Clopper and Pearson: the largest rate at which Q misses in a row are still likely enough
-    reach = 1 - ((1 - confidence) / 2) ** (1 / sentences)
+    reach = _reach(sentences, confidence)
     if rate == 0:
         high = reach
     if rate == 1:
         low = 1 - reach
     return low, high
+
+
+def _reach(sentences: int, confidence: float) -> float:
+    """The largest rate at which Q misses in a row are still likely enough (Clopper and Pearson)."""
+    return 1 - ((1 - confidence) / 2) ** (1 / sentences)
+
+
+def metric_intervals(
+    values: Floats, replicates: Floats, *, sentences: int, pool: int, confidence: float = 0.95
+) -> list[tuple[float, float]]:
+    """Intervals of all metrics from their resamples, with a width also where no query varies.
+
+    Args:
+        values: the metrics themselves (M,), rates in 0..1.
+        replicates: resampled (B,M).
+        sentences: Q, the number of different sentences behind them.
+        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and cannot vary.
+        confidence: coverage asked for.
+    """
+    intervals = [percentile_interval(column, confidence) for column in replicates.T]
+    reach = _reach(sentences, confidence)
+    for index, k in enumerate(RECALL_AT):
+        low, high = intervals[index]
+        if values[index] <= ROUNDING:
+            intervals[index] = low, reach
+        elif values[index] >= 1 - ROUNDING and pool > k:
+            intervals[index] = 1 - reach, high
+    if values[0] >= 1 - ROUNDING:
+        # Every right answer is the first. Of a share ``reach`` that may not be, each can have rank N.
+        intervals[len(RATES) - 1] = 1 - reach * (1 - 1 / pool), 1.0
+        intervals[METRICS.index("median_rank")] = 1.0, 1.0 if reach < 0.5 else float(pool)
+    return intervals
+
+
+class GroupReplicates(NamedTuple):
+    """Resampled metrics of a pair of groups.
+
+    ``mean`` (B,M) are means over site pairs; ``pooled`` (B,R) are the summed rank distributions of all
+    queries, whose metrics are those of the pool of queries.
+    """
+
+    mean: Floats
+    pooled: Floats
 
 
 @dataclass(frozen=True)
@@ -101,14 +157,46 @@ class Resamples:
     def count(self) -> int:
         return len(self.sentences)
 
+    def metrics(
+        self, above: Counts, equal: Counts, sources: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> GroupReplicates:
+        """Metrics of a pair of groups in each resample; NaN in a resample without queries.
+
+        Args:
+            above: (S,S,Q) candidates that score higher than the right answer of query q of the source site
+                (axis 0) in the pool of the target site (axis 1).
+            equal: those that score the same, itself included; 0 where that pair has no such query.
+            sources: indices of the sites of the source group.
+            targets: of the target group; a site paired with itself does not count.
+        """
+        block = np.ix_(sources, targets)
+        pooled = np.zeros((self.count, max(1, int((above[block] + equal[block]).max(initial=1)))))
+        total = np.zeros((self.count, len(METRICS)))
+        weights = np.zeros((self.count, 1))
+        for a in sources:
+            for b in targets:
+                if a == b or not equal[a, b].any():
+                    continue
+                ranks = int((above[a, b] + equal[a, b]).max())
+                queries = distributions_of_queries(above[a, b], equal[a, b], ranks)  # (Q,R)
+                drawn = self.sentences @ queries  # (B,R)
+                values = metrics_of(drawn)
+                weight = (self.sites[:, a] * self.sites[:, b])[:, None]  # one for each copy of the site pair
+                pooled[:, :ranks] += weight * drawn
+                present = ~np.isnan(values[:, :1])
+                total += np.where(present, weight * values, 0)
+                weights += weight * present
+        with np.errstate(invalid="ignore"):
+            return GroupReplicates(np.where(weights > 0, total / weights, np.nan), pooled)
+
     def recall(
         self, hits: NDArray[np.floating], sources: NDArray[np.intp], targets: NDArray[np.intp]
     ) -> Replicates:
-        """Recall (B,) of a pair of groups in each resample.
+        """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
 
         Args:
             hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
-                target site (axis 1); NaN where that pair has no such query.
+                target site (axis 1), or a difference of two; NaN where that pair has no such query.
             sources: indices of the sites of the source group.
             targets: of the target group; a site paired with itself does not count.
         """

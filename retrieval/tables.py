@@ -2,19 +2,40 @@
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+import logging
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from retrieval.recall import Outcome
-from retrieval.statistics import Replicates, Resamples, recall_interval
+from retrieval.estimates import (
+    CEILING,
+    PAIR,
+    Estimate,
+    Estimator,
+    MetricRow,
+    Pair,
+    metric_rows,
+    sum_padded,
+    unit_of,
+)
+from retrieval.hubness import HubnessRow, hubness_rows
+from retrieval.outcome import Outcome, write_ranks
+from retrieval.ranks import METRICS, RECALL_AT, Floats
 
+logger = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
+
+LEVEL = 0.05  # of p-values that count as sure
 LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
 
 
@@ -59,6 +80,8 @@ class RecallTable:
         within: pairs of different sites of one group, kept apart from the matrix: a ceiling, not the
             protocol.
         summary: means over pairs.
+        metrics: all metrics of the pairs and of the means, with their tests against chance.
+        hubness: how often the same candidates are retrieved.
     """
 
     groups: list[str]
@@ -66,6 +89,8 @@ class RecallTable:
     pairs: list[PairRow]
     within: list[PairRow]
     summary: list[SummaryRow]
+    metrics: list[MetricRow] = field(default_factory=list)
+    hubness: list[HubnessRow] = field(default_factory=list)
 
     @property
     def held_out_groups(self) -> list[str]:
@@ -100,80 +125,87 @@ def tabulate(
         trained_groups: which of the groups the encoder was trained on; None if unknown.
         resamples, confidence, seed: of the bootstrap.
     """
-    groups = list(dict.fromkeys(site.group for site in outcome.sites))
-    group_of_site = np.array([groups.index(site.group) for site in outcome.sites])
-    draws = Resamples.draw(group_of_site, len(outcome.sentences), resamples=resamples, seed=seed)
-    members = {group: np.flatnonzero(group_of_site == index) for index, group in enumerate(groups)}
+    estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
+    pairs = estimator.pairs()
+    trained = None
+    if trained_groups is not None:
+        trained = [group for group in estimator.groups if group in trained_groups]
+    parts = parts_of(pairs, trained)
+    estimates: dict[Pair, Estimate] = {}
+    pools: dict[str, Floats] = {}
+    for pair in track(pairs, description="resampling"):
+        estimates[pair], pool = estimator.estimate(pair)
+        for name, members in parts.items():
+            if pair in members:
+                pools[name] = sum_padded([pools[name], pool]) if name in pools else pool
+    means = {
+        name: estimator.mean([estimates[pair] for pair in members], pools[name])
+        for name, members in parts.items()
+    }
+    different = {pair: estimates[pair] for pair in pairs if pair[0] != pair[1]}
+    warn_if_too_few(outcome.permuted, len(different))
+    within = {pair: estimates[pair] for pair in pairs if pair[0] == pair[1]}
+    rows = metric_rows(PAIR, different, adjust=True) + metric_rows(CEILING, within, adjust=True)
+    for name, mean in means.items():
+        rows += metric_rows(name, {("", ""): mean}, adjust=False)
+    return RecallTable(
+        estimator.groups,
+        trained,
+        [_pair_row(*item) for item in different.items()],
+        [_pair_row(*item) for item in within.items()],
+        [
+            SummaryRow(name, len(parts[name]), *_recall_at_1(mean), 100 * float(mean.chance[0]))
+            for name, mean in means.items()
+        ],
+        rows,
+        hubness_rows(outcome),
+    )
 
-    rows: dict[tuple[str, str], PairRow] = {}
-    replicates: dict[tuple[str, str], Replicates] = {}
-    for source in groups:
-        for target in groups:
-            asked = [
-                (a, b) for a in members[source] for b in members[target] if outcome.queries(a, b) and a != b
-            ]
-            if not asked:  # a group of one site has no pair within
-                continue
-            queries = [outcome.queries(a, b) for a, b in asked]
-            rate = float(np.mean([outcome.recall(a, b) for a, b in asked]))
-            replicate = draws.recall(outcome.hits, members[source], members[target])
-            low, high = recall_interval(rate, replicate, sentences=max(queries), confidence=confidence)
-            rows[source, target] = PairRow(
-                source,
-                target,
-                recall_at_1=100 * rate,
-                low=100 * low,
-                high=100 * high,
-                chance=100 * float(np.mean([1 / n for n in queries])),
-                site_pairs=len(asked),
-                queries=sum(queries),
+
+def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
+    """Say so where no p-value could be small enough once it is adjusted for the number of pairs."""
+    if permuted:
+        permutations = len(next(iter(permuted.values())))
+        if pairs / (1 + permutations) > LEVEL:
+            logger.warning(
+                "%d permutations are too few to be sure of any of %d pairs of groups: take %d or more",
+                permutations,
+                pairs,
+                math.ceil(pairs / LEVEL) - 1,
             )
-            replicates[source, target] = replicate
 
-    trained = None if trained_groups is None else [group for group in groups if group in trained_groups]
-    different = [pair for pair in rows if pair[0] != pair[1]]
-    within = [pair for pair in rows if pair[0] == pair[1]]
-    parts: dict[str, list[tuple[str, str]]] = {}
+
+def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
+    """Pairs of groups that are averaged together, by the names of :class:`SummaryRow`; none is empty."""
+    different = [pair for pair in pairs if pair[0] != pair[1]]
+    parts: dict[str, list[Pair]] = {}
     if trained is not None:
         parts["trained"] = [pair for pair in different if pair[0] in trained and pair[1] in trained]
         parts["held_out"] = [pair for pair in different if pair not in set(parts["trained"])]
-    parts |= {"all": different, "within": within}
-    summary = [
-        _summarise(
-            name,
-            [rows[pair] for pair in pairs],
-            [replicates[pair] for pair in pairs],
-            sentences=len(outcome.sentences),
-            confidence=confidence,
-        )
-        for name, pairs in parts.items()
-        if pairs
-    ]
-    return RecallTable(groups, trained, [rows[p] for p in different], [rows[p] for p in within], summary)
+    parts |= {"all": different, "within": [pair for pair in pairs if pair[0] == pair[1]]}
+    return {name: members for name, members in parts.items() if members}
 
 
-def _summarise(
-    name: str,
-    rows: Sequence[PairRow],
-    replicates: Sequence[Replicates],
-    *,
-    sentences: int,
-    confidence: float,
-) -> SummaryRow:
-    # The same draws lie behind all pairs, so the mean of their resamples keeps how they vary together. A
-    # resample in which one group drew a single site has no pair within it; the others still have a mean.
-    mean = np.ma.masked_invalid(np.stack(replicates)).mean(axis=0)  # (B,)
-    replicate = np.ma.filled(mean.astype(np.float64), np.nan)
-    rate = float(np.mean([row.recall_at_1 / 100 for row in rows]))
-    low, high = recall_interval(rate, replicate, sentences=sentences, confidence=confidence)
-    return SummaryRow(
-        name,
-        len(rows),
-        recall_at_1=100 * rate,
-        low=100 * low,
-        high=100 * high,
-        chance=float(np.mean([row.chance for row in rows])),
-    )
+def _pair_row(pair: Pair, estimate: Estimate) -> PairRow:
+    chance = 100 * float(estimate.chance[0])
+    return PairRow(*pair, *_recall_at_1(estimate), chance, estimate.site_pairs, estimate.queries)
+
+
+def _recall_at_1(estimate: Estimate) -> tuple[float, float, float]:
+    """Value, low and high in per cent."""
+    low, high = estimate.intervals[0]
+    return 100 * float(estimate.value[0]), 100 * low, 100 * high
+
+
+def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: dict[str, object]) -> None:
+    """All files of a retrieval but the figure: recall, metrics, hubness, site pairs, hubs and ranks."""
+    write_recall_json(directory / "recall.json", table, header)
+    write_recall_csv(directory / "recall.csv", table)
+    write_csv(directory / "metrics.csv", MetricRow, table.metrics)
+    write_csv(directory / "hubness.csv", HubnessRow, table.hubness)
+    write_site_pairs(directory / "site_pairs.csv", outcome)
+    write_hubs(directory / "hubs.csv", outcome)
+    write_ranks(directory / "ranks.npz", outcome)
 
 
 def write_recall_json(path: Path, table: RecallTable, header: dict[str, object]) -> None:
@@ -192,33 +224,67 @@ def write_site_pairs(path: Path, outcome: Outcome) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["source", "source_site", "target", "target_site", "queries", "hits", "recall_at_1", "chance"]
+            [
+                *("source", "source_site", "target", "target_site", "queries", "hits"),
+                *("recall_at_1", "chance", *METRICS[1:], *(f"{metric}_chance" for metric in METRICS[1:])),
+            ]
         )
+        units = np.array([unit_of(metric) for metric in METRICS])
         for a, source in enumerate(outcome.sites):
             for b, target in enumerate(outcome.sites):
                 if queries := outcome.queries(a, b):
                     hits = float(np.nansum(outcome.hits[a, b]))
-                    rates = (100 * hits / queries, 100 / queries)
+                    rates, chance = units * outcome.metrics(a, b), units * outcome.chance(a, b)
+                    numbers = [rates[0], chance[0], *rates[1:], *chance[1:]]
                     writer.writerow(
-                        [source.group, source.name, target.group, target.name, queries, hits, *rates]
+                        [source.group, source.name, target.group, target.name, queries, hits, *numbers]
                     )
 
 
-def write_csv(path: Path, row_type: type[PairRow], rows: Iterable[PairRow]) -> None:
-    """Dataclasses as CSV with a header line."""
-    names = [field.name for field in fields(row_type)]
+def write_hubs(path: Path, outcome: Outcome) -> None:
+    """``hubs.csv``: how often each utterance of a site is among the first k for the queries of a group.
+
+    Only the header where not all candidates were scored.
+    """
+    groups = np.array([site.group for site in outcome.sites])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["source", "target", "target_site", "sentence", "site_pairs", *(f"n_{k}" for k in RECALL_AT)]
+        )
+        if outcome.occurrences is None:
+            return
+        for source in dict.fromkeys(groups.tolist()):
+            of_group = outcome.occurrences[:, groups == source]  # (K,sites,S,Q)
+            site_pairs = (~np.isnan(of_group[0])).sum(axis=0)  # (S,Q)
+            counts = np.nansum(of_group, axis=1)  # (K,S,Q)
+            for b, q in np.argwhere(site_pairs):
+                site = outcome.sites[b]
+                where = [source, site.group, site.name, outcome.sentences[q], site_pairs[b, q]]
+                writer.writerow([*where, *counts[:, b, q]])
+
+
+def write_csv(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
+    """Dataclasses as CSV with a header line; None is an empty field."""
+    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows({name: getattr(row, name) for name in names} for row in rows)
 
 
 def recall_matrix(table: RecallTable) -> Table:
     """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
 
     Under each recall stands its confidence interval; the last column is the chance level of the row. Names
-    too long for a column are replaced by the number of their row.
+    too long for a column are replaced by the number of their row. A question mark stands where recall is not
+    surely above chance, all pairs of groups taken together.
     """
+    doubtful = {
+        (row.source, row.target)
+        for row in table.metrics
+        if (row.part, row.metric) == (PAIR, METRICS[0]) and row.p_holm is not None and row.p_holm > LEVEL
+    }
     names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
     numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME
     rows = {(row.source, row.target): row for row in table.pairs}
@@ -231,14 +297,21 @@ def recall_matrix(table: RecallTable) -> Table:
         of_source = [rows.get((source, target)) for target in table.groups]
         chance = float(np.mean([row.chance for row in of_source if row]))
         label = f"{index + 1:2} {name}" if numbered else name
-        view.add_row(label, *(_cell(row) for row in of_source), f"{chance:.1f}")
+        view.add_row(label, *(_cell(row, doubtful) for row in of_source), f"{chance:.1f}")
+    notes = []
     if table.held_out_groups:
-        view.caption = "* not trained on"
+        notes.append("* not trained on")
+    if doubtful:
+        notes.append(f"? not above chance (permutation test, Holm, p > {LEVEL})")
+    view.caption = "; ".join(notes) or None
     return view
 
 
-def _cell(row: PairRow | None) -> str:
-    return "-" if row is None else f"{row.recall_at_1:.1f}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
+def _cell(row: PairRow | None, doubtful: Collection[Pair]) -> str:
+    if row is None:
+        return "-"
+    mark = "?" if (row.source, row.target) in doubtful else ""
+    return f"{row.recall_at_1:.1f}{mark}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
 
 
 def print_tables(tables: Iterable[Table]) -> None:

@@ -1,4 +1,7 @@
-"""Cross-dialect retrieval in a split: recall@1 of all ordered pairs of groups, with interval and chance."""
+"""Cross-dialect retrieval in a split: all ordered pairs of groups, with interval, chance and tests.
+
+Several model directories are asked the same and held against each other.
+"""
 
 import sys
 from dataclasses import asdict
@@ -9,13 +12,16 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
 
-from retrieval import tables
+from retrieval import comparison, finished, tables, views
 from retrieval.embeddings import EmbeddingStore
 from retrieval.figures import recall_heat_map, save_png
+from retrieval.figures_comparison import comparison_figure
 from retrieval.naming import result_folder
-from retrieval.recall import Challenge, RetrieveConfig, labels_of_dialects, retrieve, sites_of
+from retrieval.recall import Challenge, RetrieveConfig, Site, labels_of_dialects, retrieve, sites_of
 from retrieval.results import trained_groups
+from retrieval.writing import complete_files
 from zipformer.evaluation import choose_device
 
 ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
@@ -25,70 +31,119 @@ ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(RetrieveConfig, OmegaConf.to_object(settings))
-        directory, table = run(config)
+        shown, directory = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    tables.print_tables([tables.recall_matrix(table), tables.recall_summary(table, config.confidence)])
+    tables.print_tables(shown)
     print(f"tables and figure: {directory}")
 
 
-def run(config: RetrieveConfig) -> tuple[Path, tables.RecallTable]:
-    """Ask all queries, write the results; returns their folder and the table."""
-    model_dir = Path(config.model_dir)
-    store = EmbeddingStore(
-        result_folder(
-            model_dir, "embeddings", config.split, embedder=config.embedder.value, layer=config.layer
+def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
+    """Ask all queries of all models, then write the results; returns what to print, and the last folder."""
+    model_dirs = [Path(name) for name in (config.model_dir, *config.compare_with)]
+    if len({model_dir.resolve() for model_dir in model_dirs}) < len(model_dirs):
+        raise ValueError("compare_with names a model directory twice")
+    challenge = read_challenge(config)
+    opened = [open_model(config, model_dir) for model_dir in model_dirs]
+    check_models(config, opened)
+    models, results = [], []
+    names = finished.short_names(model_dirs)
+    for name, model_dir, (store, sites) in zip(names, model_dirs, opened, strict=True):
+        outcome = retrieve(
+            store,
+            sites,
+            within_groups=config.within,
+            score=config.score,
+            correction=config.correction,
+            challenge=challenge,
+            candidates=config.candidates,
+            permutations=config.permutations,
+            seed=config.seed,
+            device=choose_device(config.device),
         )
-    )
-    challenge = read_challenge_of(config)
-    sites = sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
-    outcome = retrieve(
-        store,
-        sites,
-        within_groups=config.within,
-        score=config.score,
-        correction=config.correction,
-        challenge=challenge,
-        candidates=config.candidates,
-        permutations=config.permutations,
-        seed=config.seed,
-        device=choose_device(config.device),
-    )
-    trained = config.trained if config.trained is not None else trained_groups(model_dir)
-    table = tables.tabulate(
-        outcome,
-        trained_groups=None if trained is None else labels_of_dialects(store, trained, config.level),
-        resamples=config.resamples,
-        confidence=config.confidence,
-        seed=config.seed,
-    )
-    directory = result_folder(
+        trained = config.trained if config.trained is not None else trained_groups(model_dir)
+        table = tables.tabulate(
+            outcome,
+            trained_groups=None if trained is None else labels_of_dialects(store, trained, config.level),
+            resamples=config.resamples,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+        header: dict[str, object] = {
+            "split": config.split,
+            "model_dir": str(model_dir),
+            "embedder": config.embedder,
+            "challenge": challenge.name if challenge else None,
+            "settings": asdict(config),
+            "embeddings": store.description,
+            "answers_not_among_candidates": outcome.missed,
+        }
+        directory = folder(config, model_dir, "retrieval", challenge)
+        content = header | {"trained_groups": table.trained_groups}
+        models.append(finished.Finished(name, directory, outcome, content))
+        results.append((table, header))
+    compared = None
+    if len(models) > 1:
+        finished.check_same_queries(models, any_dimension=config.any_dimension)
+        compared = comparison.compare(
+            models,
+            resamples=config.resamples,
+            confidence=config.confidence,
+            permutations=config.permutations or RetrieveConfig.permutations,
+            seed=config.seed,
+        )
+    for model, (table, header) in zip(models, results, strict=True):
+        with complete_files(model.path) as path:
+            tables.write_tables(path, table, model.outcome, header)
+            save_png(recall_heat_map(table), path / "recall.png")
+    if compared is None:
+        return views.retrieval_views(results[0][0], config.confidence), models[0].path
+    directory = folder(config, model_dirs[0], "comparison", challenge)
+    with complete_files(directory) as path:
+        comparison.write_comparison(path, compared, models, asdict(config))
+        save_png(comparison_figure(compared), path / "comparison.png")
+    return views.comparison_views(compared, config.confidence), directory
+
+
+def folder(config: RetrieveConfig, model_dir: Path, what: str, challenge: Challenge | None) -> Path:
+    """Where results with these settings lie."""
+    return result_folder(
         model_dir,
-        "retrieval",
+        what,
         config.split,
-        embedder=config.embedder.value,
+        embedder=config.embedder,
         layer=config.layer,
         score=config.score.value,
         correction=config.correction.value,
         challenge=challenge.name if challenge else None,
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    header: dict[str, object] = {
-        "split": config.split,
-        "model_dir": config.model_dir,
-        "embedder": config.embedder.value,
-        "settings": asdict(config),
-        "embeddings": store.description,
-        "answers_not_among_candidates": outcome.missed,
-    }
-    tables.write_recall_json(directory / "recall.json", table, header)
-    tables.write_recall_csv(directory / "recall.csv", table)
-    tables.write_site_pairs(directory / "site_pairs.csv", outcome)
-    save_png(recall_heat_map(table), directory / "recall.png")
-    return directory, table
 
 
-def read_challenge_of(config: RetrieveConfig) -> Challenge | None:
+def open_model(config: RetrieveConfig, model_dir: Path) -> tuple[EmbeddingStore, list[Site]]:
+    """Embeddings of a model directory, and their sites."""
+    store = EmbeddingStore(
+        result_folder(model_dir, "embeddings", config.split, embedder=config.embedder, layer=config.layer)
+    )
+    return store, sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
+
+
+def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list[Site]]]) -> None:
+    """See that all models have the same sites, sentences and dimension, before anything is computed."""
+    store, sites = opened[0]
+    for other, other_sites in opened[1:]:
+        between = f"{store.directory} and {other.directory} cannot be compared"
+        if not config.any_dimension:
+            finished.check_same_dimension(between, store.frames.shape[1], other.frames.shape[1])
+        finished.check_same_names(
+            between, "site", [str(site) for site in sites], [str(site) for site in other_sites]
+        )
+        for ours, theirs in zip(sites, other_sites, strict=True):
+            finished.check_same_names(
+                between, f"{ours}: sentence", sorted(ours.utterances), sorted(theirs.utterances)
+            )
+
+
+def read_challenge(config: RetrieveConfig) -> Challenge | None:
     """The challenge set that the settings name."""
     if config.challenge is None:
         return None

@@ -5,13 +5,12 @@ import pytest
 from planted import directions, write_store
 
 from retrieval.corrections import Correction
-from retrieval.embeddings import Utterance
+from retrieval.embeddings import EmbeddingStore, Utterance
+from retrieval.outcome import places_of_answers
 from retrieval.recall import (
     Duplicates,
     Level,
     RetrieveConfig,
-    credit,
-    credit_of_candidates,
     labels_of_dialects,
     retrieve,
     site_pairs,
@@ -79,16 +78,39 @@ def test_only_common_sentences_are_asked_and_offered(tmp_path):
 def test_equal_utterances_come_out_at_chance(tmp_path):
     same = {name: np.ones((5, 4), dtype=np.float32) for name in NAMES}
     store = write_store(tmp_path / "store", {("cmn", "a"): same, ("yue", "b"): same})
+    outcome = retrieve(store, sites_of(store), permutations=20)
+    harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5 + 1 / 6
+    for source, target in ((0, 1), (1, 0)):
+        found = outcome.metrics(source, target)
+        np.testing.assert_allclose(found, [1 / 6, 5 / 6, 1, harmonic / 6, 3.5])
+        np.testing.assert_allclose(found, outcome.chance(source, target))
+    np.testing.assert_allclose(outcome.permuted["cmn", "yue"], np.tile(outcome.chance(0, 1), (20, 1)))
+
+
+def test_ranks_of_planted_utterances(tmp_path):
+    # b says s0 with the word of s1 most, then with that of s2, and only a little with its own: rank 3 of 6.
+    b = sentences(range(6))
+    b["s0"] = np.array([[0.5, 0.7, 0.6, 0, 0, 0, 0, 0]], dtype=np.float32)
+    store = write_store(tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): b})
     outcome = retrieve(store, sites_of(store))
-    assert outcome.recall(0, 1) == pytest.approx(1 / 6)
-    assert outcome.recall(1, 0) == pytest.approx(1 / 6)
+    np.testing.assert_array_equal(outcome.above[1, 0], [2, 0, 0, 0, 0, 0])
+    assert (outcome.equal[1, 0] == 1).all()
+    assert (outcome.pool[1, 0] == 6).all()
+    np.testing.assert_allclose(outcome.metrics(1, 0), [5 / 6, 1, 1, (5 + 1 / 3) / 6, 1])
+    np.testing.assert_array_equal(outcome.hits[1, 0], [0, 1, 1, 1, 1, 1])
 
 
-def test_credit_of_ties():
-    scores = np.array([[0.9, 0.9, 0.1], [0.2, 0.8, 0.3], [0.5, 0.5, 0.5 + 1e-8]], dtype=np.float64)
-    rows, columns = credit(scores)
-    np.testing.assert_allclose(rows, [1 / 2, 1, 1 / 3])
-    np.testing.assert_allclose(columns, [1, 0, 1])
+def test_permuted_frames_are_found_alike(tmp_path):
+    # SeqSim does not look at the order of frames.
+    random = np.random.default_rng(0)
+    a, b = noisy_sites(random, sentences=15)
+    shuffled = {name: random.permutation(frames) for name, frames in b.items()}
+    outcomes = []
+    for name, site in (("plain", b), ("shuffled", shuffled)):
+        store = write_store(tmp_path / name, {("cmn", "a"): a, ("yue", "b"): site})
+        outcomes.append(retrieve(store, sites_of(store)))
+    np.testing.assert_array_equal(outcomes[0].above, outcomes[1].above)
+    assert 0 < outcomes[0].recall(0, 1) < 1
 
 
 def test_single_frame_utterances_against_long_ones(tmp_path):
@@ -193,12 +215,97 @@ def test_candidates_lose_no_more_than_what_they_miss(tmp_path):
     np.testing.assert_array_equal(whole.hits, exact.hits)
 
 
-def test_credit_of_candidates():
+def test_places_of_candidates():
     candidates = np.array([[0, 2], [2, 0], [1, 2], [3, 1]])
     scores = np.array([[0.9, 0.9], [0.7, 0.8], [0.5, 0.4], [0.6, 0.1]])
-    hits, missed = credit_of_candidates(scores, candidates)
-    np.testing.assert_allclose(hits, [1 / 2, 0, 0, 1])
-    assert missed == pytest.approx(1 / 4)
+    above, equal = places_of_answers(scores, candidates)
+    # equal to another; not among the two, so third or fourth; second; first
+    np.testing.assert_array_equal(above, [0, 2, 1, 0])
+    np.testing.assert_array_equal(equal, [2, 2, 1, 1])
+
+
+class Chosen:
+    """A challenge set that keeps some sentences and lets every query compete with its neighbour."""
+
+    name = "chosen"
+
+    def __init__(self, names, allowed=None):
+        self.names, self.allowed_ = names, allowed
+
+    def kept(self, source, target, common):
+        return [name for name in common if name in self.names] if source.group == "cmn" else common
+
+    def allowed(self, source, target, kept):
+        return None if source.group == "yue" else self.allowed_
+
+
+def test_challenge_sets_choose_queries_and_candidates(tmp_path):
+    store = write_store(
+        tmp_path / "store",
+        {("cmn", "a"): sentences(range(6)), ("yue", "b"): sentences([1, 0, 3, 2, 4, 5])},
+    )
+    sites = sites_of(store)
+    # s0 and s1 are swapped at b, s2 and s3 too; s0 only competes with s2, and s3 with s4
+    allowed = np.eye(4, dtype=bool)
+    allowed[0, 1] = allowed[2, 3] = True
+    outcome = retrieve(store, sites, challenge=Chosen(["s0", "s2", "s3", "s4"], allowed), permutations=500)
+    np.testing.assert_array_equal(outcome.pool[0, 1], [2, 0, 1, 2, 1, 0])
+    np.testing.assert_allclose(outcome.hits[0, 1], [0.5, np.nan, 1, 0.5, 1, np.nan])
+    assert outcome.chance(0, 1)[0] == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
+    assert outcome.permuted["cmn", "yue"].mean(axis=0)[0] == pytest.approx(3 / 4, abs=0.03)
+    assert outcome.queries(1, 0) == 6
+    assert outcome.recall(1, 0) == pytest.approx(2 / 6)
+
+
+def test_challenge_sets_that_do_not_fit(tmp_path):
+    store = write_store(
+        tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): sentences(range(6))}
+    )
+    sites = sites_of(store)
+    with pytest.raises(
+        ValueError, match=r"challenge chosen must allow each of the 2 queries of cmn/a .*\(3, 3\)"
+    ):
+        retrieve(store, sites, challenge=Chosen(["s1", "s2"], np.ones((3, 3), dtype=bool)))
+    with pytest.raises(ValueError, match="must allow each of the 2 queries"):
+        retrieve(store, sites, challenge=Chosen(["s1", "s2"], np.zeros((2, 2), dtype=bool)))
+    unsorted = Chosen([])
+    unsorted.kept = lambda source, target, common: ["s2", "s1"]
+    with pytest.raises(ValueError, match="does not keep a sorted choice"):
+        retrieve(store, sites, challenge=unsorted)
+    nothing = Chosen([])
+    nothing.kept = lambda source, target, common: []
+    with pytest.raises(ValueError, match="no sentence is left"):
+        retrieve(store, sites, challenge=nothing)
+    with pytest.raises(ValueError, match="give challenge or candidates"):
+        retrieve(store, sites, challenge=nothing, candidates=3)
+
+
+def test_frames_that_are_not_finite_name_the_utterance(tmp_path):
+    directory = write_store(
+        tmp_path / "store", {("cmn", "a"): sentences(range(6)), ("yue", "b"): sentences(range(6))}
+    ).directory
+    frames = np.load(directory / "frames.npy")
+    frames[9, 0] = np.nan
+    np.save(directory / "frames.npy", frames)
+    store = EmbeddingStore(directory)
+    with pytest.raises(
+        ValueError, match=r"utterance yue-b-s3 of yue/b has frames that are not finite .*embed"
+    ):
+        retrieve(store, sites_of(store))
+
+
+def test_an_empty_site_is_an_error():
+    entries = [
+        utterance("u1", "cmn", "a", "s1"),
+        utterance("u2", "yue", "b", "s1"),
+        utterance("u3", "yue", "c", ""),
+    ]
+    with pytest.raises(
+        ValueError, match="site c of yue is empty: none of its 1 utterances has a sentence id"
+    ):
+        sites_of(entries)
+    whole_group = [*entries[:2], utterance("u3", "wuu", "c", "")]
+    assert [str(site) for site in sites_of(whole_group)] == ["cmn/a", "yue/b"]
 
 
 def test_candidates_without_faiss_name_the_remedy(tmp_path, monkeypatch):
@@ -212,3 +319,10 @@ def test_candidates_without_faiss_name_the_remedy(tmp_path, monkeypatch):
 def test_a_negative_number_of_candidates():
     with pytest.raises(ValueError, match="candidates=-1 is negative"):
         RetrieveConfig(model_dir="exp", candidates=-1)
+
+
+def test_settings_that_exclude_each_other():
+    with pytest.raises(ValueError, match="permutations=-1 is negative"):
+        RetrieveConfig(model_dir="exp", permutations=-1)
+    with pytest.raises(ValueError, match="give challenge or candidates"):
+        RetrieveConfig(model_dir="exp", candidates=5, challenge="hard.json")

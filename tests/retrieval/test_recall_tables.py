@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retrieval.recall import Hits, Site
+from retrieval.recall import Outcome, Site
 from retrieval.tables import (
     print_tables,
     recall_matrix,
@@ -18,7 +18,15 @@ from retrieval.tables import (
 )
 
 
-def outcome() -> Hits:
+def from_hits(sites, hits):
+    """Every query that misses is second; the pool of a site pair is what it asks."""
+    asked = ~np.isnan(hits)
+    pool = np.where(asked, asked.sum(axis=2, keepdims=True), 0).astype(np.int32)
+    above = np.where(asked & (hits == 0), 1, 0).astype(np.int32)
+    return Outcome(sites, [f"s{n}" for n in range(hits.shape[2])], above, asked.astype(np.int32), pool)
+
+
+def outcome() -> Outcome:
     """cmn and hak have one site, yue has two; yue/y2 lacks two of the five sentences."""
     sites = [Site(*name.split("/"), {}) for name in ("cmn/c1", "hak/h1", "yue/y1", "yue/y2")]
     hits = np.full((4, 4, 5), np.nan)
@@ -27,7 +35,7 @@ def outcome() -> Hits:
         hits[a, b] = np.arange(5) < right
     for a, b, right in ((0, 3, 1), (3, 0, 2), (1, 3, 0), (3, 1, 3), (2, 3, 3), (3, 2, 2)):
         hits[a, b, :3] = np.arange(3) < right
-    return Hits(sites, [f"s{n}" for n in range(5)], hits)
+    return from_hits(sites, hits)
 
 
 def rows_by_pair(table):
@@ -116,6 +124,85 @@ def test_files(tmp_path):
     assert float(line["chance"]) == pytest.approx(100 / 3)
 
 
+def metric_row(table, part, metric, source="", target=""):
+    return next(
+        row
+        for row in table.metrics
+        if (row.part, row.metric, row.source, row.target) == (part, metric, source, target)
+    )
+
+
+def test_all_metrics_as_means_over_site_pairs_and_pooled():
+    hits = outcome()
+    above = hits.above.copy()
+    above[0, 2, 4] = 4  # of the five sentences of c1 at y1: ranks 1, 1, 1, 1, 5; at y2 1, 2, 2
+    hits = Outcome(hits.sites, hits.sentences, above, hits.equal, hits.pool)
+    table = tabulate(hits, trained_groups=None, resamples=100)
+    expected = {  # mean over site pairs, pooled, chance, pooled chance
+        "recall_at_1": ((4 / 5 + 1 / 3) / 2, 5 / 8, (1 / 5 + 1 / 3) / 2, (5 * 1 / 5 + 3 * 1 / 3) / 8),
+        "recall_at_5": (1, 1, 1, 1),
+        "mrr": (
+            ((4 + 1 / 5) / 5 + (1 + 2 / 2) / 3) / 2,
+            (5 + 1 / 5 + 2 / 2) / 8,
+            ((137 / 60) / 5 + (11 / 6) / 3) / 2,
+            (137 / 60 + 11 / 6) / 8,
+        ),
+    }
+    for metric, values in expected.items():
+        row = metric_row(table, "pair", metric, "cmn", "yue")
+        found = (row.value, row.pooled, row.chance, row.pooled_chance)
+        assert found == pytest.approx([100 * value for value in values]), metric
+        assert row.low - 1e-9 <= row.value <= row.high + 1e-9
+        assert (row.p, row.p_holm) == (None, None)
+    median = metric_row(table, "pair", "median_rank", "cmn", "yue")
+    assert (median.value, median.pooled) == ((1 + 2) / 2, 1)
+    # Five draws from the ranks 1 ... 5 and three from 1 ... 3: of 8 each of 1, 2, 3 is expected twice.
+    assert (median.chance, median.pooled_chance) == ((3 + 2) / 2, (2 + 3) / 2)
+    mean = metric_row(table, "all", "mrr")
+    rows = [row for row in table.metrics if (row.part, row.metric) == ("pair", "mrr")]
+    assert mean.value == pytest.approx(np.mean([row.value for row in rows]))
+    assert {row.part for row in table.metrics} == {"pair", "ceiling", "all", "within"}
+
+
+def test_recall_of_the_table_is_that_of_the_metrics():
+    table = tabulate(outcome(), trained_groups=["cmn", "yue"], resamples=80)
+    for row in table.pairs:
+        same = metric_row(table, "pair", "recall_at_1", row.source, row.target)
+        assert (row.recall_at_1, row.low, row.high, row.chance) == (
+            *(same.value, same.low, same.high, same.chance),
+        )
+    for row in table.summary:
+        same = metric_row(table, row.name, "recall_at_1")
+        assert (row.recall_at_1, row.low, row.high, row.chance) == (
+            *(same.value, same.low, same.high, same.chance),
+        )
+
+
+def test_p_values_are_adjusted_for_the_pairs():
+    hits = outcome()
+    random = np.random.default_rng(0)
+    permuted = {}
+    for source in ("cmn", "hak", "yue"):
+        for target in ("cmn", "hak", "yue"):
+            permuted[source, target] = random.random((199, 5)) * [1, 1, 1, 1, 5]
+    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, None, permuted)
+    table = tabulate(with_test, trained_groups=None, resamples=20)
+    row = metric_row(table, "pair", "recall_at_1", "cmn", "yue")
+    recall = (4 / 5 + 1 / 3) / 2
+    assert row.p == pytest.approx((1 + (permuted["cmn", "yue"][:, 0] >= recall).sum()) / 200)
+    p_values = [r.p for r in table.metrics if (r.part, r.metric) == ("pair", "recall_at_1")]
+    adjusted = [r.p_holm for r in table.metrics if (r.part, r.metric) == ("pair", "recall_at_1")]
+    assert len(p_values) == 6
+    assert min(adjusted) == pytest.approx(min(1, 6 * min(p_values)))
+    mean = metric_row(table, "all", "recall_at_1")
+    null = np.mean([permuted[pair.source, pair.target][:, 0] for pair in table.pairs], axis=0)
+    assert mean.p == pytest.approx((1 + (null >= mean.value / 100).sum()) / 200)
+    assert mean.p_holm is None
+    text = shown(recall_matrix(table))
+    assert "?" in text
+    assert "? not above chance" in text
+
+
 def shown(view) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(view)
@@ -138,7 +225,7 @@ def test_long_names_become_numbers():
     hits = outcome()
     names = {"cmn": "cmn-beijing", "hak": "hak-sixian", "yue": "yue-guangzhou"}
     sites = [Site(names[site.group], site.name, {}) for site in hits.sites]
-    table = tabulate(Hits(sites, hits.sentences, hits.hits), trained_groups=None, resamples=50)
+    table = tabulate(from_hits(sites, hits.hits), trained_groups=None, resamples=50)
     text = shown(recall_matrix(table))
     assert "1 cmn-beijing" in text
     assert text.count("yue-guangzhou") == 1
@@ -146,7 +233,9 @@ def test_long_names_become_numbers():
 
 def test_nothing_is_cut_off_on_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
-    print_tables([recall_matrix(tabulate(outcome(), trained_groups=None, resamples=50))])
+    table = tabulate(outcome(), trained_groups=None, resamples=50)
+    capsys.readouterr()  # the progress of resampling
+    print_tables([recall_matrix(table)])
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert "mean" not in printed

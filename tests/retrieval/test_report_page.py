@@ -1,11 +1,14 @@
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 from result_files import write_json, write_results
 
+from retrieval.comparison import Comparison, DifferenceRow, write_comparison
+from retrieval.ranks import METRICS
 from retrieval.report import collect, render, write_report
 from retrieval.results import MalformedResultError
 
@@ -63,6 +66,50 @@ def test_page_holds_the_numbers(model_dir):
     assert "not trained on: gan." in text
     assert "0123abcd" in text
     assert "torch" in text
+
+
+def test_all_metrics_and_hubs_are_shown(model_dir):
+    report = collect(model_dir, "test")
+    cells = re.sub(r"\s", "", Page(render(report)).text)
+    for row in report.recall.table.metrics:
+        if row.part in ("trained", "held_out", "all", "within"):
+            assert f"{row.value:.1f}{row.low:.1f}–{row.high:.1f}" in cells
+            assert f"{row.pooled:.1f}{row.pooled_low:.1f}–{row.pooled_high:.1f}" in cells
+    for hub in report.recall.table.hubness:
+        if hub.part == "all":
+            numbers = (hub.largest_hub, hub.antihubs, hub.antihubs_chance)
+            assert f"{hub.k}{hub.skewness:.2f}" + "".join(f"{x:.1f}" for x in numbers) in cells
+    assert "abovechance" not in cells  # there was no test
+
+
+def test_results_without_metrics_have_no_section(model_dir, tmp_path):
+    content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
+    for key in ("metrics", "hubness"):
+        content.pop(key)
+    folder = tmp_path / "averaged" / "results" / "retrieval-test"
+    folder.mkdir(parents=True)
+    write_json(folder / "recall.json", content)
+    page = Page(render(collect(tmp_path / "averaged", "test")))
+    assert "All metrics" not in page.text
+    assert "Models side by side" not in page.text
+
+
+def test_models_side_by_side_are_shown(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "averaged")
+    table = collect(model_dir, "test").recall.table
+    rows = [DifferenceRow("a", "b", "all", "", "", metric, 1.25, -0.5, 3.0, 0.04, 0.08) for metric in METRICS]
+    metrics = {"a": table.metrics, "b": table.metrics}
+    folder = tmp_path / "averaged" / "results" / "comparison-test"
+    folder.mkdir()
+    write_comparison(folder, Comparison(["a", "b"], table.groups, metrics, rows), [], {})
+    page = Page(render(collect(tmp_path / "averaged", "test")))
+    assert "Models side by side" in page.text
+    assert "a - b" in page.text
+    assert page.text.count("p 0.08") == len(METRICS)
+    assert len(page.sources) == 3  # error rates, recall and the comparison
+    (folder / "comparison.json").write_text('{"groups": []}')
+    with pytest.raises(MalformedResultError, match=r"metrics must be dict.*scripts/compare\.py"):
+        collect(tmp_path / "averaged", "test")
 
 
 def test_page_is_self_contained(model_dir):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.statistics import Resamples, percentile_interval, recall_interval
+from retrieval.ranks import METRICS, metrics_of
+from retrieval.statistics import Resamples, metric_intervals, percentile_interval, recall_interval
 
 
 def draw(groups, sentences, resamples=200, seed=0):
@@ -40,6 +41,46 @@ def test_resampled_recall_equals_loops(sources, targets):
     np.testing.assert_allclose(draws.recall(hits, np.array(sources), np.array(targets)), expected)
 
 
+def recalls(draws, hits, sources, targets):
+    """Resampled recall@1 (B,); what is missed is second."""
+    above, equal = np.where(hits == 0, 1, 0), (~np.isnan(hits)).astype(int)
+    return draws.metrics(above, equal, sources, targets).mean[:, 0]
+
+
+def metrics_by_loops(ranks, sources, targets, sentence_counts, site_counts):
+    """Metrics of one resample, mean and pooled: of every drawn copy of a site pair and a sentence."""
+    values, pool = [], []
+    for a in sources:
+        for b in targets:
+            drawn = [ranks[a, b, q] for q, copies in enumerate(sentence_counts) for _ in range(int(copies))]
+            drawn = [rank for rank in drawn if rank > 0]
+            if a != b and drawn:
+                copies = int(site_counts[a] * site_counts[b])
+                values += [metrics_of_ranks(drawn)] * copies
+                pool += drawn * copies
+    nothing = np.full(5, np.nan)
+    return np.mean(values, axis=0) if values else nothing, metrics_of_ranks(pool) if pool else nothing
+
+
+def metrics_of_ranks(ranks):
+    ranks = np.array(ranks)
+    return [*((ranks <= k).mean() for k in (1, 5, 10)), (1 / ranks).mean(), np.median(ranks)]
+
+
+@pytest.mark.parametrize(("sources", "targets"), [([0, 1, 2], [3, 4]), ([3, 4], [5]), ([0, 1, 2], [0, 1, 2])])
+def test_resampled_metrics_equal_loops(sources, targets):
+    random = np.random.default_rng(0)
+    ranks = random.choice([1, 1, 2, 4, 6, 12, 15], (6, 6, 5))
+    ranks[random.random(ranks.shape) < 0.4] = 0  # not asked
+    draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
+    above, equal = np.maximum(ranks - 1, 0), (ranks > 0).astype(int)
+    found = draws.metrics(above, equal, np.array(sources), np.array(targets))
+    for n in range(draws.count):
+        mean, pooled = metrics_by_loops(ranks, sources, targets, draws.sentences[n], draws.sites[n])
+        np.testing.assert_allclose(found.mean[n], mean)
+        np.testing.assert_allclose(metrics_of(found.pooled)[n], pooled)
+
+
 def test_draws_keep_totals_and_seed():
     draws = draw([0, 0, 0, 1, 1], 7, resamples=50, seed=3)
     assert (draws.sentences.sum(axis=1) == 7).all()
@@ -57,7 +98,7 @@ def test_one_site_pair_agrees_with_scipy():
     answers = (random.random(60) < 0.7).astype(float)
     hits = np.full((2, 2, 60), np.nan)
     hits[0, 1] = answers
-    replicates = draw([0, 1], 60, resamples=4000).recall(hits, np.array([0]), np.array([1]))
+    replicates = recalls(draw([0, 1], 60, resamples=4000), hits, np.array([0]), np.array([1]))
     low, high = percentile_interval(replicates)
     expected = scipy.stats.bootstrap(
         (answers,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
@@ -73,8 +114,8 @@ def test_bad_sites_widen_the_interval():
     by_site = np.full((8, 8, 40), np.nan)
     by_site[:4, 4:] = (np.arange(4) % 2)[:, None, None]
     draws, a, b = draw([0] * 4 + [1] * 4, 40, resamples=2000), np.arange(4), np.arange(4, 8)
-    narrow = percentile_interval(draws.recall(by_sentence, a, b))
-    wide = percentile_interval(draws.recall(by_site, a, b))
+    narrow = percentile_interval(recalls(draws, by_sentence, a, b))
+    wide = percentile_interval(recalls(draws, by_site, a, b))
     assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.15)
     assert wide == pytest.approx((0.0, 1.0))
 
@@ -105,3 +146,23 @@ def test_all_or_nothing_has_the_exact_binomial_interval(rate, confidence):
 def test_other_rates_have_the_interval_of_their_resamples():
     replicates = np.linspace(0.4, 0.6, 1001)
     assert recall_interval(0.5, replicates, sentences=40) == pytest.approx(percentile_interval(replicates))
+
+
+def test_intervals_of_all_metrics_where_no_query_varies():
+    # 40 sentences, all found first: a share of 1 - 0.025 ** (1 / 40) = 0.0881 may be missed after all.
+    reach = 1 - 0.025 ** (1 / 40)
+    perfect = np.array([1.0, 1, 1, 1, 1])
+    found = dict(
+        zip(METRICS, metric_intervals(perfect, np.tile(perfect, (9, 1)), sentences=40, pool=8), strict=True)
+    )
+    assert found["recall_at_1"] == found["recall_at_5"] == pytest.approx((1 - reach, 1))
+    assert found["recall_at_10"] == (1, 1)  # a pool of 8
+    assert found["mrr"] == pytest.approx((1 - reach * 7 / 8, 1))
+    assert found["median_rank"] == (1, 1)
+    few = metric_intervals(perfect, np.tile(perfect, (9, 1)), sentences=3, pool=8)
+    assert few[-1] == (1, 8)  # of three sentences half may be missed
+    none = np.array([0.0, 0, 0.4, 0.1, 9])
+    missed = metric_intervals(none, np.tile(none, (9, 1)), sentences=40, pool=50)
+    assert missed[0] == missed[1] == pytest.approx((0, reach))
+    assert missed[2] == pytest.approx((0.4, 0.4))
+    assert missed[3:] == [pytest.approx((0.1, 0.1)), (9, 9)]

@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from retrieval.embeddings import EmbeddingWriter
+from retrieval.ranks import METRICS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "retrieve.py"
 SENTENCES = 8
@@ -52,9 +54,31 @@ def model_dir(tmp_path: Path) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, model_dir: Path, *more: str) -> None:
     monkeypatch.setattr(
-        sys, "argv", [str(SCRIPT), f"model_dir={model_dir}", "device=cpu", "resamples=100", *more]
+        sys,
+        "argv",
+        [str(SCRIPT), f"model_dir={model_dir}", "device=cpu", "resamples=100", "permutations=99", *more],
     )
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def second_model(model_dir: Path, *, dimension: int = SENTENCES, skip: str = "", without: int = -1) -> Path:
+    """Another model directory beside the first, which finds nothing: all of its embeddings are the same."""
+    other = model_dir / "other"
+    writer = EmbeddingWriter(
+        other / "results" / "embeddings-test",
+        dimension=dimension,
+        dtype="float32",
+        embedder="planted",
+        fingerprint="g",
+    )
+    with writer:
+        for dialect, variety, site in SITES:
+            for n in range(SENTENCES):
+                if site != skip and n != without:
+                    labels = {"dialect": dialect, "subdialect": variety, "site": site, "sentence_id": f"{n}"}
+                    writer.add(f"{site}-{n}", np.ones((2, dimension)), **labels)
+    (other / "provenance.json").write_text('{"trained_dialects": ["hak", "yue"]}')
+    return other
 
 
 def read(model_dir: Path, suffix: str = "") -> tuple[dict, dict]:
@@ -99,6 +123,115 @@ def test_files_and_table(
     assert "between trained groups" in printed
 
 
+def test_all_metrics_and_hubs(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, model_dir)
+    content, _ = read(model_dir)
+    rows = {(row["part"], row["metric"]): row for row in content["metrics"] if row["source"] in ("hak", "")}
+    found = {metric: rows["all", metric]["value"] for metric in METRICS}
+    # In four of six pairs of groups, two of eight answers are equal to all that is not first: ranks 2 to 8.
+    share = 4 / 6 * 2 / 8
+    expected = {
+        "recall_at_1": 100 * (1 - share),
+        "recall_at_5": 100 * (1 - share * 3 / 7),
+        "recall_at_10": 100,
+        "mrr": 100 * (1 - share * (1 - sum(1 / rank for rank in range(2, 9)) / 7)),
+    }
+    for metric, value in expected.items():
+        assert found[metric] == pytest.approx(value), metric
+    assert found["median_rank"] == 1
+    assert rows["all", "recall_at_1"]["p"] == pytest.approx(1 / 100)
+    hubs = {row["part"]: row for row in content["hubness"] if row["k"] == 1}
+    assert hubs["all"]["skewness"] == 0
+    assert content["settings"]["score"] == "seqsim"
+    folder = model_dir / "results" / "retrieval-test"
+    for name, lines in (("metrics.csv", 5 * (6 + 1 + 4)), ("hubness.csv", 3 * (6 + 1 + 1))):
+        with (folder / name).open() as file:
+            assert len(list(csv.DictReader(file))) == lines
+    with (folder / "hubs.csv").open() as file:
+        assert sum(float(line["n_1"]) for line in csv.DictReader(file)) == pytest.approx(12 * SENTENCES)
+
+
+def test_models_side_by_side(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = second_model(model_dir)
+    run(monkeypatch, model_dir, f"compare_with=[{other}]")
+    for folder in (model_dir, other):
+        assert (folder / "results" / "retrieval-test" / "recall.json").is_file()
+    directory = model_dir / "results" / "comparison-test"
+    content = json.loads((directory / "comparison.json").read_text())
+    first, second = (model["name"] for model in content["models"])
+    chance = next(
+        row for row in content["metrics"][second] if (row["part"], row["metric"]) == ("all", "recall_at_1")
+    )
+    assert chance["value"] == pytest.approx(100 / SENTENCES)
+    difference = next(
+        row for row in content["differences"] if (row["part"], row["metric"]) == ("all", "recall_at_1")
+    )
+    assert difference["difference"] == pytest.approx(100 * (1 - 4 / 6 * 2 / 8) - 100 / SENTENCES)
+    assert 0 < difference["p"] < 0.05
+    assert imread(directory / "comparison.png").shape[0] > 500
+    assert f"{first} - {second}" in capsys.readouterr().out
+
+
+def test_models_that_do_not_fit_leave_no_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for options, message in (
+        ({"dimension": 5}, "embeddings have 8 and 5 dimensions"),
+        ({"skip": "tainan"}, "site nan/tainan is missing in the second"),
+        ({"without": 3}, "hak/hsinchu: sentence 3 is missing in the second"),
+    ):
+        other = second_model(model_dir, **options)
+        with pytest.raises(SystemExit, match=rf"^error: .*cannot be compared: .*{message}"):
+            run(monkeypatch, model_dir, f"compare_with=[{other}]")
+        shutil.rmtree(other)
+    with pytest.raises(SystemExit, match=r"^error: no embeddings at .*none.*scripts/embed\.py"):
+        run(monkeypatch, model_dir, f"compare_with=[{model_dir / 'none'}]")
+    with pytest.raises(SystemExit, match=r"^error: compare_with names a model directory twice"):
+        run(monkeypatch, model_dir, f"compare_with=[{model_dir}]")
+    assert sorted(path.name for path in (model_dir / "results").iterdir()) == [
+        *("embeddings-test", "embeddings-test-mfcc")
+    ]
+
+
+def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, model_dir)
+    folder = model_dir / "results" / "retrieval-test"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise ValueError("no space left")
+
+    monkeypatch.setattr("retrieval.tables.write_hubs", fail)
+    with pytest.raises(SystemExit, match=r"^error: no space left"):
+        run(monkeypatch, model_dir, "seed=7")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(folder.parent.glob("*.partial"))
+
+
+def test_broken_embeddings_leave_no_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = model_dir / "results" / "embeddings-test" / "frames.npy"
+    frames = np.load(path)
+    frames[4, 2] = np.nan
+    np.save(path, frames)
+    with pytest.raises(
+        SystemExit, match=r"^error: utterance miaoli-1 of hak/miaoli has frames that are not f"
+    ):
+        run(monkeypatch, model_dir)
+    np.save(path, frames[:, :5])
+    with pytest.raises(SystemExit, match=r"^error: .*frames\.npy holds an array \(96, 5\) .* 8 dimensions"):
+        run(monkeypatch, model_dir)
+    assert not (model_dir / "results" / "retrieval-test").exists()
+
+
+def test_settings_that_are_not_default_are_in_the_name(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, model_dir, "correction=center")
+    content, _ = read(model_dir, "-center")
+    assert content["settings"]["correction"] == "center"
+    assert not (model_dir / "results" / "retrieval-test").exists()
+
+
 def test_matrix_of_varieties(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, model_dir, "level=subdialect")
     content, pairs = read(model_dir)
@@ -111,7 +244,7 @@ def test_matrix_of_varieties(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_selected_groups_without_the_ceiling(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, model_dir, "groups=[yue,hak]", "within=false", "trained=[hak]", "correction=center")
-    content, pairs = read(model_dir)
+    content, pairs = read(model_dir, "-center")
     assert content["groups"] == ["yue", "hak"]
     assert content["held_out_groups"] == ["yue"]
     assert content["within"] == []

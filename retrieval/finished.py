@@ -1,0 +1,139 @@
+"""Finished retrievals, read back to be compared; whether they asked the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.outcome import Outcome, read_ranks
+from retrieval.results import MalformedResultError, read_json
+
+RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
+SAME_SETTINGS = ("level", "duplicates", "candidates")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished retrieval: its name in the comparison, its answers and what ``recall.json`` says of it."""
+
+    name: str
+    path: Path
+    outcome: Outcome
+    content: Mapping[str, Any]
+
+    @property
+    def dimension(self) -> int | None:
+        """D of the embeddings, as it was recorded."""
+        embeddings = self.content.get("embeddings")
+        return embeddings.get("dimension") if isinstance(embeddings, dict) else None
+
+
+def read_finished(paths: Sequence[Path], names: Sequence[str] = (), *, split: str = "test") -> list[Finished]:
+    """Read finished retrievals.
+
+    Args:
+        paths: folders of scripts/retrieve.py, or model directories, whose ``results/retrieval-{split}`` are
+            then taken.
+        names: of each; by default what their paths do not have in common.
+        split: see above.
+
+    Raises:
+        FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
+        ValueError: files that do not hold what they should, or names that are not unique.
+    """
+    folders = []
+    for path in paths:
+        within = path / "results" / f"retrieval-{split}"
+        folders.append(path if (path / RECALL_FILE).is_file() or not within.is_dir() else within)
+    chosen = list(names) or short_names(folders)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"names of models must differ: {', '.join(chosen)}")
+    finished = []
+    for name, folder in zip(chosen, folders, strict=True):
+        content = read_json(folder / RECALL_FILE, "retrieve")
+        if content is None:
+            raise FileNotFoundError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
+        if not isinstance(content.get("settings"), dict):
+            raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
+        finished.append(Finished(name, folder, read_ranks(folder / RANKS_FILE), content))
+    return finished
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Names by which folders can be told apart: the parts of their paths that not all of them have.
+
+    ``exp/a/averaged/results/retrieval-test`` and ``exp/b/averaged/results/retrieval-test`` are a and b.
+    """
+    parts = [folder.absolute().parts for folder in folders]
+    longest = max(len(part) for part in parts)
+    if any(len(part) != longest for part in parts):
+        return [str(folder) for folder in folders]
+    columns = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
+    if not columns:
+        return [folder.name for folder in folders]
+    return ["/".join(column[n] for column in columns) for n in range(len(folders))]
+
+
+def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = False) -> None:
+    """See that all models were asked the same queries with the same candidates.
+
+    Raises:
+        ValueError: fewer than two models, or what differs, and between which.
+    """
+    if len(models) < 2:
+        raise ValueError("a comparison needs at least two models")
+    first = models[0]
+    for other in models[1:]:
+        between = f"{first.path} and {other.path} cannot be compared"
+        for key in ("split", "challenge"):
+            ours, theirs = first.content.get(key), other.content.get(key)
+            if ours != theirs:
+                raise ValueError(f"{between}: {key} is {ours} and {theirs}")
+        for key in SAME_SETTINGS:
+            ours, theirs = (model.content["settings"].get(key) for model in (first, other))
+            if ours != theirs:
+                raise ValueError(f"{between}: they were retrieved with {key}={ours} and {key}={theirs}")
+        check_same_names(between, "site", *([str(s) for s in m.outcome.sites] for m in (first, other)))
+        check_same_names(between, "sentence", *(m.outcome.sentences for m in (first, other)))
+        if not np.array_equal(first.outcome.pool, other.outcome.pool):
+            a, b, q = np.argwhere(first.outcome.pool != other.outcome.pool)[0]
+            sites, sentence = first.outcome.sites, first.outcome.sentences[q]
+            pools = [int(model.outcome.pool[a, b, q]) for model in (first, other)]
+            raise ValueError(
+                f"{between}: sentence {sentence} of {sites[a]} has {pools[0]} and {pools[1]} candidates at"
+                f" {sites[b]}; embed the same utterances with both, and retrieve with the same settings"
+            )
+        kinds = [(m.content.get("embedder"), m.content["settings"].get("layer")) for m in (first, other)]
+        if kinds[0] == kinds[1] and not any_dimension:
+            check_same_dimension(between, first.dimension, other.dimension)
+
+
+def check_same_dimension(between: str, ours: object, theirs: object) -> None:
+    """See that embeddings of one kind have one dimension: what differs may be a mistake about the model.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if ours != theirs:
+        raise ValueError(
+            f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size"
+            " are meant, set any_dimension=true"
+        )
+
+
+def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """See that two results are about the same sites or sentences in the same order.
+
+    Raises:
+        ValueError: they are not; says what is missing where.
+    """
+    missing = sorted(set(ours) - set(theirs))
+    extra = sorted(set(theirs) - set(ours))
+    if missing or extra:
+        which, names = ("second", missing) if missing else ("first", extra)
+        more = f", ... {len(names)} in all" if len(names) > 3 else ""
+        raise ValueError(f"{between}: {what} {', '.join(names[:3])}{more} is missing in the {which}")
+    if list(ours) != list(theirs):
+        raise ValueError(f"{between}: the order of their {what}s differs; retrieve with the same groups")

@@ -1,0 +1,53 @@
+"""Finished retrievals side by side, with intervals and paired tests of their differences."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from retrieval.comparison import CompareConfig, Comparison, compare, write_comparison
+from retrieval.figures import save_png
+from retrieval.figures_comparison import comparison_figure
+from retrieval.finished import check_same_queries, read_finished
+from retrieval.tables import print_tables
+from retrieval.views import comparison_views
+from retrieval.writing import complete_files
+
+ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
+def main(settings: DictConfig) -> None:
+    try:
+        config = cast(CompareConfig, OmegaConf.to_object(settings))
+        compared = run(config)
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error}")
+    print_tables(comparison_views(compared, config.confidence))
+    print(f"tables and figure: {config.output}")
+
+
+def run(config: CompareConfig) -> Comparison:
+    """Compare and write the results."""
+    models = read_finished([Path(path) for path in config.results], config.names, split=config.split)
+    check_same_queries(models, any_dimension=config.any_dimension)
+    compared = compare(
+        models,
+        resamples=config.resamples,
+        confidence=config.confidence,
+        permutations=config.permutations,
+        seed=config.seed,
+    )
+    with complete_files(Path(config.output)) as path:
+        write_comparison(path, compared, models, asdict(config))
+        save_png(comparison_figure(compared), path / "comparison.png")
+    return compared
+
+
+if __name__ == "__main__":
+    main()

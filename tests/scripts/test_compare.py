@@ -1,0 +1,71 @@
+"""The compare script over finished retrievals."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.outcome import Outcome
+from retrieval.ranks import METRICS
+from retrieval.sites import Site
+from retrieval.tables import tabulate, write_tables
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
+SITES = [Site("cmn", "a", {}), Site("yue", "b", {})]
+
+
+def write(model_dir: Path, ranks: list[int], *, split: str = "test") -> Path:
+    """A finished retrieval with these ranks of the sentences in both directions."""
+    folder = model_dir / "results" / f"retrieval-{split}"
+    folder.mkdir(parents=True)
+    above = np.zeros((2, 2, len(ranks)), dtype=np.int32)
+    above[0, 1] = above[1, 0] = np.array(ranks) - 1
+    asked = np.array([[[0], [1]], [[1], [0]]], dtype=np.int32) * np.ones(len(ranks), dtype=np.int32)
+    outcome = Outcome(SITES, [f"s{n:02}" for n in range(len(ranks))], above, asked, asked * len(ranks))
+    settings = {"level": "group", "duplicates": "error", "candidates": 0, "layer": None}
+    header = {"split": split, "embedder": "zipformer", "challenge": None, "settings": settings}
+    header["embeddings"] = {"dimension": 4}
+    write_tables(folder, tabulate(outcome, trained_groups=None, resamples=50), outcome, header)
+    return model_dir
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "resamples=50", "permutations=999", *arguments])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_differences_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write(tmp_path / "first", [1, 1, 1, 1, 1, 1, 1, 2, 4, 12, 1, 1])
+    second = write(tmp_path / "second", [1, 2, 1, 3, 5, 6, 1, 2, 8, 12, 7, 1])
+    output = tmp_path / "out" / "comparison"
+    run(monkeypatch, f"results=[{first},{second}]", f"output={output}")
+    content = json.loads((output / "comparison.json").read_text())
+    differences = {row["metric"]: row for row in content["differences"] if row["part"] == "all"}
+    expected = [9 / 12 - 4 / 12, 11 / 12 - 8 / 12, 11 / 12 - 11 / 12]
+    reciprocal = (0.5 + 1 - 1 / 3 + 1 - 1 / 5 + 1 - 1 / 6 + 1 / 4 - 1 / 8 + 1 - 1 / 7) / 12
+    for metric, value in zip(METRICS, [*expected, reciprocal], strict=False):
+        assert differences[metric]["difference"] == pytest.approx(100 * value), metric
+    assert differences["median_rank"]["difference"] == 1 - 2.5
+    # Five sentences differ in recall@1, all in one direction: p = 2/32 but for the draws.
+    assert differences["recall_at_1"]["p"] == pytest.approx(2 / 32, abs=0.03)
+    assert "first - second" in capsys.readouterr().out
+
+
+def test_errors_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write(tmp_path / "first", [1, 1, 2])
+    second = write(tmp_path / "second", [1, 1, 2, 2])
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit, match=r"^error: .*sentence s03 is missing in the first"):
+        run(monkeypatch, f"results=[{first},{second}]", f"output={output}")
+    with pytest.raises(SystemExit, match=r"^error: .*at least two models"):
+        run(monkeypatch, f"results=[{first}]", f"output={output}")
+    with pytest.raises(SystemExit, match=r"^error: 1 names for 2 results"):
+        run(monkeypatch, f"results=[{first},{second}]", f"output={output}", "names=[x]")
+    with pytest.raises(SystemExit, match=r"^error: no recall\.json in .*none"):
+        run(monkeypatch, f"results=[{first},{tmp_path / 'none'}]", f"output={output}")
+    assert not output.exists()

@@ -108,8 +108,10 @@ class TrainingState:
             CheckpointError: the checkpoint holds another model than ``config`` describes.
         """
         record = checkpoint.record
-        settings = {**record["config"], "model": with_later_keys(record["config"]["model"])}
-        changed = differences(settings, config)
+        before = dict(record["config"])
+        if "model" in before:
+            before["model"] = with_later_keys(before["model"])
+        changed = differences(before, config)
         other_model = [line for name, line in changed.items() if name.startswith("model.")]
         if other_model:
             raise CheckpointError(

@@ -38,6 +38,8 @@ LOSS_NAMES = {
     "pruned": "pruned RNN-T",
     "ctc": "CTC",
     "attention": "attention decoder",
+    "translation": "translation",
+    "text_alignment": "text alignment",
 }
 
 

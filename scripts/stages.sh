@@ -20,16 +20,23 @@ absolute() {
 }
 
 # Read the options of the command line, and go to the root of the checkout. Before the call, the recipe sets
-# last_stage and the defaults of exp_dir and data_dir. Sets stage, stop_stage, exp_dir, data_dir and python.
+# last_stage and the defaults of exp_dir and data_dir. Sets stage, stop_stage, exp_dir, data_dir and python, and
+# settings to what stands after --.
 parse_options() {
     stage=0
     stop_stage=$last_stage
     python=
+    settings=()
     while (($#)); do
         case $1 in
             -h | --help)
                 usage
                 exit
+                ;;
+            --)
+                shift
+                settings=("$@")
+                break
                 ;;
             --stage | --stop-stage | --exp-dir | --data-dir | --python)
                 (($# > 1)) || fail "$1 needs a value"

@@ -2,6 +2,9 @@
 
 Vaswani et al., "Attention is all you need" (2017); pre-norm: Xiong et al. (2020). It is the third head beside
 the transducer and CTC and shapes the encoder in training; nothing downstream of the encoder needs it.
+
+It can write two texts of an utterance: the transcript, and its translation, as in models that recognise and
+translate speech with one decoder. What stands before the first token says which of the two is wanted.
 """
 
 import math
@@ -26,7 +29,8 @@ class AttentionDecoderConfig:
 
     ``num_layers`` 0 leaves the decoder out. ``attention_dim`` is the total over heads; ``dropout`` applies to
     the embedded tokens, inside the feedforward and to each residual branch; ``label_smoothing`` is the
-    probability mass spread evenly over the vocabulary in the target distribution.
+    probability mass spread evenly over the vocabulary in the target distribution; ``translation`` makes the
+    decoder write translations too.
     """
 
     num_layers: int = 0
@@ -36,8 +40,13 @@ class AttentionDecoderConfig:
     feedforward_dim: int = 2048
     dropout: float = 0.1
     label_smoothing: float = 0.1
+    translation: bool = False
 
     def __post_init__(self) -> None:
+        if self.translation and not self.num_layers:
+            raise ValueError(
+                "attention_decoder.translation=true needs a decoder: set attention_decoder.num_layers"
+            )
         if self.attention_dim % self.num_heads:
             raise ValueError(
                 f"attention_decoder.attention_dim={self.attention_dim} is not a multiple of "
@@ -143,8 +152,12 @@ class AttentionDecoder(nn.Module):
             AttentionDecoderLayer(config, memory_dim) for _ in range(config.num_layers)
         )
         self.output_layer = nn.Linear(config.dim, vocab_size)
+        # Stands in the place of the embedding of SOS_EOS that begins a transcript.
+        self.translation_start = nn.Parameter(torch.randn(config.dim)) if config.translation else None
 
-    def logits(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor) -> Tensor:
+    def logits(
+        self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, *, translate: bool = False
+    ) -> Tensor:
         """Unnormalised log-probabilities of the token that follows each prefix.
 
         Args:
@@ -152,12 +165,16 @@ class AttentionDecoder(nn.Module):
             memory_lengths: (N,) valid frames, each at least 1.
             tokens: (N, S) int64; column 0 is ``SOS_EOS``. Tokens right of position s do not influence row s,
                 so any id may pad the end.
+            translate: the tokens are those of the translation.
 
         Returns:
             (N, S, vocab_size).
         """
         length = tokens.shape[1]
         x = self.embed(tokens)  # (N, S, dim)
+        if translate:
+            assert self.translation_start is not None, "the decoder was not made for translation"
+            x = torch.cat((self.translation_start.expand(len(x), 1, -1), x[:, 1:]), dim=1)
         x = x * math.sqrt(x.shape[-1]) + sinusoidal_positions(length, x.shape[-1], x.device)
         x = self.dropout(x)
         causal_mask = torch.ones(1, length, length, dtype=torch.bool, device=x.device).triu(1)
@@ -167,13 +184,21 @@ class AttentionDecoder(nn.Module):
             x = layer(x, causal_mask, memory, memory_mask)
         return self.output_layer(x)
 
-    def loss(self, memory: Tensor, memory_lengths: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
+    def loss(
+        self,
+        memory: Tensor,
+        memory_lengths: Tensor,
+        tokens: Sequence[Sequence[int]],
+        *,
+        translate: bool = False,
+    ) -> Tensor:
         """Label-smoothed cross entropy of the transcripts, summed over all tokens and their ends of sentence.
 
         Args:
             memory: (N, T, memory_dim) encoder frames.
             memory_lengths: (N,) valid frames.
             tokens: N transcripts without ``SOS_EOS``.
+            translate: they are translations.
 
         Returns:
             Scalar, in nats.
@@ -188,7 +213,7 @@ class AttentionDecoder(nn.Module):
             batch_first=True,
             padding_value=_IGNORED,
         )
-        logits = self.logits(memory, memory_lengths, upload(inputs, memory.device))
+        logits = self.logits(memory, memory_lengths, upload(inputs, memory.device), translate=translate)
         return F.cross_entropy(
             logits.flatten(0, 1).float(),
             upload(targets.flatten(), memory.device),

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
 from zipformer.manifest import CutLine, SelectedLines, read_summaries
+from zipformer.sentence_encoders import sentence_of
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
@@ -46,6 +47,7 @@ class DataConfig:
     drop_last: bool = False  # drop what does not fill a batch at the end of an epoch
     min_utterance_seconds: float = 0.5
     max_utterance_seconds: float = 20.0
+    left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
@@ -60,6 +62,7 @@ class Batch:
     tokens: list[list[int]]  # empty lists where no tokenizer was given
     ids: list[str]
     supervisions: list[SupervisionSegment]
+    translations: list[list[int]] | None = None  # tokens, where they were asked for
 
     @property
     def texts(self) -> list[str]:
@@ -134,6 +137,8 @@ def select_utterances(
 def _reason_to_drop(
     cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
 ) -> str | None:
+    if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
+        return "of a dialect that is left out (data.left_out_dialects)"
     if cut.duration < config.min_utterance_seconds:
         return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
     if cut.duration > config.max_utterance_seconds:
@@ -155,7 +160,10 @@ BatchKey = tuple[int, int]  # epoch, index of the batch within the epoch
 
 
 class FeatureDataset(Dataset[Batch]):
-    """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts)."""
+    """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts).
+
+    With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens.
+    """
 
     def __init__(
         self,
@@ -163,9 +171,11 @@ class FeatureDataset(Dataset[Batch]):
         tokenizer: TextEncoder | None = None,
         augment: SpecAugment | None = None,
         seed: Sequence[int] = (),
+        translation: str | None = None,
     ) -> None:
         self.directory = directory
         self.tokenizer = tokenizer
+        self.translation = translation
         self.augment = augment
         self.seed = list(seed)
 
@@ -185,7 +195,10 @@ class FeatureDataset(Dataset[Batch]):
             tokens: list[list[int]] = [[] for _ in supervisions]
         else:
             tokens = [self.tokenizer.encode(supervision.text) for supervision in supervisions]
-        return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions)
+        translations = None
+        if self.tokenizer is not None and self.translation is not None:
+            translations = [self.tokenizer.encode(sentence_of(s, self.translation)) for s in supervisions]
+        return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions, translations)
 
     def _load(self, cut: Cut) -> np.ndarray:
         if not Path(cut.features.storage_path).is_absolute():
@@ -215,6 +228,7 @@ class TrainingData:
         manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory
             (:mod:`zipformer.manifest`).
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
+        translation: field of the supervisions whose tokens the batches have as well.
     Raises:
         FileNotFoundError: no manifest.
         ValueError: no utterance is left to train on.
@@ -231,6 +245,7 @@ class TrainingData:
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        translation: str | None = None,
     ) -> None:
         _check_is_there(manifest)
         self.selection = select_utterances(
@@ -257,7 +272,13 @@ class TrainingData:
         )
         self._sampler = _EpochSampler(sampler)
         self._loader = DataLoader(
-            FeatureDataset(manifest.parent, tokenizer, SpecAugment(config.spec_augment), seed=(seed, rank)),
+            FeatureDataset(
+                manifest.parent,
+                tokenizer,
+                SpecAugment(config.spec_augment),
+                seed=(seed, rank),
+                translation=translation,
+            ),
             sampler=self._sampler,
             batch_size=None,  # the sampler already gives whole batches
             num_workers=config.num_workers,

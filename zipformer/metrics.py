@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from zipformer.distributed import World
+from zipformer.model import LOSSES
 
 logger = logging.getLogger(__name__)
 
@@ -178,9 +179,7 @@ class ProgressLine:
 
 def progress_text(step: int, epoch: int, values: Mapping[str, float], *, done: float, elapsed: float) -> str:
     """One line: step, loss and its parts per encoder frame, learning rate, speed, waiting, time left."""
-    parts = " ".join(
-        f"{name} {values[name]:.3f}" for name in ("simple", "pruned", "ctc", "attention") if name in values
-    )
+    parts = " ".join(f"{name} {values[name]:.3f}" for name in LOSSES if name in values)
     left = _duration(elapsed / done * (1 - done)) if done > 0 else "?"
     return (
         f"step {step} epoch {epoch} loss {values['loss']:.3f} ({parts}) lr {values['lr']:.2e} "

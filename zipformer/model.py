@@ -27,9 +27,10 @@ from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
 from zipformer.predictor import Predictor
+from zipformer.text_alignment import TextAlignment, TextAlignmentConfig
 
 BLANK = 0
-LOSSES = ("simple", "pruned", "ctc", "attention")
+LOSSES = ("simple", "pruned", "ctc", "attention", "translation", "text_alignment")
 MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -50,6 +51,7 @@ class AsrModelConfig:
         context_size: tokens that the predictor sees.
         ctc: have a CTC head.
         attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
+        text_alignment: the head that learns from a text encoder; off by default.
     """
 
     feature_dim: int = 80
@@ -61,6 +63,7 @@ class AsrModelConfig:
     context_size: int = 2
     ctc: bool = True
     attention_decoder: AttentionDecoderConfig = field(default_factory=AttentionDecoderConfig)
+    text_alignment: TextAlignmentConfig = field(default_factory=TextAlignmentConfig)
 
     def __post_init__(self) -> None:
         if not self.transducer and not self.ctc:
@@ -75,8 +78,9 @@ class AsrModel(nn.Module):
     """Encoder with its heads.
 
     Attributes ``predictor``, ``joiner``, ``simple_am_proj`` and ``simple_lm_proj`` are there with a
-    transducer, ``ctc_head`` (frames to log-probabilities) and ``attention_decoder`` where configured;
-    otherwise they are None. ``clock`` drives every training schedule: the trainer sets ``clock.batch``.
+    transducer, ``ctc_head`` (frames to log-probabilities), ``attention_decoder`` and ``text_alignment`` where
+    configured; otherwise they are None. ``clock`` drives every training schedule: the trainer sets
+    ``clock.batch``.
 
     Raises:
         ValueError: the configuration has no vocabulary size.
@@ -125,6 +129,9 @@ class AsrModel(nn.Module):
             self.attention_decoder = AttentionDecoder(
                 config.attention_decoder, config.vocab_size, encoder.output_dim
             )
+        self.text_alignment: TextAlignment | None = None
+        if config.text_alignment.enabled:
+            self.text_alignment = TextAlignment(config.text_alignment, encoder.output_dim)
 
     def encode(
         self,
@@ -195,6 +202,9 @@ class AsrModel(nn.Module):
         lengths: Tensor,
         tokens: Sequence[Sequence[int]],
         *,
+        translations: Sequence[Sequence[int]] | None = None,
+        sentences: Tensor | None = None,
+        spoken: Tensor | None = None,
         prune_range: int = 5,
         lm_scale: float = 0.25,
         am_scale: float = 0.0,
@@ -207,6 +217,10 @@ class AsrModel(nn.Module):
             features: (N, T, feature_dim).
             lengths: (N,) valid frames.
             tokens: N transcripts, without blank and sos/eos.
+            translations: of the N utterances, for the loss ``translation``; None leaves that loss out.
+            sentences: (M, text_dim) embeddings of the different sentences of the batch, for the loss
+                ``text_alignment``; None leaves that loss out.
+            spoken: (N,) int64, which of these each utterance says.
             prune_range: label positions a frame of the pruned transducer loss looks at; more is exacter and
                 slower.
             lm_scale: weight of the predictor alone in the simple loss.
@@ -216,8 +230,9 @@ class AsrModel(nn.Module):
                 get a gradient of zero: with several processes, every one must take part in every step.
 
         Returns:
-            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``. An utterance
-            with more tokens than frames makes a loss infinite.
+            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``,
+            ``translation``, ``text_alignment``. An utterance with more tokens than frames makes a loss
+            infinite.
 
         Raises:
             ValueError: as :meth:`encode`, or the number of transcripts is not N.
@@ -245,6 +260,14 @@ class AsrModel(nn.Module):
                 )
         if self.attention_decoder is not None and "attention" in wanted:
             losses["attention"] = self.attention_decoder.loss(frames, frame_lengths, tokens)
+        if self._translates and translations is not None and "translation" in wanted:
+            assert self.attention_decoder is not None
+            losses["translation"] = self.attention_decoder.loss(
+                frames, frame_lengths, translations, translate=True
+            )
+        if self.text_alignment is not None and sentences is not None and "text_alignment" in wanted:
+            assert spoken is not None
+            losses["text_alignment"] = self.text_alignment.loss(frames, frame_lengths, sentences, spoken)
         if torch.is_grad_enabled() and losses:
             name = next(iter(losses))
             losses[name] = losses[name] + self._idle(losses)
@@ -257,9 +280,16 @@ class AsrModel(nn.Module):
             idle += [self.predictor, self.joiner, self.simple_am_proj, self.simple_lm_proj]
         if "ctc" not in losses:
             idle.append(self.ctc_head)
-        if "attention" not in losses:
+        # Of a decoder that also translates, each of its two losses leaves a parameter out.
+        if "attention" not in losses or (self._translates and "translation" not in losses):
             idle.append(self.attention_decoder)
+        if "text_alignment" not in losses:
+            idle.append(self.text_alignment)
         return sum(0.0 * p.sum() for head in idle if head is not None for p in head.parameters())
+
+    @property
+    def _translates(self) -> bool:
+        return self.config.attention_decoder.translation
 
     # DistributedDataParallel hooks into forward.
     forward = losses
@@ -363,6 +393,7 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
     Raises:
         ValueError: an unknown or missing key, or a value of the wrong type.
     """
+    content = with_later_keys(content)
     missing = _missing_keys(asdict(AsrModelConfig()), content)
     if missing:
         raise ValueError(f"model configuration lacks {', '.join(missing)}")
@@ -372,6 +403,14 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
         raise ValueError(f"model configuration: {error}") from error
     assert isinstance(config, AsrModelConfig)
     return config
+
+
+def with_later_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's configuration with the keys that came later, at the value that leaves the model as it was."""
+    completed = {"text_alignment": asdict(TextAlignmentConfig()), **content}
+    if isinstance(decoder := completed.get("attention_decoder"), Mapping):
+        completed["attention_decoder"] = {"translation": False, **decoder}
+    return completed
 
 
 def _missing_keys(expected: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:

@@ -8,7 +8,8 @@ from omegaconf import MISSING
 
 from zipformer.data import DataConfig
 from zipformer.losses.backend import backend_problem
-from zipformer.model import AsrModelConfig
+from zipformer.model import LOSSES, AsrModelConfig
+from zipformer.sentence_encoders import TeacherConfig, encoder_problem
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -53,6 +54,8 @@ class LossConfig:
     ctc_first_steps: int = 0
     ctc: float = 0.2
     attention: float = 0.8
+    translation: float = 0.8  # of the attention decoder's second text
+    text_alignment: float = 1.0
     prune_range: int = 5  # label positions per frame in the pruned loss
     lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
     am_scale: float = 0.0  # and towards the encoder alone
@@ -61,13 +64,15 @@ class LossConfig:
     def weights(self, step: int) -> dict[str, float]:
         """Weight of every loss at a step, counted from 0."""
         if step < self.ctc_first_steps:
-            return {"simple": 0.0, "pruned": 0.0, "ctc": 1.0, "attention": 0.0}
+            return dict.fromkeys(LOSSES, 0.0) | {"ctc": 1.0}
         done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
         return {
             "simple": self.simple_start + done * (self.simple - self.simple_start),
             "pruned": self.pruned_start + done * (self.pruned - self.pruned_start),
             "ctc": self.ctc,
             "attention": self.attention,
+            "translation": self.translation,
+            "text_alignment": self.text_alignment,
         }
 
 
@@ -93,6 +98,10 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # of model.text_alignment
+    # What the attention decoder writes with model.attention_decoder.translation: a field of ``custom`` of the
+    # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
+    translation_field: str = "translation"
 
     num_epochs: int | None = None
     max_steps: int | None = None
@@ -168,6 +177,8 @@ def check(config: TrainConfig) -> None:
         )
     if config.model.transducer and (problem := backend_problem(config.loss.backend)):
         problems.append(f"loss.backend={config.loss.backend}: {problem}")
+    if config.model.text_alignment.enabled and (problem := encoder_problem(config.teacher.encoder)):
+        problems.append(f"teacher.encoder={config.teacher.encoder}: {problem}")
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
     needed = ["train"] + ([config.validation.split] if config.validation.interval else [])

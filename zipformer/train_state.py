@@ -20,7 +20,7 @@ from zipformer.checkpoint import (
 )
 from zipformer.distributed import World
 from zipformer.learning_rate import Eden
-from zipformer.model import AsrModel
+from zipformer.model import AsrModel, with_later_keys
 from zipformer.optim import ScaledAdam
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,10 @@ class TrainingState:
             CheckpointError: the checkpoint holds another model than ``config`` describes.
         """
         record = checkpoint.record
-        changed = differences(record["config"], config)
+        before = dict(record["config"])
+        if "model" in before:
+            before["model"] = with_later_keys(before["model"])
+        changed = differences(before, config)
         other_model = [line for name, line in changed.items() if name.startswith("model.")]
         if other_model:
             raise CheckpointError(

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zipformer.checkpoint import newest_whole_checkpoint, thin_checkpoints
 from zipformer.data import Batch, TrainingData, encoder_frames
+from zipformer.device import upload
 from zipformer.distributed import World
 from zipformer.environment import (
     describe_environment,
@@ -32,6 +33,12 @@ from zipformer.learning_rate import Eden
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
 from zipformer.optim import ScaledAdam
+from zipformer.sentence_encoders import (
+    SentenceEncoder,
+    build_sentence_encoder,
+    different_sentences,
+    sentence_of,
+)
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ConfigError, TrainConfig, autocast_dtype, check
 from zipformer.train_state import TrainingState, seed_everything
@@ -61,6 +68,16 @@ class Trainer:
                 f"{self.tokenizer.size} tokens: leave the setting out"
             )
         config.model.vocab_size = self.tokenizer.size
+        self.sentence_encoder: SentenceEncoder | None = None
+        alignment = config.model.text_alignment
+        if alignment.enabled:
+            self.sentence_encoder = build_sentence_encoder(config.teacher, world.device)
+            if alignment.text_dim not in (0, self.sentence_encoder.dim):
+                raise ConfigError(
+                    f"model.text_alignment.text_dim={alignment.text_dim}, but the text encoder has "
+                    f"{self.sentence_encoder.dim} dimensions: leave the setting out"
+                )
+            alignment.text_dim = self.sentence_encoder.dim
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
 
@@ -94,6 +111,7 @@ class Trainer:
             rank=world.rank,
             world_size=world.size,
             pin_memory=world.device.type == "cuda",
+            translation=config.translation_field if config.model.attention_decoder.translation else None,
         )
         self.validator: Validator | None = None
         if config.validation.interval:
@@ -194,11 +212,15 @@ class Trainer:
         """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
         config, world = self.config, self.world
         weights = config.loss.weights(self.state.counters.step)
+        sentences, spoken = self._sentences(batch) if weights["text_alignment"] else (None, None)
         with torch.autocast(world.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             losses = self.parallel(
                 batch.features.to(world.device, non_blocking=True),
                 batch.lengths.to(world.device, non_blocking=True),
                 batch.tokens,
+                translations=batch.translations,
+                sentences=sentences,
+                spoken=spoken,
                 prune_range=config.loss.prune_range,
                 lm_scale=config.loss.lm_scale,
                 am_scale=config.loss.am_scale,
@@ -214,6 +236,14 @@ class Trainer:
         frames = sum(encoder_frames(length) for length in batch.lengths.tolist())
         self.interval.add({**losses, "loss": loss}, frames, batch.seconds)
         return loss.detach()
+
+    def _sentences(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Embeddings of the different sentences of a batch, and which of them each utterance says."""
+        if self.sentence_encoder is None:
+            return None, None
+        said = [sentence_of(supervision, self.config.teacher.field) for supervision in batch.supervisions]
+        different, numbers = different_sentences(said)
+        return self.sentence_encoder(different), upload(torch.tensor(numbers), self.world.device)
 
     def _report_bad_step(self, step: int, batch: Batch, loss: Tensor) -> None:
         """Name the utterances of a step that was skipped.
@@ -347,6 +377,8 @@ class Trainer:
         data = asdict(self.config.data)
         for name in ("num_workers", "prefetch_batches", "spec_augment"):
             del data[name]
+        if not data["left_out_dialects"]:
+            del data["left_out_dialects"]  # as in the checkpoints of before there was this setting
         return {
             "world_size": self.world.size,
             "seed": self.config.seed,

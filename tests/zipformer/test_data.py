@@ -138,6 +138,15 @@ def test_dropped_utterances_are_not_in_batches(corpus: Path) -> None:
     assert len(data.selection.dropped_ids) == 24 - len(names) > 0
 
 
+def test_dialects_can_be_left_out(corpus: Path) -> None:
+    data = training_data(corpus, left_out_dialects=["yue", "nan"])
+    assert {dialect for batch in data.epoch(1) for dialect in batch.dialects} == {"cmn"}
+    assert set(data.selection.seconds_by_dialect) == {"cmn"}
+    assert [reason for reason in data.selection.dropped if "left out" in reason] == [
+        "of a dialect that is left out (data.left_out_dialects)"
+    ]
+
+
 def test_nothing_left_is_an_error(corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"24 shorter than 10 s \(data.min_utterance_seconds\)"):
         training_data(corpus, min_utterance_seconds=10.0)

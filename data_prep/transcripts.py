@@ -1,0 +1,137 @@
+"""A prepared corpus once more, with its transcripts written otherwise: same audio, features and splits.
+
+What orthography does to a model can so be measured without extracting anything again. Two things can change:
+the script that a dialect group is written in, and the normalisation of the transcripts
+(:mod:`data_prep.text`). Tokens are made anew from the new training text.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, MonoCut, load_manifest_lazy
+from lhotse.utils import fastcopy
+from omegaconf import MISSING
+from opencc import OpenCC
+from rich.progress import track
+
+from data_prep.corpora import SPLITS
+from data_prep.errors import PreparationError
+from data_prep.files import write_json
+from data_prep.manifests import final_cuts_file, write_jsonl
+from data_prep.state import file_digest, fingerprint
+from data_prep.text import TextConfig, TextNormaliser
+from data_prep.tokens import TokenConfig, read_token_model, train_token_model, write_tokens
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "transcripts.json"
+
+
+@dataclass
+class TranscriptsConfig:
+    """How the transcripts are to be written.
+
+    Attributes:
+        source: prepared data directory. Its features are used where they lie.
+        data_dir: the new one.
+        scripts: by dialect group, the OpenCC conversion that its raw transcripts go through first: ``s2hk``,
+            ``s2tw`` or ``s2t`` writes simplified text in the script of Hong Kong, of Taiwan, or in plain
+            traditional characters. Other groups stay as their corpus has them.
+        text: normalisation, which comes after.
+        tokens: choice of the tokens.
+    """
+
+    source: str = MISSING
+    data_dir: str = MISSING
+    scripts: dict[str, str] = field(default_factory=dict)
+    text: TextConfig = field(default_factory=TextConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+
+
+def rewrite_transcripts(config: TranscriptsConfig) -> None:
+    """Write ``cuts_{split}.jsonl.gz`` and the tokens into ``data_dir``. What is complete already is kept.
+
+    Raises:
+        PreparationError: the source is not prepared, a conversion is not known, or a transcript is empty
+            afterwards.
+    """
+    source, directory = Path(config.source).resolve(), Path(config.data_dir).resolve()
+    if source == directory:
+        raise PreparationError(f"data_dir={directory} is the source itself; choose another directory")
+    manifests = {split: final_cuts_file(source, split) for split in SPLITS}
+    manifests = {split: file for split, file in manifests.items() if file.is_file()}
+    if "train" not in manifests:
+        raise PreparationError(
+            f"source={source} has no cuts_train.jsonl.gz; prepare it with scripts/prepare.py"
+        )
+    settings = _settings(config, manifests)
+    state = directory / STATE_FILE
+    if state.is_file() and json.loads(state.read_text(encoding="utf-8")) == settings:
+        logger.info("%s is complete already", directory)
+        return
+    state.unlink(missing_ok=True)
+    rewriting = Rewriting(config)
+    for split, manifest in manifests.items():
+        target = final_cuts_file(directory, split)
+        count = write_jsonl(CutSet, rewriting.cuts(split, manifest), target)
+        logger.info("%s: %d utterances, %d transcripts changed", target, count, rewriting.changed)
+    reused = config.tokens.reuse
+    texts = (cut.supervisions[0].text for cut in load_manifest_lazy(final_cuts_file(directory, "train")))
+    model = read_token_model(reused) if reused else train_token_model(texts, config.tokens.min_count)
+    size = write_tokens(model, directory / "tokens")
+    logger.info("%d tokens in %s", size, directory / "tokens")
+    write_json(state, settings)
+
+
+class Rewriting:
+    """Cuts with their transcripts written anew.
+
+    Attributes:
+        changed: transcripts of the last split that are not what they were.
+
+    Raises:
+        PreparationError: OpenCC does not know a conversion.
+    """
+
+    def __init__(self, config: TranscriptsConfig) -> None:
+        self.changed = 0
+        self._normalise = TextNormaliser(config.text)
+        self._converters = {group: _converter(group, name) for group, name in config.scripts.items()}
+
+    def cuts(self, split: str, manifest: Path) -> Iterator[MonoCut]:
+        self.changed = 0
+        for cut in track(load_manifest_lazy(manifest), description=f"transcripts of {split}"):
+            supervision = cut.supervisions[0]
+            text = self.text(
+                supervision.language, (supervision.custom or {}).get("raw_text", supervision.text)
+            )
+            if not text:
+                raise PreparationError(f"{manifest}: nothing is left of the transcript of {cut.id}")
+            self.changed += text != supervision.text
+            features = cut.features
+            if features is not None and not Path(features.storage_path).is_absolute():
+                features = features.with_path_prefix(manifest.parent)
+            yield fastcopy(cut, supervisions=[fastcopy(supervision, text=text)], features=features)
+
+    def text(self, group: str | None, raw: str) -> str:
+        """The transcript of a dialect group as it is to be written."""
+        converter = self._converters.get(group or "")
+        return self._normalise(converter.convert(raw) if converter else raw)
+
+
+def _converter(group: str, name: str) -> OpenCC:
+    try:
+        return OpenCC(name)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise PreparationError(
+            f"scripts.{group}={name}: OpenCC has no such conversion ({error}); there are s2t, s2tw, s2hk, t2s"
+        ) from error
+
+
+def _settings(config: TranscriptsConfig, manifests: dict[str, Path]) -> dict[str, Any]:
+    settings = {name: value for name, value in fingerprint(config).items() if name != "data_dir"}
+    return settings | {f"content of {file}": file_digest(file) for file in manifests.values()}

@@ -1,0 +1,53 @@
+"""Compare scores of retrieval, SeqSim against pooling for one, on the same embeddings.
+
+    python scripts/scores.py model_dirs=[exp/mini/averaged] out_dir=exp/pooling
+
+The settings are described in retrieval/runs.py.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from retrieval.runs import ScoresConfig, baseline_of, variants_of_scores
+from retrieval.tables import print_tables
+from retrieval.variant_tables import variant_rows, variants_view, write_tables
+from retrieval.variants import Comparison
+from zipformer.evaluation import choose_device
+
+ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="scores")
+def main(settings: DictConfig) -> None:
+    try:
+        compare(cast(ScoresConfig, OmegaConf.to_object(settings)))
+    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(config: ScoresConfig) -> None:
+    """Retrieve with every score, print and write the tables."""
+    comparison = Comparison(
+        variants_of_scores(config, choose_device(config.device)),
+        resamples=config.resamples,
+        confidence=config.confidence,
+        seed=config.seed,
+        paired=True,
+    )
+    baseline = baseline_of(config)
+    rows = variant_rows(comparison, baseline)
+    directory = Path(config.out_dir)
+    write_tables(directory, rows, [], baseline=baseline, header={"settings": asdict(config)})
+    print_tables([variants_view(rows, f"{config.split}, {100 * config.confidence:g} % intervals")])
+    print(f"tables: {directory}")
+
+
+if __name__ == "__main__":
+    main()

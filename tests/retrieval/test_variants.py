@@ -1,0 +1,185 @@
+"""Comparison of variants: values by hand, resamples by brute force, and the tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.sites import Site
+from retrieval.statistics import Resamples
+from retrieval.variant_tables import transfer_rows, variant_rows, variants_markdown, write_tables
+from retrieval.variants import Comparison, Errors, Run
+
+SENTENCES = ("1", "2", "3")
+SITES = [
+    Site(group, name, {sentence: f"{name}-{sentence}" for sentence in SENTENCES})
+    for group, name in (("cmn", "beijing"), ("hak", "meixian"), ("yue", "canton"), ("yue", "macau"))
+]
+
+
+def run_of(name: str, *, trained: tuple[str, ...] = ("cmn", "yue"), seed: int = 0) -> Run:
+    """Hits and errors drawn at random; not every site has every sentence."""
+    random = np.random.default_rng(seed)
+    hits = random.integers(0, 2, size=(4, 4, 3)).astype(float)
+    hits[np.arange(4), np.arange(4)] = np.nan
+    hits[0, 1, 2] = hits[1, 0, 2] = np.nan
+    characters = random.integers(4, 9, size=(4, 3)).astype(float)
+    return Run(name, SITES, SENTENCES, hits, trained, Errors(random.integers(0, 4, size=(4, 3)), characters))
+
+
+def test_values_are_means_over_site_pairs_then_pairs_of_groups_then_runs() -> None:
+    hits = np.full((4, 4, 3), np.nan)
+    hits[0, 2], hits[0, 3] = [1, 0, 0], [1, 1, 1]  # cmn to yue: 1/3 and 1, mean 2/3
+    hits[2, 0], hits[3, 0] = [0, 0, 0], [1, np.nan, 0]  # yue to cmn: 0 and 1/2, mean 1/4
+    hits[2, 3] = hits[3, 2] = [1, 1, 0]
+    hits[0, 1] = hits[1, 0] = [0.5, 0, 0]  # cmn and hak: 1/6
+    first = Run("a", SITES, SENTENCES, hits, ["cmn", "yue"])
+    second = Run("b", SITES, SENTENCES, np.where(np.isnan(hits), np.nan, 1.0), ["cmn", "yue"])
+    comparison = Comparison({"one": [first], "both": [first, second]})
+    found = comparison.recall("one", comparison.pairs("one", "trained"))
+    assert found is not None
+    assert found.value == pytest.approx(100 * (2 / 3 + 1 / 4) / 2)
+    found = comparison.recall("both", comparison.pairs("both", "trained"))
+    assert found is not None
+    assert found.runs == pytest.approx((100 * (2 / 3 + 1 / 4) / 2, 100))
+    assert found.value == pytest.approx(sum(found.runs) / 2)
+    held_out = comparison.recall("one", comparison.pairs("one", "held_out"))
+    assert held_out is not None
+    assert held_out.value == pytest.approx(100 / 6)  # the pairs of hak and yue were not asked
+    within = comparison.recall("one", comparison.pairs("one", "within"))
+    assert within is not None
+    assert within.value == pytest.approx(200 / 3)
+    assert comparison.recall("one", [("hak", "yue")]) is None
+
+
+def test_resamples_are_those_of_a_double_loop() -> None:
+    runs = [run_of("a", seed=1), run_of("b", seed=2)]
+    comparison = Comparison({"v": runs}, resamples=50, seed=7)
+    found = comparison.recall("v", [("cmn", "yue"), ("yue", "hak")])
+    rates = comparison.error_rate("v", ["hak", "yue"])
+    assert found is not None
+    assert rates is not None
+
+    draws = Resamples.draw(np.array([0, 1, 2, 2]), 3, resamples=50, seed=7)
+    drawn_runs = np.random.default_rng([7, 1]).multinomial(2, [0.5, 0.5], size=50)
+    members = {"cmn": [0], "hak": [1], "yue": [2, 3]}
+    for b in range(50):
+        sentences, sites = draws.sentences[b], draws.sites[b]
+        values, error_rates = [], []
+        for run in runs:
+            means = []
+            for source, target in (("cmn", "yue"), ("yue", "hak")):
+                total = weight = 0.0
+                for i in members[source]:
+                    for j in members[target]:
+                        known = [q for q in range(3) if not np.isnan(run.hits[i, j, q])]
+                        asked = sum(sentences[q] for q in known)
+                        if asked:
+                            copies = sites[i] * sites[j]
+                            total += copies * sum(sentences[q] * run.hits[i, j, q] for q in known) / asked
+                            weight += copies
+                means.append(total / weight)
+            values.append(np.mean(means))
+            assert run.errors is not None
+            weights = sites[1:, None] * sentences[None]
+            error_rates.append(
+                (weights * run.errors.errors[1:]).sum() / (weights * run.errors.characters[1:]).sum()
+            )
+        share = drawn_runs[b] / 2
+        assert found.resamples[b] == pytest.approx(100 * share @ values)
+        assert rates.resamples[b] == pytest.approx(100 * share @ error_rates)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(found.resamples, [0.025, 0.975])))
+
+
+def test_equal_variants_differ_by_nothing_where_runs_are_drawn_together() -> None:
+    runs = [run_of("a", seed=1), run_of("b", seed=2), run_of("c", seed=3)]
+    for paired in (True, False):
+        comparison = Comparison({"x": runs, "y": runs}, paired=paired, resamples=200)
+        pairs = comparison.pairs("x", "all")
+        x, y = comparison.recall("x", pairs), comparison.recall("y", pairs)
+        assert x is not None
+        assert y is not None
+        difference = comparison.difference(y, x)
+        assert difference.value == 0
+        assert (difference.low == difference.high == 0) == paired
+
+
+def test_interval_of_several_runs_has_their_spread() -> None:
+    """Runs that hit all or nothing: sentences and sites do not matter, the draw of the runs does."""
+    all_hit, none_hit = (
+        Run(name, SITES, SENTENCES, np.where(np.eye(4, dtype=bool)[..., None], np.nan, value), ["cmn"])
+        for name, value in (("a", np.ones(3)), ("b", np.zeros(3)))
+    )
+    comparison = Comparison({"v": [all_hit, none_hit]}, resamples=2000)
+    found = comparison.recall("v", comparison.pairs("v", "all"))
+    assert found is not None
+    assert (found.value, found.low, found.high) == (50, 0, 100)
+    assert set(np.round(found.resamples)) == {0, 50, 100}
+    assert np.mean(found.resamples == 50) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("variants", "paired", "message"),
+    [
+        ({}, False, "nothing to compare"),
+        ({"a": []}, False, "variant a has no run"),
+        (
+            {"a": [run_of("x")], "b": [Run("y", SITES, ("1", "2", "4"), np.zeros((4, 4, 3)), ["cmn"])]},
+            False,
+            "y and x were not asked the same",
+        ),
+        ({"a": [run_of("x"), run_of("y", trained=("cmn",))]}, False, "trained on different groups"),
+        ({"a": [run_of("x")], "b": [run_of("x"), run_of("y")]}, True, "same models in all variants"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    variants: dict[str, list[Run]], paired: bool, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Comparison(variants, paired=paired)
+
+
+def test_tables(tmp_path: Path) -> None:
+    without = ("cmn",)
+    comparison = Comparison(
+        {
+            "all": [run_of("a", seed=1), run_of("b", seed=2)],
+            "more": [run_of("c", seed=3)],
+            "no yue": [run_of("d", seed=4, trained=without)],
+        },
+        resamples=100,
+    )
+    rows = variant_rows(comparison, "all")
+    by_name = {(row.variant, row.measure): row for row in rows}
+    assert by_name["all", "recall_trained"].difference is None
+    more = by_name["more", "recall_trained"]
+    assert more.difference == pytest.approx(more.value - by_name["all", "recall_trained"].value)
+    assert more.runs == 1
+    assert by_name["no yue", "recall_held_out"].difference is None  # of other pairs than the baseline's
+    assert ("no yue", "recall_trained") not in by_name  # a single trained group has no pair
+    assert by_name["all", "cer_held_out"].value > 0
+
+    transfer = transfer_rows(comparison, "all", {"all": [], "more": [], "no yue": ["yue"]})
+    assert [(row.source, row.target) for row in transfer] == [("yue", "cmn"), ("cmn", "yue")]
+    expected = comparison.recall("no yue", [("yue", "cmn")])
+    assert expected is not None
+    assert transfer[0].value == expected.value
+    assert transfer[0].difference == pytest.approx(transfer[0].value - transfer[0].trained)
+
+    write_tables(tmp_path, rows, transfer, baseline="all", header={"note": "planted"})
+    content = json.loads((tmp_path / "variants.json").read_text(encoding="utf-8"))
+    assert (content["note"], content["baseline"], len(content["rows"])) == ("planted", "all", len(rows))
+    with (tmp_path / "transfer.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["left_out"] for row in csv.DictReader(file)] == ["yue", "yue"]
+    text = (tmp_path / "variants.md").read_text(encoding="utf-8")
+    assert text.startswith(variants_markdown(rows, "all"))
+    assert f"| more | 1 | {more.value:.1f} ({more.low:.1f} to {more.high:.1f}) |" in text
+    assert f"| yue | {transfer[0].value:.1f} / {transfer[1].value:.1f} |" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "transfer.csv",
+        "variants.csv",
+        "variants.json",
+        "variants.md",
+    ]

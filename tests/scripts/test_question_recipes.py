@@ -1,0 +1,88 @@
+"""The recipes that compare variants: what they call, with a stand-in for Python that writes it down."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from test_shell import ROOT, bash, lines, write_program
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    names = ["scripts/stages.sh", "scripts/sweep.sh"]
+    names += [f"recipes/{name}/run.sh" for name in (*SWEEPS, "pooling")]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    write_program(root / ".venv" / "bin" / "python", tmp_path / "log")
+    return root
+
+
+SWEEPS = ("decoder_depth", "supervision", "orthography", "leave_one_out")
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_has_its_variants(sweep: str) -> None:
+    assert (ROOT / "conf" / "sweep" / f"{sweep}.yaml").is_file()
+    assert f"name: {sweep}\n" in (ROOT / "conf" / "sweep" / f"{sweep}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("sweep", ["decoder_depth", "supervision"])
+def test_variants_start_from_one_model(checkout: Path, tmp_path: Path, sweep: str) -> None:
+    recipe = checkout / "recipes" / sweep / "run.sh"
+    arguments = ["--stage", "1", "--exp-dir", "exp one", "--", "model=large", "data=default"]
+    result = bash(recipe, *arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    exp = f"{tmp_path}/exp one"
+    assert lines(tmp_path / "log") == [
+        "scripts/prepare.py corpus=mini data_dir=data/mini",
+        f"scripts/train.py experiment=start data_dir=data/mini exp_dir={exp}/start model=large data=default",
+        f"scripts/average.py exp_dir={exp}/start last_fraction=0.25",
+        f"scripts/sweep.py sweep={sweep} data_dir=data/mini exp_dir={exp} "
+        f'further=["model=large","data=default"] start={exp}/start/averaged',
+    ]
+
+
+def test_a_start_that_is_there_is_not_trained_again(checkout: Path, tmp_path: Path) -> None:
+    averaged = checkout / "exp" / "questions" / "start" / "averaged"
+    averaged.mkdir(parents=True)
+    (averaged / "provenance.json").touch()
+    result = bash(checkout / "recipes" / "supervision" / "run.sh", "--stage", "2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert lines(tmp_path / "log") == [
+        "scripts/sweep.py sweep=supervision data_dir=data/mini exp_dir=exp/questions further=[] "
+        "start=exp/questions/start/averaged"
+    ]
+
+
+def test_scripts_are_compared_on_a_second_data_directory(checkout: Path, tmp_path: Path) -> None:
+    recipe = checkout / "recipes" / "orthography" / "run.sh"
+    result = bash(recipe, "--stage", "1", "--data-dir", "prepared", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    called = lines(tmp_path / "log")
+    data = f"{tmp_path}/prepared"
+    assert called[1] == (
+        f"scripts/transcripts.py source={data} data_dir={data}-customary "
+        "+scripts={yue: s2hk, nan: s2tw, hak: s2tw}"
+    )
+    assert called[-1].endswith(f"variants.customary.data_dir={data}-customary")
+
+
+def test_leaving_out_starts_from_scratch(checkout: Path, tmp_path: Path) -> None:
+    result = bash(checkout / "recipes" / "leave_one_out" / "run.sh", "--stage", "2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert lines(tmp_path / "log") == [
+        "scripts/sweep.py sweep=leave_one_out data_dir=data/mini exp_dir=exp/questions further=[]"
+    ]
+
+
+def test_pooling_takes_any_models(checkout: Path, tmp_path: Path) -> None:
+    recipe = checkout / "recipes" / "pooling" / "run.sh"
+    assert bash(recipe, "one", "two", "--stage", "1", folder=tmp_path).returncode == 0
+    corrections = "corrections=[none,center,all_but_the_top,whiten]"
+    assert lines(tmp_path / "log") == [
+        f"scripts/embed.py model_dir={tmp_path}/one data_dir=data/mini split=test",
+        f"scripts/embed.py model_dir={tmp_path}/two data_dir=data/mini split=test",
+        f'scripts/scores.py model_dirs=["{tmp_path}/one","{tmp_path}/two"] out_dir=exp/pooling {corrections}',
+    ]

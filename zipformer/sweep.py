@@ -1,0 +1,217 @@
+"""Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
+
+A run is one variant with one seed; it has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which
+are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
+settings that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of
+other settings for its own.
+
+All variants are run with the first seed, then all with the second: wherever a sweep is stopped, the variants
+can be compared.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+RUN_FILE = "run.json"
+STEPS = ("train", "average", "decode", "embed")
+
+
+@dataclass
+class Variant:
+    """One of the models to compare.
+
+    Attributes:
+        train: further settings of scripts/train.py.
+        left_out: dialect groups that it is not trained on.
+        data_dir: its own prepared corpus, with the same test set; none = that of the sweep.
+        folder: of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are the same
+            model share a folder, and are trained once.
+    """
+
+    train: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    data_dir: str | None = None
+    folder: str | None = None
+
+
+@dataclass
+class SweepConfig:
+    """Which models to train, and how they are measured.
+
+    Attributes:
+        data_dir: prepared corpus.
+        name: of the folder of the tables, ``exp_dir/results/{name}``.
+        exp_dir: folder of all runs and of the tables; sweeps may share it.
+        variants: by name.
+        baseline: variant that the others are compared with.
+        seeds: one run each of every variant.
+        train: settings of scripts/train.py for all runs.
+        further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
+        machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
+        launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
+        start: model directory that all runs start from; none = from scratch.
+        last_fraction: of the training, over which the weights are averaged.
+        method: of decoding.
+        split: that is measured.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        bootstrap_seed: of its draws.
+        table_only: train nothing, tabulate what is finished.
+    """
+
+    name: str = MISSING
+    data_dir: str = MISSING
+    exp_dir: str = MISSING
+    variants: dict[str, Variant] = MISSING
+    baseline: str = MISSING
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    train: list[str] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)
+    machine: list[str] = field(default_factory=list)
+    launcher: list[str] = field(default_factory=list)
+    start: str | None = None
+    last_fraction: float = 0.5
+    method: str = "ctc"
+    split: str = "test"
+    resamples: int = 1000
+    confidence: float = 0.95
+    bootstrap_seed: int = 0
+    table_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.variants == MISSING or self.baseline == MISSING:
+            return  # to be filled in by Hydra
+        if self.baseline not in self.variants:
+            raise ValueError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} must name at least one seed, and each once")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One variant with one seed.
+
+    Attributes:
+        variant: its name.
+        seed: of the training.
+        directory: of the run.
+        data_dir: prepared corpus.
+        settings: that decide over the outcome.
+        commands: arguments of the script of each step, in the order of ``STEPS``.
+    """
+
+    variant: str
+    seed: int
+    directory: Path
+    data_dir: Path
+    settings: Mapping[str, Any]
+    commands: Mapping[str, list[str]]
+
+    @property
+    def model_dir(self) -> Path:
+        return self.directory / "averaged"
+
+    def finished(self) -> list[str]:
+        """Steps that are done.
+
+        Raises:
+            ValueError: the directory holds a run with other settings.
+        """
+        file = self.directory / RUN_FILE
+        if not file.is_file():
+            return []
+        content = json.loads(file.read_text(encoding="utf-8"))
+        before = content["settings"]
+        differing = [
+            f"{key}: {before.get(key)} then, {self.settings.get(key)} now"
+            for key in sorted({*before, *self.settings})
+            if before.get(key) != self.settings.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.directory} holds a run with other settings:\n  " + "\n  ".join(differing) + "\n"
+                "Set them as they were, choose another exp_dir, or delete that run"
+            )
+        return list(content["finished"])
+
+    def note(self, finished: list[str]) -> None:
+        """Write down which steps are done."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        content = {"settings": dict(self.settings), "finished": finished}
+        temporary = self.directory / f"{RUN_FILE}.part"
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(self.directory / RUN_FILE)
+
+
+def plan_runs(config: SweepConfig) -> list[SweepRun]:
+    """All runs of a sweep, in the order in which they are to be done.
+
+    Raises:
+        FileNotFoundError: a corpus or the model to start from is missing.
+        ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
+            lacks its corpus.
+    """
+    start = None if config.start is None else _start(Path(config.start).resolve(), config)
+    return [_plan(config, name, seed, start) for seed in config.seeds for name in config.variants]
+
+
+def _plan(config: SweepConfig, name: str, seed: int, start: Path | None) -> SweepRun:
+    variant = config.variants[name]
+    if variant.data_dir == MISSING:
+        raise ValueError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
+    data_dir = Path(variant.data_dir or config.data_dir).resolve()
+    train = [*config.train, *variant.train, *config.further]
+    if variant.left_out:
+        train.append(f"data.left_out_dialects=[{','.join(variant.left_out)}]")
+    settings = {
+        "train": train,
+        "seed": seed,
+        "start": start and _digest(start / "model.safetensors"),
+        "corpus": [_digest(data_dir / f"cuts_{split}.jsonl.gz") for split in ("train", config.split)],
+        "last_fraction": config.last_fraction,
+        "method": config.method,
+        "split": config.split,
+    }
+    directory = Path(config.exp_dir).resolve() / (variant.folder or name) / f"seed-{seed}"
+    where = f"data_dir={data_dir}"
+    measured = [f"model_dir={directory / 'averaged'}", where, f"split={config.split}"]
+    commands = {
+        "train": [*train, *config.machine, where, f"exp_dir={directory}", f"seed={seed}"]
+        + ([f"init_from={start}"] if start else []),
+        "average": [f"exp_dir={directory}", f"last_fraction={config.last_fraction}"],
+        "decode": [*measured, f"method={config.method}"],
+        "embed": measured,
+    }
+    return SweepRun(name, seed, directory, data_dir, settings, commands)
+
+
+def _start(directory: Path, config: SweepConfig) -> Path:
+    file = directory / "provenance.json"
+    if not (directory / "model.safetensors").is_file() or not file.is_file():
+        raise FileNotFoundError(f"start={directory} is no model directory; scripts/average.py writes one")
+    trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
+    for name, variant in config.variants.items():
+        if seen := sorted(set(variant.left_out) & set(trained)):
+            raise ValueError(
+                f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
+                "variant would know it already. Set start=null"
+            )
+    return directory
+
+
+@cache
+def _digest(file: Path) -> str:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
+    digest = hashlib.blake2b(digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

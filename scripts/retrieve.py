@@ -61,6 +61,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             permutations=config.permutations,
             seed=config.seed,
             device=choose_device(config.device),
+            half_precision=config.half_precision,
         )
         trained = config.trained if config.trained is not None else trained_groups(model_dir)
         table = tables.tabulate(

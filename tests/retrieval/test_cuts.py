@@ -146,7 +146,7 @@ def embed_one(tmp_path, items, change=lambda cuts: cuts):
 
 def test_utterances_that_cannot_be_embedded_are_named(tmp_path):
     short = [*spoken(2), Spoken("tiny", np.zeros((2, 80)))]
-    with pytest.raises(ValueError, match="cut tiny has 2 frames of features, the embedder needs 3"):
+    with pytest.raises(ValueError, match="cut tiny has 2 frames of features, sums needs 3"):
         embed_one(tmp_path / "a", short)
     with pytest.raises(ValueError, match="cut u0 has no stored features"):
         embed_one(tmp_path / "b", spoken(2), lambda cuts: [fastcopy(cut, features=None) for cut in cuts])
@@ -211,7 +211,7 @@ def test_recordings_that_cannot_be_heard_are_named(tmp_path):
         attempt(fastcopy(recorded(tmp_path, 1), recording=None), "a")
     with pytest.raises(ValueError, match=r"cut r lasts 3\.5 s, level hears 3 s at a time"):
         attempt(recorded(tmp_path, 3.5), "b")
-    with pytest.raises(ValueError, match="cut r has 2 frames of features, the embedder needs 3"):
+    with pytest.raises(ValueError, match="cut r has 2 frames of features, level needs 3"):
         attempt(recorded(tmp_path, 0.02), "c")
     gone = recorded(tmp_path, 1)
     (tmp_path / "r.wav").unlink()
@@ -235,5 +235,6 @@ def test_folders_and_options_of_embedders(tmp_path):
     assert config(embedder=random, seed=1).options != config(embedder=random, seed=2).options
     with pytest.raises(ValueError, match=r"embedder=huggingface needs huggingface\.model=NAME"):
         config(embedder=EmbedderKind.huggingface)
-    with pytest.raises(ValueError, match="layer=3 can be chosen with embedder=huggingface only"):
-        config(layer=3)
+    assert config(layer=3).folder.name == "embeddings-test-layer03"
+    with pytest.raises(ValueError, match="layer=3 is a layer of an encoder; embedder=mfcc has none"):
+        config(embedder=EmbedderKind.mfcc, layer=3)

@@ -69,7 +69,7 @@ def test_a_page_gets_only_the_characters_it_needs(monkeypatch: pytest.MonkeyPatc
 def test_figures_have_glyphs(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     if fonts.chinese_font() is None:
         pytest.skip("no Chinese font here")
-    with figures._style():
+    with figures.style():
         figure = Figure()
         figure.text(0.5, 0.5, fonts.label("佢哋去邊度"))
     figures.save_png(figure, tmp_path / "text.png")

@@ -81,7 +81,7 @@ def test_frames_of_a_layer(folders: tuple[Path, Path], monkeypatch: pytest.Monke
     # The second stack runs at 25 frames a second, one for two of (T - 7) // 2.
     expected = [-(-((frames - 7) // 2) // 2) for frames in FRAMES]
     assert [store.utterances[f"test-{number}"].frames for number in range(len(FRAMES))] == expected
-    assert store.description["embedder"] == "zipformer layer02"
+    assert store.description["embedder"] == "zipformer"
     model = AsrModel.from_pretrained(model_dir).eval()
     random = np.random.default_rng(0)
     features = torch.from_numpy(random.normal(-8.0, 3.0, size=(FRAMES[0], 80)).astype(np.float32))
@@ -91,7 +91,7 @@ def test_frames_of_a_layer(folders: tuple[Path, Path], monkeypatch: pytest.Monke
     np.testing.assert_allclose(store["test-0"][inner], frames[0][inner].numpy(), rtol=0.05, atol=0.05)
     with pytest.raises(SystemExit, match=r"^error: layer=3 is not there; .* 0 \(front end\) to 2"):
         run(monkeypatch, model_dir, data_dir, "layer=3")
-    with pytest.raises(SystemExit, match=r"^error: .*layer=1 is a layer of the encoder"):
+    with pytest.raises(SystemExit, match=r"^error: .*layer=1 is a layer of an encoder"):
         run(monkeypatch, model_dir, data_dir, "layer=1", "embedder=mfcc")
 
 

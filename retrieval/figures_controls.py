@@ -70,7 +70,9 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
                 )
                 for marker, face in zip(MARKERS, ("#444444", "white"), strict=True)
             ]
-            axes.legend(handles, [SUMMARY_NAMES[part] for part in parts], loc="lower right", fontsize=8)
+            # Below the axes: a good model has its marks wherever there is room inside.
+            names_of_parts = [SUMMARY_NAMES[part] for part in parts]
+            figure.legend(handles, names_of_parts, loc="outside lower center", ncols=len(parts), fontsize=8)
     return figure
 
 

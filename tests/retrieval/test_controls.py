@@ -250,7 +250,7 @@ def test_figure_has_a_point_a_row_and_chance(compared):
         "duration only",
     ]
     assert "chance, 10.0 %" in axes.get_title(loc="left")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "between trained groups",
         "with a held-out group",
     ]

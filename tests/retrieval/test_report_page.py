@@ -8,6 +8,7 @@ import pytest
 from result_files import write_json, write_results
 
 from retrieval.comparison import Comparison, DifferenceRow, write_comparison
+from retrieval.controls import ControlRow, write_controls
 from retrieval.ranks import METRICS
 from retrieval.report import collect, render, write_report
 from retrieval.results import MalformedResultError
@@ -156,11 +157,30 @@ def test_files_beside_the_page_hold_the_same_numbers(model_dir, tmp_path):
     assert content["cer"][1]["rows"][0]["cer"] == report.decodings[1].rows[0].cer
 
 
+def test_the_model_stands_beside_its_controls(tmp_path):
+    model_dir = tmp_path / "averaged"
+    rows = [
+        ControlRow(name, label, "all", recall, recall - 5, recall + 6, 2.0, *difference)
+        for name, label, recall, difference in (
+            ("zipformer", "model, SeqSim", 83.1, (None, None, None)),
+            ("mfcc-dtw", "MFCC, DTW", 31.7, (51.4, 44.2, 58.6)),
+        )
+    ]
+    write_controls(model_dir / "results" / "controls-test", rows, {}, {"settings": {"confidence": 0.9}})
+    page = Page(render(collect(model_dir, "test")))
+    assert "90 % bootstrap" in squeezed(page.text)
+    cells = re.sub(r"\s", "", page.text)
+    assert "model,SeqSimallpairsofgroups83.178.1–89.12.0" in cells
+    assert "MFCC,DTWallpairsofgroups31.726.7–37.72.051.444.2–58.6" in cells
+    assert "scripts/controls.py" not in page.text
+    assert sum(source.startswith("data:image/svg") for source in page.sources) == 1
+
+
 def test_missing_inputs_say_which_command_makes_them(tmp_path):
     model_dir = tmp_path / "averaged"
     model_dir.mkdir()
     text = squeezed(Page(render(collect(model_dir, "test"))).text)
-    for script in ("decode", "embed", "retrieve", "train", "average"):
+    for script in ("decode", "embed", "retrieve", "controls", "train", "average"):
         assert f"scripts/{script}.py" in text
     write_report(collect(model_dir, "test"), tmp_path / "report")
     assert json.loads((tmp_path / "report" / "results.json").read_text())["cer"] == []

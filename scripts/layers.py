@@ -2,19 +2,20 @@
 
 import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import torch
 from hydra.core.config_store import ConfigStore
+from lhotse import CutSet
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from retrieval.acoustic import MfccEmbedder
-from retrieval.cuts import embed_cuts, open_cuts
+from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedder import EmbedderKind
 from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.figures import save_png
 from retrieval.figures_layers import layer_figure
@@ -30,7 +31,7 @@ from retrieval.layers_results import (
 from retrieval.probe_tasks import Span, facts_of
 from retrieval.probes import ProbeScore, check_installed
 from retrieval.tables import print_tables
-from zipformer.character_spans import align_split
+from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import DecodeConfig, check_model_files, choose_device
 from zipformer.layer_outputs import layer_places
@@ -115,8 +116,14 @@ class Study:
         """Fingerprint of a tap's embeddings; that of a layer is the one that scripts/embed.py gives it."""
         if tap.kind != "layer":
             return fingerprint([], {"origin": self.origin, "tap": tap.name})
-        options = {"storage": self.config.storage, "mfcc": asdict(self.config.mfcc), "layer": tap.layer}
-        return fingerprint(self.sources, options)
+        return fingerprint(self.sources, self.embedding(layer=tap.layer).options)
+
+    def embedding(self, **settings: Any) -> EmbedConfig:
+        """What scripts/embed.py would be told to make the same embeddings."""
+        config = self.config
+        return EmbedConfig(
+            config.model_dir, config.data_dir, config.split, storage=config.storage, **settings
+        )
 
     @torch.inference_mode()
     def encode(self, features: Tensor, lengths: Tensor) -> Frames:
@@ -131,7 +138,8 @@ class Study:
         """Recall@1 of every tap, and of MFCCs."""
         config = self.config
         sound = config.folder / "embeddings-mfcc"
-        identity = fingerprint([self.manifest], {"storage": config.storage, "mfcc": asdict(config.mfcc)})
+        embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
+        identity = fingerprint([self.manifest], embedding.options)
         if not sound.exists() or EmbeddingStore(sound).description["fingerprint"] != identity:
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
@@ -193,19 +201,29 @@ class Study:
         aligned = kept(
             self.config.folder / "characters.json",
             fingerprint([], {"origin": self.origin}),
-            lambda: align_split(self.model, Tokenizer.load(self.model_dir), list(self.cuts), Path()),
+            self.align,
         )
         spans = [
             Span(name, position, *span)
             for name, found in aligned.items()
             for position, span in enumerate(found)
         ]
-        empty = sum(not found for found in aligned.values())
-        if empty:
-            logger.info(
-                "%d of %d utterances have no alignment; their characters are left out", empty, len(aligned)
-            )
         return Probes(facts, spans, self.config.probes)
+
+    def align(self) -> dict[str, list[tuple[str, int, int]]]:
+        """By utterance, its characters and their encoder frames; what cannot be aligned is left out."""
+        utterances = align_cuts(
+            self.model,
+            Tokenizer.load(self.model_dir),
+            CutSet.from_cuts(self.cuts),
+            Path(),
+            aligner="ctc",
+            device=self.device,
+        )
+        return {
+            utterance.id: [(span.text, span.start, span.stop) for span in utterance.words]
+            for utterance in utterances
+        }
 
     def scores(self, probes: Probes) -> dict[str, dict[str, ProbeScore]]:
         """Scores of the probes by tap and task."""

@@ -19,7 +19,7 @@ sweep=orthography
 parse_options "$@"
 
 rewrite() {
-    run_script transcripts "source=$data_dir" "data_dir=$data_dir-customary" '+scripts={yue: s2hk, nan: s2tw, hak: s2tw}'
+    run_script transcripts "source=$data_dir" "data_dir=$data_dir-customary" +scripts.yue=s2hk +scripts.nan=s2tw +scripts.hak=s2tw
 }
 
 prepare_both() {

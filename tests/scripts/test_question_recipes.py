@@ -4,7 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from test_shell import ROOT, bash, lines, write_program
+
+from data_prep.transcripts import TranscriptsConfig
+from zipformer.train_config import TrainConfig
+
+ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def test_scripts_are_compared_on_a_second_data_directory(checkout: Path, tmp_pat
     data = f"{tmp_path}/prepared"
     assert called[1] == (
         f"scripts/transcripts.py source={data} data_dir={data}-customary "
-        "+scripts={yue: s2hk, nan: s2tw, hak: s2tw}"
+        "+scripts.yue=s2hk +scripts.nan=s2tw +scripts.hak=s2tw"
     )
     assert called[-1].endswith(f"variants.customary.data_dir={data}-customary")
 
@@ -86,3 +94,12 @@ def test_pooling_takes_any_models(checkout: Path, tmp_path: Path) -> None:
         f"scripts/embed.py model_dir={tmp_path}/two data_dir=data/mini split=test",
         f'scripts/scores.py model_dirs=["{tmp_path}/one","{tmp_path}/two"] out_dir=exp/pooling {corrections}',
     ]
+
+
+def test_southern_min_is_not_taken_for_a_number() -> None:
+    """Its code, nan, is also how a float that is not a number is written."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        transcripts = compose("transcripts", ["source=a", "data_dir=b", "+scripts.nan=s2tw"])
+        training = compose("train", ["exp_dir=a", "data_dir=b", "data.left_out_dialects=[yue,nan]"])
+    assert transcripts.scripts == {"nan": "s2tw"}
+    assert training.data.left_out_dialects == ["yue", "nan"]

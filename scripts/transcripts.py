@@ -1,6 +1,6 @@
 """Write the transcripts of a prepared corpus otherwise: another script, another normalisation.
 
-python scripts/transcripts.py source=data/mini data_dir=data/mini-customary +scripts.yue=s2hk +scripts.nan=s2tw
+python scripts/transcripts.py source=data/mini data_dir=data/mini-customary +scripts.yue=s2hk
 """
 
 import sys

@@ -9,8 +9,8 @@
 #   --data-dir DIR   the prepared corpus (default data/mini in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# Stages: 0 set up .venv, 1 prepare the corpus, and again with its transcripts in the customary scripts, 2 train the
-# model to start from, 3 train the variants and compare them.
+# Stages: 0 set up .venv, 1 prepare the corpus, and again with its transcripts in the customary scripts, 2 nothing
+# (every run starts from scratch), 3 train the variants and compare them.
 # Finished runs are kept; the same command goes on where it was stopped.
 # shellcheck source=scripts/sweep.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/sweep.sh"
@@ -28,10 +28,9 @@ prepare_both() {
 }
 
 compare_scripts() {
-    compare_from_start "variants.customary.data_dir=$data_dir-customary"
+    compare "variants.customary.data_dir=$data_dir-customary"
 }
 
 run_stage 0 "set up .venv" set_up
 run_stage 1 "prepare the corpus in $data_dir and $data_dir-customary" prepare_both
-run_stage 2 "train the model to start from" train_start
 run_stage 3 "train the variants and compare them" compare_scripts

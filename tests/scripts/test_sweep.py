@@ -119,17 +119,17 @@ def test_a_sweep_goes_on_where_it_stopped_and_tabulates(
 ) -> None:
     steps.failing = "embed"
     with pytest.raises(
-        SystemExit, match=r"embed of .*nothing/seed-1 ended with exit status 1(.|\n)*out of mem"
+        SystemExit, match=r"embed of .*scratch/seed-1 ended with exit status 1(.|\n)*out of mem"
     ):
         call(monkeypatch, "sweep", *leave_one_out(data_dir))
-    assert steps.calls == [("nothing/seed-1", step) for step in ("train", "average", "decode", "embed")]
+    assert steps.calls == [("scratch/seed-1", step) for step in ("train", "average", "decode", "embed")]
 
     steps.failing, steps.calls = None, []
     call(monkeypatch, "sweep", *leave_one_out(data_dir))
-    assert steps.calls[0] == ("nothing/seed-1", "embed")
+    assert steps.calls[0] == ("scratch/seed-1", "embed")
     assert [run for run, step in steps.calls if step == "train"] == [
         "yue/seed-1",
-        "nothing/seed-2",
+        "scratch/seed-2",
         "yue/seed-2",
     ]
     folder = data_dir.parent / "exp" / "results" / "leave_one_out"

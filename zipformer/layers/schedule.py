@@ -59,9 +59,6 @@ class Clock:
     def flag(self, index: int) -> bool:
         return self._flags[index]
 
-    def set_flag(self, index: int, value: bool) -> None:
-        self._flags[index] = value
-
     def answer(self, index: int, value: Tensor) -> None:
         """Set a switch to a bool tensor (): at once if it is on the host, else by the second ``settle``."""
         if on_host(value):

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def test_a_restored_clock_draws_the_same_numbers() -> None:
     clock = Clock(batch=3.5, seed=1)
     flag = clock.add_flag(True)
     clock.random.random()
-    clock.set_flag(flag, False)
+    clock.answer(flag, torch.tensor(False))
     state = json.loads(json.dumps(clock.state_dict()))
 
     other = Clock(seed=2)

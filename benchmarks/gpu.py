@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, take_turns
-from retrieval.seqsim import precision_and_recall
+from retrieval.similarity.seqsim import precision_and_recall
 from zipformer.kernels import plain_pytorch
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R
 from zipformer.layers.linear import activation_linear
@@ -175,7 +175,7 @@ def compare_layers(options) -> None:
 
 def compare_seqsim(options) -> None:
     """SeqSim of a synthetic YuBao (3,499 utterances, 262,000 frames of 768): kernel, bare matrix product."""
-    from retrieval.seqsim_cuda import packed_precision_and_recall
+    from retrieval.similarity.seqsim_cuda import packed_precision_and_recall
 
     lengths = draw_lengths(YUBAO_UTTERANCES, YUBAO_FRAMES)
     frames = torch.randn(YUBAO_FRAMES, DIMENSION, device="cuda", dtype=torch.float16)

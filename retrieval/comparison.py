@@ -1,8 +1,8 @@
 """Models side by side: the same queries asked of each, with intervals and tests of their differences.
 
 Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
-sentence are swapped between two models (:mod:`retrieval.significance`). This needs the same queries with the
-same candidates (:mod:`retrieval.finished`).
+sentence are swapped between two models (:mod:`retrieval.statistics.significance`). This needs the same
+queries with the same candidates (:mod:`retrieval.finished`).
 """
 
 import csv
@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from retrieval.estimates import (
+from retrieval.finished import Finished
+from retrieval.outcome import Outcome
+from retrieval.statistics.bootstrap import percentile_interval
+from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
     Estimate,
@@ -28,11 +31,8 @@ from retrieval.estimates import (
     sum_padded,
     unit_of,
 )
-from retrieval.finished import Finished
-from retrieval.outcome import Outcome
-from retrieval.ranks import METRICS, Floats, distributions_of_queries
-from retrieval.significance import draw_swaps, holm, paired_p_values, swapped_differences
-from retrieval.statistics import percentile_interval
+from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
+from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from retrieval.tables import parts_of, write_csv
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ class CompareConfig:
 class DifferenceRow:
     """Metric of one model less that of another, means over site pairs; rates in points of per cent.
 
-    ``part``, ``source`` and ``target`` are those of :class:`retrieval.estimates.MetricRow`. ``p`` is of the
-    paired test, two-sided. ``p_holm`` is adjusted for all pairs of groups of the part; for a mean over pairs,
-    for all pairs of models.
+    ``part``, ``source`` and ``target`` are those of :class:`retrieval.statistics.estimates.MetricRow`. ``p``
+    is of the paired test, two-sided. ``p_holm`` is adjusted for all pairs of groups of the part; for a mean
+    over pairs, for all pairs of models.
     """
 
     first: str

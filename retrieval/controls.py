@@ -4,7 +4,7 @@ A recall above chance says that something of an utterance is found again, not wh
 same queries of the same pools with less to go by:
 
 - ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the model's own frames under other scores
-  (:mod:`retrieval.scores`); what SeqSim gains is the difference.
+  (:mod:`retrieval.similarity.scores`); what SeqSim gains is the difference.
 - ``random``: the same encoder before training. What it retrieves is the work of the architecture.
 - ``fbank``, ``mfcc``, with any score: sounds alone. Varieties that are pronounced alike are found by them.
 - ``duration``: length alone. Long sentences are long in every variety.
@@ -27,12 +27,13 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from retrieval.embedder import EmbedderKind
+from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
-from retrieval.recall import Duplicates, Level, Outcome, Site
+from retrieval.outcome import Outcome
 from retrieval.results import MalformedResultError, read_json
-from retrieval.scores import ScoreKind
-from retrieval.statistics import Resamples, percentile_interval
+from retrieval.similarity.scores import ScoreKind
+from retrieval.sites import Duplicates, Level, Site
+from retrieval.statistics.bootstrap import Resamples, percentile_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 
 MODEL, PERMUTED = "zipformer", "permuted"

@@ -28,8 +28,8 @@ def result_folder(
         split: which cuts.
         embedder: whose embeddings; member of an enumeration or its value, as the next ones.
         layer: of the embedder; None is its last.
-        score: of :class:`retrieval.scores.ScoreKind`.
-        correction: of :class:`retrieval.corrections.Correction`.
+        score: of :class:`retrieval.similarity.scores.ScoreKind`.
+        correction: of :class:`retrieval.similarity.corrections.Correction`.
         challenge: name of a challenge set.
 
     Raises:

@@ -8,9 +8,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.ranks import RECALL_AT, Counts, Floats, metrics_of, places, rank_distribution, shares_of_first
-from retrieval.significance import ChanceTest
 from retrieval.sites import Site
+from retrieval.statistics.ranks import (
+    RECALL_AT,
+    Counts,
+    Floats,
+    metrics_of,
+    places,
+    rank_distribution,
+    shares_of_first,
+)
+from retrieval.statistics.significance import ChanceTest
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Outcome:
             utterance of this sentence at the target site among their first k (expected under fair draws);
             NaN where it is in no pool. None if not all candidates were scored.
         permuted: metrics (B,M) of each pair of groups under permuted correspondences
-            (:mod:`retrieval.significance`); None if not asked for, or if not all candidates were scored.
+            (:mod:`retrieval.statistics.significance`); None if not asked for, or if not all candidates were
+            scored.
         missed: share of the queries whose right answer was not among the candidates of a search in two
             stages. It then counts as drawn from what was not scored, so recall@k up to the number of
             candidates is lower than that of whole pools by at most this.

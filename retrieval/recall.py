@@ -5,8 +5,9 @@ For every ordered pair of sites of two different groups:
 1. the sentences are those that both sites have; the pool is their N utterances at the target site;
 2. every one of the N utterances of the source site is a query, scored against the pool by SeqSim;
 3. it hits if the utterance of the same sentence has the highest score. Ties are shared fairly
-   (:mod:`retrieval.ranks`), so embeddings that are all the same come out at chance and not at the luck of
-   the order. Beyond the protocol, the rank of that utterance is kept, and how often others take its place.
+   (:mod:`retrieval.statistics.ranks`), so embeddings that are all the same come out at chance and not at the
+   luck of the order. Beyond the protocol, the rank of that utterance is kept, and how often others take its
+   place.
 
 Recall@1 of a group pair is the unweighted mean over its site pairs; chance is the mean of 1/N. Scores are
 symmetric, so those of A to B serve B to A, but the recalls differ: one takes maxima over rows, the other
@@ -27,38 +28,19 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from retrieval.candidates import nearest, rerank
-from retrieval.corrections import Correction, Transform, fit_correction
-from retrieval.embeddings import EmbeddingStore
+from retrieval.embedding.store import EmbeddingStore
 from retrieval.outcome import Outcome, OutcomeBuilder
-from retrieval.ranks import TIE
-from retrieval.scores import ScoreKind, score_matrix
-from retrieval.seqsim import Packed, pack
+from retrieval.similarity.candidates import nearest, rerank
+from retrieval.similarity.corrections import Correction, Transform, fit_correction
+from retrieval.similarity.scores import ScoreKind, score_matrix
+from retrieval.similarity.seqsim import Packed, pack
 from retrieval.sites import (
     Duplicates,
     Level,
     Site,
     common_sentences,
-    labels_of_dialects,
     site_pairs,
-    sites_of,
 )
-
-# What a search needs is found here, whether it is made in this file or in a neighbour.
-__all__ = [
-    "TIE",
-    "Challenge",
-    "Duplicates",
-    "Level",
-    "Outcome",
-    "RetrieveConfig",
-    "Site",
-    "common_sentences",
-    "labels_of_dialects",
-    "retrieve",
-    "site_pairs",
-    "sites_of",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +60,9 @@ class RetrieveConfig:
         groups: only these rows, in this order; empty = all.
         trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
         within: also pair the sites of one group, reported apart.
-        score: how alike two utterances are (:mod:`retrieval.scores`); ``seqsim`` is the protocol.
-        correction: of the frames before they are compared (:mod:`retrieval.corrections`); ``none`` is the
-            protocol.
+        score: how alike two utterances are (:mod:`retrieval.similarity.scores`); ``seqsim`` is the protocol.
+        correction: of the frames before they are compared (:mod:`retrieval.similarity.corrections`); ``none``
+            is the protocol.
         challenge: file of scripts/challenge.py, which says what sentences stay and what they compete with.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         candidates: of a larger pool, score only so many utterances for each query, those with the most
@@ -171,12 +153,12 @@ def retrieve(
         score: how alike two utterances are.
         correction: of the frames, fitted on the store.
         challenge: which sentences are asked, and what they compete with; None asks all of all.
-        candidates: utterances of a larger pool that are scored for each query (:mod:`retrieval.candidates`);
-            0 scores the whole pool.
+        candidates: utterances of a larger pool that are scored for each query
+            (:mod:`retrieval.similarity.candidates`); 0 scores the whole pool.
         permutations: of the test against chance; 0 makes none.
         seed: of the permutations.
         device: where scores are computed.
-        half_precision: frames in float16, see :meth:`retrieval.seqsim.Packed.half`.
+        half_precision: frames in float16, see :meth:`retrieval.similarity.seqsim.Packed.half`.
 
     Raises:
         ValueError: two sites without a common sentence, frames or scores that are not finite, a challenge

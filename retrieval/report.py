@@ -17,7 +17,6 @@ import jinja2
 import kaldialign
 import torch
 
-from retrieval import figures
 from retrieval.challenge.comparison import (
     ChallengeComparison,
     read_comparison,
@@ -25,10 +24,12 @@ from retrieval.challenge.comparison import (
     write_comparison,
 )
 from retrieval.controls import ControlsSection, controls_section
-from retrieval.figures_challenge import challenge_figure
-from retrieval.figures_controls import control_dots
+from retrieval.figures.challenge import challenge_figure
+from retrieval.figures.controls import control_dots
+from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
+from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
-from retrieval.layers_report import LayersSection, layers_section
+from retrieval.layers.report import LayersSection, layers_section
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
@@ -167,7 +168,7 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
             writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
     if report.challenges is not None:
         write_comparison(directory, report.challenges)
-        figures.save_png(challenge_figure(report.challenges), directory / "challenge.png")
+        save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
@@ -196,25 +197,25 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     held_out = _held_out(report)
     main = report.decodings[0] if report.decodings else None
-    bars = figures.cer_bars(report.decodings, held_out=held_out) if report.decodings else None
-    heat = None if report.recall is None else figures.recall_heat_map(report.recall.table)
+    bars = cer_bars(report.decodings, held_out=held_out) if report.decodings else None
+    heat = None if report.recall is None else recall_heat_map(report.recall.table)
     controls = report.controls
     dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
-    curves = None if report.metrics is None else figures.training_curves(report.metrics)
+    curves = None if report.metrics is None else training_curves(report.metrics)
     hard = None if report.challenges is None else challenge_figure(report.challenges)
     return environment.get_template("report.html.j2").render(
         report=report,
         held_out=held_out,
         cards=_cards(report, main),
-        cer_figure=bars and figures.svg_data_uri(bars),
-        recall_figure=heat and figures.svg_data_uri(heat),
+        cer_figure=bars and svg_data_uri(bars),
+        recall_figure=heat and svg_data_uri(heat),
         controls=controls,
         interpretations=report.interpretations,
         layers=report.layers,
-        controls_figure=dots and figures.svg_data_uri(dots),
+        controls_figure=dots and svg_data_uri(dots),
         challenge=report.challenges and report_context(report.challenges),
-        challenge_figure=hard and figures.svg_data_uri(hard),
-        training_figure=curves and figures.svg_data_uri(curves),
+        challenge_figure=hard and svg_data_uri(hard),
+        training_figure=curves and svg_data_uri(curves),
         confusions={} if main is None else _frequent(main.confusions, confusions),
         samples=[] if main is None else _samples(main.hypotheses, samples),
         ranks=ranks_section(report.recall),

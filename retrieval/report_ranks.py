@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.comparison import Comparison, DifferenceRow
-from retrieval.estimates import PAIR, MetricRow
-from retrieval.figures import svg_data_uri
-from retrieval.figures_comparison import comparison_figure
-from retrieval.hubness import HubnessRow
-from retrieval.ranks import METRICS
+from retrieval.figures.comparison import comparison_figure
+from retrieval.figures.style import svg_data_uri
 from retrieval.results import MalformedResultError, RecallResult, read_json, read_row
+from retrieval.statistics.estimates import PAIR, MetricRow
+from retrieval.statistics.hubness import HubnessRow
+from retrieval.statistics.ranks import METRICS
 from retrieval.tables import LEVEL, SUMMARY_NAMES
 from retrieval.views import TITLES
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from retrieval.estimates import MetricRow
-from retrieval.hubness import HubnessRow
+from retrieval.statistics.estimates import MetricRow
+from retrieval.statistics.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
 
 Row = TypeVar("Row")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
-from retrieval.embeddings import Utterance
+from retrieval.embedding.store import Utterance
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from retrieval.estimates import (
+from retrieval.outcome import Outcome, write_ranks
+from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
     Estimate,
@@ -27,9 +28,8 @@ from retrieval.estimates import (
     sum_padded,
     unit_of,
 )
-from retrieval.hubness import HubnessRow, hubness_rows
-from retrieval.outcome import Outcome, write_ranks
-from retrieval.ranks import METRICS, RECALL_AT, Floats
+from retrieval.statistics.hubness import HubnessRow, hubness_rows
+from retrieval.statistics.ranks import METRICS, RECALL_AT, Floats
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def tabulate(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> RecallTable:
-    """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics`).
+    """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics.bootstrap`).
 
     Args:
         outcome: of all queries.

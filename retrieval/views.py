@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 
 from retrieval.comparison import Comparison, DifferenceRow
-from retrieval.estimates import PAIR, MetricRow
-from retrieval.ranks import METRICS
+from retrieval.statistics.estimates import PAIR, MetricRow
+from retrieval.statistics.ranks import METRICS
 from retrieval.tables import LEVEL, SUMMARY_NAMES, RecallTable, recall_matrix, recall_summary
 
 TITLES = {

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.comparison import CompareConfig, Comparison, compare, write_comparison
-from retrieval.figures import save_png
-from retrieval.figures_comparison import comparison_figure
+from retrieval.figures.comparison import comparison_figure
+from retrieval.figures.style import save_png
 from retrieval.finished import check_same_queries, read_finished
 from retrieval.tables import print_tables
 from retrieval.views import comparison_views

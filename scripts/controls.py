@@ -21,14 +21,16 @@ from retrieval.controls import (
     permuted_sites,
     write_controls,
 )
-from retrieval.cuts import EmbedConfig
-from retrieval.embedder import EmbedderKind
-from retrieval.embeddings import EmbeddingStore
-from retrieval.figures import save_png
-from retrieval.figures_controls import control_dots
-from retrieval.huggingface import HuggingFaceConfig
-from retrieval.recall import Outcome, labels_of_dialects, retrieve, sites_of
+from retrieval.embedding.cuts import EmbedConfig
+from retrieval.embedding.embedder import EmbedderKind
+from retrieval.embedding.huggingface import HuggingFaceConfig
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.figures.controls import control_dots
+from retrieval.figures.style import save_png
+from retrieval.outcome import Outcome
+from retrieval.recall import retrieve
 from retrieval.results import trained_groups
+from retrieval.sites import labels_of_dialects, sites_of
 from retrieval.tables import print_tables, tabulate
 from zipformer.evaluation import choose_device
 

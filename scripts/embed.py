@@ -12,11 +12,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval import huggingface
-from retrieval.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
-from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
-from retrieval.embedder import Embedder, EmbedderKind, EncoderEmbedder
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding import huggingface
+from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
 from zipformer.evaluation import choose_device
 from zipformer.layer_outputs import layer_places
 from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.cuts import open_cuts
-from retrieval.embeddings import EmbeddingStore
+from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.store import EmbeddingStore
 from retrieval.interpretation.compare import Outcome, tests_table
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.run import SpokenUtterance, interpret, pairs_of_cuts

@@ -13,14 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from retrieval.acoustic import MfccEmbedder
-from retrieval.cuts import EmbedConfig, embed_cuts, open_cuts
-from retrieval.embedder import EmbedderKind
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
-from retrieval.figures import save_png
-from retrieval.figures_layers import layer_figure
-from retrieval.layers import Frames, LayersConfig, Probes, Tap, embed_taps, kept, recall_of, taps_of
-from retrieval.layers_results import (
+from retrieval.embedding.acoustic import MfccEmbedder
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.embedder import EmbedderKind
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.figures.layers import layer_figure
+from retrieval.figures.style import save_png
+from retrieval.layers.probe_tasks import Span, facts_of
+from retrieval.layers.probes import ProbeScore, check_installed
+from retrieval.layers.results import (
     Estimate,
     LayerStudy,
     TapResult,
@@ -28,8 +29,7 @@ from retrieval.layers_results import (
     study_tables,
     write_study,
 )
-from retrieval.probe_tasks import Span, facts_of
-from retrieval.probes import ProbeScore, check_installed
+from retrieval.layers.study import Frames, LayersConfig, Probes, Tap, embed_taps, kept, recall_of, taps_of
 from retrieval.tables import print_tables
 from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits

@@ -16,12 +16,14 @@ from rich.table import Table
 
 from retrieval import comparison, finished, tables, views
 from retrieval.challenge import read_challenge
-from retrieval.embeddings import EmbeddingStore
-from retrieval.figures import recall_heat_map, save_png
-from retrieval.figures_comparison import comparison_figure
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.figures.comparison import comparison_figure
+from retrieval.figures.results import recall_heat_map
+from retrieval.figures.style import save_png
 from retrieval.naming import result_folder
-from retrieval.recall import Challenge, RetrieveConfig, Site, labels_of_dialects, retrieve, sites_of
+from retrieval.recall import Challenge, RetrieveConfig, retrieve
 from retrieval.results import trained_groups
+from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.writing import complete_files
 from zipformer.evaluation import choose_device
 

@@ -2,7 +2,7 @@
 
     python scripts/scores.py model_dirs=[exp/mini/averaged] out_dir=exp/pooling
 
-The settings are described in retrieval/runs.py.
+The settings are described in retrieval/variants/runs.py.
 """
 
 import sys
@@ -15,10 +15,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.runs import ScoresConfig, baseline_of, variants_of_scores
 from retrieval.tables import print_tables
-from retrieval.variant_tables import variant_rows, variants_view, write_tables
-from retrieval.variants import Comparison
+from retrieval.variants.comparison import Comparison
+from retrieval.variants.runs import ScoresConfig, baseline_of, variants_of_scores
+from retrieval.variants.tables import variant_rows, variants_view, write_tables
 from zipformer.evaluation import choose_device
 
 ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.results import read_decoding
-from retrieval.runs import retrieve_run
 from retrieval.sites import Site
 from retrieval.tables import print_tables
-from retrieval.variant_tables import transfer_rows, variant_rows, variants_view, write_tables
-from retrieval.variants import Comparison, Errors, Run
+from retrieval.variants.comparison import Comparison, Errors, Run
+from retrieval.variants.runs import retrieve_run
+from retrieval.variants.tables import transfer_rows, variant_rows, variants_view, write_tables
 from zipformer.evaluation import choose_device
 from zipformer.scoring import align
 from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs

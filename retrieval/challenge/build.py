@@ -27,10 +27,10 @@ from retrieval.challenge.settings import (
 )
 from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
-from retrieval.cuts import open_cuts
-from retrieval.embedder import EmbedderKind
+from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
-from retrieval.recall import Site
+from retrieval.sites import Site
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from rich.progress import track
 from retrieval.challenge.phones import phone_distance, read_phones, split_phones
 from retrieval.challenge.settings import SoundConfig, SoundMeasure
 from retrieval.challenge.utterances import Spoken
-from retrieval.embeddings import EmbeddingStore
-from retrieval.recall import Site
-from retrieval.scores import ScoreKind, score_matrix
-from retrieval.seqsim import Packed, pack
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.similarity.scores import ScoreKind, score_matrix
+from retrieval.similarity.seqsim import Packed, pack
+from retrieval.sites import Site
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.recall import Site
+from retrieval.sites import Site
 
 FORMAT = 1
 SitePair = tuple[int, int]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from retrieval.recall import Duplicates
+from retrieval.sites import Duplicates
 
 TAGS = {
     "none": [],

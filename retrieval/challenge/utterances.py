@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from lhotse.cut import Cut
 
 from retrieval.challenge.settings import TaggedText
-from retrieval.cuts import labels_of
-from retrieval.embeddings import Utterance
-from retrieval.recall import Duplicates, Site, sites_of
+from retrieval.embedding.cuts import labels_of
+from retrieval.embedding.store import Utterance
+from retrieval.sites import Duplicates, Site, sites_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_field: str) -> 
         phones_field: field of ``supervision.custom`` with phones; it may be absent.
 
     Raises:
-        ValueError: two cuts of one id, or what :func:`retrieval.cuts.labels_of` finds wrong.
+        ValueError: two cuts of one id, or what :func:`retrieval.embedding.cuts.labels_of` finds wrong.
     """
     result: dict[str, Spoken] = {}
     for cut in cuts:

@@ -11,8 +11,8 @@ import soundfile
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from retrieval import figures
-from retrieval.fonts import web_font
+from retrieval.figures.fonts import web_font
+from retrieval.figures.style import svg_data_uri
 from retrieval.interpretation.compare import Outcome
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.pairs import UtterancePair
@@ -73,7 +73,7 @@ def render(outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, set
         outcome=outcome,
         shown=shown,
         font=web_font(said) if said else None,
-        validation=figures.svg_data_uri(validation),
+        validation=svg_data_uri(validation),
         settings=settings,
         similarities=list(outcome.overall),
         matched_share=100 * outcome.matched_words / outcome.words,

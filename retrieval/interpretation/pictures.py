@@ -12,14 +12,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
 from numpy.typing import NDArray
 
-from retrieval import figures
-from retrieval.fonts import label
+from retrieval.figures.fonts import label
+from retrieval.figures.style import PALETTE, style
 from retrieval.interpretation.compare import Outcome
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.validation import PairedTest
 from retrieval.interpretation.words import FrameClock, Word
 
-MATCHED, RANDOM = figures.PALETTE[0], figures.PALETTE[7]
+MATCHED, RANDOM = PALETTE[0], PALETTE[7]
 ALIKE = 0.5  # text similarity from which a match is drawn as one of like words
 
 
@@ -67,7 +67,7 @@ def similarity_matrix(
     (top, bottom), (left, right) = source.extent, target.extent
     # An inch for every 0.4 s keeps characters apart; neither side gets smaller or larger than a screen likes.
     width, height = (float(np.clip((b - a) / 0.4, 4.0, 14.0)) for a, b in ((left, right), (top, bottom)))
-    with figures.style():
+    with style():
         figure = Figure(figsize=(width + 2.4, height + 1.5), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(
@@ -122,7 +122,7 @@ def similarity_matrix(
     return figure
 
 
-_BOX = figures.PALETTE[1]
+_BOX = PALETTE[1]
 _STYLES: tuple[tuple[Literal["-", "--"], str], ...] = (("-", "at least"), ("--", "under"))
 
 
@@ -153,7 +153,7 @@ def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Fig
     """Mean text similarity of matched words and of random pairs, by pair of groups; a panel a similarity."""
     names = list(outcome.overall)
     rows = len(next(iter(outcome.by_groups.values()))) + 1
-    with figures.style():
+    with style():
         figure = Figure(figsize=(4.2 * len(names) + 1.6, 0.34 * rows + 1.9), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
         for axes, name in zip(panels, names, strict=True):

@@ -13,9 +13,9 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 from rich.progress import track
 
-from retrieval import figures
-from retrieval.cuts import labels_of
-from retrieval.embeddings import Utterance
+from retrieval.embedding.cuts import labels_of
+from retrieval.embedding.store import Utterance
+from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.compare import Outcome, compare, cosines
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Match, match_words
@@ -107,7 +107,7 @@ def interpret(
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
         validation = matched_against_random(outcome, confidence=config.confidence)
-        figures.save_png(validation, partial / "validation.png")
+        save_png(validation, partial / "validation.png")
         items = [
             _show(config, pair, spoken, frames, similarities, audio_of, partial / f"pair-{number:02d}.png")
             for number, pair in enumerate(track(shown, description="drawing pairs"), start=1)
@@ -172,14 +172,14 @@ def _show(
         [float(values[0][match.source, match.target]) for match in matches],
         similarity=f"text similarity ({similarities[0].name})",
     )
-    figures.save_png(figure, picture, dots_per_inch=110)
+    save_png(figure, picture, dots_per_inch=110)
     audio = [audio_of(name) for name in (pair.source_id, pair.target_id)]
     source_audio, target_audio = (None if sound is None else flac_data_uri(*sound) for sound in audio)
     return ShownPair(
         pair,
         _text(source),
         _text(target),
-        figures.svg_data_uri(figure),
+        svg_data_uri(figure),
         [_matched(source, target, match, values) for match in matches],
         source_audio,
         target_audio,

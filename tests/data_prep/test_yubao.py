@@ -17,8 +17,8 @@ from yubao_data import RATE, SITES, Benchmark, refused, row_of, run, tone, write
 from data_prep.corpora.yubao import Incomplete, prepare_yubao
 from data_prep.yubao.completeness import ranges
 from data_prep.yubao.sites import groups_named, read_sites
-from retrieval.cuts import labels_of, open_cuts
-from retrieval.embeddings import EmbeddingWriter
+from retrieval.embedding.cuts import labels_of, open_cuts
+from retrieval.embedding.store import EmbeddingWriter
 from scripts.prepare import CONF_DIR
 
 FOUR = range(1, 5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 
 SiteFrames = Mapping[str, np.ndarray]  # sentence id -> frames (T,D)
 

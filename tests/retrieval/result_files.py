@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from planted import write_store
 
-from retrieval.figures import recall_heat_map, save_png
-from retrieval.recall import retrieve, sites_of
+from retrieval.figures.results import recall_heat_map
+from retrieval.figures.style import save_png
+from retrieval.recall import retrieve
+from retrieval.sites import sites_of
 from retrieval.tables import RecallTable, tabulate, write_recall_json
 
 GROUPS = ("cmn", "gan", "hak", "mandarin", "nan", "wuu", "yue")

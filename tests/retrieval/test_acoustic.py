@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.acoustic import (
+from retrieval.embedding.acoustic import (
     DurationEmbedder,
     FbankConfig,
     FbankEmbedder,
@@ -10,8 +10,8 @@ from retrieval.acoustic import (
     MfccEmbedder,
     slopes,
 )
-from retrieval.embedder import EncoderEmbedder
-from retrieval.seqsim import pack, seqsim_packed
+from retrieval.embedding.embedder import EncoderEmbedder
+from retrieval.similarity.seqsim import pack, seqsim_packed
 
 
 def test_cepstra_equal_the_cosine_sum():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.candidates import nearest, rerank
-from retrieval.seqsim import Packed, pack, seqsim_packed
+from retrieval.similarity.candidates import nearest, rerank
+from retrieval.similarity.seqsim import Packed, pack, seqsim_packed
 
 pytest.importorskip("faiss")
 

@@ -20,7 +20,7 @@ from retrieval.challenge.settings import (
     TaggerKind,
 )
 from retrieval.challenge.utterances import Spoken
-from retrieval.embeddings import Utterance
+from retrieval.embedding.store import Utterance
 
 SOUND, NAMES, DURATION = Removal.sound, Removal.names, Removal.duration
 

@@ -12,8 +12,8 @@ from retrieval.challenge.comparison import (
     read_comparison,
     write_comparison,
 )
-from retrieval.figures import save_png
-from retrieval.figures_challenge import challenge_figure
+from retrieval.figures.challenge import challenge_figure
+from retrieval.figures.style import save_png
 from retrieval.report import collect, write_report
 from retrieval.tables import print_tables
 

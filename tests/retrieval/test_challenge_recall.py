@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from planted import directions, write_store
 
 from retrieval.challenge.sets import ChallengeSet
-from retrieval.recall import Level, RetrieveConfig, Site, retrieve, sites_of
-from retrieval.seqsim import pack, seqsim_packed
+from retrieval.recall import RetrieveConfig, retrieve
+from retrieval.similarity.seqsim import pack, seqsim_packed
+from retrieval.sites import Level, Site, sites_of
 from retrieval.tables import tabulate
 
 NAMES = [f"s{n}" for n in range(6)]

@@ -6,12 +6,13 @@ from matplotlib.image import imread
 from planted import write_store
 
 from retrieval.comparison import compare, write_comparison
-from retrieval.figures import save_png
-from retrieval.figures_comparison import comparison_figure
+from retrieval.figures.comparison import comparison_figure
+from retrieval.figures.style import save_png
 from retrieval.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.outcome import Outcome, read_ranks, write_ranks
-from retrieval.recall import Site, retrieve, sites_of
-from retrieval.significance import holm
+from retrieval.recall import retrieve
+from retrieval.sites import Site, sites_of
+from retrieval.statistics.significance import holm
 from retrieval.tables import tabulate, write_tables
 
 GROUPS = ("cmn", "hak", "yue")

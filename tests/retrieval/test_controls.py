@@ -6,7 +6,6 @@ import pytest
 import torch
 from planted import directions, write_store
 
-from retrieval.acoustic import DurationEmbedder
 from retrieval.controls import (
     DEFAULT,
     Control,
@@ -19,11 +18,13 @@ from retrieval.controls import (
     shown_parts,
     write_controls,
 )
-from retrieval.figures_controls import control_dots
-from retrieval.recall import retrieve, sites_of
+from retrieval.embedding.acoustic import DurationEmbedder
+from retrieval.figures.controls import control_dots
+from retrieval.recall import retrieve
 from retrieval.results import MalformedResultError
-from retrieval.scores import ScoreKind
-from retrieval.statistics import Resamples
+from retrieval.similarity.scores import ScoreKind
+from retrieval.sites import sites_of
+from retrieval.statistics.bootstrap import Resamples
 from retrieval.tables import tabulate
 
 NAMES = [f"s{n}" for n in range(10)]

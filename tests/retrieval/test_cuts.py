@@ -7,11 +7,11 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.utils import fastcopy
 from stored_cuts import Spoken, write_cuts
 
-from retrieval import cuts as cuts_module
-from retrieval.cuts import EmbedConfig, batches, collate, collate_audio, embed_cuts, open_cuts
-from retrieval.embedder import Embedder, EmbedderKind
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter
-from retrieval.huggingface import HuggingFaceConfig
+from retrieval.embedding import cuts as cuts_module
+from retrieval.embedding.cuts import EmbedConfig, batches, collate, collate_audio, embed_cuts, open_cuts
+from retrieval.embedding.embedder import Embedder, EmbedderKind
+from retrieval.embedding.huggingface import HuggingFaceConfig
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 
 
 class SumsEmbedder(Embedder):

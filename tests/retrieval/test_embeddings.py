@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.embeddings import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
 
 
 def writer(directory, *, dimension=3, dtype="float32", mark="model-a"):

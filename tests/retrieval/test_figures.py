@@ -8,7 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from result_files import GROUPS, recall_table, write_decoding, write_metrics
 
-from retrieval import figures
+from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
+from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.results import read_decodings, read_metrics
 
 
@@ -22,7 +23,7 @@ def texts(axes):
 
 
 def test_heat_map_has_every_value_with_its_interval(table):
-    axes = figures.recall_heat_map(table).axes[0]
+    axes = recall_heat_map(table).axes[0]
     shown = texts(axes)
     for row in table.pairs:
         assert f"{row.recall_at_1:.1f}" in shown
@@ -34,7 +35,7 @@ def test_heat_map_has_every_value_with_its_interval(table):
 
 
 def test_source_is_the_row_and_target_the_column(table):
-    axes = figures.recall_heat_map(table).axes[0]
+    axes = recall_heat_map(table).axes[0]
     row = next(row for row in table.pairs if (row.source, row.target) == ("gan", "yue"))
     number = next(
         text
@@ -46,7 +47,7 @@ def test_source_is_the_row_and_target_the_column(table):
 
 
 def test_numbers_can_be_read_on_their_cells(table):
-    axes = figures.recall_heat_map(table).axes[0]
+    axes = recall_heat_map(table).axes[0]
     image = axes.images[0]
     for text in axes.texts:
         x, y = (round(value) for value in text.get_position())
@@ -58,7 +59,7 @@ def test_error_rate_bars(tmp_path):
     for number, method in enumerate(("greedy", "ctc")):
         write_decoding(tmp_path / f"decode-test-{method}", method, better=number)
     results = read_decodings(tmp_path, "test")
-    axes = figures.cer_bars(results, held_out=["gan"]).axes[0]
+    axes = cer_bars(results, held_out=["gan"]).axes[0]
     heights = sorted(patch.get_height() for patch in axes.patches)
     assert heights == pytest.approx(sorted(row.cer for result in results for row in result.level("dialect")))
     assert [label.get_text() for label in axes.get_xticklabels()][1] == "gan*"
@@ -72,10 +73,10 @@ def test_error_rates_without_reference_characters_leave_a_gap(tmp_path):
     row = next(row for row in content["rows"] if row["name"] == "mandarin")
     row.update(cer=None, low=None, high=None)
     path.write_text(json.dumps(content))
-    figure = figures.cer_bars(read_decodings(tmp_path, "test"))
+    figure = cer_bars(read_decodings(tmp_path, "test"))
     heights = [patch.get_height() for patch in figure.axes[0].patches]
     assert [math.isnan(height) for height in heights] == [group == "mandarin" for group in GROUPS]
-    figures.save_png(figure, tmp_path / "cer.png")
+    save_png(figure, tmp_path / "cer.png")
     assert imread(tmp_path / "cer.png").shape[0] > 100
 
 
@@ -83,7 +84,7 @@ def test_training_curves(tmp_path):
     write_metrics(tmp_path / "metrics.jsonl")
     metrics = read_metrics(tmp_path / "metrics.jsonl")
     assert metrics is not None
-    losses, errors, rates = figures.training_curves(metrics).axes
+    losses, errors, rates = training_curves(metrics).axes
     assert [line.get_label() for line in losses.lines] == ["simple RNN-T", "pruned RNN-T", "CTC"]
     assert [line.get_label() for line in errors.lines][:2] == ["overall", "cmn"]
     assert errors.lines[0].get_xdata()[-1] == pytest.approx(15.0)
@@ -94,14 +95,14 @@ def test_training_that_has_just_begun(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     metrics = read_metrics(tmp_path / "metrics.jsonl")
     assert metrics is not None
-    figures.save_png(figures.training_curves(metrics), tmp_path / "curves.png")
+    save_png(training_curves(metrics), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_svg_is_whole_and_repeatable(table):
-    first = figures.svg_data_uri(figures.recall_heat_map(table))
+    first = svg_data_uri(recall_heat_map(table))
     head, _, body = first.partition(",")
     assert head == "data:image/svg+xml;base64"
     root = ElementTree.fromstring(base64.b64decode(body))
     assert root.tag.endswith("svg")
-    assert first == figures.svg_data_uri(figures.recall_heat_map(table))
+    assert first == svg_data_uri(recall_heat_map(table))

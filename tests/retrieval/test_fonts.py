@@ -10,7 +10,8 @@ import pytest
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
-from retrieval import figures, fonts
+from retrieval.figures import fonts
+from retrieval.figures.style import save_png, style
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +70,8 @@ def test_a_page_gets_only_the_characters_it_needs(monkeypatch: pytest.MonkeyPatc
 def test_figures_have_glyphs(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     if fonts.chinese_font() is None:
         pytest.skip("no Chinese font here")
-    with figures.style():
+    with style():
         figure = Figure()
         figure.text(0.5, 0.5, fonts.label("佢哋去邊度"))
-    figures.save_png(figure, tmp_path / "text.png")
+    save_png(figure, tmp_path / "text.png")
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]

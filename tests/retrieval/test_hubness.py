@@ -3,8 +3,9 @@ import pytest
 import scipy.stats
 from planted import directions, write_store
 
-from retrieval.hubness import hubness_rows, skewness
-from retrieval.recall import retrieve, sites_of
+from retrieval.recall import retrieve
+from retrieval.sites import sites_of
+from retrieval.statistics.hubness import hubness_rows, skewness
 
 
 def test_skewness_agrees_with_scipy():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.huggingface import HuggingFaceConfig, HuggingFaceEmbedder, load, receptive_field
+from retrieval.embedding.huggingface import HuggingFaceConfig, HuggingFaceEmbedder, load, receptive_field
 
 transformers = pytest.importorskip("transformers")
 

@@ -13,13 +13,13 @@ import torch
 from matplotlib.image import imread
 from small_model import FRAMES, write_cuts
 
-from retrieval.cuts import open_cuts
-from retrieval.embeddings import EmbeddingStore
-from retrieval.figures import save_png
-from retrieval.figures_layers import layer_figure
-from retrieval.layers import Frames, LayersConfig, embed_taps, kept, taps_of
-from retrieval.layers_report import layers_section
-from retrieval.layers_results import (
+from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.figures.layers import layer_figure
+from retrieval.figures.style import save_png
+from retrieval.layers.probes import ProbeScore
+from retrieval.layers.report import layers_section
+from retrieval.layers.results import (
     Estimate,
     LayerStudy,
     TapResult,
@@ -27,9 +27,9 @@ from retrieval.layers_results import (
     study_tables,
     write_study,
 )
-from retrieval.probes import ProbeScore
+from retrieval.layers.study import Frames, LayersConfig, embed_taps, kept, taps_of
 from retrieval.results import MalformedResultError
-from retrieval.seqsim import pack, seqsim_packed
+from retrieval.similarity.seqsim import pack, seqsim_packed
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
 IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}

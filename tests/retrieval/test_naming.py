@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.corrections import Correction
-from retrieval.embedder import EmbedderKind
+from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
-from retrieval.scores import ScoreKind
+from retrieval.similarity.corrections import Correction
+from retrieval.similarity.scores import ScoreKind
 
 
 def test_defaults_are_left_out_of_the_name():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.ranks import (
+from retrieval.statistics.ranks import (
     METRICS,
     RECALL_AT,
     Places,

@@ -4,18 +4,11 @@ import numpy as np
 import pytest
 from planted import directions, write_store
 
-from retrieval.corrections import Correction
-from retrieval.embeddings import EmbeddingStore, Utterance
+from retrieval.embedding.store import EmbeddingStore, Utterance
 from retrieval.outcome import places_of_answers
-from retrieval.recall import (
-    Duplicates,
-    Level,
-    RetrieveConfig,
-    labels_of_dialects,
-    retrieve,
-    site_pairs,
-    sites_of,
-)
+from retrieval.recall import RetrieveConfig, retrieve
+from retrieval.similarity.corrections import Correction
+from retrieval.sites import Duplicates, Level, labels_of_dialects, site_pairs, sites_of
 
 NAMES = [f"s{n}" for n in range(6)]
 

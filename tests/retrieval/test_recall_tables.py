@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retrieval.figures import recall_heat_map
-from retrieval.recall import Outcome, Site
+from retrieval.figures.results import recall_heat_map
+from retrieval.outcome import Outcome
+from retrieval.sites import Site
 from retrieval.tables import (
     print_tables,
     recall_matrix,

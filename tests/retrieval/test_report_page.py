@@ -9,9 +9,9 @@ from result_files import write_json, write_results
 
 from retrieval.comparison import Comparison, DifferenceRow, write_comparison
 from retrieval.controls import ControlRow, write_controls
-from retrieval.ranks import METRICS
 from retrieval.report import collect, render, write_report
 from retrieval.results import MalformedResultError
+from retrieval.statistics.ranks import METRICS
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

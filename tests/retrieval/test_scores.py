@@ -6,9 +6,9 @@ import torch
 from reference.dtw import all_paths, cosine_distances, dtw_distance
 from scipy.optimize import linear_sum_assignment, linprog
 
-from retrieval.dtw import dtw_similarity
-from retrieval.scores import ScoreKind, pooled_cosine, score_matrix, transport_similarity
-from retrieval.seqsim import Packed, pack, seqsim_packed
+from retrieval.similarity.dtw import dtw_similarity
+from retrieval.similarity.scores import ScoreKind, pooled_cosine, score_matrix, transport_similarity
+from retrieval.similarity.seqsim import Packed, pack, seqsim_packed
 
 
 def draw(seed: int, lengths: list[int], dimension: int = 6) -> tuple[list[np.ndarray], Packed]:

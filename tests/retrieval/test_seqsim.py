@@ -5,8 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.seqsim import seqsim_pair
 
-from retrieval import seqsim as module
-from retrieval.seqsim import pack, precision_and_recall, precision_and_recall_packed, seqsim, seqsim_packed
+from retrieval.similarity import seqsim as module
+from retrieval.similarity.seqsim import (
+    pack,
+    precision_and_recall,
+    precision_and_recall_packed,
+    seqsim,
+    seqsim_packed,
+)
 
 
 def draw_batch(random: np.random.Generator, N: int, T: int, D: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,10 +16,10 @@ from triton_runs import (
     runs_kernels,
 )
 
-from retrieval.seqsim import Packed, pack, precision_and_recall, seqsim_packed
+from retrieval.similarity.seqsim import Packed, pack, precision_and_recall, seqsim_packed
 
 seqsim_cuda = pytest.importorskip(
-    "retrieval.seqsim_cuda", reason="Triton comes with the CUDA builds of PyTorch"
+    "retrieval.similarity.seqsim_cuda", reason="Triton comes with the CUDA builds of PyTorch"
 )
 
 

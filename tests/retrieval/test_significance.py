@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.ranks import METRICS, distributions_of_queries, metrics_of, places, rank_distribution
-from retrieval.significance import (
+from retrieval.statistics.ranks import (
+    METRICS,
+    distributions_of_queries,
+    metrics_of,
+    places,
+    rank_distribution,
+)
+from retrieval.statistics.significance import (
     ChanceTest,
     chance_p_values,
     draw_swaps,

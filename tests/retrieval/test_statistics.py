@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.ranks import METRICS, metrics_of
-from retrieval.statistics import Resamples, metric_intervals, percentile_interval, recall_interval
+from retrieval.statistics.bootstrap import Resamples, metric_intervals, percentile_interval, recall_interval
+from retrieval.statistics.ranks import METRICS, metrics_of
 
 
 def draw(groups, sentences, resamples=200, seed=0):

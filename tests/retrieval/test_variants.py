@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from retrieval.sites import Site
-from retrieval.statistics import Resamples
-from retrieval.variant_tables import transfer_rows, variant_rows, variants_markdown, write_tables
-from retrieval.variants import Comparison, Errors, Run
+from retrieval.statistics.bootstrap import Resamples
+from retrieval.variants.comparison import Comparison, Errors, Run
+from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
 
 SENTENCES = ("1", "2", "3")
 SITES = [

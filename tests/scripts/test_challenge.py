@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lhotse import CutSet, MonoCut, SupervisionSegment
 
-from retrieval.embeddings import EmbeddingWriter
+from retrieval.embedding.store import EmbeddingWriter
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WORDS = ["他在北京", "我喜欢吃饭", "天很冷", "他不来", "书在这里", "我们走吧"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from retrieval.outcome import Outcome
-from retrieval.ranks import METRICS
 from retrieval.sites import Site
+from retrieval.statistics.ranks import METRICS
 from retrieval.tables import tabulate, write_tables
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"

@@ -11,7 +11,7 @@ from lhotse.utils import fastcopy
 from matplotlib.image import imread
 from small_model import write_cuts, write_model
 
-from retrieval.embeddings import EmbeddingStore
+from retrieval.embedding.store import EmbeddingStore
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "controls.py"
 FRAMES = (110, 97, 80, 130, 120, 101)

@@ -13,7 +13,7 @@ import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from small_model import FRAMES, write_cuts, write_model
 
-from retrieval.embeddings import EmbeddingStore
+from retrieval.embedding.store import EmbeddingStore
 from zipformer.data import encoder_frames
 from zipformer.model import AsrModel
 

@@ -13,8 +13,8 @@ from lhotse.features.base import Features
 from matplotlib.image import imread
 from small_model import TEXTS, write_model
 
-from retrieval.embeddings import EmbeddingStore
-from retrieval.layers_results import read_study
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.layers.results import read_study
 from zipformer.model import AsrModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "layers.py"
@@ -143,14 +143,14 @@ def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
 
 
 def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from retrieval import layers
+    from retrieval.layers import study
 
     model_dir, _ = folders
     steps = "steps=[retrieval,probes]"
     run(monkeypatch, folders, steps)
     expected = (model_dir / "results" / "layers-test" / "layers.json").read_text()
     shutil.rmtree(model_dir / "results")
-    recall_of, calls = layers.recall_of, []
+    recall_of, calls = study.recall_of, []
 
     def dies_in_the_third(*arguments: object) -> object:
         calls.append(1)
@@ -158,7 +158,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
             raise KeyboardInterrupt
         return recall_of(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(layers, "recall_of", dies_in_the_third)
+    monkeypatch.setattr(study, "recall_of", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, folders, steps)
     assert not (model_dir / "results" / "layers-test" / "layers.json").exists()
@@ -171,7 +171,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     assert len(calls) == 3 + 6 - 2  # of MFCCs and five taps, two were done
     assert encoded == []  # the embeddings were there
     assert (model_dir / "results" / "layers-test" / "layers.json").read_text() == expected
-    monkeypatch.setattr(layers, "probe", lambda *_: pytest.fail("probes are kept"))
+    monkeypatch.setattr(study, "probe", lambda *_: pytest.fail("probes are kept"))
     run(monkeypatch, folders, steps)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from retrieval.embeddings import EmbeddingWriter
-from retrieval.ranks import METRICS
+from retrieval.embedding.store import EmbeddingWriter
+from retrieval.statistics.ranks import METRICS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "retrieve.py"
 SENTENCES = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.embeddings import EmbeddingWriter
+from retrieval.embedding.store import EmbeddingWriter
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SITES = (("hak", "miaoli"), ("nan", "tainan"), ("yue", "canton"), ("yue", "macau"))

@@ -1,0 +1,1 @@
+"""Speech to embeddings on disk: the interface of embedders, those there are, and the store."""

@@ -1,0 +1,315 @@
+"""From a CutSet with stored features or recordings to a store of embeddings."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from operator import methodcaller
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from lhotse.audio import AudioLoadingError
+from lhotse.cut import Cut
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from retrieval.embedding.acoustic import FbankConfig, MfccConfig
+from retrieval.embedding.embedder import Embedder, EmbedderKind
+from retrieval.embedding.huggingface import HuggingFaceConfig
+from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
+from retrieval.naming import result_folder
+
+logger = logging.getLogger(__name__)
+
+LOG_FLOOR = -23.025850929940457  # log(1e-10): log mel energy of silence
+# Frames of silence after the longest utterance of a batch. The convolutions at the front of an encoder look
+# some frames past the end of an utterance; so they find silence there whatever else is in the batch.
+MARGIN = 16
+WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
+
+
+@dataclass
+class EmbedConfig:
+    """What to embed, with what.
+
+    Attributes:
+        model_dir: model directory; its ``results`` receive the embeddings. Any folder will do for embedders
+            other than ``zipformer`` and ``random``.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
+            ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
+            that ``huggingface.model`` names, which hears the recordings of the cuts.
+        layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
+            leaves the last. Of ``zipformer`` and ``random``: counted over all stacks, 0 = front end, at the
+            frame rate of its stack (SeqSim does not change when frames are repeated, so none is brought to
+            another rate). null = its output.
+        seed: of the weights of ``random``.
+        fbank: settings of ``fbank``.
+        mfcc: settings of ``mfcc``.
+        huggingface: settings of ``huggingface``.
+        storage: ``float32``, or ``float16`` for half the disk.
+        batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
+            embeds one utterance at a time.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    embedder: EmbedderKind = EmbedderKind.zipformer
+    layer: int | None = None
+    seed: int = 0
+    fbank: FbankConfig = field(default_factory=FbankConfig)
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    huggingface: HuggingFaceConfig = field(default_factory=HuggingFaceConfig)
+    storage: str = "float32"
+    batch_seconds: float = 60.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.storage not in STORAGE_TYPES:
+            raise ValueError(f"storage={self.storage} is not known; choose one of {', '.join(STORAGE_TYPES)}")
+        if self.batch_seconds < 0:
+            raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
+        if self.embedder is EmbedderKind.huggingface:
+            if not self.huggingface.model:
+                raise ValueError(
+                    "embedder=huggingface needs huggingface.model=NAME, a model of the Hub such as"
+                    " openai/whisper-small, or a folder that save_pretrained wrote"
+                )
+        elif self.layer is not None and not self.embedder.has_layers:
+            raise ValueError(
+                f"layer={self.layer} is a layer of an encoder; embedder={self.embedder.value} has none"
+            )
+
+    @property
+    def name(self) -> str:
+        """What result folders call the embedder, and what scripts/retrieve.py is given as ``embedder``."""
+        if self.embedder is EmbedderKind.huggingface:
+            return self.huggingface.short_name
+        return self.embedder.value
+
+    @property
+    def folder(self) -> Path:
+        """Where the embeddings lie."""
+        return result_folder(
+            Path(self.model_dir), "embeddings", self.split, embedder=self.name, layer=self.layer
+        )
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Those settings that the embeddings depend on, beside the files that they are made from."""
+        options: dict[str, object] = {"embedder": self.name, "storage": self.storage, "layer": self.layer}
+        if self.embedder is EmbedderKind.random:
+            options["seed"] = self.seed
+        elif self.embedder in (EmbedderKind.fbank, EmbedderKind.mfcc, EmbedderKind.huggingface):
+            options |= asdict(getattr(self, self.embedder.value))
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the index of the embeddings says of an utterance."""
+
+    dialect: str
+    subdialect: str
+    site: str
+    sentence_id: str
+
+
+def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
+    """The prepared cuts of a split, read lazily, and their file.
+
+    Raises:
+        FileNotFoundError: the split is not prepared; names the splits that are.
+    """
+    path = data_dir / f"cuts_{split}.jsonl.gz"
+    if not path.is_file():
+        found = sorted(
+            file.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
+            for file in data_dir.glob("cuts_*.jsonl.gz")
+        )
+        raise FileNotFoundError(
+            f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
+            " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
+        )
+    # Feature paths are relative to the data directory; an absolute one stays as it is.
+    in_data_dir = methodcaller("with_features_path_prefix", data_dir)
+    return CutSet.from_jsonl_lazy(path).map(in_data_dir), path
+
+
+def labels_of(cut: Cut) -> Labels:
+    """Dialect, subdialect, site and sentence id of a cut with one supervision.
+
+    Raises:
+        ValueError: a number of supervisions other than one, or no dialect.
+    """
+    if len(cut.supervisions) != 1:
+        raise ValueError(
+            f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one"
+        )
+    supervision = cut.supervisions[0]
+    if not supervision.language:
+        raise ValueError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
+    custom = supervision.custom or {}
+    return Labels(
+        supervision.language, *(str(custom.get(key) or "") for key in ("subdialect", "site", "sentence_id"))
+    )
+
+
+def embed_cuts(
+    cuts: Iterable[Cut], embedder: Embedder, writer: EmbeddingWriter, *, batch_seconds: float = 60.0
+) -> int:
+    """Embed the cuts that the writer does not hold yet.
+
+    Args:
+        cuts: with one supervision each, and with stored features (T,F) or a recording, whichever the embedder
+            is given; read twice, never held all at once.
+        embedder: maps features or audio to embeddings.
+        writer: open; receives every utterance under its cut id.
+        batch_seconds: most seconds of padded audio in a batch; 0 gives batches of one utterance.
+
+    Returns:
+        The number of utterances embedded now (without those that were there).
+
+    Raises:
+        ValueError: two cuts of one id, a cut without features or recording, too short or too long, or what
+            :func:`labels_of`, the embedder or the writer find wrong.
+    """
+    before = frozenset(writer.written)
+    total = count_cuts(
+        cuts,
+        embedder.minimum_frames,
+        longest=embedder.maximum_frames,
+        from_audio=embedder.sampling_rate is not None,
+        embedder=embedder.name,
+    )
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("embedding", total=total, completed=len(before))
+        for batch in batches((cut for cut in cuts if cut.id not in before), batch_seconds):
+            rate = embedder.sampling_rate
+            padded, lengths = collate(batch) if rate is None else collate_audio(batch, rate)
+            for cut, frames in zip(batch, embedder.embed(padded, lengths), strict=True):
+                labels = labels_of(cut)
+                writer.add(
+                    cut.id,
+                    frames,
+                    dialect=labels.dialect,
+                    subdialect=labels.subdialect,
+                    site=labels.site,
+                    sentence_id=labels.sentence_id,
+                )
+            progress.advance(task, len(batch))
+    return len(writer.written) - len(before)
+
+
+def count_cuts(
+    cuts: Iterable[Cut],
+    shortest: int,
+    *,
+    longest: int | None = None,
+    from_audio: bool = False,
+    embedder: str = "the embedder",
+) -> int:
+    """Number of cuts; what cannot be embedded is found here, before hours of work.
+
+    Args:
+        cuts: with one supervision each.
+        shortest, longest: frames that the embedder needs and takes, None for any number, 100 a second.
+        from_audio: it hears recordings; otherwise it reads stored features.
+        embedder: its name.
+
+    Raises:
+        ValueError: no cuts, two of one id, or one without features or recording, too short, too long, or
+            without labels.
+    """
+    seen: set[str] = set()
+    for cut in cuts:
+        if cut.id in seen:
+            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+        if from_audio and not cut.has_recording:
+            raise ValueError(
+                f"cut {cut.id} has no recording, which {embedder} needs: prepare the corpus again, or"
+                " choose an embedder of stored features"
+            )
+        if not from_audio and not cut.has_features:
+            raise ValueError(
+                f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus"
+            )
+        frames = int(100 * cut.duration) if from_audio else cut.num_frames
+        if frames < shortest:
+            raise ValueError(
+                f"cut {cut.id} has {frames} frames of features, {embedder} needs {shortest}:"
+                " leave it out of the corpus"
+            )
+        if longest is not None and frames > longest:
+            raise ValueError(
+                f"cut {cut.id} lasts {cut.duration:g} s, {embedder} hears {longest / 100:g} s at a time:"
+                " leave it out of the corpus"
+            )
+        labels_of(cut)
+        seen.add(cut.id)
+    if not seen:
+        raise ValueError("there are no cuts to embed: prepare the data again or choose another split")
+    return len(seen)
+
+
+def batches(cuts: Iterable[Cut], batch_seconds: float) -> Iterator[list[Cut]]:
+    """Batches of cuts of like duration, each of one cut or at most ``batch_seconds`` with its padding."""
+    window: list[Cut] = []
+    for cut in cuts:
+        window.append(cut)
+        if len(window) == WINDOW:
+            yield from _batches_of_window(window, batch_seconds)
+            window = []
+    yield from _batches_of_window(window, batch_seconds)
+
+
+def _batches_of_window(window: list[Cut], batch_seconds: float) -> Iterator[list[Cut]]:
+    batch: list[Cut] = []
+    for cut in sorted(window, key=lambda cut: (cut.duration, cut.id)):
+        if batch and (len(batch) + 1) * cut.duration > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield batch
+
+
+def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (N,T,F), each followed by at least ``MARGIN`` frames of silence, and lengths (N,) of cuts."""
+    arrays: list[NDArray[np.float32]] = [cut.load_features() for cut in cuts]
+    lengths = torch.tensor([len(array) for array in arrays])
+    shape = (len(arrays), int(lengths.max()) + MARGIN, arrays[0].shape[1])
+    features = torch.full(shape, LOG_FLOOR)  # (N,T,F)
+    for row, array in zip(features, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
+    return features, lengths
+
+
+def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples (N,T) of the recordings of cuts at a rate in Hz, padded with zeros, and lengths (N,).
+
+    Raises:
+        ValueError: a recording that cannot be read, or of several channels.
+    """
+    arrays: list[NDArray[np.float32]] = []
+    for cut in cuts:
+        try:
+            audio = cut.resample(sampling_rate).load_audio()  # (channels, T)
+        except (OSError, AudioLoadingError) as error:
+            raise ValueError(
+                f"the recording of cut {cut.id} cannot be read ({error}): relative paths are relative to the"
+                " folder where the corpus was prepared"
+            ) from error
+        if len(audio) != 1:
+            raise ValueError(f"cut {cut.id} has {len(audio)} channels: prepare the corpus with one")
+        arrays.append(audio[0])
+    lengths = torch.tensor([len(array) for array in arrays])
+    samples = torch.zeros(len(arrays), int(lengths.max()))
+    for row, array in zip(samples, arrays, strict=True):
+        row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
+    return samples, lengths

@@ -1,0 +1,95 @@
+"""What turns speech into embeddings: the interface, and the encoder of a model directory behind it.
+
+Other embedders: features without a model (:mod:`retrieval.embedding.acoustic`), encoders of the Hugging Face
+Hub (:mod:`retrieval.embedding.huggingface`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from enum import Enum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class EmbedderKind(str, Enum):
+    """Embedders that can be chosen by name.
+
+    ``zipformer`` is the encoder of the model directory and ``random`` the same before any training;
+    ``fbank``, ``mfcc`` and ``duration`` need no model; ``huggingface`` is a speech encoder that
+    ``transformers`` reads.
+    """
+
+    zipformer = "zipformer"
+    random = "random"
+    fbank = "fbank"
+    mfcc = "mfcc"
+    duration = "duration"
+    huggingface = "huggingface"
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether a layer can be chosen."""
+        return self in (EmbedderKind.zipformer, EmbedderKind.random, EmbedderKind.huggingface)
+
+
+class Embedder(ABC):
+    """Maps a padded batch with lengths (N,) to one array (T',D) an utterance, without padding.
+
+    What an utterance is mapped to must not depend on the others in its batch.
+
+    Attributes:
+        name: for the description of the embeddings.
+        dimension: D.
+        sampling_rate: in Hz, of an embedder that is given samples (N,T) in -1..1; None for one that is given
+            stored features (N,T,F), 100 frames a second.
+        minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
+        maximum_frames: the longest, in frames of 10 ms; None = any.
+    """
+
+    name: str
+    dimension: int
+    sampling_rate: int | None = None
+    minimum_frames: int = 1
+    maximum_frames: int | None = None
+
+    @abstractmethod
+    def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
+        """Embeddings of a batch, in its order."""
+
+
+class EncoderEmbedder(Embedder):
+    """The frames of a speech encoder.
+
+    Args:
+        encode: ``(features (N,T,F), lengths (N,)) -> (frames (N,T',D), lengths (N,))``, for example
+            ``AsrModel.encode``; it is called without gradients.
+        dimension: D.
+        minimum_frames: of features for one frame of the encoder.
+        device: where ``encode`` computes.
+        name: for the description of the embeddings.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        *,
+        dimension: int,
+        minimum_frames: int = 1,
+        device: torch.device | str = "cpu",
+        name: str = "encoder",
+    ) -> None:
+        self.encode = encode
+        self.dimension = dimension
+        self.minimum_frames = minimum_frames
+        self.device = torch.device(device)
+        self.name = name
+
+    @torch.inference_mode()
+    def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
+        """See :class:`Embedder`."""
+        frames, frame_lengths = self.encode(batch.to(self.device), lengths.to(self.device))
+        array = frames.float().cpu().numpy()
+        return [row[:length] for row, length in zip(array, frame_lengths.tolist(), strict=True)]

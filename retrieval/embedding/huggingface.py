@@ -1,0 +1,208 @@
+"""Speech encoders of the Hugging Face Hub as embedders.
+
+Three families are known, by what they are given:
+
+- Whisper hears windows of a fixed length (30 s), the rest of which is padded with silence. Only the frames of
+  the utterance are kept, ceil(samples / 320) of them at 16 kHz (50 a second): the encoder fills the others
+  with states too, and those would be compared like speech (Ma et al., arXiv 2407.01130).
+- Encoders of waveforms: wav2vec 2.0, XLS-R, HuBERT, WavLM and relatives (50 frames a second).
+- w2v-BERT 2.0, whose extractor makes log mel energies, two frames stacked (50 a second).
+
+Each model's own feature extractor prepares the audio, normalisation included. What a model makes of an
+utterance may depend on the padding: where the first convolution is normalised over time (wav2vec 2.0 base,
+HuBERT base), and wherever it is not known to be otherwise, utterances are embedded one by one.
+
+Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of
+the encoder, after the final normalisation if the model has one. States between are as they are, without it.
+
+The front ends, masks, layers and numbers of frames of all these are tested on small models with random
+weights, not on the published ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retrieval.embedding.embedder import Embedder, EmbedderKind
+
+# Families in which neither a mask nor a convolution lets the padding of a batch into the frames of an
+# utterance.
+MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
+
+
+@dataclass
+class HuggingFaceConfig:
+    """Which model.
+
+    ``model`` is a name on the Hub (``openai/whisper-small``), downloaded once and cached by
+    ``transformers``, or a folder that ``save_pretrained`` of the model and of its feature extractor wrote.
+    ``revision`` is a branch, tag or commit on the Hub; a commit never changes.
+    """
+
+    model: str = ""
+    revision: str = "main"
+
+    @property
+    def short_name(self) -> str:
+        """Last part of the name, which names the folders of the results.
+
+        Raises:
+            ValueError: it is the name of another embedder.
+        """
+        name = Path(self.model).name
+        if name in {kind.value for kind in EmbedderKind}:
+            raise ValueError(
+                f"huggingface.model={self.model} would be called {name}, as another embedder is: rename the"
+                " folder"
+            )
+        return name
+
+
+class HuggingFaceEmbedder(Embedder):
+    """Hidden states of a speech encoder of ``transformers``.
+
+    Args:
+        model: encoder, or encoder and decoder, of which the encoder is taken.
+        extractor: its feature extractor.
+        layer: which hidden state; None is the output.
+        device: where it computes.
+        name: for the description of the embeddings.
+
+    Raises:
+        ValueError: a family that is not known, a layer that the encoder does not have, or an adapter, which
+            would make fewer frames of those of the encoder.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        extractor: Any,
+        *,
+        layer: int | None = None,
+        device: torch.device | str = "cpu",
+        name: str = "huggingface",
+    ) -> None:
+        config = model.config
+        blocks = int(config.num_hidden_layers)
+        if layer is not None and not 0 <= layer <= blocks:
+            raise ValueError(f"layer={layer}: {name} has layers 0 to {blocks}")
+        if getattr(config, "add_adapter", False):
+            raise ValueError(
+                f"{name} has an adapter behind its encoder: take the model that it was made from"
+            )
+        self.name = name
+        self.layer = None if layer == blocks else layer
+        self.device = torch.device(device)
+        self.extractor = extractor
+        self.sampling_rate = int(extractor.sampling_rate)
+        self.family = str(config.model_type)
+        self.dimension = int(config.hidden_size)
+        self.whisper = self.family == "whisper"
+        if self.whisper:
+            self.maximum_frames = 100 * int(extractor.chunk_length)
+        elif extractor.model_input_names[0] == "input_values" and hasattr(config, "conv_kernel"):
+            # Frames of 10 ms that hold the first frame of the convolutions.
+            self.minimum_frames = ceil(100 * receptive_field(config) / self.sampling_rate)
+        elif self.family == "wav2vec2-bert":
+            self.minimum_frames = 4  # two windows of 25 ms, 10 ms apart
+        else:
+            raise ValueError(
+                f"{name} is of the family {self.family}; embedder=huggingface knows Whisper, encoders of"
+                " waveforms such as wav2vec 2.0, XLS-R, HuBERT and WavLM, and w2v-BERT 2.0"
+            )
+        self.one_by_one = not self.whisper and (
+            self.family not in MASKED or getattr(config, "feat_extract_norm", "layer") == "group"
+        )
+        encoder = model.get_encoder() if config.is_encoder_decoder else model
+        self.encoder = encoder.to(self.device).float().eval()
+
+    @torch.inference_mode()
+    def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
+        """See :class:`Embedder`."""
+        audio = [row[:length].numpy() for row, length in zip(batch, lengths.tolist(), strict=True)]
+        at_once = 1
+        if self.whisper:  # every utterance becomes a window, so fewer fit into the memory of the batch
+            at_once = max(1, batch.numel() // int(self.extractor.n_samples))
+        elif not self.one_by_one:
+            at_once = len(audio)
+        return [
+            frames
+            for start in range(0, len(audio), at_once)
+            for frames in self._frames(audio[start : start + at_once])
+        ]
+
+    def _frames(self, audio: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Hidden states (T',D) of utterances that are given to the encoder together."""
+        inputs = self.extractor(
+            audio,
+            sampling_rate=self.sampling_rate,
+            padding="max_length" if self.whisper else True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self.device)
+        samples = torch.tensor([len(array) for array in audio])
+        if self.whisper:
+            lengths = -(-samples // (2 * self.extractor.hop_length))
+            output = self.encoder(inputs.input_features, output_hidden_states=True)
+        elif self.family == "wav2vec2-bert":
+            lengths = inputs.attention_mask.sum(dim=1)
+            output = self.encoder(**inputs, output_hidden_states=True)
+        else:
+            lengths = self.encoder._get_feat_extract_output_lengths(samples)
+            mask = None if self.one_by_one else inputs.attention_mask
+            output = self.encoder(inputs.input_values, attention_mask=mask, output_hidden_states=True)
+        hidden = output.last_hidden_state if self.layer is None else output.hidden_states[self.layer]
+        arrays = hidden.float().cpu().numpy()
+        return [array[:length] for array, length in zip(arrays, lengths.tolist(), strict=True)]
+
+
+def load(
+    config: HuggingFaceConfig, *, layer: int | None = None, device: torch.device | str = "cpu"
+) -> tuple[HuggingFaceEmbedder, list[Path]]:
+    """The embedder of a model, and the files of a local folder that it is made from (none for the Hub).
+
+    Raises:
+        FileNotFoundError: no such model, or no connection and nothing cached.
+        ValueError: ``transformers`` is not installed, or what :class:`HuggingFaceEmbedder` finds wrong.
+    """
+    transformers = _transformers()
+    try:
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(config.model, revision=config.revision)
+        model = transformers.AutoModel.from_pretrained(config.model, revision=config.revision)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"huggingface.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a"
+            " connection, or a folder that save_pretrained of the model and of its feature extractor wrote"
+        ) from error
+    folder = Path(config.model)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    embedder = HuggingFaceEmbedder(model, extractor, layer=layer, device=device, name=config.short_name)
+    return embedder, files
+
+
+def receptive_field(config: Any) -> int:
+    """Samples that one frame of the convolutions over a waveform sees."""
+    samples = 1
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+def _transformers() -> ModuleType:
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "embedder=huggingface needs transformers, which is not installed:"
+            " pip install 'fangyan[huggingface]'"
+        ) from error
+    module: ModuleType = transformers
+    return module

@@ -1,0 +1,1 @@
+"""Figures of results, in one style, with Chinese glyphs."""

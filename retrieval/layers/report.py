@@ -1,0 +1,43 @@
+"""What the report shows of a layer study; its template is ``_layers.html.j2``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.figures.layers import layer_figure
+from retrieval.figures.style import svg_data_uri
+from retrieval.layers.results import LayerStudy, read_study
+
+
+@dataclass(frozen=True)
+class LayersSection:
+    """The variable ``layers`` of the template.
+
+    Attributes:
+        study: the results.
+        figure: address of the figure, for an ``<img>``.
+        sound: recall@1 of MFCCs in per cent; None where not measured.
+        chances: accuracy of the most frequent class in per cent, by task.
+    """
+
+    study: LayerStudy
+    figure: str
+    sound: float | None
+    chances: dict[str, float]
+
+
+def layers_section(model_dir: Path, split: str) -> LayersSection | None:
+    """The section for a model directory, or None where there is no study of its layers.
+
+    Raises:
+        MalformedResultError: results that cannot be read.
+    """
+    study = read_study(model_dir, split)
+    if study is None:
+        return None
+    chances = {task: score.chance for result in study.taps for task, score in result.probes.items()}
+    return LayersSection(
+        study,
+        svg_data_uri(layer_figure(study)),
+        None if study.sound is None else study.sound.value,
+        chances,
+    )

@@ -1,0 +1,187 @@
+"""The results of a layer study: JSON, CSV, the terminal, and what the report shows of them."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
+from retrieval.layers.probes import ProbeScore
+from retrieval.layers.study import LayersConfig, Tap, write_atomically
+from retrieval.results import MalformedResultError
+
+MAKER = "layers"  # the script
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A rate in per cent with the ends of its 95 % interval; None where an interval cannot be given."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class TapResult:
+    """Everything that was measured at a tap; None or empty for what was not.
+
+    Attributes:
+        tap: where.
+        recall: recall@1, mean over the ordered pairs of groups.
+        chance: of the recall.
+        cer: character error rate of an exit after the tap's layer, by method. Only layers have one.
+        probes: scores by task.
+    """
+
+    tap: Tap
+    recall: Estimate | None = None
+    chance: float | None = None
+    cer: dict[str, Estimate] = field(default_factory=dict)
+    probes: dict[str, ProbeScore] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerStudy:
+    """The results over depth.
+
+    Attributes:
+        model_dir, split: what was studied.
+        taps: results in order of depth, the output last.
+        sound: recall@1 of MFCCs, what likeness of sound gives without a model; None where not measured.
+        tasks: probed properties: name to what was held out, and a note.
+        not_identifiable: properties that the data cannot be probed for: name to reason.
+    """
+
+    model_dir: str
+    split: str
+    taps: list[TapResult]
+    sound: Estimate | None = None
+    tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    not_identifiable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[TapResult]:
+        """Results of the layers alone."""
+        return [result for result in self.taps if result.tap.kind == "layer"]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods of recognition, in order."""
+        return list(dict.fromkeys(method for result in self.taps for method in result.cer))
+
+
+def describe_tasks(
+    tasks: Sequence[ProbeTask], missing: Sequence[NotIdentifiable]
+) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """``tasks`` and ``not_identifiable`` of a :class:`LayerStudy`."""
+    return {task.name: (task.held_out, task.note) for task in tasks}, {
+        task.name: task.reason for task in missing
+    }
+
+
+def write_study(study: LayerStudy, config: LayersConfig) -> None:
+    """``layers.json`` with everything and ``layers.csv`` with one line a tap, into the study's folder."""
+    content = {"settings": asdict(config)} | asdict(study)
+    write_atomically(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["tap", "layer", "stack", "channels", "frames_per_second", "recall_at_1", "recall_low", "recall_high"]
+        + ["chance"]
+        + [f"cer_{method}" for method in study.methods]
+        + [f"{task}: {what}" for task in study.tasks for what in ("accuracy", "control", "selectivity")]
+    )
+    for result in study.taps:
+        tap, recall = result.tap, result.recall or Estimate(float("nan"))
+        row: list[object] = [tap.name, tap.layer, tap.stack, tap.channels, tap.frame_rate]
+        row += ["" if result.recall is None else value for value in (recall.value, recall.low, recall.high)]
+        row.append("" if result.chance is None else result.chance)
+        row += [result.cer[method].value if method in result.cer else "" for method in study.methods]
+        for task in study.tasks:
+            score = result.probes.get(task)
+            row += ["", "", ""] if score is None else [score.accuracy, score.control, score.selectivity]
+        writer.writerow(row)
+    write_atomically(config.folder / "layers.csv", buffer.getvalue())
+
+
+def read_study(model_dir: Path, split: str) -> LayerStudy | None:
+    """The study of a model directory, or None where there is none.
+
+    Raises:
+        MalformedResultError: a file that does not hold what it should.
+    """
+    path = model_dir / "results" / f"layers-{split}" / "layers.json"
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return LayerStudy(
+            content["model_dir"],
+            content["split"],
+            [_tap_result(row) for row in content["taps"]],
+            _estimate(content["sound"]),
+            {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
+            dict(content["not_identifiable"]),
+        )
+    except json.JSONDecodeError as error:
+        raise MalformedResultError(path, f"not JSON ({error})", MAKER) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedResultError(path, f"not the results of a layer study ({error!r})", MAKER) from error
+
+
+def _tap_result(row: Mapping[str, Any]) -> TapResult:
+    cer: dict[str, Estimate] = {method: Estimate(**value) for method, value in row["cer"].items()}
+    probes = {name: ProbeScore(**score) for name, score in row["probes"].items()}
+    return TapResult(Tap(**row["tap"]), _estimate(row["recall"]), row["chance"], cer, probes)
+
+
+def _estimate(value: Mapping[str, Any] | None) -> Estimate | None:
+    return None if value is None else Estimate(**value)
+
+
+def study_tables(study: LayerStudy) -> list[Table]:
+    """Two tables for the terminal: retrieval and recognition, and the probes."""
+    first = Table(title=f"layers, {study.split}: recall@1 and CER of early exits in %", box=box.SIMPLE_HEAD)
+    for name in ("tap", "frames/s", "channels", "recall@1", "interval"):
+        first.add_column(name, justify="left" if name == "tap" else "right", no_wrap=True)
+    for method in study.methods:
+        first.add_column(f"CER {method}", justify="right", no_wrap=True)
+    for result in study.taps:
+        recall = result.recall
+        first.add_row(
+            result.tap.name,
+            f"{result.tap.frame_rate:g}",
+            str(result.tap.channels),
+            "" if recall is None else f"{recall.value:.1f}",
+            "" if recall is None or recall.low is None else f"{recall.low:.1f} to {recall.high:.1f}",
+            *(f"{result.cer[method].value:.1f}" if method in result.cer else "" for method in study.methods),
+        )
+    chance = next((result.chance for result in study.taps if result.chance is not None), None)
+    if study.sound is not None and chance is not None:
+        first.caption = f"MFCCs, without a model: {study.sound.value:.1f}; chance {chance:.1f}"
+    second = Table(title="linear probes: accuracy (selectivity) in %", box=box.SIMPLE_HEAD)
+    second.add_column("tap", no_wrap=True)
+    for task in study.tasks:
+        second.add_column(task.replace(", ", ",\n"), justify="right", no_wrap=True)
+    for result in study.taps:
+        scores = [result.probes.get(task) for task in study.tasks]
+        if any(scores):
+            cells = ["" if s is None else f"{s.accuracy:.1f} ({s.selectivity:+.1f})" for s in scores]
+            second.add_row(result.tap.name, *cells)
+    chances = [
+        next((r.probes[task].chance for r in study.taps if task in r.probes), None) for task in study.tasks
+    ]
+    if any(value is not None for value in chances):
+        second.add_section()
+        second.add_row("chance", *("" if value is None else f"{value:.1f}" for value in chances))
+    notes = [f"{name}: {reason}" for name, reason in study.not_identifiable.items()]
+    if notes:
+        second.caption = "not probed:\n" + "\n".join(notes)
+    return [first, second] if study.tasks or notes else [first]

@@ -1,0 +1,218 @@
+"""Confidence intervals of retrieval metrics: what changes if other sentences and places had been recorded.
+
+Answers of retrieval are not independent: a sentence that is hard in one site pair is hard in others, and a
+site that is recorded badly spoils all its pairs. A binomial interval over all queries would be far too
+narrow. Sentences and sites are two crossed random factors, so both are resampled ("pigeonhole bootstrap":
+Owen, Annals of Applied Statistics 1(2), 2007). In each resample
+
+1. sentences are drawn with replacement, once for all sites, since all sites read the same ones;
+2. the sites of each group are drawn with replacement, once for all pairs that the group is in;
+3. the metrics of a site pair are those of the ranks of the drawn sentences; the metrics of a group pair are
+   the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
+
+Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
+cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, all
+resamples are the same; the interval is then the exact binomial one with one trial a sentence.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.statistics.ranks import (
+    METRICS,
+    RATES,
+    RECALL_AT,
+    ROUNDING,
+    Counts,
+    Floats,
+    distributions_of_queries,
+    metrics_of,
+)
+
+Replicates = NDArray[np.float64]
+
+
+def percentile_interval(replicates: Replicates, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the central interval; resamples without a value (NaN) are left out.
+
+    Raises:
+        ValueError: no resample has a value, or a confidence outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
+    valid = replicates[~np.isnan(replicates)]
+    if valid.size == 0:
+        raise ValueError(
+            "no resample has a value: there is nothing to resample, or more resamples are needed"
+        )
+    low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def recall_interval(
+    rate: float, replicates: Replicates, *, sentences: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
+
+    Args:
+        rate: the recall itself.
+        replicates: resampled recalls (B,).
+        sentences: Q, the number of different sentences behind it.
+        confidence: coverage asked for.
+    """
+    low, high = percentile_interval(replicates, confidence)
+    reach = _reach(sentences, confidence)
+    if rate == 0:
+        high = reach
+    if rate == 1:
+        low = 1 - reach
+    return low, high
+
+
+def _reach(sentences: int, confidence: float) -> float:
+    """The largest rate at which Q misses in a row are still likely enough (Clopper and Pearson)."""
+    return 1 - ((1 - confidence) / 2) ** (1 / sentences)
+
+
+def metric_intervals(
+    values: Floats, replicates: Floats, *, sentences: int, pool: int, confidence: float = 0.95
+) -> list[tuple[float, float]]:
+    """Intervals of all metrics from their resamples, with a width also where no query varies.
+
+    Args:
+        values: the metrics themselves (M,), rates in 0..1.
+        replicates: resampled (B,M).
+        sentences: Q, the number of different sentences behind them.
+        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and cannot vary.
+        confidence: coverage asked for.
+    """
+    intervals = [percentile_interval(column, confidence) for column in replicates.T]
+    reach = _reach(sentences, confidence)
+    for index, k in enumerate(RECALL_AT):
+        low, high = intervals[index]
+        if values[index] <= ROUNDING:
+            intervals[index] = low, reach
+        elif values[index] >= 1 - ROUNDING and pool > k:
+            intervals[index] = 1 - reach, high
+    if values[0] >= 1 - ROUNDING:
+        # Every right answer is the first. Of a share ``reach`` that may not be, each can have rank N.
+        intervals[len(RATES) - 1] = 1 - reach * (1 - 1 / pool), 1.0
+        intervals[METRICS.index("median_rank")] = 1.0, 1.0 if reach < 0.5 else float(pool)
+    return intervals
+
+
+class GroupReplicates(NamedTuple):
+    """Resampled metrics of a pair of groups.
+
+    ``mean`` (B,M) are means over site pairs; ``pooled`` (B,R) are the summed rank distributions of all
+    queries, whose metrics are those of the pool of queries.
+    """
+
+    mean: Floats
+    pooled: Floats
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each sentence and each site was drawn in each of B resamples.
+
+    Attributes:
+        sentences: counts (B,Q); each row sums to Q.
+        sites: counts (B,S); in each row those of one group sum to its number of sites.
+    """
+
+    sentences: NDArray[np.float64]
+    sites: NDArray[np.float64]
+
+    @classmethod
+    def draw(
+        cls, group_of_site: NDArray[np.intp], sentences: int, *, resamples: int, seed: int
+    ) -> "Resamples":
+        """Draw them; the same seed gives the same draws.
+
+        Args:
+            group_of_site: number of the group of each site (S,).
+            sentences: Q.
+            resamples: B; the ends of the interval get steadier with it (1000 are good for 95 %).
+            seed: of numpy's default generator.
+        """
+        if resamples < 1 or sentences < 1:
+            raise ValueError(
+                f"need at least one resample and one sentence, found {resamples} and {sentences}"
+            )
+        random = np.random.default_rng(seed)
+        sentence_counts = random.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
+        site_counts = np.zeros((resamples, len(group_of_site)))
+        for group in np.unique(group_of_site):
+            members = np.flatnonzero(group_of_site == group)
+            site_counts[:, members] = random.multinomial(
+                len(members), np.full(len(members), 1 / len(members)), size=resamples
+            )
+        return cls(sentence_counts.astype(np.float64), site_counts)
+
+    @property
+    def count(self) -> int:
+        return len(self.sentences)
+
+    def metrics(
+        self, above: Counts, equal: Counts, sources: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> GroupReplicates:
+        """Metrics of a pair of groups in each resample; NaN in a resample without queries.
+
+        Args:
+            above: (S,S,Q) candidates that score higher than the right answer of query q of the source site
+                (axis 0) in the pool of the target site (axis 1).
+            equal: those that score the same, itself included; 0 where that pair has no such query.
+            sources: indices of the sites of the source group.
+            targets: of the target group; a site paired with itself does not count.
+        """
+        block = np.ix_(sources, targets)
+        pooled = np.zeros((self.count, max(1, int((above[block] + equal[block]).max(initial=1)))))
+        total = np.zeros((self.count, len(METRICS)))
+        weights = np.zeros((self.count, 1))
+        for a in sources:
+            for b in targets:
+                if a == b or not equal[a, b].any():
+                    continue
+                ranks = int((above[a, b] + equal[a, b]).max())
+                queries = distributions_of_queries(above[a, b], equal[a, b], ranks)  # (Q,R)
+                drawn = self.sentences @ queries  # (B,R)
+                values = metrics_of(drawn)
+                weight = (self.sites[:, a] * self.sites[:, b])[:, None]  # one for each copy of the site pair
+                pooled[:, :ranks] += weight * drawn
+                present = ~np.isnan(values[:, :1])
+                total += np.where(present, weight * values, 0)
+                weights += weight * present
+        with np.errstate(invalid="ignore"):
+            return GroupReplicates(np.where(weights > 0, total / weights, np.nan), pooled)
+
+    def recall(
+        self, hits: NDArray[np.floating], sources: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> Replicates:
+        """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
+
+        Args:
+            hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
+                target site (axis 1), or a difference of two; NaN where that pair has no such query.
+            sources: indices of the sites of the source group.
+            targets: of the target group; a site paired with itself does not count.
+        """
+        block = hits[np.ix_(sources, targets)]  # (a,b,Q)
+        known = ~np.isnan(block)
+        a, b, Q = block.shape
+        weights = self.sentences.T  # (Q,B)
+        hit_sum = np.where(known, block, 0).reshape(a * b, Q) @ weights  # (ab,B)
+        query_sum = known.reshape(a * b, Q).astype(np.float64) @ weights
+        present = query_sum > 0
+        recall = hit_sum / np.where(present, query_sum, 1)
+        # einsum order: one weight for each drawn copy of the site pair
+        pair_weight = (
+            (self.sites[:, sources, None] * self.sites[:, None, targets]).reshape(-1, a * b).T
+        )  # (ab,B)
+        pair_weight = pair_weight * present * (sources[:, None] != targets).reshape(a * b, 1)
+        total = pair_weight.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.where(total > 0, (recall * pair_weight).sum(axis=0) / total, np.nan)

@@ -1,0 +1,243 @@
+"""Comparison of variants of a model, each trained several times: means, differences and their intervals.
+
+A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
+things vary in what is measured: the run, the sentences and the sites. The intervals resample all three
+("pigeonhole bootstrap", see :mod:`retrieval.statistics.bootstrap`): the sentences and sites are drawn once
+for all runs of all variants, which pairs them in a difference, and the runs of each variant are drawn with
+replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
+but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
+
+A bootstrap over three runs knows little of how runs vary, and over one run nothing: the interval then speaks
+of that one model. The lowest and highest run stand beside the interval for this reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.sites import Site
+from retrieval.statistics.bootstrap import Resamples, percentile_interval, recall_interval
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Recognition errors of a test set of S sites and Q sentences.
+
+    Attributes:
+        errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
+        characters: (S,Q) of the reference.
+    """
+
+    errors: Floats
+    characters: Floats
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model, measured.
+
+    Attributes:
+        name: for messages, e.g. its directory.
+        sites: S sites.
+        sentences: Q sentence ids.
+        hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
+        trained_groups: that it was trained on.
+        errors: of recognition, if it recognised the test set.
+    """
+
+    name: str
+    sites: Sequence[Site]
+    sentences: Sequence[str]
+    hits: Floats
+    trained_groups: Sequence[str]
+    errors: Errors | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs."""
+
+    value: float
+    low: float
+    high: float
+    resamples: Floats
+    runs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two variants, in points of per cent."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_tuple(self) -> tuple[float, float, float]:
+        return self.value, self.low, self.high
+
+
+class Comparison:
+    """Measures of several variants under the same resamples.
+
+    Args:
+        variants: runs by name of the variant; at least one each, all with the same sites and sentences.
+        resamples, confidence, seed: of the bootstrap.
+        paired: the n-th runs of all variants are the same model.
+
+    Raises:
+        ValueError: a variant without runs, runs with other sites or sentences, or a paired comparison of
+            different numbers of runs.
+    """
+
+    def __init__(
+        self,
+        variants: Mapping[str, Sequence[Run]],
+        *,
+        resamples: int = 1000,
+        confidence: float = 0.95,
+        seed: int = 0,
+        paired: bool = False,
+    ) -> None:
+        _check(variants, paired)
+        self.variants = variants
+        self.confidence = confidence
+        first = next(iter(variants.values()))[0]
+        self.groups = list(dict.fromkeys(site.group for site in first.sites))
+        self.number_of_sentences = len(first.sentences)
+        group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
+        self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
+        self._draws = Resamples.draw(group_of_site, self.number_of_sentences, resamples=resamples, seed=seed)
+        # Another stream than that of the sentences and sites, whose draws would else be repeated.
+        random = np.random.default_rng([seed, 1])
+        self._run_counts: dict[str, Floats] = {}
+        for name, runs in variants.items():
+            if paired and self._run_counts:
+                self._run_counts[name] = next(iter(self._run_counts.values()))
+                continue
+            drawn = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
+            self._run_counts[name] = drawn.astype(np.float64)
+        self._recalls = {
+            name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
+        }
+
+    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
+        """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
+        values, resamples = [], []
+        for recalls in self._recalls[variant]:
+            asked = [recalls[pair] for pair in pairs if pair in recalls]
+            if not asked:
+                return None
+            values.append(float(np.mean([value for value, _ in asked])))
+            drawn = np.stack([replicate for _, replicate in asked])
+            # A resample in which one group drew a single site has no pair within it; the others have.
+            resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
+        value, replicates = self._over_runs(variant, values, resamples)
+        low, high = recall_interval(
+            value, replicates, sentences=self.number_of_sentences, confidence=self.confidence
+        )
+        return _estimate(value, low, high, replicates, values)
+
+    def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
+        """Character error rate over all utterances of some groups; None where it is not known."""
+        members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
+        values, resamples = [], []
+        for run in self.variants[variant]:
+            if run.errors is None or not run.errors.characters[members].any():
+                return None
+            errors, characters = run.errors.errors[members], run.errors.characters[members]
+            values.append(float(errors.sum() / characters.sum()))
+            sites, sentences = self._draws.sites[:, members], self._draws.sentences
+            drawn = np.einsum("bs,bs->b", sites, sentences @ errors.T)
+            resamples.append(drawn / np.einsum("bs,bs->b", sites, sentences @ characters.T))
+        value, replicates = self._over_runs(variant, values, resamples)
+        low, high = percentile_interval(replicates, self.confidence)
+        return _estimate(value, low, high, replicates, values)
+
+    def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
+        """How much higher an estimate is than another one, with the interval of the difference."""
+        low, high = percentile_interval(estimate.resamples - baseline.resamples, self.confidence)
+        return Difference(estimate.value - baseline.value, low, high)
+
+    def pairs(self, variant: str, which: str) -> list[tuple[str, str]]:
+        """Ordered pairs of groups by what the variant was trained on.
+
+        Args:
+            variant: its name.
+            which: ``trained`` (both groups were trained on), ``held_out`` (at least one was not), ``all`` or
+                ``within`` (other sites of the same group).
+        """
+        trained = self.trained(variant)
+        different = [(a, b) for a in self.groups for b in self.groups if a != b]
+        if which == "within":
+            return [(group, group) for group in self.groups]
+        if which == "all":
+            return different
+        both = [(a, b) for a, b in different if a in trained and b in trained]
+        return both if which == "trained" else [pair for pair in different if pair not in both]
+
+    def trained(self, variant: str) -> list[str]:
+        """Groups of the test set that the runs of a variant were trained on."""
+        return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
+
+    def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], tuple[float, Floats]]:
+        """Recall in 0..1 and its resamples (B,) for every ordered pair of groups that was asked."""
+        asked = ~np.isnan(run.hits)
+        asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
+        hits = np.where(asked, run.hits, 0.0)
+        recalls = _ratio(hits.sum(axis=-1), asked.sum(axis=-1))  # (S,S)
+        weights = self._draws.sentences.T  # (Q,B)
+        drawn = _ratio(hits @ weights, asked.astype(np.float64) @ weights)  # (S,S,B)
+        found = {}
+        for source, sources in self._members.items():
+            for target, targets in self._members.items():
+                block = np.ix_(sources, targets)
+                if np.isnan(recalls[block]).all():
+                    continue
+                of_sources, of_targets = (self._draws.sites[:, members].T for members in (sources, targets))
+                copies = of_sources[:, None] * of_targets[None]  # (a,b,B), how often the pair was drawn
+                copies = np.where(np.isnan(drawn[block]), 0.0, copies)
+                total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
+                resampled = _ratio(total, copies.sum(axis=(0, 1)))
+                found[source, target] = (float(np.nanmean(recalls[block])), resampled)
+        return found
+
+    def _over_runs(
+        self, variant: str, values: Sequence[float], resamples: Sequence[Floats]
+    ) -> tuple[float, Floats]:
+        counts = self._run_counts[variant]  # (B,R)
+        replicates = (counts * np.stack(resamples, axis=1)).sum(axis=1) / counts.shape[1]
+        return float(np.mean(values)), replicates
+
+
+def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
+    """part / whole, NaN where the whole is 0."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def _estimate(value: float, low: float, high: float, replicates: Floats, runs: Sequence[float]) -> Estimate:
+    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, tuple(100 * run for run in runs))
+
+
+def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:
+    if not variants:
+        raise ValueError("there is nothing to compare")
+    for name, runs in variants.items():
+        if not runs:
+            raise ValueError(f"variant {name} has no run")
+    first, *others = [run for runs in variants.values() for run in runs]
+    for run in others:
+        if list(run.sites) != list(first.sites) or list(run.sentences) != list(first.sentences):
+            raise ValueError(
+                f"{run.name} and {first.name} were not asked the same: their sites or sentences differ. "
+                "Embed the same split of the same corpus with both"
+            )
+    for name, runs in variants.items():
+        groups = {tuple(sorted(run.trained_groups)) for run in runs}
+        if len(groups) > 1:
+            raise ValueError(f"the runs of variant {name} were trained on different groups: {sorted(groups)}")
+    if paired and len({len(runs) for runs in variants.values()}) > 1:
+        raise ValueError("a paired comparison needs the same models in all variants")

@@ -1,0 +1,123 @@
+"""Runs for a comparison (:mod:`retrieval.variants.comparison`), from embeddings on disk."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.naming import result_folder
+from retrieval.recall import retrieve
+from retrieval.results import trained_groups
+from retrieval.similarity.corrections import Correction
+from retrieval.similarity.scores import ScoreKind
+from retrieval.sites import sites_of
+from retrieval.variants.comparison import Run
+
+
+@dataclass
+class ScoresConfig:
+    """Which scores and corrections are compared on the embeddings of which models.
+
+    Attributes:
+        model_dirs: model directories with embeddings of the split; several of them are runs that differ in
+            the seed.
+        out_dir: where the tables go.
+        split: that is retrieved.
+        scores: of :class:`retrieval.similarity.scores.ScoreKind`; the first, uncorrected, is the baseline.
+        corrections: of :class:`retrieval.similarity.corrections.Correction`; each score is taken with each of
+            them.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+    """
+
+    model_dirs: list[str]
+    out_dir: str
+    split: str = "test"
+    scores: list[ScoreKind] = field(default_factory=lambda: [ScoreKind.seqsim, ScoreKind.pooled])
+    corrections: list[Correction] = field(default_factory=lambda: [Correction.none, Correction.center])
+    device: str = "auto"
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("model_dirs", "scores", "corrections"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: there is nothing to compare")
+
+
+def retrieve_run(
+    model_dir: Path,
+    split: str,
+    *,
+    score: ScoreKind = ScoreKind.seqsim,
+    correction: Correction = Correction.none,
+    device: torch.device | str = "cpu",
+) -> Run:
+    """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
+
+    The outcome is kept in ``results/hits-{split}...npz`` and read from there as long as the embeddings stay.
+
+    Raises:
+        FileNotFoundError: there are no embeddings.
+        ValueError: the directory does not say what the model was trained on, or as ``sites_of``.
+    """
+    store = EmbeddingStore(result_folder(model_dir, "embeddings", split))
+    trained = trained_groups(model_dir)
+    if trained is None:
+        raise ValueError(
+            f"{model_dir} has no provenance.json with trained_dialects, so held-out dialects cannot be told "
+            "from trained ones: write the directory with scripts/average.py"
+        )
+    sites = sites_of(store)
+    sentences = sorted({sentence for site in sites for sentence in site.utterances})
+    file = result_folder(model_dir, "hits", split, score=score.value, correction=correction.value)
+    file = file.with_name(f"{file.name}.npz")
+    fingerprint = str(store.description["fingerprint"])
+    hits = _read_hits(file, fingerprint)
+    if hits is None:
+        outcome = retrieve(
+            store, sites, within_groups=True, score=score, correction=correction, device=device
+        )
+        assert outcome.sentences == sentences
+        hits = outcome.hits
+        temporary = file.with_name(f"{file.stem}.part.npz")
+        np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
+        temporary.replace(file)
+    return Run(str(model_dir), sites, sentences, hits, trained)
+
+
+def _read_hits(file: Path, fingerprint: str) -> NDArray[np.float64] | None:
+    """Hits that were found with embeddings of this fingerprint; None if there are none."""
+    if not file.is_file():
+        return None
+    with np.load(file) as content:
+        return content["hits"] if str(content["fingerprint"]) == fingerprint else None
+
+
+def variants_of_scores(config: ScoresConfig, device: torch.device | str) -> dict[str, list[Run]]:
+    """One variant for every score with every correction, named ``seqsim`` or ``seqsim, center``."""
+    return {
+        score_name(score, correction): [
+            retrieve_run(Path(directory), config.split, score=score, correction=correction, device=device)
+            for directory in config.model_dirs
+        ]
+        for score in config.scores
+        for correction in config.corrections
+    }
+
+
+def score_name(score: ScoreKind, correction: Correction) -> str:
+    """``seqsim``, or ``seqsim, center`` with a correction."""
+    return score.value if correction is Correction.none else f"{score.value}, {correction.value}"
+
+
+def baseline_of(config: ScoresConfig) -> str:
+    """The variant that the others are compared with: the first score, uncorrected where that is asked for."""
+    uncorrected = Correction.none in config.corrections
+    return score_name(config.scores[0], Correction.none if uncorrected else config.corrections[0])

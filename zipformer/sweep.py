@@ -56,6 +56,8 @@ class SweepConfig:
         further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
         machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
+        at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
+            core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
         last_fraction: of the training, over which the weights are averaged.
         method: of decoding.
@@ -76,6 +78,7 @@ class SweepConfig:
     further: list[str] = field(default_factory=list)
     machine: list[str] = field(default_factory=list)
     launcher: list[str] = field(default_factory=list)
+    at_once: int = 0
     start: str | None = None
     last_fraction: float = 0.5
     method: str = "ctc"
@@ -92,6 +95,11 @@ class SweepConfig:
             raise ValueError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} must name at least one seed, and each once")
+        if self.at_once < 0:
+            raise ValueError(f"at_once={self.at_once} must be positive, or 0 for what fits the machine")
+        folders = [variant.folder or name for name, variant in self.variants.items()]
+        if shared := sorted({folder for folder in folders if folders.count(folder) > 1}):
+            raise ValueError(f"several variants have the folder {', '.join(shared)}: give each its own")
 
 
 @dataclass(frozen=True)

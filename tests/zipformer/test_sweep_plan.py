@@ -137,3 +137,10 @@ def test_missing_folders_are_named(data_dir: Path, tmp_path: Path) -> None:
         plan_runs(sweep(data_dir, start=str(tmp_path / "nowhere")))
     with pytest.raises(FileNotFoundError, match=r"cuts_train\.jsonl\.gz does not exist: prepare"):
         plan_runs(sweep(tmp_path / "nothing"))
+
+
+def test_variants_do_not_share_a_folder(data_dir: Path) -> None:
+    with pytest.raises(ValueError, match="several variants have the folder plain"):
+        sweep(data_dir, variants={"weak": Variant(folder="plain"), "plain": Variant()})
+    with pytest.raises(ValueError, match="at_once=-1"):
+        sweep(data_dir, at_once=-1)

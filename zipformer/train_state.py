@@ -20,7 +20,8 @@ from zipformer.checkpoint import (
 )
 from zipformer.distributed import World
 from zipformer.learning_rate import Eden
-from zipformer.model import AsrModel, with_later_keys
+from zipformer.model import AsrModel
+from zipformer.model_config import with_later_keys
 from zipformer.optim import ScaledAdam
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,13 @@ import torch
 from lhotse.cut import Cut
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 
+from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import Checkpoint, CheckpointError, list_checkpoints
 from zipformer.data import DataConfig, FeatureDataset
 from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.train_config import ConfigError, TrainConfig, ValidationConfig
-from zipformer.trainer import Trainer, TrainingError
+from zipformer.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))
 

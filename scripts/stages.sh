@@ -80,9 +80,23 @@ run_stage() {
 
 # Run scripts/NAME.py with settings.
 run_script() {
-    local name=$1
+    local name=$1 setting arguments=()
     shift
-    .venv/bin/python "scripts/$name.py" "$@"
+    for setting in "$@"; do
+        arguments+=("$(as_text "$setting")")
+    done
+    .venv/bin/python "scripts/$name.py" "${arguments[@]}"
+}
+
+# A setting NAME=/PATH as Hydra takes it as it stands. Commas, equal signs, brackets and letters that are not ASCII mean
+# something to Hydra, or are an error, unless they are in quotes; and folders may have any name.
+as_text() {
+    local LC_ALL=C
+    if [[ $1 =~ ^[A-Za-z_.]+=/.*[^A-Za-z0-9_/.+@%:\ -] && $1 != *\\* ]]; then
+        printf '%s="%s"' "${1%%=*}" "$(sed 's/"/\\"/g' <<<"${1#*=}")"
+    else
+        printf '%s' "$1"
+    fi
 }
 
 # Print the results, if the last stage was reached, and the time since the start.

@@ -28,7 +28,7 @@ listed() {
     local list=
     local setting
     for setting in "$@"; do
-        list+="${list:+,}\"$setting\""
+        list+="${list:+,}\"${setting//\"/\\\"}\""
     done
     echo "[$list]"
 }

@@ -9,13 +9,14 @@ are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import numpy as np
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,8 +30,10 @@ from retrieval.variants.tables import transfer_rows, variant_rows, variants_view
 from zipformer.evaluation import choose_device
 from zipformer.scoring import align
 from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs
+from zipformer.train_config import TrainConfig
 
 ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 SCRIPTS = Path(__file__).resolve().parent
 LINES_SHOWN = 15  # of the log of a step that failed
@@ -44,7 +47,7 @@ class StepFailedError(RuntimeError):
 def main(settings: DictConfig) -> None:
     try:
         config = cast(SweepConfig, OmegaConf.to_object(settings))
-        runs = plan_runs(config)
+        runs = plan_runs(config, settings_of_training)
         done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
         if not config.table_only:
             for number, run in enumerate(runs, start=1):
@@ -53,6 +56,12 @@ def main(settings: DictConfig) -> None:
         tabulate(config, done)
     except (FileNotFoundError, ValueError, OmegaConfBaseException, StepFailedError) as error:
         sys.exit(f"error: {error}")
+
+
+def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """All settings of scripts/train.py with this command line; what it leaves open is ``???``."""
+    composed = compose("train", overrides=list(overrides))
+    return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
 
 
 def finish(run: SweepRun, launcher: list[str], place: str) -> None:

@@ -6,6 +6,7 @@ The same command again goes on where it stopped; ``table_only=true`` tabulates w
 are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 """
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -132,12 +133,14 @@ def count_errors(
         for sentence, utterance in site.utterances.items()
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
-    for hypothesis in read_decoding(folder).hypotheses:
+    transcripts = hashlib.blake2b(digest_size=16)
+    for hypothesis in sorted(read_decoding(folder).hypotheses, key=lambda hypothesis: hypothesis.id):
         if hypothesis.id in place:
+            transcripts.update(f"{hypothesis.id}\t{hypothesis.reference}\n".encode())
             counts = align(hypothesis.reference, hypothesis.hypothesis).counts
             errors[place[hypothesis.id]] = counts.errors
             characters[place[hypothesis.id]] = counts.reference_characters
-    return Errors(errors, characters)
+    return Errors(errors, characters, transcripts.hexdigest())
 
 
 if __name__ == "__main__":

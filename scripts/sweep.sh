@@ -16,9 +16,12 @@ prepare() {
     run_script prepare corpus=mini "data_dir=$data_dir"
 }
 
-# The model that the runs start from: CTC alone, so that it favours no variant.
+# The model that the runs start from: CTC alone, so that it favours no variant. Where it is complete, the training says
+# so and the average comes out as it was; with other settings than before it goes on or refuses, and never passes for
+# the start of another model.
 train_start() {
-    [[ -f $exp_dir/start/averaged/provenance.json ]] && return
+    local folder=$exp_dir/start
+    [[ -f $folder/averaged/provenance.json && ! -d $folder/checkpoints ]] && return # one that was put there
     run_script train experiment=start "data_dir=$data_dir" "exp_dir=$exp_dir/start" "${settings[@]}"
     run_script average "exp_dir=$exp_dir/start" last_fraction=0.25
 }

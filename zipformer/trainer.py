@@ -28,7 +28,7 @@ from zipformer.environment import (
     log_parameters,
     prepare_cpu,
 )
-from zipformer.initialise import initialise_from
+from zipformer.initialise import dialects_of, initialise_from
 from zipformer.learning_rate import Eden
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
@@ -76,12 +76,15 @@ class Trainer:
             alignment.text_dim = self.sentence_encoder.dim
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
+        # What the weights were trained on before this run is not held out, whatever this run leaves out.
+        self.known_dialects: list[str] = [] if newest is None else newest.record.get("known_dialects", [])
 
         seed_everything(config.seed)  # the same first weights in every process
         self.model = AsrModel(config.model)
         if newest is None and config.init_from is not None:
             source = Path(config.init_from)
             initialise_from(self.model, source, self.tokenizer).report(source)
+            self.known_dialects = dialects_of(source)
         self.model.to(world.device).train()
         self.model.encoder.checkpointing = config.activation_checkpointing
         self.model.clock.batch = config.clock_start
@@ -108,6 +111,7 @@ class Trainer:
             world_size=world.size,
             pin_memory=world.device.type == "cuda",
             translation=config.translation_field if config.model.attention_decoder.translation else None,
+            fields=[config.teacher.field] if alignment.enabled else [],
         )
         self.validator: Validator | None = None
         if config.validation.interval:
@@ -310,6 +314,7 @@ class Trainer:
                 dialect: seconds / 3600
                 for dialect, seconds in sorted(self.data.selection.seconds_by_dialect.items())
             },
+            known_dialects=self.known_dialects,
             copies=[self.exp_dir / "tokens.model", self.exp_dir / "tokens.txt"],
         )
         if checkpoint is not None:

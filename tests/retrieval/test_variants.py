@@ -61,7 +61,7 @@ def test_error_rates_against_other_transcripts_have_no_difference() -> None:
         assert drawn.errors is not None
         return replace(drawn, errors=replace(drawn.errors, transcripts=transcripts))
 
-    variants = {"simplified": [run("a", "å¬")], "same": [run("b", "å¬")], "customary": [run("c", "è½")]}
+    variants = {"simplified": [run("a", "听")], "same": [run("b", "听")], "customary": [run("c", "聽")]}
     rows = {
         (row.variant, row.measure): row.difference
         for row in variant_rows(Comparison(variants, resamples=20), "simplified")

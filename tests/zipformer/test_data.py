@@ -155,7 +155,7 @@ def test_a_dialect_to_leave_out_must_be_there(corpus: Path) -> None:
 def test_every_utterance_must_have_the_fields_that_are_learnt(corpus: Path, tmp_path: Path) -> None:
     cuts = list(read_cuts(corpus / "cuts_train.jsonl.gz"))
     for index, cut in enumerate(cuts):
-        cut.supervisions[0].custom = {} if index == 20 else {"translation": "ä¸"}
+        cut.supervisions[0].custom = {} if index == 20 else {"translation": "一"}
     manifest = tmp_path / "cuts_train.jsonl.gz"
     CutSet.from_cuts(cuts).to_file(manifest)
     tokenizer, config = Tokenizer.load(corpus / "tokens"), DataConfig(num_workers=0)

@@ -142,7 +142,7 @@ def test_other_tokens_and_another_launcher_make_other_runs(data_dir: Path) -> No
 
 
 def test_folders_may_have_any_name(data_dir: Path) -> None:
-    exp_dir = data_dir.parent / 'æ¹è¨, ("a"=1)'
+    exp_dir = data_dir.parent / '方言, ("a"=1)'
     run = plan_runs(sweep(data_dir, exp_dir=str(exp_dir)))[0]
     parsed = OverridesParser.create().parse_overrides([*run.commands["train"], *run.commands["embed"]])
     values = {override.key_or_group: override.value() for override in parsed}

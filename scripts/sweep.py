@@ -7,10 +7,13 @@ are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +41,7 @@ ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 SCRIPTS = Path(__file__).resolve().parent
 LINES_SHOWN = 15  # of the log of a step that failed
+MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its optimiser in memory
 
 
 class StepFailedError(RuntimeError):
@@ -51,8 +55,7 @@ def main(settings: DictConfig) -> None:
         runs = plan_runs(config, settings_of_training)
         done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
         if not config.table_only:
-            for number, run in enumerate(runs, start=1):
-                finish(run, config.launcher, f"[{number}/{len(runs)}]")
+            finish_all(runs, config)
             done = runs
         tabulate(config, done)
     except (FileNotFoundError, ValueError, OmegaConfBaseException, StepFailedError) as error:
@@ -65,24 +68,52 @@ def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
 
 
-def finish(run: SweepRun, launcher: list[str], place: str) -> None:
-    """Do the steps of a run that are not finished, and note each one that is."""
+def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
+    """Do all runs, several at once. If one fails, the others end their step, and no more is begun."""
+    cores = len(os.sched_getaffinity(0))
+    at_once = config.at_once or (1 if choose_device("auto").type == "cuda" else min(cores, MOST_AT_ONCE))
+    threads = max(1, cores // at_once) if at_once > 1 else None
+    stop = threading.Event()
+
+    def note_failure(job: Future[None]) -> None:
+        if not job.cancelled() and job.exception() is not None:
+            stop.set()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        jobs = []
+        for number, run in enumerate(runs, start=1):
+            jobs.append(pool.submit(finish, run, config.launcher, f"[{number}/{len(runs)}]", threads, stop))
+            jobs[-1].add_done_callback(note_failure)
+        try:
+            for job in as_completed(jobs):
+                job.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def finish(
+    run: SweepRun, launcher: list[str], place: str, threads: int | None, stop: threading.Event
+) -> None:
+    """Do the steps of a run that are not finished, and note each that is; told to stop, end after a step."""
     finished = run.finished()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
     for step in STEPS[len(finished) :]:
-        print(f"{place} {run.variant}, seed {run.seed}: {step} ...", end="", flush=True)
+        if stop.is_set():
+            return
         began = time.monotonic()
         run.note(finished)
-        program = launcher if launcher and step == "train" else [sys.executable]
+        command = [sys.executable, str(SCRIPTS / f"{step}.py"), *run.commands[step]]
+        if step == "train":
+            command[:1] = launcher or command[:1]
+            if threads and not any(setting.startswith("num_threads=") for setting in command):
+                command.append(f"num_threads={threads}")
         log = run.directory / f"{step}.log"
         with log.open("a", encoding="utf-8") as file:
             result = subprocess.run(
-                [*program, str(SCRIPTS / f"{step}.py"), *run.commands[step]],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
             )
         if result.returncode:
-            print()
             end = "\n  ".join(log.read_text(encoding="utf-8").splitlines()[-LINES_SHOWN:])
             raise StepFailedError(
                 f"{step} of {run.directory} ended with exit status {result.returncode}; the end of its log "
@@ -90,7 +121,8 @@ def finish(run: SweepRun, launcher: list[str], place: str) -> None:
             )
         finished.append(step)
         run.note(finished)
-        print(f" {time.monotonic() - began:.0f} s", flush=True)
+        seconds = time.monotonic() - began
+        print(f"{place} {run.variant}, seed {run.seed}: {step} {seconds:.0f} s", flush=True)
 
 
 def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:

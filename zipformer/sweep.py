@@ -16,15 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
 STEPS = ("train", "average", "decode", "embed")
 
-# Settings of scripts/train.py that say nothing about the outcome, or stand in run.json by themselves.
+# Settings of scripts/train.py that say nothing about the outcome, stand in run.json by themselves, or are
+# filled in by the training from its tokens and its teacher.
 _WITHOUT_EFFECT = frozenset(
     [
         "data_dir",
@@ -37,6 +38,8 @@ _WITHOUT_EFFECT = frozenset(
         "log_interval",
         "data.num_workers",
         "data.prefetch_batches",
+        "model.vocab_size",
+        "model.text_alignment.text_dim",
     ]
 )
 _PLAIN = re.compile(r"[\w/.+@%: -]*", re.ASCII)  # what Hydra takes as it stands, without quotes
@@ -78,6 +81,8 @@ class SweepConfig:
         machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
             More processes make larger batches, so it is one of the settings that must stay as they are.
+        at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
+            core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
         last_fraction: of the training, over which the weights are averaged.
         method: of decoding.
@@ -98,6 +103,7 @@ class SweepConfig:
     further: list[str] = field(default_factory=list)
     machine: list[str] = field(default_factory=list)
     launcher: list[str] = field(default_factory=list)
+    at_once: int = 0
     start: str | None = None
     last_fraction: float = 0.5
     method: str = "ctc"
@@ -114,6 +120,11 @@ class SweepConfig:
             raise ValueError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} must name at least one seed, and each once")
+        if self.at_once < 0:
+            raise ValueError(f"at_once={self.at_once} must be positive, or 0 for what fits the machine")
+        folders = [variant.folder or name for name, variant in self.variants.items()]
+        if shared := sorted({folder for folder in folders if folders.count(folder) > 1}):
+            raise ValueError(f"several variants have the folder {', '.join(shared)}: give each its own")
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,11 @@ class SweepRun:
         if not file.is_file():
             return []
         content = json.loads(file.read_text(encoding="utf-8"))
-        differing = _differing(content["settings"], self.settings)
+        before = content["settings"]
+        if RESOLVED not in before and (config := self.directory / "config.yaml").is_file():
+            # A run of before all settings were noted: the training wrote down its own.
+            before[RESOLVED] = _flat(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config))))
+        differing = _differing(before, self.settings)
         if differing:
             raise ValueError(
                 f"{self.directory} holds a run with other settings:\n  " + "\n  ".join(differing) + "\n"

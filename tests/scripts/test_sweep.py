@@ -1,9 +1,11 @@
 """Sweeps and score comparisons as a user starts them; stand-ins take the place of training and measuring."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,7 @@ def call(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
 def leave_one_out(data_dir: Path, *more: str) -> list[str]:
     dropped = [f"~variants.{name}" for name in ("cmn", "mandarin", "nan", "wuu")]
     where = [f"data_dir={data_dir}", f"exp_dir={data_dir.parent}/exp"]
-    return ["sweep=leave_one_out", *where, "seeds=[1,2]", "resamples=50", *dropped, *more]
+    return ["sweep=leave_one_out", *where, "seeds=[1,2]", "resamples=50", "at_once=1", *dropped, *more]
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_tabulates(
@@ -180,11 +182,11 @@ def test_settings_of_conf_that_have_changed_are_refused(
     file = data_dir.parent / "exp" / "yue" / "seed-1" / "run.json"
     content = json.loads(file.read_text())
     resolved = content["settings"]["resolved"]
-    assert (resolved["max_steps"], resolved["loss.ctc"]) == (1500, 0.5)  # of experiment=scratch and of mini
+    assert (resolved["max_steps"], resolved["loss.ctc"]) == (1200, 0.5)  # of experiment=scratch and of mini
     assert resolved["data.left_out_dialects"] == ["yue"]
     resolved["max_steps"] = 700
     file.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match="max_steps: 700 then, 1500 now"):
+    with pytest.raises(SystemExit, match="max_steps: 700 then, 1200 now"):
         call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
 
 
@@ -218,3 +220,48 @@ def test_a_model_without_provenance_is_named(tmp_path: Path, monkeypatch: pytest
     write_embeddings(tmp_path, 0.0, 0)
     with pytest.raises(SystemExit, match=r"has no provenance\.json with trained_dialects"):
         call(monkeypatch, "scores", f"model_dirs=[{tmp_path}]", f"out_dir={tmp_path}/out")
+
+
+def test_runs_side_by_side_share_the_cores(
+    data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    together = threading.Barrier(2, timeout=20)
+    seen: list[tuple[list[str], str]] = []
+
+    def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
+        if "train.py" in command[1]:
+            together.wait()  # for another run that trains at the same time
+            seen.append((command, settings["env"]["OMP_NUM_THREADS"]))  # type: ignore[index]
+        return steps(command, **settings)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    call(monkeypatch, "sweep", *leave_one_out(data_dir, "at_once=2"))
+    assert sorted(run for run, step in steps.calls if step == "embed") == [
+        "scratch/seed-1",
+        "scratch/seed-2",
+        "yue/seed-1",
+        "yue/seed-2",
+    ]
+    assert all("num_threads=4" in command and threads == "4" for command, threads in seen)
+    assert "recall@1, trained dialects" in capsys.readouterr().out
+
+
+def test_no_run_is_begun_after_one_failed(
+    data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_began = threading.Event()
+
+    def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
+        if "scratch" in str(command) and command[1].endswith("train.py"):
+            assert other_began.wait(20)
+            settings["stdout"].write("error: no space left\n")  # type: ignore[attr-defined]
+            return subprocess.CompletedProcess(command, 1)
+        if command[1].endswith("train.py"):
+            other_began.set()
+        return steps(command, **settings)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SystemExit, match=r"train of .*scratch/seed-1 ended(.|\n)*no space left"):
+        call(monkeypatch, "sweep", *leave_one_out(data_dir, "at_once=2"))
+    assert {run for run, _ in steps.calls} == {"yue/seed-1"}  # the one that ran beside it

@@ -20,8 +20,8 @@ absolute() {
 }
 
 # Read the options of the command line, and go to the root of the checkout. Before the call, the recipe sets
-# last_stage and the defaults of exp_dir and data_dir. Sets stage, stop_stage, exp_dir, data_dir and python, and
-# settings to what stands after --.
+# last_stage and the defaults of exp_dir and data_dir, and takes_settings=1 if it passes settings on. Sets stage,
+# stop_stage, exp_dir, data_dir and python, and settings to what stands after --.
 parse_options() {
     stage=0
     stop_stage=$last_stage
@@ -34,6 +34,7 @@ parse_options() {
                 exit
                 ;;
             --)
+                ((${takes_settings:-0})) || fail "this recipe takes no settings after --"
                 shift
                 settings=("$@")
                 break

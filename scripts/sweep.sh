@@ -5,6 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 
 last_stage=3
+takes_settings=1
 exp_dir=exp/questions
 data_dir=data/mini
 

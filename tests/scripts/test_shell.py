@@ -227,6 +227,7 @@ def test_recipe_stops_where_a_stage_fails(checkout: Path, tmp_path: Path) -> Non
         (["--stage", "3", "--stop-stage", "2"], "nothing to do between"),
         (["--stage"], "--stage needs a value"),
         (["--stages", "1"], "unknown option --stages"),
+        (["--", "max_minutes=1"], "this recipe takes no settings after --"),
         (["--python", "no-such-program"], "there is no program no-such-program"),
         (["--stage", "1"], "there is no .venv; run stage 0 first"),
     ],

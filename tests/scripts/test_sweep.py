@@ -253,7 +253,7 @@ def test_no_run_is_begun_after_one_failed(
     other_began = threading.Event()
 
     def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-        if "scratch" in str(command) and command[1].endswith("train.py"):
+        if "/scratch/seed" in str(command) and command[1].endswith("train.py"):
             assert other_began.wait(20)
             settings["stdout"].write("error: no space left\n")  # type: ignore[attr-defined]
             return subprocess.CompletedProcess(command, 1)

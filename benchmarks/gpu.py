@@ -27,7 +27,8 @@ from zipformer.layers.schedule import Clock
 from zipformer.losses import lattice
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.rnnt import gather_band, prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
-from zipformer.model import AsrModel, AsrModelConfig, config_from_dict
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig, config_from_dict
 from zipformer.optim import ScaledAdam
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from zipformer.attention_decoder import SOS_EOS
-from zipformer.model import BLANK, AsrModelConfig
+from zipformer.model import BLANK
+from zipformer.model_config import AsrModelConfig
 
 RECIPE = Path("egs") / "librispeech" / "ASR" / "zipformer"
 _SLOPE = 0.08

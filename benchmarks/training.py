@@ -27,7 +27,8 @@ from torch import Tensor
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, status_kib, take_turns
 from benchmarks.icefall_model import IcefallModel
 from zipformer.environment import keep_freed_memory, prepare_cpu
-from zipformer.model import AsrModel, AsrModelConfig, config_from_dict
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig, config_from_dict
 from zipformer.optim import ScaledAdam
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"

@@ -42,7 +42,7 @@ from data_prep.problems import ProblemLog
 from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.text import TextConfig, TextNormaliser
-from data_prep.tokens import TokenConfig, read_token_model, train_token_model, write_tokens
+from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -252,14 +252,7 @@ class _Preparation:
     def _training_texts(self) -> Iterator[str]:
         for cut in read_checked_cuts(self.directory, "train"):
             yield cut.supervisions[0].text
-        for further in self.config.tokens.further_data_dirs:
-            file = final_cuts_file(Path(further), "train")
-            if not file.is_file():
-                raise PreparationError(
-                    f"tokens.further_data_dirs: {file} does not exist; prepare {further} first"
-                )
-            for cut in load_manifest_lazy(file):
-                yield cut.supervisions[0].text
+        yield from further_texts(self.config.tokens.further_data_dirs)
 
     def _cuts(self) -> dict[str, Any]:
         report: dict[str, Any] = {}

@@ -7,14 +7,16 @@ same counts give the same bytes.
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import sentencepiece
+from lhotse import load_manifest_lazy
 
 from data_prep.errors import PreparationError
 from data_prep.files import replacing
+from data_prep.manifests import final_cuts_file
 
 MODEL_FILE = "tokens.model"
 TABLE_FILE = "tokens.txt"
@@ -85,6 +87,28 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+def further_manifests(data_dirs: Sequence[str]) -> list[Path]:
+    """The training cuts of ``further_data_dirs``.
+
+    Raises:
+        PreparationError: one of the directories has none.
+    """
+    files = [final_cuts_file(Path(directory), "train") for directory in data_dirs]
+    for file in files:
+        if not file.is_file():
+            raise PreparationError(
+                f"tokens.further_data_dirs: {file} does not exist; prepare {file.parent} first"
+            )
+    return files
+
+
+def further_texts(data_dirs: Sequence[str]) -> Iterator[str]:
+    """The training text of ``further_data_dirs``; errors as of :func:`further_manifests`."""
+    for file in further_manifests(data_dirs):
+        for cut in load_manifest_lazy(file):
+            yield cut.supervisions[0].text
 
 
 def write_tokens(model: bytes, directory: Path) -> int:

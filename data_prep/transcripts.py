@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ from data_prep.files import write_json
 from data_prep.manifests import final_cuts_file, write_jsonl
 from data_prep.state import file_digest, fingerprint
 from data_prep.text import TextConfig, TextNormaliser
-from data_prep.tokens import TokenConfig, read_token_model, train_token_model, write_tokens
+from data_prep.tokens import (
+    TokenConfig,
+    further_manifests,
+    further_texts,
+    read_token_model,
+    train_token_model,
+    write_tokens,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +88,8 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
         count = write_jsonl(CutSet, rewriting.cuts(split, manifest), target)
         logger.info("%s: %d utterances, %d transcripts changed", target, count, rewriting.changed)
     reused = config.tokens.reuse
-    texts = (cut.supervisions[0].text for cut in load_manifest_lazy(final_cuts_file(directory, "train")))
+    own = (cut.supervisions[0].text for cut in load_manifest_lazy(final_cuts_file(directory, "train")))
+    texts = chain(own, further_texts(config.tokens.further_data_dirs))
     model = read_token_model(reused) if reused else train_token_model(texts, config.tokens.min_count)
     size = write_tokens(model, directory / "tokens")
     logger.info("%d tokens in %s", size, directory / "tokens")
@@ -134,4 +143,6 @@ def _converter(group: str, name: str) -> OpenCC:
 
 def _settings(config: TranscriptsConfig, manifests: dict[str, Path]) -> dict[str, Any]:
     settings = {name: value for name, value in fingerprint(config).items() if name != "data_dir"}
-    return settings | {f"content of {file}": file_digest(file) for file in manifests.values()}
+    inputs = [*manifests.values(), *further_manifests(config.tokens.further_data_dirs)]
+    inputs += [Path(config.tokens.reuse)] if config.tokens.reuse else []
+    return settings | {f"content of {file}": file_digest(file) for file in inputs}

@@ -19,7 +19,8 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
 from zipformer.evaluation import choose_device
 from zipformer.layer_outputs import layer_places
-from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
+from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
+from zipformer.model_config import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 

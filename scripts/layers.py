@@ -35,7 +35,8 @@ from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import DecodeConfig, check_model_files, choose_device
 from zipformer.layer_outputs import layer_places
-from zipformer.model import CONFIG_FILE, MIN_FRAMES, WEIGHTS_FILE, AsrModel
+from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
+from zipformer.model_config import CONFIG_FILE
 from zipformer.scoring import align_all, score
 from zipformer.tokenizer import Tokenizer
 

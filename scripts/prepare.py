@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import corpora
 from data_prep.errors import PreparationError
@@ -35,7 +36,7 @@ register_configs()
 def main(config: DictConfig) -> None:
     try:
         prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
-    except PreparationError as error:
+    except (PreparationError, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -20,8 +20,8 @@ absolute() {
 }
 
 # Read the options of the command line, and go to the root of the checkout. Before the call, the recipe sets
-# last_stage and the defaults of exp_dir and data_dir. Sets stage, stop_stage, exp_dir, data_dir and python, and
-# settings to what stands after --.
+# last_stage and the defaults of exp_dir and data_dir, and takes_settings=1 if it passes settings on. Sets stage,
+# stop_stage, exp_dir, data_dir and python, and settings to what stands after --.
 parse_options() {
     stage=0
     stop_stage=$last_stage
@@ -34,6 +34,7 @@ parse_options() {
                 exit
                 ;;
             --)
+                ((${takes_settings:-0})) || fail "this recipe takes no settings after --"
                 shift
                 settings=("$@")
                 break
@@ -80,9 +81,23 @@ run_stage() {
 
 # Run scripts/NAME.py with settings.
 run_script() {
-    local name=$1
+    local name=$1 setting arguments=()
     shift
-    .venv/bin/python "scripts/$name.py" "$@"
+    for setting in "$@"; do
+        arguments+=("$(as_text "$setting")")
+    done
+    .venv/bin/python "scripts/$name.py" "${arguments[@]}"
+}
+
+# A setting NAME=/PATH as Hydra takes it as it stands. Commas, equal signs, brackets and letters that are not ASCII mean
+# something to Hydra, or are an error, unless they are in quotes; and folders may have any name.
+as_text() {
+    local LC_ALL=C
+    if [[ $1 =~ ^[A-Za-z_.]+=/.*[^A-Za-z0-9_/.+@%:\ -] && $1 != *\\* ]]; then
+        printf '%s="%s"' "${1%%=*}" "$(sed 's/"/\\"/g' <<<"${1#*=}")"
+    else
+        printf '%s' "$1"
+    fi
 }
 
 # Print the results, if the last stage was reached, and the time since the start.

@@ -6,19 +6,21 @@ The same command again goes on where it stopped; ``table_only=true`` tabulates w
 are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import numpy as np
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,8 +34,10 @@ from retrieval.variants.tables import transfer_rows, variant_rows, variants_view
 from zipformer.evaluation import choose_device
 from zipformer.scoring import align
 from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs
+from zipformer.train_config import TrainConfig
 
 ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 SCRIPTS = Path(__file__).resolve().parent
 LINES_SHOWN = 15  # of the log of a step that failed
@@ -48,7 +52,7 @@ class StepFailedError(RuntimeError):
 def main(settings: DictConfig) -> None:
     try:
         config = cast(SweepConfig, OmegaConf.to_object(settings))
-        runs = plan_runs(config)
+        runs = plan_runs(config, settings_of_training)
         done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
         if not config.table_only:
             finish_all(runs, config)
@@ -56,6 +60,12 @@ def main(settings: DictConfig) -> None:
         tabulate(config, done)
     except (FileNotFoundError, ValueError, OmegaConfBaseException, StepFailedError) as error:
         sys.exit(f"error: {error}")
+
+
+def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """All settings of scripts/train.py with this command line; what it leaves open is ``???``."""
+    composed = compose("train", overrides=list(overrides))
+    return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
 
 
 def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
@@ -155,12 +165,14 @@ def count_errors(
         for sentence, utterance in site.utterances.items()
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
-    for hypothesis in read_decoding(folder).hypotheses:
+    transcripts = hashlib.blake2b(digest_size=16)
+    for hypothesis in sorted(read_decoding(folder).hypotheses, key=lambda hypothesis: hypothesis.id):
         if hypothesis.id in place:
+            transcripts.update(f"{hypothesis.id}\t{hypothesis.reference}\n".encode())
             counts = align(hypothesis.reference, hypothesis.hypothesis).counts
             errors[place[hypothesis.id]] = counts.errors
             characters[place[hypothesis.id]] = counts.reference_characters
-    return Errors(errors, characters)
+    return Errors(errors, characters, transcripts.hexdigest())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 
 last_stage=3
+takes_settings=1
 exp_dir=exp/questions
 data_dir=data/mini
 
@@ -16,9 +17,12 @@ prepare() {
     run_script prepare corpus=mini "data_dir=$data_dir"
 }
 
-# The model that the runs start from: CTC alone, so that it favours no variant.
+# The model that the runs start from: CTC alone, so that it favours no variant. Where it is complete, the training says
+# so and the average comes out as it was; with other settings than before it goes on or refuses, and never passes for
+# the start of another model.
 train_start() {
-    [[ -f $exp_dir/start/averaged/provenance.json ]] && return
+    local folder=$exp_dir/start
+    [[ -f $folder/averaged/provenance.json && ! -d $folder/checkpoints ]] && return # one that was put there
     run_script train experiment=start "data_dir=$data_dir" "exp_dir=$exp_dir/start" "${settings[@]}"
     run_script average "exp_dir=$exp_dir/start" last_fraction=0.25
 }
@@ -28,7 +32,7 @@ listed() {
     local list=
     local setting
     for setting in "$@"; do
-        list+="${list:+,}\"$setting\""
+        list+="${list:+,}\"${setting//\"/\\\"}\""
     done
     echo "[$list]"
 }

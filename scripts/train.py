@@ -8,9 +8,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
 from zipformer.train_config import TrainConfig
-from zipformer.trainer import TrainingError, train
+from zipformer.trainer import train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 

@@ -10,7 +10,8 @@ from lhotse.features.base import Features
 
 from data_prep.tokens import train_token_model
 from zipformer.encoder import EncoderConfig
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 from zipformer.tokenizer import Tokenizer
 
 TEXTS = ("我係香港人", "佢係邊個", "侬好", "阿拉是上海人", "今朝天气老好额", "你食咗飯未呀")

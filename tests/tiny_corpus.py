@@ -9,7 +9,7 @@ from lhotse.features import Features
 from data_prep.tokens import train_token_model
 from zipformer.attention_decoder import AttentionDecoderConfig
 from zipformer.encoder import EncoderConfig
-from zipformer.model import AsrModelConfig
+from zipformer.model_config import AsrModelConfig
 from zipformer.tokenizer import Tokenizer
 
 CHARACTERS = "一二三四五六七八九十"

@@ -158,7 +158,7 @@ def write_averaged_model(config: AverageConfig) -> Path:
     provenance = {
         "method": config.method,
         "steps": steps,  # running: (start, end]; checkpoints: those averaged
-        "trained_dialects": list(end.record["trained_hours"]),
+        "trained_dialects": sorted({*end.record["trained_hours"], *end.record.get("known_dialects", [])}),
         "training": {name: value for name, value in end.record.items() if name != "files"},
     }
     text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"

@@ -96,6 +96,7 @@ class Selection:
         utterances: that are used.
         seconds: of them.
         seconds_by_dialect: the same by dialect.
+        dialects: of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
         dropped: ids of what is left out, by reason.
     """
@@ -103,6 +104,7 @@ class Selection:
     utterances: int = 0
     seconds: float = 0.0
     seconds_by_dialect: Counter[str] = field(default_factory=Counter)
+    dialects: set[str] = field(default_factory=set)
     durations: "array[float]" = field(default_factory=lambda: array("d"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
@@ -112,21 +114,32 @@ class Selection:
 
 
 def select_utterances(
-    cuts: Iterable[Cut], config: DataConfig, tokenizer: TextEncoder, *, repeats_need_blank: bool
+    cuts: Iterable[Cut],
+    config: DataConfig,
+    tokenizer: TextEncoder,
+    *,
+    repeats_need_blank: bool,
+    fields: Sequence[str] = (),
 ) -> Selection:
     """Find the utterances that can be trained on, among cuts or their summaries.
 
     A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever
     two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
     alignment, and their loss would be infinite.
+
+    Raises:
+        ValueError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
     for cut in cuts:
+        selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
         reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
             selection.durations.append(math.nan)
             continue
+        for name in fields:
+            sentence_of(cut.supervisions[0], name)
         selection.utterances += 1
         selection.durations.append(cut.duration)
         selection.seconds += cut.duration
@@ -229,9 +242,11 @@ class TrainingData:
             (:mod:`zipformer.manifest`).
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
         translation: field of the supervisions whose tokens the batches have as well.
+        fields: further fields of the supervisions that every utterance must have.
+
     Raises:
         FileNotFoundError: no manifest.
-        ValueError: no utterance is left to train on.
+        ValueError: no utterance is left to train on, one lacks a field, or a dialect to leave out is unknown.
     """
 
     def __init__(
@@ -246,11 +261,22 @@ class TrainingData:
         world_size: int = 1,
         pin_memory: bool = False,
         translation: str | None = None,
+        fields: Sequence[str] = (),
     ) -> None:
         _check_is_there(manifest)
         self.selection = select_utterances(
-            read_summaries(manifest), config, tokenizer, repeats_need_blank=repeats_need_blank
+            read_summaries(manifest),
+            config,
+            tokenizer,
+            repeats_need_blank=repeats_need_blank,
+            fields=[*fields, *([translation] if translation else [])],
         )
+        # A misspelt name would leave nothing out: a model that heard the dialect would be said not to have.
+        if unknown := sorted(set(config.left_out_dialects) - self.selection.dialects):
+            raise ValueError(
+                f"data.left_out_dialects names {', '.join(unknown)}, of which {manifest} has no utterance: "
+                f"give dialect groups among {', '.join(sorted(self.selection.dialects))}"
+            )
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
             raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from zipformer.attention_decoder import SOS_EOS, AttentionDecoderConfig
 from zipformer.encoder import EncoderConfig
-from zipformer.model import BLANK, AsrModel, AsrModelConfig, tensor_mismatches
+from zipformer.model import BLANK, AsrModel, tensor_mismatches
+from zipformer.model_config import AsrModelConfig
 
 # Options of the recipe's train.py that shape the model, with the recipe's defaults; comma strings are per
 # stack.

@@ -1,5 +1,6 @@
 """Start a model from the weights of another one, as far as they fit."""
 
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from zipformer.checkpoint import MODEL_FILE
+from zipformer.checkpoint import MODEL_FILE, RECORD_FILE
 from zipformer.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -91,3 +92,23 @@ def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Tra
             transfer.loaded.append(name)
     transfer.unused = sorted(given)
     return transfer
+
+
+def dialects_of(source: Path) -> list[str]:
+    """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
+
+    None, with a warning, where it does not say: a model of icefall, for example.
+    """
+    for name, keys in (
+        ("provenance.json", ("trained_dialects",)),
+        (RECORD_FILE, ("trained_hours", "known_dialects")),
+    ):
+        if (source / name).is_file():
+            content = json.loads((source / name).read_text(encoding="utf-8"))
+            return sorted({dialect for key in keys for dialect in content.get(key, [])})
+    logger.warning(
+        "%s has no provenance.json that says on which dialects it was trained: those that this run is not "
+        "trained on will count as held out",
+        source,
+    )
+    return []

@@ -10,6 +10,7 @@ import gzip
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from lhotse.cut import Cut
@@ -21,8 +22,14 @@ _ONE_RECORDING = ("MonoCut", "MultiCut")  # the types of cut that have all they 
 
 
 class _Supervision(msgspec.Struct):
+    id: str = ""
     text: str | None = None
     language: str | None = None
+    custom_json: msgspec.Raw = msgspec.field(name="custom", default=msgspec.Raw(b"null"))
+
+    @property
+    def custom(self) -> dict[str, Any] | None:
+        return msgspec.json.decode(self.custom_json)  # seldom asked for, so not decoded with the line
 
 
 class _Features(msgspec.Struct):

@@ -1,23 +1,18 @@
 """The speech recognition model: front end, Zipformer encoder, transducer, CTC and attention-decoder heads."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from zipformer.attention_decoder import AttentionDecoder, AttentionDecoderConfig
+from zipformer.attention_decoder import AttentionDecoder
 from zipformer.device import on_host, upload
-from zipformer.encoder import DROPOUT_BATCHES, EncoderConfig, Zipformer
+from zipformer.encoder import DROPOUT_BATCHES, Zipformer
 from zipformer.joiner import Joiner
 from zipformer.layer_outputs import LayerOutputs
 from zipformer.layers.frontend import ConvFrontend
@@ -26,52 +21,14 @@ from zipformer.layers.schedule import Clock, Schedule
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
+from zipformer.model_config import CONFIG_FILE, AsrModelConfig, read_config, write_config
 from zipformer.predictor import Predictor
-from zipformer.text_alignment import TextAlignment, TextAlignmentConfig
+from zipformer.text_alignment import TextAlignment
 
 BLANK = 0
 LOSSES = ("simple", "pruned", "ctc", "attention", "translation", "text_alignment")
 MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-_FORMAT_VERSION = 1
-
-
-@dataclass
-class AsrModelConfig:
-    """Everything that shapes an :class:`AsrModel`.
-
-    Attributes:
-        feature_dim: channels of the features, 80 mel bins.
-        vocab_size: tokens including blank 0, sos/eos 1 and unk 2; 0 = to be filled in from the tokens.
-        encoder: sizes of front end and encoder.
-        transducer: have a predictor, a joiner and the linear layers of the simple loss.
-        predictor_dim: channels of the predictor, a multiple of 4.
-        joiner_dim: channels in which encoder and predictor are added.
-        context_size: tokens that the predictor sees.
-        ctc: have a CTC head.
-        attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
-        text_alignment: the head that learns from a text encoder; off by default.
-    """
-
-    feature_dim: int = 80
-    vocab_size: int = 0
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    transducer: bool = True
-    predictor_dim: int = 512
-    joiner_dim: int = 512
-    context_size: int = 2
-    ctc: bool = True
-    attention_decoder: AttentionDecoderConfig = field(default_factory=AttentionDecoderConfig)
-    text_alignment: TextAlignmentConfig = field(default_factory=TextAlignmentConfig)
-
-    def __post_init__(self) -> None:
-        if not self.transducer and not self.ctc:
-            raise ValueError("the model has neither model.transducer nor model.ctc; set one of them to true")
-        if self.predictor_dim % 4:
-            raise ValueError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
-        if self.context_size < 1:
-            raise ValueError(f"model.context_size={self.context_size} is less than 1")
 
 
 class AsrModel(nn.Module):
@@ -343,8 +300,7 @@ class AsrModel(nn.Module):
         """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        content = {"format_version": _FORMAT_VERSION, "model": asdict(self.config)}
-        (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_config(self.config, directory)
         save_file(
             {name: tensor.contiguous() for name, tensor in self.state_dict().items()},
             directory / WEIGHTS_FILE,
@@ -369,7 +325,7 @@ class AsrModel(nn.Module):
                     f"{directory / name} is missing; a model directory is what scripts/average.py writes "
                     "(EXP_DIR/averaged): give that folder, or write it again"
                 )
-        model = cls(_read_config(directory / CONFIG_FILE))
+        model = cls(read_config(directory))
         weights = directory / WEIGHTS_FILE
         try:
             state = load_file(weights)
@@ -385,62 +341,6 @@ class AsrModel(nn.Module):
             )
         model.load_state_dict(state)
         return model.eval()
-
-
-def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
-    """Typed configuration from plain values, strict in both directions.
-
-    Raises:
-        ValueError: an unknown or missing key, or a value of the wrong type.
-    """
-    content = with_later_keys(content)
-    missing = _missing_keys(asdict(AsrModelConfig()), content)
-    if missing:
-        raise ValueError(f"model configuration lacks {', '.join(missing)}")
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AsrModelConfig), content))
-    except OmegaConfBaseException as error:
-        raise ValueError(f"model configuration: {error}") from error
-    assert isinstance(config, AsrModelConfig)
-    return config
-
-
-def with_later_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's configuration with the keys that came later, at the value that leaves the model as it was."""
-    completed = {"text_alignment": asdict(TextAlignmentConfig()), **content}
-    if isinstance(decoder := completed.get("attention_decoder"), Mapping):
-        completed["attention_decoder"] = {"translation": False, **decoder}
-    return completed
-
-
-def _missing_keys(expected: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
-    missing = []
-    for key, value in expected.items():
-        if key not in given:
-            missing.append(prefix + key)
-        elif isinstance(value, dict) and isinstance(given[key], dict):
-            missing += _missing_keys(value, given[key], f"{prefix}{key}.")
-    return missing
-
-
-def _read_config(path: Path) -> AsrModelConfig:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); write the model directory again") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != _FORMAT_VERSION or not isinstance(content.get("model"), dict):
-        raise ValueError(
-            f"{path} has format_version {version!r} where this version of the toolkit reads "
-            f"{_FORMAT_VERSION}; write the model directory again with scripts/average.py, or install the "
-            "version that wrote it"
-        )
-    try:
-        return config_from_dict(content["model"])
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}; correct that key, or write the model directory again with scripts/average.py"
-        ) from error
 
 
 def tensor_mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -8,16 +8,15 @@ what it has learnt of meaning.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lhotse import SupervisionSegment
 from torch import Tensor
 
 from zipformer.device import upload
@@ -48,6 +47,19 @@ class TeacherConfig:
         for name in ("ngram_dim", "longest_ngram"):
             if getattr(self, name) < 1:
                 raise ValueError(f"teacher.{name}={getattr(self, name)} must be at least 1")
+
+
+class Supervision(Protocol):
+    """What is looked at of a supervision of Lhotse."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def text(self) -> str | None: ...
+
+    @property
+    def custom(self) -> Mapping[str, Any] | None: ...
 
 
 class SentenceEncoder(Protocol):
@@ -186,7 +198,7 @@ def encoder_problem(name: str) -> str | None:
     return None
 
 
-def sentence_of(supervision: SupervisionSegment, field: str) -> str:
+def sentence_of(supervision: Supervision, field: str) -> str:
     """The sentence of an utterance: its transcript for ``text``, else a field of ``custom``.
 
     Raises:

@@ -11,16 +11,40 @@ can be compared.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 RUN_FILE = "run.json"
+RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
 STEPS = ("train", "average", "decode", "embed")
+
+# Settings of scripts/train.py that say nothing about the outcome, stand in run.json by themselves, or are
+# filled in by the training from its tokens and its teacher.
+_WITHOUT_EFFECT = frozenset(
+    [
+        "data_dir",
+        "exp_dir",
+        "init_from",
+        "seed",
+        "device",
+        "num_threads",
+        "activation_checkpointing",
+        "log_interval",
+        "data.num_workers",
+        "data.prefetch_batches",
+        "model.vocab_size",
+        "model.text_alignment.text_dim",
+    ]
+)
+_PLAIN = re.compile(r"[\w/.+@%: -]*", re.ASCII)  # what Hydra takes as it stands, without quotes
+
+Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass
@@ -56,6 +80,7 @@ class SweepConfig:
         further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
         machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
+            More processes make larger batches, so it is one of the settings that must stay as they are.
         at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
             core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
@@ -137,11 +162,10 @@ class SweepRun:
             return []
         content = json.loads(file.read_text(encoding="utf-8"))
         before = content["settings"]
-        differing = [
-            f"{key}: {before.get(key)} then, {self.settings.get(key)} now"
-            for key in sorted({*before, *self.settings})
-            if before.get(key) != self.settings.get(key)
-        ]
+        if RESOLVED not in before and (config := self.directory / "config.yaml").is_file():
+            # A run of before all settings were noted: the training wrote down its own.
+            before[RESOLVED] = _flat(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config))))
+        differing = _differing(before, self.settings)
         if differing:
             raise ValueError(
                 f"{self.directory} holds a run with other settings:\n  " + "\n  ".join(differing) + "\n"
@@ -158,8 +182,12 @@ class SweepRun:
         temporary.replace(self.directory / RUN_FILE)
 
 
-def plan_runs(config: SweepConfig) -> list[SweepRun]:
+def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
     """All runs of a sweep, in the order in which they are to be done.
+
+    Args:
+        config: of the sweep.
+        resolve: gives all settings of scripts/train.py, nested, from those of its command line.
 
     Raises:
         FileNotFoundError: a corpus or the model to start from is missing.
@@ -167,10 +195,10 @@ def plan_runs(config: SweepConfig) -> list[SweepRun]:
             lacks its corpus.
     """
     start = None if config.start is None else _start(Path(config.start).resolve(), config)
-    return [_plan(config, name, seed, start) for seed in config.seeds for name in config.variants]
+    return [_plan(config, name, seed, start, resolve) for seed in config.seeds for name in config.variants]
 
 
-def _plan(config: SweepConfig, name: str, seed: int, start: Path | None) -> SweepRun:
+def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve: Resolve) -> SweepRun:
     variant = config.variants[name]
     if variant.data_dir == MISSING:
         raise ValueError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
@@ -183,21 +211,55 @@ def _plan(config: SweepConfig, name: str, seed: int, start: Path | None) -> Swee
         "seed": seed,
         "start": start and _digest(start / "model.safetensors"),
         "corpus": [_digest(data_dir / f"cuts_{split}.jsonl.gz") for split in ("train", config.split)],
+        "tokens": _digest(data_dir / "tokens" / "tokens.model"),
+        "launcher": config.launcher,
+        RESOLVED: {key: value for key, value in _flat(resolve(train)).items() if key not in _WITHOUT_EFFECT},
         "last_fraction": config.last_fraction,
         "method": config.method,
         "split": config.split,
     }
     directory = Path(config.exp_dir).resolve() / (variant.folder or name) / f"seed-{seed}"
-    where = f"data_dir={data_dir}"
-    measured = [f"model_dir={directory / 'averaged'}", where, f"split={config.split}"]
+    where = _path_setting("data_dir", data_dir)
+    run = _path_setting("exp_dir", directory)
+    measured = [_path_setting("model_dir", directory / "averaged"), where, f"split={config.split}"]
     commands = {
-        "train": [*train, *config.machine, where, f"exp_dir={directory}", f"seed={seed}"]
-        + ([f"init_from={start}"] if start else []),
-        "average": [f"exp_dir={directory}", f"last_fraction={config.last_fraction}"],
+        "train": [*train, *config.machine, where, run, f"seed={seed}"]
+        + ([_path_setting("init_from", start)] if start else []),
+        "average": [run, f"last_fraction={config.last_fraction}"],
         "decode": [*measured, f"method={config.method}"],
         "embed": measured,
     }
     return SweepRun(name, seed, directory, data_dir, settings, commands)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Lines on the settings that are not the same.
+
+    Settings that one side does not know came with another version of the toolkit; they are not compared.
+    """
+    then, today = ({**settings, **settings.get(RESOLVED, {})} for settings in (before, now))
+    return [
+        f"{key}: {then[key]} then, {today[key]} now"
+        for key in today
+        if key in then and key != RESOLVED and then[key] != today[key]
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, e.g. ``{"optim.lr": 0.045, ...}``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _path_setting(name: str, path: Path) -> str:
+    """``name=path`` for the command line of a script; in quotes where Hydra would read it otherwise."""
+    text = str(path)
+    if _PLAIN.fullmatch(text):
+        return f"{name}={text}"
+    quoted = text.replace('"', '\\"')
+    return f'{name}="{quoted}"'
 
 
 def _start(directory: Path, config: SweepConfig) -> Path:

@@ -8,7 +8,8 @@ from omegaconf import MISSING
 
 from zipformer.data import DataConfig
 from zipformer.losses.backend import backend_problem
-from zipformer.model import LOSSES, AsrModelConfig
+from zipformer.model import LOSSES
+from zipformer.model_config import AsrModelConfig
 from zipformer.sentence_encoders import TeacherConfig, encoder_problem
 
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from zipformer.checkpoint import (
 )
 from zipformer.distributed import World
 from zipformer.learning_rate import Eden
-from zipformer.model import AsrModel, with_later_keys
+from zipformer.model import AsrModel
+from zipformer.model_config import with_later_keys
 from zipformer.optim import ScaledAdam
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class TrainingState:
         order: Mapping[str, Any],
         environment: Mapping[str, Any],
         trained_hours: Mapping[str, float],
+        known_dialects: Sequence[str] = (),
         copies: Iterable[Path],
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process calls this, the main one writes.
@@ -69,6 +71,7 @@ class TrainingState:
             order: those of them that decide which batches an epoch has, see :meth:`restore`.
             environment: what the run runs on.
             trained_hours: hours of training audio by dialect group.
+            known_dialects: groups that the weights were trained on before this run.
             copies: files to put beside the weights.
 
         Returns:
@@ -92,6 +95,7 @@ class TrainingState:
                 "order": order,
                 "environment": environment,
                 "trained_hours": trained_hours,
+                "known_dialects": list(known_dialects),
                 "config": config,
             },
             copies=copies,
@@ -131,8 +135,8 @@ class TrainingState:
         if known:
             restore_random_state(process["random"])
         else:
-            seed_everything(self.world.rank, self.counters.step)
-            self.model.clock.random.seed(f"{self.world.rank} {self.counters.step}")
+            seed_everything(config["seed"], self.world.rank, self.counters.step)
+            self.model.clock.random.seed(f"{config['seed']} {self.world.rank} {self.counters.step}")
         self._report(checkpoint, changed)
         other_order = differences(record["order"], order)
         if other_order and self.counters.batches:

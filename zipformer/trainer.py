@@ -3,8 +3,7 @@
 import logging
 import signal
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from zipformer.bad_steps import BadSteps, TrainingError
 from zipformer.checkpoint import newest_whole_checkpoint, thin_checkpoints
 from zipformer.data import Batch, TrainingData, encoder_frames
 from zipformer.device import upload
@@ -28,7 +28,7 @@ from zipformer.environment import (
     log_parameters,
     prepare_cpu,
 )
-from zipformer.initialise import initialise_from
+from zipformer.initialise import dialects_of, initialise_from
 from zipformer.learning_rate import Eden
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
@@ -45,10 +45,6 @@ from zipformer.train_state import TrainingState, seed_everything
 from zipformer.validation import Validator
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
 
 
 class Trainer:
@@ -80,12 +76,15 @@ class Trainer:
             alignment.text_dim = self.sentence_encoder.dim
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
+        # What the weights were trained on before this run is not held out, whatever this run leaves out.
+        self.known_dialects: list[str] = [] if newest is None else newest.record.get("known_dialects", [])
 
         seed_everything(config.seed)  # the same first weights in every process
         self.model = AsrModel(config.model)
         if newest is None and config.init_from is not None:
             source = Path(config.init_from)
             initialise_from(self.model, source, self.tokenizer).report(source)
+            self.known_dialects = dialects_of(source)
         self.model.to(world.device).train()
         self.model.encoder.checkpointing = config.activation_checkpointing
         self.model.clock.batch = config.clock_start
@@ -112,6 +111,7 @@ class Trainer:
             world_size=world.size,
             pin_memory=world.device.type == "cuda",
             translation=config.translation_field if config.model.attention_decoder.translation else None,
+            fields=[config.teacher.field] if alignment.enabled else [],
         )
         self.validator: Validator | None = None
         if config.validation.interval:
@@ -131,8 +131,7 @@ class Trainer:
                 static_graph=True,
             )
         self.interval = Interval()
-        self.unjudged: deque[tuple[int, Batch, Tensor]] = deque()  # steps whose outcome is not known yet
-        self.bad_steps_in_a_row = 0
+        self.bad_steps = BadSteps(self.state, config.max_bad_steps, self._record_bad_step)
         self.stop_requested = False
 
     def run(self) -> None:
@@ -196,17 +195,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.model.clock.settle()
-        self.unjudged.append((self.state.counters.step + 1, batch, loss))
-        self._judge_steps()
-
-    def _judge_steps(self, *, wait: bool = False) -> None:
-        """Report the steps that were not finite. A GPU tells one step late, unless it is waited for."""
-        for finite in self.optimizer.take_verdicts(wait=wait):
-            step, batch, loss = self.unjudged.popleft()
-            if finite:
-                self.bad_steps_in_a_row = 0
-            else:
-                self._report_bad_step(step, batch, loss)
+        self.bad_steps.taken(self.state.counters.step + 1, batch, loss)
+        self.bad_steps.judge()
 
     def _backward(self, batch: Batch) -> Tensor:
         """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
@@ -245,49 +235,8 @@ class Trainer:
         different, numbers = different_sentences(said)
         return self.sentence_encoder(different), upload(torch.tensor(numbers), self.world.device)
 
-    def _report_bad_step(self, step: int, batch: Batch, loss: Tensor) -> None:
-        """Name the utterances of a step that was skipped.
-
-        Raises:
-            TrainingError: more than max_bad_steps such steps in a row.
-        """
-        counters = self.state.counters
-        counters.bad_steps += 1
-        self.bad_steps_in_a_row += 1
-        culprits = [name for names in self.world.gather(self._culprits(batch)) for name in names]
-        everyone = [name for names in self.world.gather(batch.ids) for name in names]
-        if self.world.is_main:
-            logger.warning(
-                "Step %d skipped: the loss (%g in this process) or its gradient is not finite. %s",
-                step,
-                loss.item(),
-                f"Not finite by themselves: {', '.join(culprits)}"
-                if culprits
-                else f"Every utterance is finite by itself; the batch was {', '.join(everyone)}",
-            )
-            values = {"bad_steps": counters.bad_steps, "utterances": culprits or everyone}
-            self.metrics.write("skipped", step, counters.epoch, values)
-        if self.bad_steps_in_a_row > self.config.max_bad_steps:
-            raise TrainingError(
-                f"{self.bad_steps_in_a_row} steps in a row were not finite, the last at step {step}: "
-                "lower optim.lr, or look at the utterances that the log names"
-            )
-
-    @torch.no_grad()
-    def _culprits(self, batch: Batch) -> list[str]:
-        """Utterances whose loss is not finite when they are alone and nothing is drawn."""
-        self.model.eval()
-        found = []
-        for index, name in enumerate(batch.ids):
-            length = batch.lengths[index : index + 1]
-            features = batch.features[index : index + 1, : int(length)].to(self.world.device)
-            losses = self.model.losses(
-                features, length.to(self.world.device), batch.tokens[index : index + 1]
-            )
-            if not all(bool(value.isfinite()) for value in losses.values()):
-                found.append(name)
-        self.model.train()
-        return found
+    def _record_bad_step(self, step: int, values: Mapping[str, Any]) -> None:
+        self.metrics.write("skipped", step, self.state.counters.epoch, values)
 
     def _advance_clock(self) -> None:
         assert self.model.clock.batch is not None
@@ -330,7 +279,7 @@ class Trainer:
         return min(1.0, max(shares))
 
     def _report(self) -> None:
-        self._judge_steps(wait=True)
+        self.bad_steps.judge(wait=True)
         values = self.interval.summary(self.world)
         self.interval.reset()
         if not self.world.is_main:
@@ -354,7 +303,7 @@ class Trainer:
                 logger.info("step %d %s (%%): %s", counters.step, name, text)
 
     def _save(self) -> None:
-        self._judge_steps(wait=True)
+        self.bad_steps.judge(wait=True)
         root = self.exp_dir / "checkpoints"
         checkpoint = self.state.save(
             root,
@@ -365,6 +314,7 @@ class Trainer:
                 dialect: seconds / 3600
                 for dialect, seconds in sorted(self.data.selection.seconds_by_dialect.items())
             },
+            known_dialects=self.known_dialects,
             copies=[self.exp_dir / "tokens.model", self.exp_dir / "tokens.txt"],
         )
         if checkpoint is not None:

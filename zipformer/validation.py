@@ -69,13 +69,17 @@ class Validator:
 
 
 def _rates(tables: list[dict[str, ErrorCounts]]) -> dict[str, float]:
-    """Error rates per dialect of the counts of all processes; "overall" first."""
+    """Error rates per dialect of the counts of all processes; "overall" first.
+
+    A dialect without a character in its references has no rate.
+    """
     total: dict[str, ErrorCounts] = defaultdict(ErrorCounts)
     for table in tables:
         for dialect, counts in table.items():
             total[dialect] += counts
     names = ["overall", *sorted(total.keys() - {"overall"})]
-    return {name: total[name].rate or 0.0 for name in names}
+    rates = {name: total[name].rate for name in names}
+    return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def choose_utterances(cuts: CutSet, per_dialect: int, seed: int = 0) -> CutSet:

@@ -30,10 +30,12 @@ class Errors:
     Attributes:
         errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
         characters: (S,Q) of the reference.
+        transcripts: a digest of the references; error rates against other references cannot be compared.
     """
 
     errors: Floats
     characters: Floats
+    transcripts: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,11 @@ class Comparison:
         """How much higher an estimate is than another one, with the interval of the difference."""
         low, high = percentile_interval(estimate.resamples - baseline.resamples, self.confidence)
         return Difference(estimate.value - baseline.value, low, high)
+
+    def same_transcripts(self, variant: str, other: str) -> bool:
+        """Whether the errors of all runs of two variants were counted against the same references."""
+        runs = [*self.variants[variant], *self.variants[other]]
+        return len({run.errors.transcripts for run in runs if run.errors}) <= 1
 
     def pairs(self, variant: str, which: str) -> list[tuple[str, str]]:
         """Ordered pairs of groups by what the variant was trained on.

@@ -91,6 +91,8 @@ def variant_rows(comparison: Comparison, baseline: str) -> list[VariantRow]:
                 continue
             # Between variants that were trained on other groups, a measure speaks of other pairs.
             same = comparison.trained(variant) == comparison.trained(baseline)
+            if name.startswith("cer"):
+                same = same and comparison.same_transcripts(variant, baseline)
             difference = (
                 comparison.difference(estimate, of_baseline)
                 if of_baseline is not None and same and variant != baseline

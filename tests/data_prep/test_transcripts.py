@@ -10,7 +10,7 @@ from tiny_corpus import make_cut
 
 from data_prep.errors import PreparationError
 from data_prep.text import Script, TextConfig
-from data_prep.tokens import train_token_model, write_tokens
+from data_prep.tokens import TokenConfig, train_token_model, write_tokens
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
 from zipformer.tokenizer import Tokenizer
 
@@ -82,6 +82,21 @@ def test_what_is_complete_is_kept_and_what_changed_is_made_anew(source: Path, tm
     assert file.stat().st_mtime_ns == before
     rewrite_transcripts(replace(config, scripts={"yue": "s2t"}))
     assert texts(target, "train")["yue"] == "我們聽講這個"
+
+
+def test_further_text_is_counted_too(source: Path, tmp_path: Path) -> None:
+    further = tmp_path / "further"
+    rewrite_transcripts(TranscriptsConfig(str(source), str(further), scripts={"yue": "s2t"}))
+    config = TranscriptsConfig(
+        str(source), str(tmp_path / "target"), tokens=TokenConfig(further_data_dirs=[str(further)])
+    )
+    rewrite_transcripts(config)
+    assert "聽" in Tokenizer.load(tmp_path / "target" / "tokens").pieces
+    (further / "cuts_train.jsonl.gz").unlink()
+    with pytest.raises(
+        PreparationError, match=r"cuts_train.jsonl.gz does not exist; prepare .*further first"
+    ):
+        rewrite_transcripts(config)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,23 @@ def test_values_are_means_over_site_pairs_then_pairs_of_groups_then_runs() -> No
     assert within is not None
     assert within.value == pytest.approx(200 / 3)
     assert comparison.recall("one", [("hak", "yue")]) is None
+
+
+def test_error_rates_against_other_transcripts_have_no_difference() -> None:
+    def run(name: str, transcripts: str) -> Run:
+        drawn = run_of(name)
+        assert drawn.errors is not None
+        return replace(drawn, errors=replace(drawn.errors, transcripts=transcripts))
+
+    variants = {"simplified": [run("a", "听")], "same": [run("b", "听")], "customary": [run("c", "聽")]}
+    rows = {
+        (row.variant, row.measure): row.difference
+        for row in variant_rows(Comparison(variants, resamples=20), "simplified")
+    }
+    assert rows["same", "cer_trained"] == 0
+    assert rows["customary", "cer_trained"] is None
+    assert rows["customary", "cer_held_out"] is None
+    assert rows["customary", "recall_trained"] == 0
 
 
 def test_resamples_are_those_of_a_double_loop() -> None:

@@ -70,6 +70,10 @@ def test_killed_and_started_again(command: list[str], tmp_path: Path) -> None:
         ("corpus=nonesuch", "nonesuch"),
         ("corpus.columns.text=transcript", "no column 'transcript' (corpus.columns.text)"),
         ("fbank.speed_factors=[9]", "fbank.speed_factors is [9.0]"),
+        (
+            "corpus.tsv=???",
+            "error: Structured config of type `FolderConfig` has missing mandatory value: tsv",
+        ),
     ],
 )
 def test_one_clear_message_for_a_wrong_setting(

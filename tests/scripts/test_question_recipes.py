@@ -52,7 +52,7 @@ def test_variants_start_from_one_model(checkout: Path, tmp_path: Path, sweep: st
     ]
 
 
-def test_a_start_that_is_there_is_not_trained_again(checkout: Path, tmp_path: Path) -> None:
+def test_a_start_that_was_put_there_is_not_trained(checkout: Path, tmp_path: Path) -> None:
     averaged = checkout / "exp" / "questions" / "start" / "averaged"
     averaged.mkdir(parents=True)
     (averaged / "provenance.json").touch()
@@ -62,6 +62,19 @@ def test_a_start_that_is_there_is_not_trained_again(checkout: Path, tmp_path: Pa
         "scripts/sweep.py sweep=supervision data_dir=data/mini exp_dir=exp/questions further=[] "
         "start=exp/questions/start/averaged"
     ]
+
+
+def test_a_start_of_this_recipe_is_compared_with_the_settings(checkout: Path, tmp_path: Path) -> None:
+    folder = checkout / "exp" / "questions" / "start"
+    (folder / "averaged").mkdir(parents=True)
+    (folder / "averaged" / "provenance.json").touch()
+    (folder / "checkpoints").mkdir()
+    recipe = checkout / "recipes" / "supervision" / "run.sh"
+    result = bash(recipe, "--stage", "2", "--", "model=large", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert lines(tmp_path / "log")[0] == (
+        "scripts/train.py experiment=start data_dir=data/mini exp_dir=exp/questions/start model=large"
+    )
 
 
 def test_scripts_are_compared_on_a_second_data_directory(checkout: Path, tmp_path: Path) -> None:

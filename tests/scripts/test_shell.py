@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """#!/usr/bin/env bash
@@ -117,6 +118,18 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
     ]
 
 
+def test_folders_may_have_any_name(checkout: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    write_program(checkout / ".venv" / "bin" / "python", log)
+    name = '方言 (一), "二"=3'
+    recipe = checkout / "recipes" / "mini" / "run.sh"
+    result = bash(recipe, "--stage", "2", "--stop-stage", "2", "--exp-dir", name, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (line,) = lines(log)
+    _, _, setting = line.partition("data_dir=data/mini ")
+    assert OverridesParser.create().parse_override(setting).value() == f"{tmp_path}/{name}"
+
+
 def test_human_recipe_starts_from_the_model_of_the_embedded_corpus(checkout: Path, tmp_path: Path) -> None:
     log, recipe = tmp_path / "log", checkout / "recipes" / "human" / "run.sh"
     write_program(checkout / ".venv" / "bin" / "python", log)
@@ -214,6 +227,7 @@ def test_recipe_stops_where_a_stage_fails(checkout: Path, tmp_path: Path) -> Non
         (["--stage", "3", "--stop-stage", "2"], "nothing to do between"),
         (["--stage"], "--stage needs a value"),
         (["--stages", "1"], "unknown option --stages"),
+        (["--", "max_minutes=1"], "this recipe takes no settings after --"),
         (["--python", "no-such-program"], "there is no program no-such-program"),
         (["--stage", "1"], "there is no .venv; run stage 0 first"),
     ],

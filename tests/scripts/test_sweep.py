@@ -95,6 +95,8 @@ def data_dir(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     for split in ("train", "test"):
         (tmp_path / "data" / f"cuts_{split}.jsonl.gz").write_text(split)
+    (tmp_path / "data" / "tokens").mkdir()
+    (tmp_path / "data" / "tokens" / "tokens.model").write_text("tokens")
     return tmp_path / "data"
 
 
@@ -173,6 +175,21 @@ def test_other_settings_are_refused_before_anything_is_trained(
     assert steps.calls == []
 
 
+def test_settings_of_conf_that_have_changed_are_refused(
+    data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
+    file = data_dir.parent / "exp" / "yue" / "seed-1" / "run.json"
+    content = json.loads(file.read_text())
+    resolved = content["settings"]["resolved"]
+    assert (resolved["max_steps"], resolved["loss.ctc"]) == (1200, 0.5)  # of experiment=scratch and of mini
+    assert resolved["data.left_out_dialects"] == ["yue"]
+    resolved["max_steps"] = 700
+    file.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="max_steps: 700 then, 1200 now"):
+        call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
+
+
 def test_scores_are_compared_on_the_same_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,7 +253,7 @@ def test_no_run_is_begun_after_one_failed(
     other_began = threading.Event()
 
     def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-        if "scratch" in str(command) and command[1].endswith("train.py"):
+        if "/scratch/seed" in str(command) and command[1].endswith("train.py"):
             assert other_began.wait(20)
             settings["stdout"].write("error: no space left\n")  # type: ignore[attr-defined]
             return subprocess.CompletedProcess(command, 1)

@@ -147,6 +147,25 @@ def test_dialects_can_be_left_out(corpus: Path) -> None:
     ]
 
 
+def test_a_dialect_to_leave_out_must_be_there(corpus: Path) -> None:
+    with pytest.raises(ValueError, match=r"left_out_dialects names yueh, .* groups among cmn, nan, yue"):
+        training_data(corpus, left_out_dialects=["cmn", "yueh"])
+
+
+def test_every_utterance_must_have_the_fields_that_are_learnt(corpus: Path, tmp_path: Path) -> None:
+    cuts = list(read_cuts(corpus / "cuts_train.jsonl.gz"))
+    for index, cut in enumerate(cuts):
+        cut.supervisions[0].custom = {} if index == 20 else {"translation": "一"}
+    manifest = tmp_path / "cuts_train.jsonl.gz"
+    CutSet.from_cuts(cuts).to_file(manifest)
+    tokenizer, config = Tokenizer.load(corpus / "tokens"), DataConfig(num_workers=0)
+    with pytest.raises(ValueError, match=r"utterance train-020 has no 'translation'"):
+        TrainingData(manifest, tokenizer, config, translation="translation")
+    with pytest.raises(ValueError, match=r"utterance train-000 has no 'english'"):
+        TrainingData(manifest, tokenizer, config, fields=["english"])
+    assert TrainingData(manifest, tokenizer, config, fields=["text"]).selection.utterances == 24
+
+
 def test_nothing_left_is_an_error(corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"24 shorter than 10 s \(data.min_utterance_seconds\)"):
         training_data(corpus, min_utterance_seconds=10.0)

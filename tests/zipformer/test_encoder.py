@@ -8,7 +8,8 @@ from torch import Tensor
 
 from zipformer.encoder import EncoderConfig, Zipformer, _combine
 from zipformer.layers.schedule import Clock
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 
 FRONTEND_LOOKAHEAD = 6  # features that a frame at 50 per second sees right of its own two
 CONVNEXT_REACH = 3  # frames at 50 per second

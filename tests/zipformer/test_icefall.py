@@ -13,7 +13,8 @@ from torch import Tensor
 
 from zipformer.icefall import config_from_icefall, icefall_name, model_from_icefall, state_dict_to_icefall
 from zipformer.layers.schedule import Clock
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 SMALL_OPTIONS = {

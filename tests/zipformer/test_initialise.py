@@ -1,3 +1,4 @@
+import json
 import logging
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 from tiny_corpus import tiny_model_config
 
 from data_prep.tokens import train_token_model
-from zipformer.initialise import VOCABULARY_MODULES, initialise_from
+from zipformer.initialise import VOCABULARY_MODULES, dialects_of, initialise_from
 from zipformer.model import AsrModel
 from zipformer.tokenizer import Tokenizer
 
@@ -93,3 +94,14 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
         initialise_from(fresh_model(tokenizer), tmp_path, tokenizer)
+
+
+def test_a_source_says_what_it_was_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert dialects_of(tmp_path) == []
+    assert "has no provenance.json" in caplog.text
+    record = {"trained_hours": {"yue": 1.5}, "known_dialects": ["cmn", "yue"]}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(record))
+    assert dialects_of(tmp_path) == ["cmn", "yue"]
+    (tmp_path / "provenance.json").write_text(json.dumps({"trained_dialects": ["nan", "cmn"]}))
+    assert dialects_of(tmp_path) == ["cmn", "nan"]

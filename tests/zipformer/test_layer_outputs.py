@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from zipformer.encoder import EncoderConfig
 from zipformer.layer_outputs import layer_places
 from zipformer.layers.schedule import Clock
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 
 LAYERS, FACTORS, DIMS = [1, 2, 1], [1, 4, 2], [16, 32, 24]
 LENGTHS = torch.tensor([101, 64])

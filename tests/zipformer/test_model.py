@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zipformer.attention_decoder import AttentionDecoderConfig
 from zipformer.encoder import EncoderConfig
-from zipformer.model import AsrModel, AsrModelConfig, config_from_dict
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig, config_from_dict
 
 TOKENS = [[3, 5, 4, 7], [8, 2], [6]]
 LENGTHS = torch.tensor([90, 70, 45])

@@ -1,12 +1,15 @@
 """Plans of sweeps: order, settings, what is shared, what is kept, and what is refused."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING
 
-from zipformer.sweep import STEPS, SweepConfig, Variant, plan_runs
+from zipformer.sweep import STEPS, SweepConfig, SweepRun, Variant
+from zipformer.sweep import plan_runs as plan_runs_of
 
 
 @pytest.fixture
@@ -15,6 +18,8 @@ def data_dir(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
         for split in ("train", "test"):
             (tmp_path / name / f"cuts_{split}.jsonl.gz").write_text(f"{name} {split}")
+        (tmp_path / name / "tokens").mkdir()
+        (tmp_path / name / "tokens" / "tokens.model").write_text(name)
     return tmp_path / "data"
 
 
@@ -32,6 +37,15 @@ def sweep(data_dir: Path, **settings: object) -> SweepConfig:
         "train": ["experiment=short"],
     }
     return SweepConfig(**{**content, **settings})  # type: ignore[arg-type]
+
+
+def plan_runs(config: SweepConfig, **optim: float) -> list[SweepRun]:
+    """The plan where conf/ has these settings of the optimiser."""
+
+    def resolve(overrides: Sequence[str]) -> Mapping[str, object]:
+        return {"num_threads": len(overrides), "optim": {"lr": 0.045, **optim}}
+
+    return plan_runs_of(config, resolve)
 
 
 def start(folder: Path, trained: list[str]) -> Path:
@@ -106,6 +120,51 @@ def test_what_is_finished_is_kept_as_long_as_the_settings_are(data_dir: Path) ->
     begin = start(data_dir.parent / "start", ["cmn"])
     with pytest.raises(ValueError, match="start: None then"):
         plan_runs(sweep(data_dir, start=str(begin)))[0].finished()
+
+
+def test_settings_in_conf_are_settings_of_the_run(data_dir: Path) -> None:
+    run = plan_runs(sweep(data_dir))[0]
+    run.note(["train"])
+    with pytest.raises(ValueError, match=r"other settings:\n  optim.lr: 0.045 then, 0.03 now\n"):
+        plan_runs(sweep(data_dir), lr=0.03)[0].finished()
+    assert plan_runs(sweep(data_dir), beta=0.9)[0].finished() == ["train"]  # came with a later version
+
+
+def test_a_run_of_before_these_were_noted_is_asked_for_its_own(data_dir: Path) -> None:
+    run = plan_runs(sweep(data_dir))[0]
+    run.note(["train"])
+    file = run.directory / "run.json"
+    content = json.loads(file.read_text())
+    for key in ("resolved", "tokens", "launcher"):
+        del content["settings"][key]
+    file.write_text(json.dumps(content))
+    (run.directory / "config.yaml").write_text(
+        "num_threads: 8\noptim: {lr: 0.045}\nmodel: {vocab_size: 300}\n"
+    )
+    assert run.finished() == ["train"]
+    with pytest.raises(ValueError, match=r"other settings:\n  optim.lr: 0.045 then, 0.03 now\n"):
+        plan_runs(sweep(data_dir), lr=0.03)[0].finished()
+
+
+def test_other_tokens_and_another_launcher_make_other_runs(data_dir: Path) -> None:
+    plan_runs(sweep(data_dir))[0].note(["train"])
+    with pytest.raises(ValueError, match=r"launcher: \[\] then, \['torchrun'\] now"):
+        plan_runs(sweep(data_dir, launcher=["torchrun"]))[0].finished()
+    moved = data_dir.parent / "again"
+    data_dir.rename(moved)
+    (moved / "tokens" / "tokens.model").write_text("of another text")
+    with pytest.raises(ValueError, match=r"other settings:\n  tokens: \w+ then, \w+ now\n"):
+        plan_runs(sweep(moved))[0].finished()
+
+
+def test_folders_may_have_any_name(data_dir: Path) -> None:
+    exp_dir = data_dir.parent / '方言, ("a"=1)'
+    run = plan_runs(sweep(data_dir, exp_dir=str(exp_dir)))[0]
+    parsed = OverridesParser.create().parse_overrides([*run.commands["train"], *run.commands["embed"]])
+    values = {override.key_or_group: override.value() for override in parsed}
+    assert values["exp_dir"] == f"{exp_dir}/plain/seed-1"
+    assert values["model_dir"] == f"{exp_dir}/plain/seed-1/averaged"
+    assert values["data_dir"] == str(data_dir)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from zipformer.data import Batch
 from zipformer.distributed import World
-from zipformer.model import AsrModel, config_from_dict
+from zipformer.model import AsrModel
+from zipformer.model_config import config_from_dict
 from zipformer.sentence_encoders import TeacherConfig
 from zipformer.text_alignment import TextAlignment, TextAlignmentConfig
 from zipformer.train_config import ConfigError, TrainConfig

@@ -12,12 +12,14 @@ import torch
 from lhotse.cut import Cut
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 
+from zipformer.averaging import AverageConfig, write_averaged_model
+from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import Checkpoint, CheckpointError, list_checkpoints
 from zipformer.data import DataConfig, FeatureDataset
 from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.train_config import ConfigError, TrainConfig, ValidationConfig
-from zipformer.trainer import Trainer, TrainingError
+from zipformer.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -186,6 +188,19 @@ def test_a_skipped_step_leaves_the_weights_alone(
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
     trainer._train_on(batches[2])
     assert not all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_what_the_start_was_trained_on_is_not_held_out(corpus: Path, tmp_path: Path) -> None:
+    trained(config_for(corpus, tmp_path / "start", max_steps=2))
+    start = write_averaged_model(AverageConfig(exp_dir=str(tmp_path / "start")))
+    for max_steps in (2, 4):  # the second goes on from the first
+        config = config_for(corpus, tmp_path / "next", max_steps=max_steps, init_from=str(start))
+        config.data.left_out_dialects = ["yue"]
+        trained(config)
+    model_dir = write_averaged_model(AverageConfig(exp_dir=str(tmp_path / "next")))
+    provenance = json.loads((model_dir / "provenance.json").read_text(encoding="utf-8"))
+    assert list(provenance["training"]["trained_hours"]) == ["cmn", "nan"]
+    assert provenance["trained_dialects"] == ["cmn", "nan", "yue"]
 
 
 def test_a_step_under_bf16_autocast(corpus: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from zipformer import validation as module
 from zipformer.data import read_cuts
 from zipformer.distributed import World
 from zipformer.model import AsrModel
+from zipformer.scoring import align
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ValidationConfig
 from zipformer.validation import Validator, choose_utterances
@@ -52,3 +53,8 @@ def test_a_fixed_choice_of_each_dialect(corpus: Path) -> None:
     assert [cut.id for cut in choose_utterances(cuts, 3)] == [cut.id for cut in chosen]
     assert len(list(choose_utterances(cuts, 100))) == 24
     assert isinstance(chosen, CutSet)
+
+
+def test_a_dialect_without_reference_characters_has_no_rate() -> None:
+    counted = {"overall": align("你好", "你").counts, "yue": align("", "").counts}
+    assert module._rates([counted]) == {"overall": 50.0}

@@ -10,7 +10,8 @@ from small_model import TEXTS, write_cuts, write_model
 from zipformer.alignment import align_cuts, check_aligner, token_intervals
 from zipformer.alignment.align import TRANSCRIPTS
 from zipformer.attention_decoder import AttentionDecoderConfig
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 from zipformer.tokenizer import Tokenizer
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from zipformer.alignment.transducer import lattice_scores, viterbi
 from zipformer.attention_decoder import AttentionDecoderConfig
 from zipformer.encoder import EncoderConfig
-from zipformer.model import AsrModel, AsrModelConfig
+from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
 
 TOKENS = [5, 3, 3, 9]
 

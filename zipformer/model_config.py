@@ -1,0 +1,123 @@
+"""What shapes a model, and how it is written beside the weights (``config.json``) and read back, strictly."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zipformer.attention_decoder import AttentionDecoderConfig
+from zipformer.encoder import EncoderConfig
+from zipformer.text_alignment import TextAlignmentConfig
+
+CONFIG_FILE = "config.json"
+_FORMAT_VERSION = 1
+
+
+@dataclass
+class AsrModelConfig:
+    """Everything that shapes an :class:`~zipformer.model.AsrModel`.
+
+    Attributes:
+        feature_dim: channels of the features, 80 mel bins.
+        vocab_size: tokens including blank 0, sos/eos 1 and unk 2; 0 = to be filled in from the tokens.
+        encoder: sizes of front end and encoder.
+        transducer: have a predictor, a joiner and the linear layers of the simple loss.
+        predictor_dim: channels of the predictor, a multiple of 4.
+        joiner_dim: channels in which encoder and predictor are added.
+        context_size: tokens that the predictor sees.
+        ctc: have a CTC head.
+        attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
+        text_alignment: the head that learns from a text encoder; off by default.
+    """
+
+    feature_dim: int = 80
+    vocab_size: int = 0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    transducer: bool = True
+    predictor_dim: int = 512
+    joiner_dim: int = 512
+    context_size: int = 2
+    ctc: bool = True
+    attention_decoder: AttentionDecoderConfig = field(default_factory=AttentionDecoderConfig)
+    text_alignment: TextAlignmentConfig = field(default_factory=TextAlignmentConfig)
+
+    def __post_init__(self) -> None:
+        if not self.transducer and not self.ctc:
+            raise ValueError("the model has neither model.transducer nor model.ctc; set one of them to true")
+        if self.predictor_dim % 4:
+            raise ValueError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
+        if self.context_size < 1:
+            raise ValueError(f"model.context_size={self.context_size} is less than 1")
+
+
+def write_config(config: AsrModelConfig, directory: Path) -> None:
+    """Write ``config.json`` into a directory that exists."""
+    content = {"format_version": _FORMAT_VERSION, "model": asdict(config)}
+    (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(directory: Path) -> AsrModelConfig:
+    """Read what :func:`write_config` wrote.
+
+    Raises:
+        FileNotFoundError: there is no ``config.json``.
+        ValueError: it cannot be read, has another format version, or an unknown or missing key.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); write the model directory again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != _FORMAT_VERSION or not isinstance(content.get("model"), dict):
+        raise ValueError(
+            f"{path} has format_version {version!r} where this version of the toolkit reads "
+            f"{_FORMAT_VERSION}; write the model directory again with scripts/average.py, or install the "
+            "version that wrote it"
+        )
+    try:
+        return config_from_dict(content["model"])
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; correct that key, or write the model directory again with scripts/average.py"
+        ) from error
+
+
+def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
+    """Typed configuration from plain values, strict in both directions.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of the wrong type.
+    """
+    content = with_later_keys(content)
+    missing = _missing_keys(asdict(AsrModelConfig()), content)
+    if missing:
+        raise ValueError(f"model configuration lacks {', '.join(missing)}")
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AsrModelConfig), content))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"model configuration: {error}") from error
+    assert isinstance(config, AsrModelConfig)
+    return config
+
+
+def with_later_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's configuration with the keys that came later, at the value that leaves the model as it was."""
+    completed = {"text_alignment": asdict(TextAlignmentConfig()), **content}
+    if isinstance(decoder := completed.get("attention_decoder"), Mapping):
+        completed["attention_decoder"] = {"translation": False, **decoder}
+    return completed
+
+
+def _missing_keys(expected: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
+    missing = []
+    for key, value in expected.items():
+        if key not in given:
+            missing.append(prefix + key)
+        elif isinstance(value, dict) and isinstance(given[key], dict):
+            missing += _missing_keys(value, given[key], f"{prefix}{key}.")
+    return missing

@@ -168,6 +168,8 @@ def test_levels_and_selection():
         sites_of(entries, groups=["hak", "yue"])
     with pytest.raises(ValueError, match="at least two groups"):
         sites_of(entries, groups=["hak"])
+    with pytest.raises(ValueError, match="groups names hak more than once"):
+        sites_of(entries, groups=["hak", "nan", "hak"])
     assert labels_of_dialects(entries, ["hak"], Level.subdialect) == ["hak-hailu", "hak-sixian"]
     assert labels_of_dialects(entries, ["hak"], Level.group) == ["hak"]
 

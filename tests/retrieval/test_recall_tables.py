@@ -98,6 +98,18 @@ def test_intervals_hold_their_value_and_follow_the_seed():
     assert first.pairs[1].high - first.pairs[1].low > 30
 
 
+def test_only_sentences_that_were_asked_count_for_the_interval():
+    # One pair of sites asks 3 sentences and another one 2 others, all found; the rest is at no second site.
+    sites = [Site("cmn", "c1", {}), Site("yue", "y1", {}), Site("yue", "y2", {})]
+    hits = np.full((3, 3, 40), np.nan)
+    hits[0, 1, :3] = hits[1, 0, :3] = hits[0, 2, 3:5] = hits[2, 0, 3:5] = 1
+    table = tabulate(from_hits(sites, hits), trained_groups=None, resamples=50)
+    assert len(table.summary) == 1
+    for row in [*table.pairs, *table.summary]:
+        assert (row.recall_at_1, row.high) == pytest.approx((100, 100))
+        assert row.low == pytest.approx(100 * 0.025 ** (1 / 5))  # five found of five (Clopper and Pearson)
+
+
 def test_files(tmp_path):
     hits = outcome()
     table = tabulate(hits, trained_groups=["cmn", "yue"], resamples=50)

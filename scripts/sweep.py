@@ -115,7 +115,11 @@ def measured(run: SweepRun, config: SweepConfig) -> Run:
 def count_errors(
     run: SweepRun, config: SweepConfig, sites: Sequence[Site], sentences: Sequence[str]
 ) -> Errors:
-    """Errors of what scripts/decode.py recognised, by site and sentence."""
+    """Errors of what scripts/decode.py recognised, by site and sentence.
+
+    Raises:
+        ValueError: an utterance that was embedded and not recognised.
+    """
     folder = run.model_dir / "results" / f"decode-{config.split}-{config.method}"
     place = {
         utterance: (row, sentences.index(sentence))
@@ -123,11 +127,15 @@ def count_errors(
         for sentence, utterance in site.utterances.items()
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
-    for hypothesis in read_decoding(folder).hypotheses:
-        if hypothesis.id in place:
-            counts = align(hypothesis.reference, hypothesis.hypothesis).counts
-            errors[place[hypothesis.id]] = counts.errors
-            characters[place[hypothesis.id]] = counts.reference_characters
+    hypotheses = {item.id: item for item in read_decoding(folder).hypotheses}
+    if missing := sorted(place.keys() - hypotheses.keys()):
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of the {len(place)} utterances that {run.model_dir} embedded, such"
+            f" as {missing[0]}: recognise that split again with scripts/decode.py"
+        )
+    for utterance, where in place.items():
+        counts = align(hypotheses[utterance].reference, hypotheses[utterance].hypothesis).counts
+        errors[where], characters[where] = counts.errors, counts.reference_characters
     return Errors(errors, characters)
 
 

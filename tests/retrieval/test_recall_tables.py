@@ -242,6 +242,15 @@ def test_printed_matrix():
     assert "95 % interval" in summary
 
 
+def test_a_group_without_a_query_has_no_chance_level():
+    sites = [Site(group, group, {}) for group in ("cmn", "hak", "yue")]
+    hits = np.full((3, 3, 4), np.nan)
+    hits[0, 2] = hits[2, 0] = 1
+    lines = shown(recall_matrix(tabulate(from_hits(sites, hits), trained_groups=None, resamples=20)))
+    assert ["hak", "-", "-", "-", "-"] in [line.split() for line in lines.splitlines()]
+    assert "nan" not in lines
+
+
 def test_long_names_become_numbers():
     hits = outcome()
     names = {"cmn": "cmn-beijing", "hak": "hak-sixian", "yue": "yue-guangzhou"}

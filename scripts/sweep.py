@@ -130,8 +130,8 @@ def count_errors(
     hypotheses = {item.id: item for item in read_decoding(folder).hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise ValueError(
-            f"{folder} lacks {len(missing)} of the {len(place)} utterances that {run.model_dir} embedded, such"
-            f" as {missing[0]}: recognise that split again with scripts/decode.py"
+            f"{folder} lacks {len(missing)} of the {len(place)} utterances that were embedded, such as"
+            f" {missing[0]}: recognise that split again with scripts/decode.py"
         )
     for utterance, where in place.items():
         counts = align(hypotheses[utterance].reference, hypotheses[utterance].hypothesis).counts

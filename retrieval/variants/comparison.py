@@ -82,7 +82,7 @@ class Difference:
 
 
 class _PairRecall(NamedTuple):
-    """Recall of an ordered pair of groups in 0..1, its resamples (B,), and which sentences were asked (Q,)."""
+    """Recall of a pair of groups in 0..1, its resamples (B,), and which sentences were asked (Q,)."""
 
     value: float
     resamples: Floats

@@ -66,6 +66,8 @@ class CompareConfig:
     any_dimension: bool = False
 
     def __post_init__(self) -> None:
+        if len(self.results) < 2:
+            raise ValueError("a comparison needs at least two models: give their folders as results=[...]")
         if self.names and len(self.names) != len(self.results):
             raise ValueError(f"{len(self.names)} names for {len(self.results)} results: give one for each")
         if self.resamples < 1 or self.permutations < 1:

@@ -87,7 +87,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
     first = models[0]
     for other in models[1:]:
         between = f"{first.path} and {other.path} cannot be compared"
-        for key in ("split", "challenge"):
+        for key in ("split", "challenge", "challenge_fingerprint"):
             ours, theirs = first.content.get(key), other.content.get(key)
             if ours != theirs:
                 raise ValueError(f"{between}: {key} is {ours} and {theirs}")

@@ -66,8 +66,13 @@ def paper_rows(table: RecallTable) -> list[list[str]]:
     return rows
 
 
-def deviations(table: RecallTable) -> list[str]:
-    """In what the results are not those of the whole benchmark; empty if they are."""
+def deviations(table: RecallTable, *, candidates: int = 0) -> list[str]:
+    """In what the results are not those of the whole benchmark; empty if they are.
+
+    Args:
+        table: the results.
+        candidates: the setting of scripts/retrieve.py that made them.
+    """
     pairs = {(row.source, row.target): row.site_pairs for row in table.pairs}
     found = [f"no results of {group.group}" for group in GROUPS if group.group not in table.groups]
     known = {group.group for group in GROUPS}
@@ -76,18 +81,25 @@ def deviations(table: RecallTable) -> list[str]:
     for source in GROUPS:
         for target in GROUPS:
             asked, whole = pairs.get((source.group, target.group)), source.sites * target.sites
-            if asked not in (None, whole):
+            if asked is None and source != target and {source.group, target.group} <= set(table.groups):
+                other_counts.append(f"{source.group} to {target.group} was not asked")
+            elif asked not in (None, whole):
                 other_counts.append(
                     f"{source.group} to {target.group} has {asked} pairs of sites, not {whole}"
                 )
+    if candidates:
+        found.append(f"retrieved with candidates={candidates}, not whole pools")
     if other_counts:
         more = len(other_counts) - 1
         found.append(other_counts[0] + (f", and {more} more cells are of other sites" if more else ""))
     return found
 
 
-def paper_table(table: RecallTable) -> Table:
-    """The table for the terminal; its caption says what chance is and what is not as in the paper."""
+def paper_table(table: RecallTable, *, candidates: int = 0) -> Table:
+    """The table for the terminal; its caption says what chance is and what is not as in the paper.
+
+    Arguments as in :func:`deviations`.
+    """
     header, *rows = paper_rows(table)
     view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
     for index, name in enumerate(header):
@@ -96,7 +108,7 @@ def paper_table(table: RecallTable) -> Table:
         view.add_row(*row)
     chances = [row.chance for row in table.pairs]
     notes = [f"chance {np.min(chances):.1f} to {np.max(chances):.1f}"] if chances else []
-    if differing := deviations(table):
+    if differing := deviations(table, candidates=candidates):
         notes.append(f"NOT THE WHOLE BENCHMARK: {'; '.join(differing)}")
     view.caption = "\n".join(notes)
     return view

@@ -69,11 +69,11 @@ class RetrieveConfig:
             similar mean frames; needs FAISS. Fewer are faster and miss more. 0 = score the whole pool.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         half_precision: SeqSim in one kernel with products of float16, for whole benchmarks on a GPU: faster,
-            scores off by up to 1e-4.
+            scores off by up to 1e-4. Other scores have no such kernel.
         resamples: of the bootstrap; more of them make the ends of the intervals steadier.
         confidence: of the intervals.
         permutations: of the tests against chance and between models; the smallest p is 1/(1 + this). 0 = no
-            tests.
+            tests against chance; those between models then have as many as by default.
         seed: of the bootstrap and of the permutations.
         compare_with: further model directories, whose results are made in the same way and held against those
             of ``model_dir``, side by side.
@@ -111,6 +111,8 @@ class RetrieveConfig:
             raise ValueError(f"candidates={self.candidates} is negative; give 0 for the whole pool")
         if self.permutations < 0:
             raise ValueError(f"permutations={self.permutations} is negative; give 0 for no test")
+        if self.half_precision and self.score is not ScoreKind.seqsim:
+            raise ValueError(f"half_precision is for score=seqsim alone; score is {self.score.value}")
         if self.candidates and self.challenge:
             raise ValueError("candidates and challenge do not go together: set candidates=0")
 

@@ -133,8 +133,13 @@ class Metrics:
 
 
 def read_decodings(results: Path, split: str) -> list[CerResult]:
-    """All of ``decode-{split}-{method}``, sorted by method; none is an empty list."""
-    return [read_decoding(path.parent) for path in sorted(results.glob(f"decode-{split}-*/cer.json"))]
+    """All of ``decode-{split}-{method}``, sorted by method; none is an empty list.
+
+    Where the name of another split begins with this one and a hyphen, its folders look alike; the files say
+    whose they are.
+    """
+    found = [read_decoding(path.parent) for path in sorted(results.glob(f"decode-{split}-*/cer.json"))]
+    return [result for result in found if result.split == split]
 
 
 def read_decoding(directory: Path) -> CerResult:

@@ -57,8 +57,8 @@ def sites_of(
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
-        ValueError: a duplicate, an unknown group, no sentence ids, a site without any beside others that have
-            them, or fewer than two groups.
+        ValueError: a duplicate, an unknown group or one that is named twice, no sentence ids, a site without
+            any beside others that have them, or fewer than two groups.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     unpaired: dict[tuple[str, str], int] = {}
@@ -97,6 +97,9 @@ def sites_of(
     unknown = [group for group in groups if group not in names]
     if unknown:
         raise ValueError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
+    if twice := sorted({group for group in groups if groups.count(group) > 1}):
+        # Its sites would be there twice, and each would find itself as another site of the group.
+        raise ValueError(f"groups names {', '.join(twice)} more than once: name each group once")
     order = list(groups) or names
     if len(order) < 2:
         raise ValueError(f"retrieval needs at least two groups, found only {', '.join(order)}")

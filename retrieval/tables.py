@@ -300,9 +300,10 @@ def recall_matrix(table: RecallTable) -> Table:
         view.add_column(header, justify="right", no_wrap=True)
     for index, (source, name) in enumerate(names.items()):
         of_source = [rows.get((source, target)) for target in table.groups]
-        chance = float(np.mean([row.chance for row in of_source if row]))
+        chances = [row.chance for row in of_source if row]  # none where a challenge set left no sentence
+        chance = f"{np.mean(chances):.1f}" if chances else "-"
         label = f"{index + 1:2} {name}" if numbered else name
-        view.add_row(label, *(_cell(row, doubtful) for row in of_source), f"{chance:.1f}")
+        view.add_row(label, *(_cell(row, doubtful) for row in of_source), chance)
     notes = []
     if table.held_out_groups:
         notes.append("* not trained on")

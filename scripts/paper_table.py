@@ -28,7 +28,7 @@ def main(settings: DictConfig) -> None:
         write_paper_table(folder / "paper_table.csv", recall.table)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    print_tables([paper_table(recall.table)])
+    print_tables([paper_table(recall.table, candidates=int(recall.settings.get("candidates", 0)))])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from retrieval.challenge.comparison import comparison_table
 from retrieval.report import ReportConfig, collect, write_report
+from retrieval.tables import print_tables
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
@@ -25,6 +27,8 @@ def main(settings: DictConfig) -> None:
         )
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
+    if report.challenges is not None:
+        print_tables([comparison_table(report.challenges)])
     print(f"report: {page}")
 
 

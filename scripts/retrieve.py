@@ -78,6 +78,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             "model_dir": str(model_dir),
             "embedder": config.embedder,
             "challenge": challenge.name if challenge else None,
+            "challenge_fingerprint": challenge.fingerprint if challenge else None,
             "settings": asdict(config),
             "embeddings": store.description,
             "answers_not_among_candidates": outcome.missed,

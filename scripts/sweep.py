@@ -157,7 +157,11 @@ def measured(run: SweepRun, config: SweepConfig) -> Run:
 def count_errors(
     run: SweepRun, config: SweepConfig, sites: Sequence[Site], sentences: Sequence[str]
 ) -> Errors:
-    """Errors of what scripts/decode.py recognised, by site and sentence."""
+    """Errors of what scripts/decode.py recognised, by site and sentence.
+
+    Raises:
+        ValueError: an utterance that was embedded and not recognised.
+    """
     folder = run.model_dir / "results" / f"decode-{config.split}-{config.method}"
     place = {
         utterance: (row, sentences.index(sentence))
@@ -165,13 +169,18 @@ def count_errors(
         for sentence, utterance in site.utterances.items()
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
+    hypotheses = {item.id: item for item in read_decoding(folder).hypotheses}
+    if missing := sorted(place.keys() - hypotheses.keys()):
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of the {len(place)} utterances that were embedded, such as"
+            f" {missing[0]}: recognise that split again with scripts/decode.py"
+        )
     transcripts = hashlib.blake2b(digest_size=16)
-    for hypothesis in sorted(read_decoding(folder).hypotheses, key=lambda hypothesis: hypothesis.id):
-        if hypothesis.id in place:
-            transcripts.update(f"{hypothesis.id}\t{hypothesis.reference}\n".encode())
-            counts = align(hypothesis.reference, hypothesis.hypothesis).counts
-            errors[place[hypothesis.id]] = counts.errors
-            characters[place[hypothesis.id]] = counts.reference_characters
+    for utterance, where in sorted(place.items()):
+        reference = hypotheses[utterance].reference
+        transcripts.update(f"{utterance}\t{reference}\n".encode())
+        counts = align(reference, hypotheses[utterance].hypothesis).counts
+        errors[where], characters[where] = counts.errors, counts.reference_characters
     return Errors(errors, characters, transcripts.hexdigest())
 
 

@@ -130,6 +130,8 @@ def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
     """
     found: dict[tuple[str, str], RecallResult] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
+        if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
+            continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
             challenge = result.settings.get("challenge")

@@ -45,6 +45,8 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
         summary = read_json(path, "interpret") or {}
         try:
             settings = summary["settings"]
+            if settings["split"] != split:  # the name of another split begins with this one and a hyphen
+                continue
             words, embeddings = settings["words"], settings["embeddings"]
             rows += [
                 InterpretationRow(

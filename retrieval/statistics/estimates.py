@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.outcome import Outcome
 from retrieval.statistics.bootstrap import GroupReplicates, Resamples, metric_intervals
@@ -55,7 +56,8 @@ class Estimate:
     Attributes:
         site_pairs: ordered pairs of sites behind them.
         queries: of all these.
-        sentences: Q, different sentences behind them, for intervals of what does not vary.
+        sentences: (Q,), which of the sentences are behind them; their number is that of intervals of what
+            does not vary.
         pool: largest number of candidates.
         value: mean over site pairs.
         chance: of the same.
@@ -68,7 +70,7 @@ class Estimate:
 
     site_pairs: int
     queries: int
-    sentences: int
+    sentences: NDArray[np.bool_]
     pool: int
     value: Floats
     chance: Floats
@@ -129,7 +131,7 @@ class Estimator:
         estimate = self._complete(
             site_pairs=len(asked),
             queries=int(np.count_nonzero(pools)),
-            sentences=int(np.count_nonzero(pools, axis=1).max()),
+            sentences=pools.any(axis=0),
             pool=ranks,
             value=np.mean([outcome.metrics(*sites) for sites in asked], axis=0),
             chance=np.mean([outcome.chance_metrics(*sites) for sites in asked], axis=0),
@@ -152,7 +154,7 @@ class Estimator:
         return self._complete(
             site_pairs=sum(estimate.site_pairs for estimate in estimates),
             queries=sum(estimate.queries for estimate in estimates),
-            sentences=len(self.outcome.sentences),
+            sentences=np.any([estimate.sentences for estimate in estimates], axis=0),
             pool=max(estimate.pool for estimate in estimates),
             value=np.mean([estimate.value for estimate in estimates], axis=0),
             chance=np.mean([estimate.chance for estimate in estimates], axis=0),
@@ -167,7 +169,7 @@ class Estimator:
         *,
         site_pairs: int,
         queries: int,
-        sentences: int,
+        sentences: NDArray[np.bool_],
         pool: int,
         value: Floats,
         chance: Floats,
@@ -177,7 +179,9 @@ class Estimator:
         permuted: Floats | None,
     ) -> Estimate:
         intervals, pooled_intervals = (
-            metric_intervals(centre, resampled, sentences=sentences, pool=pool, confidence=self.confidence)
+            metric_intervals(
+                centre, resampled, sentences=int(sentences.sum()), pool=pool, confidence=self.confidence
+            )
             for centre, resampled in (
                 (value, replicates.mean),
                 (metrics_of(pooled), metrics_of(replicates.pooled)),

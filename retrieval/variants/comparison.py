@@ -13,6 +13,7 @@ of that one model. The lowest and highest run stand beside the interval for this
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,14 @@ class Difference:
         return self.value, self.low, self.high
 
 
+class _PairRecall(NamedTuple):
+    """Recall of a pair of groups in 0..1, its resamples (B,), and which sentences were asked (Q,)."""
+
+    value: float
+    resamples: Floats
+    sentences: NDArray[np.bool_]
+
+
 class Comparison:
     """Measures of several variants under the same resamples.
 
@@ -109,10 +118,9 @@ class Comparison:
         self.confidence = confidence
         first = next(iter(variants.values()))[0]
         self.groups = list(dict.fromkeys(site.group for site in first.sites))
-        self.number_of_sentences = len(first.sentences)
         group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
         self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
-        self._draws = Resamples.draw(group_of_site, self.number_of_sentences, resamples=resamples, seed=seed)
+        self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
         # Another stream than that of the sentences and sites, whose draws would else be repeated.
         random = np.random.default_rng([seed, 1])
         self._run_counts: dict[str, Floats] = {}
@@ -133,13 +141,14 @@ class Comparison:
             asked = [recalls[pair] for pair in pairs if pair in recalls]
             if not asked:
                 return None
-            values.append(float(np.mean([value for value, _ in asked])))
-            drawn = np.stack([replicate for _, replicate in asked])
+            values.append(float(np.mean([found.value for found in asked])))
+            sentences = np.any([found.sentences for found in asked], axis=0)
+            drawn = np.stack([found.resamples for found in asked])
             # A resample in which one group drew a single site has no pair within it; the others have.
             resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
         value, replicates = self._over_runs(variant, values, resamples)
         low, high = recall_interval(
-            value, replicates, sentences=self.number_of_sentences, confidence=self.confidence
+            value, replicates, sentences=int(sentences.sum()), confidence=self.confidence
         )
         return _estimate(value, low, high, replicates, values)
 
@@ -190,8 +199,8 @@ class Comparison:
         """Groups of the test set that the runs of a variant were trained on."""
         return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
 
-    def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], tuple[float, Floats]]:
-        """Recall in 0..1 and its resamples (B,) for every ordered pair of groups that was asked."""
+    def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], _PairRecall]:
+        """Of every ordered pair of groups that was asked."""
         asked = ~np.isnan(run.hits)
         asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
         hits = np.where(asked, run.hits, 0.0)
@@ -209,7 +218,9 @@ class Comparison:
                 copies = np.where(np.isnan(drawn[block]), 0.0, copies)
                 total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
                 resampled = _ratio(total, copies.sum(axis=(0, 1)))
-                found[source, target] = (float(np.nanmean(recalls[block])), resampled)
+                found[source, target] = _PairRecall(
+                    float(np.nanmean(recalls[block])), resampled, asked[block].any(axis=(0, 1))
+                )
         return found
 
     def _over_runs(

@@ -52,7 +52,7 @@ def recall_table(directory: Path, *, sites: int, sentences: int, noise: float) -
     return tabulate(outcome, trained_groups=TRAINED, resamples=200)
 
 
-def write_decoding(directory: Path, method: str, *, better: int = 0) -> None:
+def write_decoding(directory: Path, method: str, *, split: str = "test", better: int = 0) -> None:
     """``cer.json``, ``hypotheses.jsonl`` and ``confusions.csv`` of one method."""
     directory.mkdir(parents=True)
     rows = []
@@ -74,7 +74,7 @@ def write_decoding(directory: Path, method: str, *, better: int = 0) -> None:
                     "high": 125 * errors / 1234,
                 }
             )
-    write_json(directory / "cer.json", {"method": method, "split": "test", "model_dir": "m", "rows": rows})
+    write_json(directory / "cer.json", {"method": method, "split": split, "model_dir": "m", "rows": rows})
     with (directory / "hypotheses.jsonl").open("w", encoding="utf-8") as file:
         for index, group in enumerate(GROUPS):
             for n in range(4):

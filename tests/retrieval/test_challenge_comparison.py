@@ -100,6 +100,18 @@ def test_means_and_pairs(model_dir: Path) -> None:
     assert ("no-close-sound", "cmn", "yue") not in pairs
 
 
+def test_what_a_killed_run_left_is_not_read(model_dir: Path) -> None:
+    write_recall(
+        model_dir / "results",
+        "retrieval-test.partial",
+        "zipformer",
+        None,
+        {("cmn", "hak"): (1, 2), ("hak", "yue"): (1, 2)},
+    )
+    rows = {(row.system, row.challenge): row for row in comparison_of(model_dir).overall()}
+    assert rows["zipformer", "full"].recall_at_1 == 75
+
+
 def test_nothing_to_compare(tmp_path: Path) -> None:
     assert read_comparison(tmp_path, "test") is None
     write_recall(tmp_path, "retrieval-test", "zipformer", None, {("cmn", "yue"): (80, 2)})

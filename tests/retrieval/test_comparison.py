@@ -113,7 +113,7 @@ def test_other_queries_cannot_be_compared(models, tmp_path):
     check_same_queries([models[0], other], any_dimension=True)
     control = Finished("mfcc", other.path, other.outcome, dict(other.content) | {"embedder": "mfcc"})
     check_same_queries([models[0], control])
-    for key, value in (("split", "valid"), ("challenge", "hard")):
+    for key, value in (("split", "valid"), ("challenge", "hard"), ("challenge_fingerprint", "0f3a")):
         with pytest.raises(ValueError, match=rf"cannot be compared: {key} is .* and {value}"):
             check_same_queries([models[0], finished(tmp_path / key, 1.0, header={key: value})])
     changed = dict(models[0].content) | {"settings": {"level": "subdialect"}}

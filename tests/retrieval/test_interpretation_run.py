@@ -250,6 +250,12 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     ]
     assert rows[0].test["matched"] == 1
     assert rows[0].matched_share == 100
+    summary = json.loads((config.folder / SUMMARY).read_text(encoding="utf-8"))
+    summary["settings"]["split"] = "test-far"
+    other = config.folder.with_name("interpret-test-far-ctc")
+    other.mkdir()
+    (other / SUMMARY).write_text(json.dumps(summary))
+    assert read_interpretations(model_dir, "test") == rows
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
     )

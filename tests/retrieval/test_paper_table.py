@@ -65,6 +65,15 @@ def test_what_is_not_the_benchmark_is_said(groups: list[str], sites: int, deviat
     assert paper_rows(table)[1][8] == ("-" if "gan" not in groups else "7.0")
 
 
+def test_cells_that_were_not_asked_and_few_candidates_are_said() -> None:
+    table = table_of(ORDER, sites_a_group=11)
+    table.pairs = [row for row in table.pairs if (row.source, row.target) != ("wuu", "gan")]
+    assert deviations(table) == ["wuu to gan was not asked"]
+    assert paper_rows(table)[4][8] == "-"
+    found = deviations(table_of(ORDER, sites_a_group=11), candidates=10)
+    assert found == ["retrieved with candidates=10, not whole pools"]
+
+
 def test_the_file(tmp_path: Path) -> None:
     table = table_of(ORDER, sites_a_group=11)
     write_paper_table(tmp_path / "paper_table.csv", table)

@@ -8,6 +8,7 @@ from retrieval.embedding.store import EmbeddingStore, Utterance
 from retrieval.outcome import places_of_answers
 from retrieval.recall import RetrieveConfig, retrieve
 from retrieval.similarity.corrections import Correction
+from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, labels_of_dialects, site_pairs, sites_of
 
 NAMES = [f"s{n}" for n in range(6)]
@@ -168,6 +169,8 @@ def test_levels_and_selection():
         sites_of(entries, groups=["hak", "yue"])
     with pytest.raises(ValueError, match="at least two groups"):
         sites_of(entries, groups=["hak"])
+    with pytest.raises(ValueError, match="groups names hak more than once"):
+        sites_of(entries, groups=["hak", "nan", "hak"])
     assert labels_of_dialects(entries, ["hak"], Level.subdialect) == ["hak-hailu", "hak-sixian"]
     assert labels_of_dialects(entries, ["hak"], Level.group) == ["hak"]
 
@@ -317,5 +320,7 @@ def test_a_negative_number_of_candidates():
 def test_settings_that_exclude_each_other():
     with pytest.raises(ValueError, match="permutations=-1 is negative"):
         RetrieveConfig(model_dir="exp", permutations=-1)
+    with pytest.raises(ValueError, match="half_precision is for score=seqsim alone"):
+        RetrieveConfig(model_dir="exp", half_precision=True, score=ScoreKind.dtw)
     with pytest.raises(ValueError, match="candidates and challenge do not go together"):
         RetrieveConfig(model_dir="exp", candidates=5, challenge="hard.json")

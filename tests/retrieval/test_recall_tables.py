@@ -1,14 +1,19 @@
 import csv
 import io
 import json
+from itertools import chain
 
 import numpy as np
 import pytest
+from planted import write_store
+from reference.retrieval import chance_of_queries, metrics_of_queries, ranks_of_queries
 from rich.console import Console
 
 from retrieval.figures.results import recall_heat_map
 from retrieval.outcome import Outcome
-from retrieval.sites import Site
+from retrieval.recall import retrieve
+from retrieval.sites import Site, sites_of
+from retrieval.statistics.ranks import METRICS
 from retrieval.tables import (
     print_tables,
     recall_matrix,
@@ -98,6 +103,18 @@ def test_intervals_hold_their_value_and_follow_the_seed():
     assert first.pairs[1].high - first.pairs[1].low > 30
 
 
+def test_only_sentences_that_were_asked_count_for_the_interval():
+    # One pair of sites asks 3 sentences and another one 2 others, all found; the rest is at no second site.
+    sites = [Site("cmn", "c1", {}), Site("yue", "y1", {}), Site("yue", "y2", {})]
+    hits = np.full((3, 3, 40), np.nan)
+    hits[0, 1, :3] = hits[1, 0, :3] = hits[0, 2, 3:5] = hits[2, 0, 3:5] = 1
+    table = tabulate(from_hits(sites, hits), trained_groups=None, resamples=50)
+    assert len(table.summary) == 1
+    for row in [*table.pairs, *table.summary]:
+        assert (row.recall_at_1, row.high) == pytest.approx((100, 100))
+        assert row.low == pytest.approx(100 * 0.025 ** (1 / 5))  # five found of five (Clopper and Pearson)
+
+
 def test_files(tmp_path):
     hits = outcome()
     table = tabulate(hits, trained_groups=["cmn", "yue"], resamples=50)
@@ -166,6 +183,55 @@ def test_all_metrics_as_means_over_site_pairs_and_pooled():
     assert {row.part for row in table.metrics} == {"pair", "ceiling", "all", "within"}
 
 
+def test_all_metrics_against_loops_over_frames_queries_and_draws(tmp_path):
+    """Groups of one, two and three sites, pools of several sizes, some utterances equal to others."""
+    random = np.random.default_rng(3)
+    words = random.standard_normal((14, 3, 5))
+    stored = {}
+    for site in ("cmn/c1", "hak/h1", "hak/h2", "hak/h3", "yue/y1", "yue/y2"):
+        kept = random.permutation(14)[: int(random.integers(9, 14))]
+        noisy = {f"s{n:02}": words[n, : int(random.integers(1, 4))] for n in kept}
+        stored[tuple(site.split("/"))] = {
+            name: (frames + 0.9 * random.standard_normal(frames.shape)).astype(np.float32)
+            for name, frames in noisy.items()
+        }
+    for site in (("hak", "h2"), ("yue", "y1")):
+        first, second, third, *_ = stored[site]
+        stored[site][second] = stored[site][third] = stored[site][first]
+    store = write_store(tmp_path / "store", stored)
+    table = tabulate(retrieve(store, sites_of(store), within_groups=True), trained_groups=None, resamples=30)
+
+    expected = {}
+    for source in ("cmn", "hak", "yue"):
+        for target in ("cmn", "hak", "yue"):
+            asked = [
+                ranks_of_queries(stored[a], stored[b])
+                for a in stored
+                for b in stored
+                if a != b and (a[0], b[0]) == (source, target)
+            ]
+            if asked:
+                chance = [chance_of_queries(ranks) for ranks in asked]
+                expected[source, target] = [
+                    np.mean([metrics_of_queries(ranks) for ranks in asked], axis=0),
+                    np.mean([metrics_of_queries(ranks) for ranks in chance], axis=0),
+                    metrics_of_queries(list(chain(*asked))),
+                    metrics_of_queries(list(chain(*chance))),
+                ]
+                assert any(len(rank) > 1 for ranks in asked for rank in ranks) == (target != "cmn")
+    assert len(expected) == 8  # within cmn there is no other site
+    units = np.array([100, 100, 100, 100, 1])
+    for (source, target), numbers in expected.items():
+        part = "ceiling" if source == target else "pair"
+        rows = [metric_row(table, part, metric, source, target) for metric in METRICS]
+        found = [[row.value, row.chance, row.pooled, row.pooled_chance] for row in rows]
+        np.testing.assert_allclose(np.transpose(found), units * numbers, rtol=1e-9)
+    between = np.mean([numbers for pair, numbers in expected.items() if pair[0] != pair[1]], axis=0)
+    rows = [metric_row(table, "all", metric) for metric in METRICS]
+    np.testing.assert_allclose([row.value for row in rows], units * between[0], rtol=1e-9)
+    np.testing.assert_allclose([row.chance for row in rows], units * between[1], rtol=1e-9)
+
+
 def test_recall_of_the_table_is_that_of_the_metrics():
     table = tabulate(outcome(), trained_groups=["cmn", "yue"], resamples=80)
     for row in table.pairs:
@@ -228,6 +294,15 @@ def test_printed_matrix():
     summary = shown(recall_summary(table, 0.95))
     assert "between trained groups" in summary
     assert "95 % interval" in summary
+
+
+def test_a_group_without_a_query_has_no_chance_level():
+    sites = [Site(group, group, {}) for group in ("cmn", "hak", "yue")]
+    hits = np.full((3, 3, 4), np.nan)
+    hits[0, 2] = hits[2, 0] = 1
+    lines = shown(recall_matrix(tabulate(from_hits(sites, hits), trained_groups=None, resamples=20)))
+    assert ["hak", "-", "-", "-", "-"] in [line.split() for line in lines.splitlines()]
+    assert "nan" not in lines
 
 
 def test_long_names_become_numbers():

@@ -26,6 +26,13 @@ def test_decodings_round_trip(tmp_path):
     assert {row.kind for row in greedy.confusions} == {"substitution", "deletion", "insertion"}
 
 
+def test_decodings_of_a_split_with_a_longer_name_are_not_taken_for_this_one(tmp_path):
+    write_decoding(tmp_path / "decode-test-greedy", "greedy")
+    write_decoding(tmp_path / "decode-test-far-beam", "beam", split="test-far")
+    assert [result.method for result in read_decodings(tmp_path, "test")] == ["greedy"]
+    assert [result.method for result in read_decodings(tmp_path, "test-far")] == ["beam"]
+
+
 def test_nothing_there(tmp_path):
     assert read_decodings(tmp_path, "test") == []
     assert read_recall(tmp_path / "recall.json") is None

@@ -74,6 +74,39 @@ def test_p_value_agrees_with_all_permutations():
     np.testing.assert_allclose(p, exact, atol=4 * np.sqrt(0.25 / 4000))
 
 
+def test_p_value_of_several_site_pairs_agrees_with_all_relabellings():
+    random = np.random.default_rng(2)
+    groups, whole, fewer = ["a", "a", "b", "b"], [0, 1, 2, 3, 4], [0, 1, 2, 4]
+    asked = {(0, 2): whole, (0, 3): whole, (1, 2): fewer, (1, 3): fewer}
+    found = {
+        pair: places(random.random((len(kept), len(kept))) + 0.2 * np.eye(len(kept)))
+        for pair, kept in asked.items()
+    }
+    test = ChanceTest(groups, 5, permutations=4000, seed=0)
+    for pair, kept in asked.items():
+        test.add(*pair, kept, found[pair])
+
+    def mean_metrics(image):
+        values = []
+        for pair, kept in asked.items():
+            answers = []
+            for sentence in kept:
+                answer = image[sentence]
+                while answer not in kept:
+                    answer = image[answer]
+                answers.append(kept.index(answer))
+            values.append(metrics_of_answers(found[pair], np.array(answers)))
+        return np.mean(values, axis=0)
+
+    observed = mean_metrics(whole)
+    every = np.array([mean_metrics(image) for image in permutations(range(5))])
+    sign = np.array([1, 1, 1, 1, -1])
+    exact = (sign * every >= sign * observed - 1e-12).mean(axis=0)
+    assert 0.02 < exact[0] < 0.6
+    p = chance_p_values(observed, test.values()["a", "b"])
+    np.testing.assert_allclose(p, exact, atol=4 * np.sqrt(0.25 / 4000))
+
+
 def test_permuted_recall_is_chance_on_average():
     found = places(np.random.default_rng(0).random((12, 12)))
     permuted = chance_test(found)

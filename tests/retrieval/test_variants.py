@@ -72,6 +72,17 @@ def test_error_rates_against_other_transcripts_have_no_difference() -> None:
     assert rows["customary", "recall_trained"] == 0
 
 
+def test_sentences_that_no_two_sites_share_do_not_count_for_the_interval() -> None:
+    hits = np.full((4, 4, 40), np.nan)
+    hits[0, 2, :5] = hits[2, 0, :5] = 1
+    run = Run("a", SITES, [str(n) for n in range(40)], hits, ["cmn", "yue"])
+    comparison = Comparison({"one": [run]}, resamples=100)
+    found = comparison.recall("one", comparison.pairs("one", "trained"))
+    assert found is not None
+    assert (found.value, found.high) == (100, 100)
+    assert found.low == pytest.approx(100 * 0.025 ** (1 / 5))
+
+
 def test_resamples_are_those_of_a_double_loop() -> None:
     runs = [run_of("a", seed=1), run_of("b", seed=2)]
     comparison = Comparison({"v": runs}, resamples=50, seed=7)

@@ -94,7 +94,11 @@ def test_from_cuts_to_the_report(
     assert [row["recall_at_1"] for row in content["pairs"]] == pytest.approx([50, 50])  # of 0, 3, 4, 5
     assert content["pairs"][0]["chance"] == 25
     assert content["challenge"] == "no-close-sound"
+    challenge = json.loads((folder / "no-close-sound.json").read_text())
+    assert content["challenge_fingerprint"] == challenge["fingerprint"]
+    capsys.readouterr()
     run(monkeypatch, "report", f"model_dir={model_dir}")
+    assert "full set, same pairs" in capsys.readouterr().out
     rows = json.loads((model_dir / "results" / "report" / "challenge.json").read_text())["overall"]
     assert [row["challenge"] for row in rows] == ["full", "no-close-sound"]
     assert rows[0]["recall_at_1"] == pytest.approx(400 / 6)

@@ -62,8 +62,9 @@ def test_errors_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     output = tmp_path / "out"
     with pytest.raises(SystemExit, match=r"^error: .*sentence s03 is missing in the first"):
         run(monkeypatch, f"results=[{first},{second}]", f"output={output}")
-    with pytest.raises(SystemExit, match=r"^error: .*at least two models"):
-        run(monkeypatch, f"results=[{first}]", f"output={output}")
+    for results in ("", first):
+        with pytest.raises(SystemExit, match=r"^error: .*at least two models"):
+            run(monkeypatch, f"results=[{results}]", f"output={output}")
     with pytest.raises(SystemExit, match=r"^error: 1 names for 2 results"):
         run(monkeypatch, f"results=[{first},{second}]", f"output={output}", "names=[x]")
     with pytest.raises(SystemExit, match=r"^error: no recall\.json in .*none"):

@@ -165,6 +165,16 @@ def test_a_table_of_what_is_finished(data_dir: Path, steps: Steps, monkeypatch: 
     assert {row["runs"] for row in content["rows"]} == {1}
 
 
+def test_utterances_that_were_not_recognised_are_named(
+    data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
+    path = data_dir.parent / "exp/scratch/seed-1/averaged/results/decode-test-ctc/hypotheses.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(SystemExit, match=r"lacks 1 of the 24 utterances .* miaoli-0: .*scripts/decode.py"):
+        call(monkeypatch, "sweep", *leave_one_out(data_dir, "table_only=true"))
+
+
 def test_other_settings_are_refused_before_anything_is_trained(
     data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,6 +206,16 @@ def test_shown_pairs_are_spread() -> None:
     assert choose_shown(pairs, everything, 0) == []
 
 
+@pytest.mark.parametrize("sentences", [1, 5, 37, 74])
+def test_as_many_pairs_are_shown_as_are_asked_for(sentences: int) -> None:
+    pairs = utterance_pairs(
+        [Site(group, group, {str(n): f"{group}-{n}" for n in range(sentences)}) for group in ("cmn", "yue")]
+    )
+    everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
+    shown = choose_shown(pairs, everything, 24)
+    assert len(shown) == len({pair.sentence for pair in shown}) == min(24, sentences)
+
+
 def test_folders_say_what_is_not_the_default() -> None:
     def folder(**changes: object) -> str:
         return InterpretConfig("m", "d", **changes).folder.name  # type: ignore[arg-type]

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from retrieval.interpretation.compare import Scope, compare
+from retrieval.interpretation.compare import Outcome, Scope, compare, text_similarities
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.page import flac_data_uri, p_value
 from retrieval.interpretation.pairs import UtterancePair, choose_shown, utterance_pairs
+from retrieval.interpretation.pictures import matched_against_random
 from retrieval.interpretation.run import MATCHES, PAGE, SUMMARY, WORDS, SpokenUtterance, interpret
 from retrieval.interpretation.summary import read_interpretations
 from retrieval.interpretation.text_similarity import CharacterOverlap
+from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.results import MalformedResultError
 from retrieval.sites import Site
@@ -141,6 +143,17 @@ def test_among_all_words_of_two_sites(tmp_path: Path) -> None:
     assert outcome.overall["characters"].random == pytest.approx(
         np.mean([np.mean(v) for v in chance.values()])
     )
+
+
+def test_bytes_that_are_no_character_are_like_nothing() -> None:
+    source, target = (
+        SpokenWords(
+            [Word(text, 0.1 * n, 0.1 * n + 0.1) for n, text in enumerate(texts)], np.eye(3, dtype=np.float32)
+        )
+        for texts in ("我\ufffd好", "\ufffd我\ufffd")
+    )
+    found = text_similarities(CharacterOverlap(), source, target)
+    assert found.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_too_many_words_are_an_error_and_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +282,15 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     (config.folder / SUMMARY).write_text('{"tests": {"characters": {}}}')
     with pytest.raises(MalformedResultError, match=r"interpret-test-ctc-position.*settings"):
         read_interpretations(model_dir, "test")
+
+
+def test_the_figure_shows_negative_similarities() -> None:
+    test = paired_test(np.array([0.5, 0.4, 0.6]), np.array([-0.2, -0.1, -0.3]), word_pairs=3)
+    outcome = Outcome(3, 0, 6, 6, 3, {"model": test}, {"model": {("cmn", "yue"): test}})
+    (axes,) = matched_against_random(outcome).axes
+    assert axes.get_xlim()[0] < -0.2
+    assert axes.get_xlim()[1] >= 1
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cmn – yue", "all"]
 
 
 def test_flac_comes_back(tmp_path: Path) -> None:

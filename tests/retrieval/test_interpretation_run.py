@@ -293,6 +293,30 @@ def test_the_figure_shows_negative_similarities() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cmn – yue", "all"]
 
 
+def test_other_splits_and_runs_that_were_killed_are_not_in_the_report(config: InterpretConfig) -> None:
+    config.split = "test-noisy"
+    run(config)
+    assert read_interpretations(Path(config.model_dir), "test") is None
+    config.folder.rename(config.folder.with_name(config.folder.name + ".partial"))
+    assert read_interpretations(Path(config.model_dir), "test-noisy") is None
+
+
+def test_page_and_report_say_whose_frames_and_words_they_are(config: InterpretConfig) -> None:
+    config.words, config.embeddings = "whisper.tsv", "results/embeddings-test-mfcc"
+    run(config)
+    page = (config.folder / PAGE).read_text(encoding="utf-8")
+    assert "frames of <code>results/embeddings-test-mfcc</code>" in page
+    assert "frame of the encoder" not in page
+    assert "units <code>" not in page
+    rows = read_interpretations(Path(config.model_dir), "test")
+    assert rows is not None
+    assert (rows[0].timed_by, rows[0].frames, rows[0].segmenter) == (
+        "whisper.tsv",
+        "embeddings-test-mfcc",
+        "as timed",
+    )
+
+
 def test_flac_comes_back(tmp_path: Path) -> None:
     samples = np.round(np.random.default_rng(0).uniform(-0.9, 0.9, 800) * 32768) / 32768
     uri = flac_data_uri(samples, 16000)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.interpretation.compare import Outcome, tests_table
 from retrieval.interpretation.config import InterpretConfig
@@ -29,13 +30,14 @@ from zipformer.alignment import (
     align_cuts,
     choose_segmenter,
 )
-from zipformer.data import encoder_frames
 from zipformer.evaluation import check_model_files, choose_device
+from zipformer.layer_outputs import FRONT_END_RATE
 from zipformer.model import AsrModel
 from zipformer.tokenizer import Tokenizer
 
 ConfigStore.instance().store(name="interpret_schema", node=InterpretConfig)
 ENCODER_CLOCK = FrameClock(FRAME_SECONDS, FIRST_FRAME_SECONDS)
+FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="interpret")
@@ -95,11 +97,21 @@ def from_model(
 
 
 def from_table(config: InterpretConfig, cuts: Mapping[str, Cut]) -> Iterator[SpokenUtterance]:
-    """Words timed by another aligner, with the frames of a store."""
+    """Words timed by another aligner, with the frames of a store.
+
+    Raises:
+        ValueError: a word whose centre lies after its utterance, or what :func:`from_store` finds wrong.
+    """
     assert config.words is not None
     assert config.embeddings is not None
     words, store = read_words(Path(config.words)), EmbeddingStore(Path(config.embeddings))
     for name, cut in cuts.items():
+        for word in words.get(name, ()):
+            if (word.start + word.end) / 2 > cut.duration:
+                raise ValueError(
+                    f"{config.words}: {word.text!r} is spoken from {word.start:g} to {word.end:g} s in"
+                    f" {name}, which lasts {cut.duration:g} s; give seconds from the start of the utterance"
+                )
         if name in words:
             yield from_store(store, cut, words[name])
 
@@ -113,10 +125,24 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
     if cut.id not in store.utterances:
         raise ValueError(f"{store.directory} has no utterance {cut.id}; embed the same split again")
     frames = store[cut.id]
-    # Frames of another encoder share the utterance evenly.
-    ours = len(frames) == encoder_frames(cut.num_frames)
-    clock = ENCODER_CLOCK if ours else FrameClock(cut.duration / len(frames))
-    return SpokenUtterance(cut.id, frames, clock, words)
+    return SpokenUtterance(cut.id, frames, clock_of(store, cut, len(frames)), words)
+
+
+def clock_of(store: EmbeddingStore, cut: Cut, frames: int) -> FrameClock:
+    """When the frames of an utterance of a store are.
+
+    In a stack with downsampling factor f our encoder has 50/f frames a second, each of which stands for f
+    frames of the front end; so every layer begins where the front end does. Frames of other embedders share
+    the utterance evenly.
+    """
+    # Embeddings of a layer are named "zipformer layer03" or the like.
+    kind = str(store.description.get("embedder")).split(" ")[0]
+    if kind in (EmbedderKind.zipformer.value, EmbedderKind.random.value):
+        of_front_end = (cut.num_frames - 7) // 2
+        for factor in FACTORS:
+            if frames == -(-of_front_end // factor):
+                return FrameClock(factor / FRONT_END_RATE, FIRST_FRAME_SECONDS)
+    return FrameClock(cut.duration / frames)
 
 
 def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int] | None:

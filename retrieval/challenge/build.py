@@ -151,7 +151,8 @@ def measure(
             "text": config.names.text.value,
             "tags": config.names.chosen_tags,
         }
-        inputs["names"] = sorted(texts.items())
+        # With what the tagger found: a pipeline may change without changing its name.
+        inputs["names"] = sorted((name, text, names[name]) for name, text in texts.items())
     if Removal.duration in config.removals:
         about["duration"] = {"candidates": config.duration.candidates}
         inputs["duration"] = sorted((name, item.duration) for name, item in spoken.items())
@@ -272,7 +273,7 @@ def _counts(
     *,
     within: bool,
 ) -> dict[str, Any]:
-    """Numbers of site pairs and of their sentences, and the mean chance of a query, in per cent."""
+    """Numbers of site pairs and of their sentences, and the chance of a query in %, mean over pairs."""
     dropped: Counter[str] = Counter()
     pairs = excluded = sentences = kept = 0
     chances = []

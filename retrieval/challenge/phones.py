@@ -14,9 +14,10 @@ import kaldialign
 
 from retrieval.challenge.settings import Notation
 
-TONE_LETTERS = frozenset("˥˦˧˨˩꜒꜓꜔꜕꜖")
-SUPERSCRIPT_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
-IGNORED = frozenset("ˈˌ∅-")  # stress, the sign of an absent onset, the bound between syllables
+TONE_LETTERS = frozenset("˥˦˧˨˩꜒꜓꜔꜕꜖꜀꜁꜂꜃꜄꜅꜆꜇")  # pitches, and the corners of the four tone classes
+RAISED_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", "01234567890123456789")
+TONE_ENDINGS = "0123456789⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉" + "".join(sorted(TONE_LETTERS))
+STRESS = frozenset("ˈˌ")
 # One sound, several spellings: tied and ligatured affricates become two letters, as they mostly are typed.
 SPELLINGS = str.maketrans(
     {
@@ -29,18 +30,20 @@ SPELLINGS = str.maketrans(
 def split_ipa(text: str, *, tones: bool = False) -> tuple[str, ...]:
     """Phones of a transcription in IPA.
 
-    A phone is a letter with the diacritics and modifier letters after it (``tʰ``, ``ã``, ``iː``); an
-    affricate is two phones, ``ts`` like ``t͡s``. Spaces, punctuation and stress are left out. A run of
-    digits or tone letters is a tone.
+    A phone is a letter with the diacritics and modifier letters after it (``tʰ``, ``ã``, ``iː``), and at the
+    beginning of a syllable with those before it (``ᵐb``); an affricate is two phones, ``ts`` like ``t͡s``.
+    Spaces, punctuation, stress and other signs (``∅`` of an absent onset, ``⁻`` between the tones of a
+    sandhi, ``□`` of a missing character) are left out. A run of digits or tone letters is a tone.
 
     Args:
         text: e.g. ``ŋo³¹ tsʰie⁵⁵``.
         tones: keep tones, as phones of their own.
     """
     phones: list[str] = []
-    tone = ""
+    tone = before = ""  # a tone that goes on, and modifier letters whose letter is still to come
+    inside = False  # a syllable, so that a modifier belongs to the letter before it
     # NFD first, then the superscripts: NFKD would also turn ʰ into h.
-    for character in unicodedata.normalize("NFD", text).translate(SPELLINGS).translate(SUPERSCRIPT_DIGITS):
+    for character in unicodedata.normalize("NFD", text).translate(SPELLINGS).translate(RAISED_DIGITS):
         category = unicodedata.category(character)
         is_tone = character.isdecimal() or character in TONE_LETTERS
         if tone and not is_tone:
@@ -48,24 +51,28 @@ def split_ipa(text: str, *, tones: bool = False) -> tuple[str, ...]:
             tone = ""
         if is_tone:
             tone += character
-        elif category[0] in "ZPC" or character in IGNORED:
-            continue
-        elif category in ("Mn", "Lm", "Sk") and phones:
-            phones[-1] += character
+            inside = False
+        elif category[0] in "ZPC" or category in ("Sm", "Sc", "So", "No") or character in STRESS:
+            inside = False
+        elif category in ("Mn", "Lm", "Sk"):
+            if inside:
+                phones[-1] += character
+            else:
+                before += character
         else:
-            phones.append(character.lower())
-    if tone:
-        phones.append(tone)
+            phones.append(before + character.lower())
+            before, inside = "", True
+    phones += [rest for rest in (before, tone) if rest]
     return tuple(phones) if tones else tuple(p for p in phones if not _is_tone(p))
 
 
 def split_phones(text: str, notation: Notation, *, tones: bool = False) -> tuple[str, ...]:
-    """Phones of a transcription in either notation; of spaced ones, digits at the end are the tone."""
+    """Phones in either notation; of spaced ones, digits or tone letters at the end are the tone."""
     if notation is Notation.ipa:
         return split_ipa(text, tones=tones)
     symbols = text.split()
     if not tones:
-        symbols = [symbol.rstrip("0123456789⁰¹²³⁴⁵⁶⁷⁸⁹˥˦˧˨˩") for symbol in symbols]
+        symbols = [symbol.rstrip(TONE_ENDINGS) for symbol in symbols]
     return tuple(symbol for symbol in symbols if symbol)
 
 

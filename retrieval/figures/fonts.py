@@ -53,9 +53,9 @@ def chinese_font() -> str | None:
 
 
 def label(text: str) -> str:
-    """A text that the fonts can draw: other characters than ASCII that the font lacks become "?"."""
+    """A text that the fonts can draw: what neither this one nor Matplotlib's own has becomes "?"."""
     font = _font()
-    drawable = frozenset() if font is None else font.characters
+    drawable = _own_characters() | (frozenset() if font is None else font.characters)
     return "".join(
         character if character.isascii() or ord(character) in drawable else "?" for character in text
     )
@@ -69,7 +69,8 @@ def web_font(text: str) -> str | None:
     font = _font()
     if font is None:
         return None
-    whole = TTFont(font.file, fontNumber=0, lazy=True)
+    # Without the time of saving, equal input gives equal bytes.
+    whole = TTFont(font.file, fontNumber=0, lazy=True, recalcTimestamp=False)
     choice = Subsetter()
     choice.populate(unicodes=sorted({ord(c) for c in text if not c.isascii()} & font.characters))
     choice.subset(whole)
@@ -77,6 +78,12 @@ def web_font(text: str) -> str | None:
     buffer = io.BytesIO()
     whole.save(buffer)
     return "data:font/woff;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _own_characters() -> frozenset[int]:
+    """What DejaVu Sans has, which comes with Matplotlib and is the first font of all figures."""
+    return frozenset(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 
 def _font() -> Font | None:

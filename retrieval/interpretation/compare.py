@@ -20,6 +20,7 @@ from retrieval.interpretation.words import SpokenWords
 from retrieval.sites import Site
 
 MOST_COSINES = 1 << 27  # between the words of two texts: 1 GiB for their similarities as texts
+UNREADABLE = "\ufffd"  # what an aligner writes for bytes that are no character
 Groups = tuple[str, str]
 
 
@@ -205,10 +206,17 @@ def compare(
 def text_similarities(
     similarity: TextSimilarity, source: SpokenWords, target: SpokenWords
 ) -> NDArray[np.float64]:
-    """Similarities (W,V) of all words of two texts, each different word looked at once."""
+    """Similarities (W,V) of all words of two texts, each different word looked at once.
+
+    A word in which a hypothesis has bytes that are no character (U+FFFD) is like nothing, not even like
+    another such word.
+    """
     rows, row = np.unique([word.text for word in source.words], return_inverse=True)
     columns, column = np.unique([word.text for word in target.words], return_inverse=True)
-    return similarity.matrix(rows.tolist(), columns.tolist())[row][:, column]
+    matrix = similarity.matrix(rows.tolist(), columns.tolist())
+    matrix[[UNREADABLE in word for word in rows]] = 0.0
+    matrix[:, [UNREADABLE in word for word in columns]] = 0.0
+    return matrix[row][:, column]
 
 
 def cosines(source: SpokenWords, target: SpokenWords) -> NDArray[np.float32]:

@@ -76,7 +76,7 @@ class InterpretConfig:
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
         if self.shown < 0:
-            raise ValueError(f"shown={self.shown} is negative; give 0 for no page")
+            raise ValueError(f"shown={self.shown} is negative; give 0 for none")
         if not self.similarities or len(set(self.similarities)) < len(self.similarities):
             raise ValueError(
                 f"similarities={self.similarities} must name at least one, none twice; take [characters]"
@@ -88,7 +88,11 @@ class InterpretConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the results lie: ``results/interpret-{split}-{aligner}``, then what is not the default."""
+        """Where the results lie; a run with settings that the name does not hold replaces them.
+
+        ``results/interpret-{split}-{aligner}``, then what is not the default of transcript, segmenter,
+        embeddings, matcher and scope.
+        """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]
         if self.transcript != "reference":

@@ -84,12 +84,11 @@ def choose_shown(
     shown: list[UtterancePair] = []
     for turn in range(count):
         for number, candidates in enumerate(by_groups.values()):
-            # Steps that have no divisor in common with most lengths come to other sentences and sites.
+            # Long steps come to other sentences and sites; if they come back to a pair, the next is taken.
             place = turn * 37 + number * 11
             if turn < len(candidates) and len(shown) < count:
-                pair = candidates[place % len(candidates)]
-                if pair not in shown:
-                    shown.append(pair)
+                following = (candidates[(place + n) % len(candidates)] for n in range(len(candidates)))
+                shown.append(next(pair for pair in following if pair not in shown))
         if len(shown) >= count:
             break
     return sorted(shown, key=lambda pair: (pair.groups, pair.source_id, pair.target_id))

@@ -160,7 +160,7 @@ def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Fig
             tests = [(f"{a} – {b}", test) for (a, b), test in outcome.by_groups[name].items()]
             _dots(axes, [*tests, ("all", outcome.overall[name])])
             axes.set_title(f"by {label(name)}", loc="left")
-            axes.set_xlabel("text similarity (0 to 1)")
+            axes.set_xlabel("text similarity (1: the same word)")
         panels[0].set_ylabel("pair of groups")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=9)
@@ -196,4 +196,7 @@ def _dots(axes: Axes, tests: Sequence[tuple[str, PairedTest]]) -> None:
     )
     axes.set_yticks(places, [label(name) for name, _ in tests])
     axes.set_ylim(len(tests) - 0.5, -0.5)
-    axes.set_xlim(0, max(1.0, float(matched.max()) * 1.05))
+    # Cosines of text models may be negative. Intervals of few sentences may be cut off; the tables have them.
+    axes.set_xlim(
+        1.05 * min(0.0, float(random.min()), float(matched.min())), max(1.0, float(matched.max()) * 1.05)
+    )

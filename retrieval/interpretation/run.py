@@ -16,7 +16,7 @@ from rich.progress import track
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import Utterance
 from retrieval.figures.style import save_png, svg_data_uri
-from retrieval.interpretation.compare import Outcome, compare, cosines
+from retrieval.interpretation.compare import Outcome, compare, cosines, text_similarities
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Match, match_words
 from retrieval.interpretation.page import MatchedWords, ShownPair, flac_data_uri, render
@@ -157,10 +157,7 @@ def _show(
     """One pair for the page; its figure is also written as PNG."""
     source, target = spoken[pair.source_id], spoken[pair.target_id]
     matches = match_words(config.matcher, cosines(source, target), threshold=config.threshold)
-    values = [
-        similarity.matrix([word.text for word in source.words], [word.text for word in target.words])
-        for similarity in similarities
-    ]
+    values = [text_similarities(similarity, source, target) for similarity in similarities]
     sides = [
         Side(f"{site.group}, {site.name}", frames[name].frames, frames[name].clock, frames[name].words)
         for site, name in ((pair.source, pair.source_id), (pair.target, pair.target_id))

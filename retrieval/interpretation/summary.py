@@ -14,7 +14,8 @@ class InterpretationRow:
         page: path of its page, relative to the folder of the results.
         timed_by: aligner, or name of the table of words.
         frames: ``encoder``, or name of the folder of embeddings.
-        segmenter, matcher, scope: settings of the run.
+        segmenter: setting of the run, or "as timed" for the words of a table.
+        matcher, scope: settings of the run.
         similarity: of texts.
         word_pairs: matched.
         matched_share: of all words, in per cent.
@@ -45,7 +46,8 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
         summary = read_json(path, "interpret") or {}
         try:
             settings = summary["settings"]
-            if settings["split"] != split:  # the name of another split begins with this one and a hyphen
+            # The folder of another split may begin like this one, and that of a killed run is not complete.
+            if settings["split"] != split or path.parent.suffix == ".partial":
                 continue
             words, embeddings = settings["words"], settings["embeddings"]
             rows += [
@@ -53,7 +55,7 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
                     f"{path.parent.name}/index.html",
                     settings["aligner"] if words is None else Path(words).name,
                     "encoder" if embeddings is None else Path(embeddings).name,
-                    settings["segmenter"],
+                    settings["segmenter"] if words is None else "as timed",
                     settings["matcher"],
                     settings["scope"],
                     similarity,

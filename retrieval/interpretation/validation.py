@@ -22,6 +22,8 @@ from scipy import stats
 
 from retrieval.interpretation.matching import Match
 
+DIGITS = 12  # of a difference of similarities that count
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -71,14 +73,14 @@ def paired_test(
     """
     if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
         raise ValueError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
-    differences = matched - random
+    # Means of equal numbers in another order differ in their last place: no rank and no sign of a difference.
+    differences = np.round(matched - random, DIGITS)
     if not np.isfinite(differences).all():
         raise ValueError("a text similarity is not finite")
     n, mean = len(differences), float(differences.mean())
     low = high = t = t_p = cohen_d = None
-    # Rounding leaves equal differences a little apart; the least that counts is a unit in their last place.
     spread = float(differences.std(ddof=1)) if n > 1 else 0.0
-    if spread > 1e-12 * max(1.0, abs(mean)):
+    if np.ptp(differences) > 0:
         result = stats.ttest_rel(matched, random)
         t, t_p, cohen_d = float(result.statistic), float(result.pvalue), mean / spread
         reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
@@ -86,9 +88,10 @@ def paired_test(
     wilcoxon = wilcoxon_p = rank_biserial = None
     differing = differences[differences != 0]
     if len(differing):
-        outcome = stats.wilcoxon(differing)
         ranks = stats.rankdata(np.abs(differing))
-        wilcoxon, wilcoxon_p = float(outcome.statistic), float(outcome.pvalue)
+        if n > 1:
+            outcome = stats.wilcoxon(differing)
+            wilcoxon, wilcoxon_p = float(outcome.statistic), float(outcome.pvalue)
         rank_biserial = float((np.sign(differing) * ranks).sum() / ranks.sum())
     return PairedTest(
         n,

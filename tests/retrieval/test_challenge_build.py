@@ -223,6 +223,16 @@ def test_same_input_same_bytes_and_other_input_another_fingerprint(tmp_path: Pat
     assert len(fingerprints) == 4
 
 
+def test_the_fingerprint_holds_what_the_tagger_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jieba")
+    fingerprints = set()
+    for word in ("北京", "京"):
+        found = {text: [f"{word}/ns"] if word in text else [] for text, *_ in CORPUS.values()}
+        monkeypatch.setattr("retrieval.challenge.build.named_words", lambda texts, config, found=found: found)
+        fingerprints.add(build(corpus(), config(NAMES))[0].challenge.fingerprint)
+    assert len(fingerprints) == 2
+
+
 def test_files_say_what_was_dropped_and_why(tmp_path: Path) -> None:
     (built,) = build(corpus(), config(SOUND))
     path = write_challenge(tmp_path, built.challenge, built.judgements)

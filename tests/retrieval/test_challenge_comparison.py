@@ -151,6 +151,15 @@ def test_figure(model_dir: Path, tmp_path: Path) -> None:
     assert len(figure.axes[2].texts) == 4
 
 
+def test_figure_of_random_sets_alone(tmp_path: Path) -> None:
+    write_recall(
+        tmp_path, "retrieval-test-no-names-random", "zipformer", "no-names-random", {("a", "b"): (50, 2)}
+    )
+    comparison = read_comparison(tmp_path, "test")
+    assert comparison is not None
+    assert [axes.get_title() for axes in challenge_figure(comparison).axes[1:2]] == ["no-names-random"]
+
+
 def test_page(model_dir: Path) -> None:
     page = write_report(collect(model_dir, "test"), model_dir / "results" / "report").read_text()
     assert "<h2>Challenge sets</h2>" in page

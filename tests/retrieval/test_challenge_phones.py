@@ -20,6 +20,10 @@ from retrieval.challenge.settings import Notation
         ("kuã˥ kua\u0303˥", "k u a\u0303 k u a\u0303"),
         ("ŋ̍33 iaʔ", "ŋ̍ i a ʔ"),
         ("ˈmaː-ma, ɡa∅", "m aː m a g a"),
+        ("ŋo⁵³⁻³¹ tsʰie₅₅", "ŋ o t sʰ i e"),  # the tone before and after sandhi
+        ("ma~ti|□ɕi", "m a t i ɕ i"),
+        ("꜀ma ti꜆", "m a t i"),
+        ("ᵐbi33ᵐbi33 ⁿdo", "ᵐb i ᵐb i ⁿd o"),
     ],
 )
 def test_ipa_is_cut_into_phones(written: str, phones: str) -> None:
@@ -32,6 +36,7 @@ def test_tones_are_phones_of_their_own_where_they_are_asked_for() -> None:
     assert split_phones("zh ang1 s an5", Notation.spaced) == ("zh", "ang", "s", "an")
     assert split_phones("zh ang1 3", Notation.spaced, tones=True) == ("zh", "ang1", "3")
     assert split_phones("zh ang1 3", Notation.spaced) == ("zh", "ang")
+    assert split_phones("ma꜖ ti₅₅", Notation.spaced) == ("ma", "ti")
 
 
 def test_distances_by_hand() -> None:

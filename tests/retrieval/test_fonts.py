@@ -27,6 +27,7 @@ def test_labels_without_a_chinese_font(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "_PACKAGE", "no_such_package")
     assert fonts.chinese_font() is None
     assert fonts.label("粵 yue") == "? yue"
+    assert fonts.label("jū – Zürich") == "jū – Zürich"  # Matplotlib has these itself
 
 
 def test_the_package_draws_what_the_corpus_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +62,7 @@ def test_a_page_gets_only_the_characters_it_needs(monkeypatch: pytest.MonkeyPatc
     assert kind == "data:font/woff;base64"
     content = base64.b64decode(body)
     assert len(content) < 20_000
+    assert TTFont(io.BytesIO(content))["head"].modified == TTFont(fonts._find(None).file)["head"].modified
     assert set(TTFont(io.BytesIO(content)).getBestCmap()) == {ord("佢"), ord("哋")}
     monkeypatch.setattr(fonts, "_PACKAGE", "no_such_package")
     fonts._find.cache_clear()

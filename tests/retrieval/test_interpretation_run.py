@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from retrieval.interpretation.compare import Scope, compare
+from retrieval.interpretation.compare import Outcome, Scope, compare, text_similarities
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.page import flac_data_uri, p_value
 from retrieval.interpretation.pairs import UtterancePair, choose_shown, utterance_pairs
+from retrieval.interpretation.pictures import matched_against_random
 from retrieval.interpretation.run import MATCHES, PAGE, SUMMARY, WORDS, SpokenUtterance, interpret
 from retrieval.interpretation.summary import read_interpretations
 from retrieval.interpretation.text_similarity import CharacterOverlap
+from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.results import MalformedResultError
 from retrieval.sites import Site
@@ -143,6 +145,17 @@ def test_among_all_words_of_two_sites(tmp_path: Path) -> None:
     )
 
 
+def test_bytes_that_are_no_character_are_like_nothing() -> None:
+    source, target = (
+        SpokenWords(
+            [Word(text, 0.1 * n, 0.1 * n + 0.1) for n, text in enumerate(texts)], np.eye(3, dtype=np.float32)
+        )
+        for texts in ("我\ufffd好", "\ufffd我\ufffd")
+    )
+    found = text_similarities(CharacterOverlap(), source, target)
+    assert found.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
 def test_too_many_words_are_an_error_and_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.interpretation.compare.MOST_COSINES", 100)
     words = {item.id: SpokenWords(item.words, item.frames[1::3]) for item in utterances()}
@@ -206,6 +219,16 @@ def test_shown_pairs_are_spread() -> None:
     assert choose_shown(pairs, everything, 0) == []
 
 
+@pytest.mark.parametrize("sentences", [1, 5, 37, 74])
+def test_as_many_pairs_are_shown_as_are_asked_for(sentences: int) -> None:
+    pairs = utterance_pairs(
+        [Site(group, group, {str(n): f"{group}-{n}" for n in range(sentences)}) for group in ("cmn", "yue")]
+    )
+    everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
+    shown = choose_shown(pairs, everything, 24)
+    assert len(shown) == len({pair.sentence for pair in shown}) == min(24, sentences)
+
+
 def test_folders_say_what_is_not_the_default() -> None:
     def folder(**changes: object) -> str:
         return InterpretConfig("m", "d", **changes).folder.name  # type: ignore[arg-type]
@@ -265,6 +288,39 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     (config.folder / SUMMARY).write_text('{"tests": {"characters": {}}}')
     with pytest.raises(MalformedResultError, match=r"interpret-test-ctc-position.*settings"):
         read_interpretations(model_dir, "test")
+
+
+def test_the_figure_shows_negative_similarities() -> None:
+    test = paired_test(np.array([0.5, 0.4, 0.6]), np.array([-0.2, -0.1, -0.3]), word_pairs=3)
+    outcome = Outcome(3, 0, 6, 6, 3, {"model": test}, {"model": {("cmn", "yue"): test}})
+    (axes,) = matched_against_random(outcome).axes
+    assert axes.get_xlim()[0] < -0.2
+    assert axes.get_xlim()[1] >= 1
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cmn – yue", "all"]
+
+
+def test_other_splits_and_runs_that_were_killed_are_not_in_the_report(config: InterpretConfig) -> None:
+    config.split = "test-noisy"
+    run(config)
+    assert read_interpretations(Path(config.model_dir), "test") is None
+    config.folder.rename(config.folder.with_name(config.folder.name + ".partial"))
+    assert read_interpretations(Path(config.model_dir), "test-noisy") is None
+
+
+def test_page_and_report_say_whose_frames_and_words_they_are(config: InterpretConfig) -> None:
+    config.words, config.embeddings = "whisper.tsv", "results/embeddings-test-mfcc"
+    run(config)
+    page = (config.folder / PAGE).read_text(encoding="utf-8")
+    assert "frames of <code>results/embeddings-test-mfcc</code>" in page
+    assert "frame of the encoder" not in page
+    assert "units <code>" not in page
+    rows = read_interpretations(Path(config.model_dir), "test")
+    assert rows is not None
+    assert (rows[0].timed_by, rows[0].frames, rows[0].segmenter) == (
+        "whisper.tsv",
+        "embeddings-test-mfcc",
+        "as timed",
+    )
 
 
 def test_flac_comes_back(tmp_path: Path) -> None:

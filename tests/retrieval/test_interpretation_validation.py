@@ -110,7 +110,16 @@ def test_where_nothing_differs_there_is_no_test() -> None:
     assert (shifted.t, shifted.cohen_d, shifted.low) == (None, None, None)
     assert shifted.rank_biserial == 1
     single = paired_test(np.array([0.7]), np.array([0.3]), word_pairs=4)
-    assert (single.t, single.low, single.rank_biserial) == (None, None, 1)
+    assert (single.t, single.low, single.wilcoxon_p, single.rank_biserial) == (None, None, None, 1)
+
+
+def test_rounding_is_no_difference() -> None:
+    # 0.1 + 0.2 is 5.6e-17 more than 0.3: eight times the same sign would be significant.
+    same = paired_test(np.full(8, 0.1 + 0.2), np.full(8, 0.3), word_pairs=8)
+    assert (same.difference, same.wilcoxon_p, same.rank_biserial) == (0, None, None)
+    # Of the same size, up to rounding, but for the sign: ranks 2, 2, 2, and one sign of three is negative.
+    found = paired_test(np.array([0.3, 0.3, 0.0]), np.array([0.1, 0.1, 0.2]), word_pairs=3)
+    assert found.rank_biserial == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(("matched", "random"), [([], []), ([0.1], [0.1, 0.2]), ([np.nan, 0.1], [0.1, 0.1])])

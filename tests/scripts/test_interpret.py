@@ -5,6 +5,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lhotse import CutSet
@@ -71,14 +72,17 @@ def test_tables_figures_and_page(
     assert len(texts) == 6
 
 
+def embed(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]) -> None:
+    model_dir, data_dir = prepared
+    arguments = ["embed.py", f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(SCRIPT.with_name("embed.py")), run_name="__main__")
+
+
 def test_words_and_frames_of_others(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]) -> None:
     run(monkeypatch, prepared)
-    model_dir, data_dir = prepared
-    results = model_dir / "results"
-    monkeypatch.setattr(
-        sys, "argv", ["embed.py", f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu"]
-    )
-    runpy.run_path(str(SCRIPT.with_name("embed.py")), run_name="__main__")
+    embed(monkeypatch, prepared)
+    results = prepared[0] / "results"
     words, store = results / "interpret-test-ctc" / "words.tsv", results / "embeddings-test"
     run(monkeypatch, prepared, f"words={words}", f"embeddings={store}")
     # The same words and the same encoder, by way of the disk: the same matches.
@@ -88,6 +92,39 @@ def test_words_and_frames_of_others(monkeypatch: pytest.MonkeyPatch, prepared: t
     )
     assert first["tests"] == second["tests"]
     assert first["word_pairs"] == second["word_pairs"]
+
+
+def test_times_in_milliseconds_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    embed(monkeypatch, prepared)
+    words = tmp_path / "words.tsv"
+    words.write_text("utterance_id\tword\tstart\tend\ntest-0\t我\t120\t300\n", encoding="utf-8")
+    with pytest.raises(
+        SystemExit, match=r"words\.tsv: '我' is spoken from 120 to 300 s in test-0, which lasts 1\.1 s"
+    ):
+        run(
+            monkeypatch,
+            prepared,
+            f"words={words}",
+            f"embeddings={prepared[0] / 'results' / 'embeddings-test'}",
+        )
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_frames_of_a_layer_begin_with_the_front_end(tmp_path: Path, factor: int) -> None:
+    clock_of = runpy.run_path(str(SCRIPT))["clock_of"]
+    cut = write_cuts(tmp_path, "test", frames=(110,))[0]  # 51 frames of the front end
+    store = SimpleNamespace(description={"embedder": "zipformer layer03"})
+    clock = clock_of(store, cut, -(-51 // factor))
+    # Frame 3 is the mean of the front end's 3 f to 4 f - 1; its frame n is centred on feature frame 2 n + 4,
+    # and that on 20 n + 45 ms.
+    centres = [0.02 * n + 0.045 for n in range(3 * factor, 4 * factor)]
+    assert clock.seconds(3.5) == pytest.approx(sum(centres) / factor)
+    store.description["embedder"] = "whisper-small"
+    frames = -(-51 // factor)
+    assert clock_of(store, cut, frames).seconds(frames) == pytest.approx(1.1)
+    assert clock_of(store, cut, frames).seconds(0) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from zipformer.alignment.attention import MEDIAN_FRAMES, attention_intervals, cross_attention, upper_half
+from zipformer.alignment.attention import (
+    MEDIAN_FRAMES,
+    attention_intervals,
+    check_median_frames,
+    cross_attention,
+    upper_half,
+)
 from zipformer.alignment.ctc import ctc_emissions
 from zipformer.alignment.spans import Segmenter, Span, character_spans, share_gaps, word_spans
 from zipformer.alignment.transducer import lattice_scores, viterbi
@@ -140,12 +146,14 @@ def align_cuts(
         Utterances, longest first.
 
     Raises:
-        ValueError: as :func:`check_aligner`, an unknown kind of transcript, or encoder frames that are not
-            finite.
+        ValueError: as :func:`check_aligner`, an unknown kind of transcript, an even ``median_frames``, or
+            encoder frames that are not finite.
     """
     check_aligner(model, aligner)
     if transcript not in TRANSCRIPTS:
         raise ValueError(f"transcript={transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}")
+    if aligner == "attention":
+        check_median_frames(median_frames)  # here, or every utterance would be said not to fit
     empty, misfits = [], []
     count = 0
     batches = evaluation_batches(cuts, data_dir, max_duration=max_duration, tokenizer=tokenizer)

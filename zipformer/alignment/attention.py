@@ -65,6 +65,12 @@ def upper_half(weights: Tensor) -> Tensor:
     return weights[len(weights) // 2 :].flatten(0, 1)
 
 
+def check_median_frames(median_frames: int) -> None:
+    """Raise ValueError unless the width of a median filter is odd and at least 1."""
+    if median_frames < 1 or median_frames % 2 == 0:
+        raise ValueError(f"median_frames={median_frames} must be odd and at least 1")
+
+
 def attention_intervals(weights: Tensor, *, median_frames: int = MEDIAN_FRAMES) -> NDArray[np.int64]:
     """Frames of each token from the attention to them.
 
@@ -80,8 +86,7 @@ def attention_intervals(weights: Tensor, *, median_frames: int = MEDIAN_FRAMES) 
     Raises:
         ValueError: an even width, or weights of another shape.
     """
-    if median_frames < 1 or median_frames % 2 == 0:
-        raise ValueError(f"median_frames={median_frames} must be odd and at least 1")
+    check_median_frames(median_frames)
     if weights.dim() != 3 or 0 in weights.shape:
         raise ValueError(f"weights are {tuple(weights.shape)}; expected (heads, U+1, T), none of them 0")
     path_rows, path_columns = warp(-_evidence(weights.double().cpu().numpy(), median_frames))

@@ -73,6 +73,14 @@ def test_what_does_not_fit_is_named(
     assert "1 of 2 utterances cannot be aligned: test-0: 5 tokens need" in caplog.text
 
 
+def test_an_even_filter_is_an_error_and_not_a_misfit(
+    model: tuple[AsrModel, Tokenizer], tmp_path: Path
+) -> None:
+    cuts = write_cuts(tmp_path, "test")
+    with pytest.raises(ValueError, match="median_frames=2 must be odd"):
+        list(align_cuts(*model, cuts, tmp_path, aligner="attention", median_frames=2))
+
+
 def test_a_missing_head_names_the_others(tmp_path: Path) -> None:
     model = write_model(tmp_path, ctc=False)
     with pytest.raises(ValueError, match=r"aligner=ctc needs .* model\.ctc; this one has aligner=transducer"):

@@ -27,6 +27,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from retrieval.embedding.acoustic import FbankConfig, MfccConfig
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.outcome import Outcome
@@ -62,6 +63,9 @@ class ControlsConfig:
         controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``.
         huggingface: models of the Hub or folders, as in scripts/embed.py; each is a control with SeqSim, and
             the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
+        fbank: settings of the embedder ``fbank``, as in scripts/embed.py.
+        mfcc: settings of the embedder ``mfcc``.
+        storage: of the embeddings, ``float32``, or ``float16`` for half the disk.
         level: dialect groups, or varieties (subdialects).
         groups: only these, in this order; empty = all.
         trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
@@ -78,6 +82,9 @@ class ControlsConfig:
     split: str = "test"
     controls: list[str] = field(default_factory=lambda: list(DEFAULT))
     huggingface: list[str] = field(default_factory=list)
+    fbank: FbankConfig = field(default_factory=FbankConfig)
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    storage: str = "float32"
     level: Level = Level.group
     groups: list[str] = field(default_factory=list)
     trained: list[str] | None = None

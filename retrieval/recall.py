@@ -115,6 +115,10 @@ class RetrieveConfig:
             raise ValueError(f"half_precision is for score=seqsim alone; score is {self.score.value}")
         if self.candidates and self.challenge:
             raise ValueError("candidates and challenge do not go together: set candidates=0")
+        if self.half_precision and self.score is not ScoreKind.seqsim:
+            raise ValueError(
+                f"half_precision is of SeqSim; set half_precision=false for score={self.score.value}"
+            )
 
 
 class Challenge(Protocol):

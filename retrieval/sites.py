@@ -19,7 +19,7 @@ class Level(str, Enum):
 
 
 class Duplicates(str, Enum):
-    """What to do where a site has a sentence more than once."""
+    """What to do where a site has a sentence more than once; ``first`` takes the first id in order."""
 
     error = "error"
     first = "first"
@@ -79,6 +79,8 @@ def sites_of(
                 f"site {utterance.site or group} of {group} has sentence {utterance.sentence_id} twice, as"
                 f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
             )
+        # Not the one that comes first: stores and manifests have orders of their own.
+        site[utterance.sentence_id] = min(first, utterance.utterance_id)
     if unpaired:
         logger.warning(
             "%d utterances have no sentence id and take no part in retrieval", sum(unpaired.values())

@@ -52,6 +52,11 @@ def run(config: ControlsConfig) -> list[ControlRow]:
     """Embed, retrieve, compare, write; returns the rows of the table."""
     models = [HuggingFaceConfig(model) for model in config.huggingface]
     hugging = {model.short_name: model for model in models}
+    if len(hugging) < len(models):
+        raise ValueError(
+            f"two models of huggingface={config.huggingface} have one name, which names the results:"
+            " save one to a folder of another name"
+        )
     controls = parse_controls([*config.controls, *hugging], hugging)
     folders = {name: embed(_embed_config(config, name, hugging)) for name in _embedders(controls)}
     stores = {name: EmbeddingStore(folder) for name, folder in folders.items()}
@@ -102,8 +107,11 @@ def _embed_config(config: ControlsConfig, name: str, hugging: dict[str, HuggingF
         data_dir=config.data_dir,
         split=config.split,
         embedder=EmbedderKind.huggingface if name in hugging else EmbedderKind(name),
-        huggingface=hugging.get(name, HuggingFaceConfig()),
         seed=config.seed,
+        fbank=config.fbank,
+        mfcc=config.mfcc,
+        huggingface=hugging.get(name, HuggingFaceConfig()),
+        storage=config.storage,
         batch_seconds=config.batch_seconds,
         device=config.device,
     )

@@ -39,7 +39,8 @@ def embed(config: EmbedConfig) -> Path:
     """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
     cuts, manifest = open_cuts(Path(config.data_dir), config.split)
     embedder, sources = build_embedder(config)
-    identity = fingerprint([manifest, *sources], config.options)
+    options = config.options | ({"commit": embedder.commit} if embedder.commit else {})
+    identity = fingerprint([manifest, *sources], options)
     directory = config.folder
     if directory.exists() and EmbeddingStore(directory).description["fingerprint"] == identity:
         logger.info("%s is complete already", directory)

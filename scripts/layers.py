@@ -19,7 +19,7 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import save_png
-from retrieval.layers.probe_tasks import Span, facts_of
+from retrieval.layers.probe_tasks import characters_of, facts_of
 from retrieval.layers.probes import ProbeScore, check_installed
 from retrieval.layers.results import (
     Estimate,
@@ -38,6 +38,7 @@ from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.scoring import align_all, score
+from zipformer.tokenizer import MODEL_FILE as TOKENS_FILE
 from zipformer.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -165,6 +166,7 @@ class Study:
 
         made_from = {
             "embeddings": store.description["fingerprint"],
+            "duplicates": config.duplicates,
             "resamples": config.resamples,
             "seed": config.seed,
         }
@@ -201,15 +203,10 @@ class Study:
             return Probes(facts, None, self.config.probes, no_spans="the model has no CTC head to align with")
         aligned = kept(
             self.config.folder / "characters.json",
-            fingerprint([], {"origin": self.origin}),
+            fingerprint([self.model_dir / TOKENS_FILE], {"origin": self.origin}),
             self.align,
         )
-        spans = [
-            Span(name, position, *span)
-            for name, found in aligned.items()
-            for position, span in enumerate(found)
-        ]
-        return Probes(facts, spans, self.config.probes)
+        return Probes(facts, characters_of(aligned), self.config.probes)
 
     def align(self) -> dict[str, list[tuple[str, int, int]]]:
         """By utterance, its characters and their encoder frames; what cannot be aligned is left out."""

@@ -18,7 +18,6 @@ from zipformer.encoder_stack import EncoderStack
 from zipformer.layers.resampling import match_channels
 
 FRONT_END_RATE = 50.0  # frames a second
-OUTPUT_RATE = 25.0
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,9 @@ def normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     A constant column (an utterance of one frame, digital silence) carries nothing; it becomes 0.
     """
     centred = values - values.mean(axis=0)
-    scale: NDArray[np.float64] = np.maximum(values.std(axis=0), 1e-8)
-    return centred / scale
+    spread = values.std(axis=0)
+    varies = spread > 1e-9 * np.abs(values).max(axis=0)  # less is the rounding of the mean
+    return np.where(varies, centred / np.where(varies, spread, 1.0), 0.0)
 
 
 def slopes(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

@@ -47,6 +47,7 @@ class Embedder(ABC):
             stored features (N,T,F), 100 frames a second.
         minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
         maximum_frames: the longest, in frames of 10 ms; None = any.
+        commit: of the Hugging Face Hub, of a model from there: a branch may move on. None for others.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Embedder(ABC):
     sampling_rate: int | None = None
     minimum_frames: int = 1
     maximum_frames: int | None = None
+    commit: str | None = None
 
     @abstractmethod
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:

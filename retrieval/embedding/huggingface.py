@@ -177,6 +177,7 @@ def load(
     try:
         extractor = transformers.AutoFeatureExtractor.from_pretrained(config.model, revision=config.revision)
         model = transformers.AutoModel.from_pretrained(config.model, revision=config.revision)
+        described = transformers.utils.cached_file(config.model, "config.json", revision=config.revision)
     except OSError as error:
         raise FileNotFoundError(
             f"huggingface.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a"
@@ -185,6 +186,7 @@ def load(
     folder = Path(config.model)
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     embedder = HuggingFaceEmbedder(model, extractor, layer=layer, device=device, name=config.short_name)
+    embedder.commit = transformers.utils.extract_commit_hash(described, None)
     return embedder, files
 
 

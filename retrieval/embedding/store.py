@@ -2,8 +2,9 @@
 
 A store is a folder::
 
-    frames.npy        (total_frames, D) float32 or float16, read by memory map, so it may be larger than
-    memory index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
+    frames.npy        (total_frames, D) float32 or float16, read by memory map, so that it may be larger
+                      than memory
+    index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
     embeddings.json   what made it: embedder, fingerprint, D, type
 
 It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its

@@ -144,7 +144,8 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
             labels=speaker,
             groups=sentence,
             types=read,
-            strata=[fact.site or fact.variety for fact in facts],
+            # With the dialect: two of them may be spoken at places of one name.
+            strata=[f"{fact.dialect}/{fact.site or fact.variety}" for fact in facts],
             coincides="no site or variety has two speakers: the speaker cannot be told apart from it",
         ),
         make_task(
@@ -223,6 +224,22 @@ def character_tasks(
         )
     )
     return tasks
+
+
+def characters_of(aligned: Mapping[str, Sequence[tuple[str, int, int]]]) -> list[Span]:
+    """Spans of single characters, by the stretches (text, start, end) that make up each utterance.
+
+    A stretch of several characters (a piece of an icefall model, say) has no span: where in it they are is
+    not known. Those after it are counted as if it had.
+    """
+    spans = []
+    for name, stretches in aligned.items():
+        position = 0
+        for text, start, end in stretches:
+            if len(text) == 1:
+                spans.append(Span(name, position, text, start, end))
+            position += len(text)
+    return spans
 
 
 def together(*columns: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ from retrieval.layers.probe_tasks import (
 from retrieval.layers.probes import probe
 from retrieval.naming import result_folder
 from retrieval.recall import retrieve
-from retrieval.sites import sites_of
+from retrieval.sites import Duplicates, sites_of
 from retrieval.tables import tabulate
 
 logger = logging.getLogger(__name__)
@@ -56,13 +56,15 @@ class LayersConfig:
     """What to study.
 
     Attributes:
-        model_dir: model directory; its ``results/layers-{split}`` receives everything.
+        model_dir: model directory; its ``results/layers-{split}`` receives everything but the embeddings of
+            the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
         steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
             are left out.
         beam: hypotheses kept by the method ``beam``.
+        duplicates: of the retrieval: ``error`` or ``first``, for a sentence that a site has more than once.
         probes: how the probes are trained and tested.
         mfcc: settings of the control without a model.
         storage: of the embeddings, ``float32``, or ``float16`` for half the disk.
@@ -78,6 +80,7 @@ class LayersConfig:
     steps: list[str] = field(default_factory=lambda: list(STEPS))
     methods: list[str] = field(default_factory=lambda: ["ctc", "greedy"])
     beam: int = 4
+    duplicates: Duplicates = Duplicates.error
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     storage: str = "float32"
@@ -244,7 +247,7 @@ def recall_of(store: EmbeddingStore, config: LayersConfig, device: torch.device)
     Raises:
         ValueError: the split has no parallel sentences.
     """
-    outcome = retrieve(store, sites_of(store), device=device)
+    outcome = retrieve(store, sites_of(store, duplicates=config.duplicates), device=device)
     table = tabulate(outcome, trained_groups=None, resamples=config.resamples, seed=config.seed)
     (row,) = (row for row in table.summary if row.name == "all")
     return {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}

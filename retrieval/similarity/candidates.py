@@ -53,9 +53,13 @@ def rerank(
 
 
 def mean_frames(packed: Packed) -> Tensor:
-    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device and in their type."""
+    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device, at least float32.
+
+    In float16, means that differ by little would be equal.
+    """
     lengths = packed.lengths.to(packed.frames.device)
-    return torch.segment_reduce(packed.frames, "mean", lengths=lengths, axis=0)
+    frames = packed.frames.to(torch.promote_types(packed.frames.dtype, torch.float32))
+    return torch.segment_reduce(frames, "mean", lengths=lengths, axis=0)
 
 
 def _mean_frames(packed: Packed) -> NDArray[np.float32]:

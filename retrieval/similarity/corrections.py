@@ -62,7 +62,8 @@ def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
         store: read once (``center``) or twice, some frames at a time.
 
     Raises:
-        ValueError: a store whose frames are all the same, which no correction leaves anything of.
+        ValueError: the frames of the store vary too little for ``whiten`` or ``all_but_the_top`` to leave
+            anything of them.
     """
     if kind is Correction.none:
         return lambda frames: frames

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.similarity.candidates import nearest, rerank
+from retrieval.similarity.candidates import mean_frames, nearest, rerank
 from retrieval.similarity.seqsim import Packed, pack, seqsim_packed
 
 pytest.importorskip("faiss")
@@ -44,3 +44,10 @@ def test_all_utterances_as_candidates_are_all_pairs():
     assert all(sorted(row) == list(range(8)) for row in candidates.tolist())
     scores = torch.empty(5, 8).scatter_(1, candidates, rerank(queries, pool, candidates))
     torch.testing.assert_close(scores, seqsim_packed(queries, pool))
+
+
+def test_means_of_frames_in_half_precision_are_not_rounded_to_it():
+    packed = draw(np.random.default_rng(3), 9, offset=20.0)
+    half = Packed(packed.frames.half(), packed.offsets)
+    expected = np.stack([f.double().mean(dim=0) for f in half.frames.split(half.lengths.tolist())])
+    np.testing.assert_allclose(mean_frames(half).numpy(), expected, atol=1e-6)

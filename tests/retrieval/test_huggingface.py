@@ -1,5 +1,6 @@
 """Encoders of transformers as embedders, on tiny models with random weights; nothing is downloaded."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,11 @@ def test_a_model_that_hears_nothing_is_named(tmp_path):
     transformers.ASTFeatureExtractor(max_length=32, num_mel_bins=16).save_pretrained(tmp_path / "ast")
     with pytest.raises(ValueError, match="family audio-spectrogram-transformer; embedder=huggingface knows"):
         embedder(tmp_path / "ast")
+
+
+def test_the_commit_of_the_hub_is_known(folders, tmp_path):
+    # In its cache, the snapshot of a commit is a folder of that name.
+    snapshot = tmp_path / "snapshots" / ("0123456789" * 4)
+    shutil.copytree(folders / "xls-r", snapshot)
+    assert embedder(snapshot).commit == "0123456789" * 4
+    assert embedder(folders / "xls-r").commit is None

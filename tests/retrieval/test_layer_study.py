@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from small_model import FRAMES, write_cuts
 
 from retrieval.embedding.cuts import open_cuts
-from retrieval.embedding.store import EmbeddingStore
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import save_png
 from retrieval.layers.probes import ProbeScore
@@ -27,9 +27,10 @@ from retrieval.layers.results import (
     study_tables,
     write_study,
 )
-from retrieval.layers.study import Frames, LayersConfig, embed_taps, kept, taps_of
+from retrieval.layers.study import Frames, LayersConfig, embed_taps, kept, recall_of, taps_of
 from retrieval.results import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
+from retrieval.sites import Duplicates
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
 IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}
@@ -137,6 +138,29 @@ def test_values_are_kept_until_their_identity_changes(tmp_path: Path) -> None:
     path.write_text('{"identity": "y", "val')
     assert kept(path, "y", make) == 3
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_sentence_that_a_site_has_twice(tmp_path: Path) -> None:
+    writer = EmbeddingWriter(
+        tmp_path / "store", dimension=3, dtype="float32", embedder="planted", fingerprint="x"
+    )
+    with writer:
+        for dialect in ("yue", "wuu"):
+            for take in (2, 1):
+                for number in range(3):
+                    # Of the second take, no sentence is like the same one of the other dialect.
+                    word = (number + (take == 2 and dialect == "wuu")) % 3
+                    writer.add(
+                        f"{dialect}-{number}-{take}",
+                        np.eye(3)[[word]],
+                        dialect=dialect,
+                        sentence_id=str(number),
+                    )
+    store, device = EmbeddingStore(tmp_path / "store"), torch.device("cpu")
+    with pytest.raises(ValueError, match="duplicates=first"):
+        recall_of(store, LayersConfig("model", "data"), device)
+    config = LayersConfig("model", "data", duplicates=Duplicates.first, resamples=10)
+    assert recall_of(store, config, device)["recall_at_1"] == 100
 
 
 def score(task: str, accuracy: float, control: float) -> ProbeScore:

@@ -14,6 +14,7 @@ from retrieval.layers.probe_tasks import (
     Facts,
     Span,
     character_tasks,
+    characters_of,
     facts_of,
     span_means,
     together,
@@ -67,7 +68,7 @@ def test_groups_are_sites_speakers_sentences_and_dialects() -> None:
             for row in task.rows
         ]
     assert set(tasks["site"].strata) == {"d0", "d1"}
-    assert set(tasks["speaker"].strata) == {"d0s0", "d0s1", "d1s0", "d1s1"}
+    assert set(tasks["speaker"].strata) == {"d0/d0s0", "d0/d0s1", "d1/d1s0", "d1/d1s1"}
     assert set(tasks["site"].crossed) == {f"n{n}" for n in range(6)}
     assert len(set(tasks["sentence"].types)) == 2 * 6
     assert len(set(tasks["dialect"].types)) == 6
@@ -118,6 +119,11 @@ def test_a_speaker_at_two_sites_joins_them() -> None:
     assert isinstance(by_name(utterance_tasks(facts, CONFIG))["dialect"], NotIdentifiable)
 
 
+def test_speakers_of_two_dialects_at_places_of_one_name_are_not_told_apart() -> None:
+    facts = [replace(fact, site=fact.site[-2:]) for fact in corpus(speakers=1)]  # s0 and s1 in both dialects
+    assert isinstance(by_name(utterance_tasks(facts, CONFIG))["speaker"], NotIdentifiable)
+
+
 def test_rows_together() -> None:
     assert together(["a", "a", "b", "", ""], ["", "x", "y", "y", ""]) == ["0", "0", "1", "1", ""]
     assert together(["", ""], ["", ""]) == ["", ""]
@@ -148,6 +154,18 @@ def test_no_pronunciation_is_no_tone_probe() -> None:
     tone = by_name(character_tasks(facts, spans_of(facts), CONFIG))["tone"]
     assert isinstance(tone, NotIdentifiable)
     assert "supervision.custom.ipa" in tone.reason
+
+
+def test_tones_keep_their_characters_after_a_piece_of_several() -> None:
+    facts = [replace(fact, text="天下地", tones=("1", "2", "3")) for fact in corpus()]
+    aligned = {fact.utterance_id: [("天下", 0, 3), ("地", 3, 5)] for fact in facts}
+    spans = characters_of(aligned)
+    assert spans == [Span(fact.utterance_id, 2, "地", 3, 5) for fact in facts]
+    # By its place among the pieces, the last character had the tone of the second
+    facts = [replace(fact, tones=("1", "2", str(n % 2))) for n, fact in enumerate(facts)]
+    tone = by_name(character_tasks(facts, spans, CONFIG))["tone"]
+    assert isinstance(tone, ProbeTask)
+    assert set(tone.labels) == {"0", "1"}
 
 
 def cut(number: int, text: str, ipa: str | None, romanisation: str | None = None) -> MonoCut:

@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lhotse import CutSet
 from lhotse.utils import fastcopy
@@ -78,6 +79,16 @@ def test_chosen_controls_by_variety(folders: tuple[Path, Path], monkeypatch: pyt
     assert not (folders[0] / "results" / "embeddings-test-random").exists()
 
 
+def test_settings_of_the_sounds(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["fbank.stride=8", "mfcc.stride=5", "mfcc.coefficients=7", "storage=float16"]
+    run(monkeypatch, folders, "controls=[fbank,mfcc]", *settings)
+    results = folders[0] / "results"
+    fbank, mfcc = (EmbeddingStore(results / f"embeddings-test-{name}").frames for name in ("fbank", "mfcc"))
+    assert fbank.shape == (sum(-(-T // 8) for T in FRAMES), 80)
+    assert mfcc.shape == (sum(-(-T // 5) for T in FRAMES), 21)
+    assert fbank.dtype == mfcc.dtype == np.float16
+
+
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match=r"^error: no control mel: give permuted"):
         run(monkeypatch, folders, "controls=[mel]")
@@ -85,4 +96,6 @@ def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.
         run(monkeypatch, folders, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: .*confidence=2"):
         run(monkeypatch, folders, "confidence=2")
+    with pytest.raises(SystemExit, match=r"^error: two models of huggingface=.* have one name"):
+        run(monkeypatch, folders, "huggingface=[here/whisper,there/whisper]")
     assert not (folders[0] / "results" / "controls-test").exists()

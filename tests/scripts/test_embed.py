@@ -190,6 +190,11 @@ def test_an_encoder_of_the_hub_hears_the_recordings(tmp_path: Path, monkeypatch:
     # 80 samples in 10 ms at 8 kHz become 160 at 16 kHz; a frame sees 400 of them, and the next starts 320
     # later.
     assert [len(store[f"{n}"]) for n in range(len(FRAMES))] == [(T * 160 - 400) // 320 + 1 for T in FRAMES]
+    with monkeypatch.context() as hub:
+        hub.setattr(transformers.utils, "extract_commit_hash", lambda *_: "0" * 40)
+        run(hub, tmp_path / "model", tmp_path / "data", *settings, "layer=1")
+    again = EmbeddingStore(store.directory)
+    assert again.description["fingerprint"] != store.description["fingerprint"], "the branch has moved on"
     with pytest.raises(SystemExit, match=r"^error: layer=3: tiny-xls-r has layers 0 to 2"):
         run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=3")
     with pytest.raises(SystemExit, match=r"^error: .*embedder=huggingface needs huggingface\.model"):

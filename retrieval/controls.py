@@ -7,6 +7,8 @@ same queries of the same pools with less to go by:
   (:mod:`retrieval.similarity.scores`); what SeqSim gains is the difference.
 - ``random``: the same encoder before training. What it retrieves is the work of the architecture.
 - ``fbank``, ``mfcc``, with any score: sounds alone. Varieties that are pronounced alike are found by them.
+- ``speech_embedding``, with any score: a small published encoder that was trained to spot English keywords
+  (:mod:`retrieval.embedding.speech_embedding`). What speech encoders bring without Chinese.
 - ``duration``: length alone. Long sentences are long in every variety.
 - ``permuted``: the model, with the sentences of every site exchanged at random. It lies at chance, or
   something is wrong with the experiment.
@@ -48,7 +50,13 @@ DEFAULT = (
     "duration",
     "permuted",
 )
-EMBEDDERS = {"zipformer": "model", "random": "untrained encoder", "fbank": "FBANK", "mfcc": "MFCC"}
+EMBEDDERS = {
+    "zipformer": "model",
+    "random": "untrained encoder",
+    "fbank": "FBANK",
+    "mfcc": "MFCC",
+    "speech_embedding": "speech_embedding (Google)",
+}
 SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport": "transport"}
 
 
@@ -60,7 +68,8 @@ class ControlsConfig:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
-        controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``.
+        controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``;
+            ``speech_embedding`` needs the extra ``speech-embedding`` and the recordings.
         huggingface: models of the Hub or folders, as in scripts/embed.py; each is a control with SeqSim, and
             the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
         fbank: settings of the embedder ``fbank``, as in scripts/embed.py.

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.embedding import huggingface
+from retrieval.embedding import huggingface, speech_embedding
 from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
@@ -66,6 +66,8 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
         return MfccEmbedder(config.mfcc), []
     if config.embedder is EmbedderKind.duration:
         return DurationEmbedder(), []
+    if config.embedder is EmbedderKind.speech_embedding:
+        return speech_embedding.load()
     device = choose_device(config.device)
     if config.embedder is EmbedderKind.huggingface:
         return huggingface.load(config.huggingface, layer=config.layer, device=device)

@@ -40,7 +40,8 @@ class EmbedConfig:
         split: which cuts.
         embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
-            that ``huggingface.model`` names, which hears the recordings of the cuts.
+            that ``huggingface.model`` names, ``speech_embedding`` for a small published one (extra
+            ``speech-embedding``); both hear the recordings of the cuts.
         layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
             leaves the last. Of ``zipformer`` and ``random``: counted over all stacks, 0 = front end, at the
             frame rate of its stack (SeqSim does not change when frames are repeated, so none is brought to

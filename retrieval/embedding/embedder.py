@@ -1,7 +1,8 @@
 """What turns speech into embeddings: the interface, and the encoder of a model directory behind it.
 
 Other embedders: features without a model (:mod:`retrieval.embedding.acoustic`), encoders of the Hugging Face
-Hub (:mod:`retrieval.embedding.huggingface`).
+Hub (:mod:`retrieval.embedding.huggingface`), a small one for keywords
+(:mod:`retrieval.embedding.speech_embedding`).
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ class EmbedderKind(str, Enum):
 
     ``zipformer`` is the encoder of the model directory and ``random`` the same before any training;
     ``fbank``, ``mfcc`` and ``duration`` need no model; ``huggingface`` is a speech encoder that
-    ``transformers`` reads.
+    ``transformers`` reads, ``speech_embedding`` a small one whose weights come with a package.
     """
 
     zipformer = "zipformer"
@@ -28,6 +29,7 @@ class EmbedderKind(str, Enum):
     mfcc = "mfcc"
     duration = "duration"
     huggingface = "huggingface"
+    speech_embedding = "speech_embedding"
 
     @property
     def has_layers(self) -> bool:

@@ -166,6 +166,7 @@ class Study:
 
         made_from = {
             "embeddings": store.description["fingerprint"],
+            "level": config.level,
             "duplicates": config.duplicates,
             "resamples": config.resamples,
             "seed": config.seed,

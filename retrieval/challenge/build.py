@@ -86,7 +86,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
         FileNotFoundError: no table of phones, or no embeddings where they are needed.
         ValueError: as :func:`build_challenges`.
     """
-    sites, common = sites_and_pairs(spoken, config.duplicates)
+    sites, common = sites_and_pairs(spoken, config.level, config.duplicates)
     measured = measure(spoken, sites, common, config)
     wanted = {removal.set_name: [removal] for removal in config.removals}
     if len(config.removals) > 1:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from retrieval.sites import Duplicates
+from retrieval.sites import Duplicates, Level
 
 TAGS = {
     "none": [],
@@ -154,6 +154,7 @@ class ChallengeConfig:
         sound: closeness by sound.
         names: proper nouns and numbers.
         duration: rivals of like duration.
+        level: dialect groups, or varieties (subdialects), as retrieval will be asked.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
     """
 
@@ -167,6 +168,7 @@ class ChallengeConfig:
     sound: SoundConfig = field(default_factory=SoundConfig)
     names: NamesConfig = field(default_factory=NamesConfig)
     duration: DurationConfig = field(default_factory=DurationConfig)
+    level: Level = Level.group
     duplicates: Duplicates = Duplicates.error
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from lhotse.cut import Cut
 from retrieval.challenge.settings import TaggedText
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import Utterance
-from retrieval.sites import Duplicates, Site, sites_of
+from retrieval.sites import Duplicates, Level, Site, sites_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +65,14 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_field: str) -> 
 
 
 def sites_and_pairs(
-    spoken: Mapping[str, Spoken], duplicates: Duplicates
+    spoken: Mapping[str, Spoken], level: Level, duplicates: Duplicates
 ) -> tuple[list[Site], dict[tuple[int, int], list[str]]]:
     """The sites, and the sorted common sentences of every two of them, also of one group.
 
     Raises:
         ValueError: what :func:`retrieval.recall.sites_of` finds wrong.
     """
-    sites = sites_of((item.utterance for item in spoken.values()), duplicates=duplicates)
+    sites = sites_of((item.utterance for item in spoken.values()), level=level, duplicates=duplicates)
     return sites, {
         (a, b): sorted(sites[a].utterances.keys() & sites[b].utterances.keys())
         for a in range(len(sites))

@@ -41,7 +41,7 @@ from retrieval.layers.probe_tasks import (
 from retrieval.layers.probes import probe
 from retrieval.naming import result_folder
 from retrieval.recall import retrieve
-from retrieval.sites import Duplicates, sites_of
+from retrieval.sites import Duplicates, Level, sites_of
 from retrieval.tables import tabulate
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class LayersConfig:
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
             are left out.
         beam: hypotheses kept by the method ``beam``.
+        level: of the retrieval: dialect groups, or varieties (subdialects).
         duplicates: of the retrieval: ``error`` or ``first``, for a sentence that a site has more than once.
         probes: how the probes are trained and tested.
         mfcc: settings of the control without a model.
@@ -80,6 +81,7 @@ class LayersConfig:
     steps: list[str] = field(default_factory=lambda: list(STEPS))
     methods: list[str] = field(default_factory=lambda: ["ctc", "greedy"])
     beam: int = 4
+    level: Level = Level.group
     duplicates: Duplicates = Duplicates.error
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     mfcc: MfccConfig = field(default_factory=MfccConfig)
@@ -247,7 +249,8 @@ def recall_of(store: EmbeddingStore, config: LayersConfig, device: torch.device)
     Raises:
         ValueError: the split has no parallel sentences.
     """
-    outcome = retrieve(store, sites_of(store, duplicates=config.duplicates), device=device)
+    sites = sites_of(store, level=config.level, duplicates=config.duplicates)
+    outcome = retrieve(store, sites, device=device)
     table = tabulate(outcome, trained_groups=None, resamples=config.resamples, seed=config.seed)
     (row,) = (row for row in table.summary if row.name == "all")
     return {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from retrieval.challenge.settings import (
 )
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import Utterance
+from retrieval.sites import Level
 
 SOUND, NAMES, DURATION = Removal.sound, Removal.names, Removal.duration
 
@@ -293,3 +295,30 @@ def _check_invariants(built: Built) -> None:
             inside = [gap for gap, chosen in zip(gaps, allowed[row], strict=True) if chosen]
             outside = [gap for gap, chosen in zip(gaps, allowed[row], strict=True) if not chosen]
             assert max(inside) <= min(outside)
+
+
+def test_varieties_of_a_dialect_can_be_the_groups() -> None:
+    """Without sites, two varieties of one dialect have every sentence twice, unless they are told apart."""
+
+    def variety(name: str) -> dict[str, Spoken]:
+        return {
+            f"{name}-{item.utterance.sentence_id}": replace(
+                item,
+                utterance=replace(
+                    item.utterance,
+                    utterance_id=f"{name}-{item.utterance.sentence_id}",
+                    subdialect=name,
+                    site="",
+                ),
+            )
+            for item in corpus().values()
+            if item.utterance.dialect == "hak"
+        }
+
+    spoken = variety("sixian") | variety("hailu")
+    settings = config(Removal.duration)
+    with pytest.raises(ValueError, match="site hak of hak has sentence s1 twice"):
+        build(spoken, settings)
+    (built,) = build(spoken, replace(settings, level=Level.subdialect))
+    assert [site.group for site in built.challenge.sites] == ["hailu", "sixian"]
+    assert kept_by_groups(built.challenge) == {"hailu-sixian": ["s1", "s2", "s3", "s4"]}

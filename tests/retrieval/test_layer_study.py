@@ -30,7 +30,7 @@ from retrieval.layers.results import (
 from retrieval.layers.study import Frames, LayersConfig, embed_taps, kept, recall_of, taps_of
 from retrieval.results import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
-from retrieval.sites import Duplicates
+from retrieval.sites import Duplicates, Level
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
 IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}
@@ -154,6 +154,7 @@ def test_a_sentence_that_a_site_has_twice(tmp_path: Path) -> None:
                         f"{dialect}-{number}-{take}",
                         np.eye(3)[[word]],
                         dialect=dialect,
+                        subdialect=f"{dialect}-{take}",
                         sentence_id=str(number),
                     )
     store, device = EmbeddingStore(tmp_path / "store"), torch.device("cpu")
@@ -161,6 +162,8 @@ def test_a_sentence_that_a_site_has_twice(tmp_path: Path) -> None:
         recall_of(store, LayersConfig("model", "data"), device)
     config = LayersConfig("model", "data", duplicates=Duplicates.first, resamples=10)
     assert recall_of(store, config, device)["recall_at_1"] == 100
+    varieties = LayersConfig("model", "data", level=Level.subdialect, resamples=10)
+    assert recall_of(store, varieties, device)["recall_at_1"] == 50  # wuu-2 finds no other
 
 
 def score(task: str, accuracy: float, control: float) -> ProbeScore:

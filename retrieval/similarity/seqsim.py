@@ -118,8 +118,9 @@ def seqsim(
     """SeqSim of every utterance of one batch with every utterance of another.
 
     The score is symmetric: ``seqsim(x, ., y, .) == seqsim(y, ., x, .).T``. It is 1 for an utterance and
-    itself and lies in [-1, 1] when P and R have one sign, as they have for any real embedding; for P + R =
-    0 it is 0. It has no gradient.
+    itself and lies in [-1, 1]. Where P and R are not of one sign, eq. 3 has no bound (an utterance of one
+    frame that is like one of the other's and opposite to the rest could beat an equal one); SeqSim is 0
+    there, as it is in the limit from either side. It has no gradient.
 
     Args:
         x: embeddings (N,S,D), any floating type, padded at the end with anything.
@@ -189,10 +190,11 @@ def precision_and_recall_packed(
 
 
 def _f_score(scores: PrecisionRecall) -> Tensor:
-    """Eq. 3, 0 where P + R is 0."""
-    total = scores.precision + scores.recall
-    product = 2 * scores.precision * scores.recall
-    return torch.where(total == 0, 0.0, product / torch.where(total == 0, 1.0, total))
+    """Eq. 3, where P and R have one sign; else 0."""
+    product = scores.precision * scores.recall
+    of_one_sign = product > 0
+    total = torch.where(of_one_sign, scores.precision + scores.recall, 1.0)
+    return torch.where(of_one_sign, 2 * product / total, 0.0)
 
 
 def _normalise(frames: Tensor) -> Tensor:

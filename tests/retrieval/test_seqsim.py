@@ -86,6 +86,24 @@ def test_frames_of_either_sign():
     torch.testing.assert_close(seqsim(x, x_lengths, y, y_lengths), expected, rtol=1e-8, atol=1e-8)
 
 
+def test_signs_that_differ_do_not_beat_an_equal_utterance():
+    # One frame with cosines 0.3 and -0.91 to two others: P = 0.3, R = -0.305; eq. 3 alone would give 36.6.
+    angles = torch.tensor([0.3, -0.91]).double().acos()
+    x = torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)
+    y = torch.stack([angles.cos(), angles.sin()], dim=1)[None]
+    precision, recall = precision_and_recall(x, full(x), y, full(y))
+    assert precision.item() == pytest.approx(0.3)
+    assert recall.item() == pytest.approx(-0.305)
+    assert seqsim(x, full(x), y, full(y)).item() == 0.0
+
+
+@given(seed=st.integers(0, 2**16), S=st.integers(1, 4), T=st.integers(1, 4), D=st.integers(1, 3))
+def test_no_score_leaves_the_range_of_cosines(seed, S, T, D):
+    random = np.random.default_rng(seed)
+    (x, x_lengths), (y, y_lengths) = draw_batch(random, 2, S, D), draw_batch(random, 2, T, D)
+    assert seqsim(x, x_lengths, y, y_lengths).abs().max().item() <= 1 + 1e-9
+
+
 def test_symmetric_and_one_for_an_utterance_with_itself():
     random = np.random.default_rng(1)
     (x, x_lengths), (y, y_lengths) = draw_batch(random, 6, 11, 16), draw_batch(random, 4, 7, 16)

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
@@ -162,9 +162,6 @@ class SweepRun:
             return []
         content = json.loads(file.read_text(encoding="utf-8"))
         before = content["settings"]
-        if RESOLVED not in before and (config := self.directory / "config.yaml").is_file():
-            # A run of before all settings were noted: the training wrote down its own.
-            before[RESOLVED] = _flat(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config))))
         differing = _differing(before, self.settings)
         if differing:
             raise ValueError(

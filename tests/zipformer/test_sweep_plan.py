@@ -130,22 +130,6 @@ def test_settings_in_conf_are_settings_of_the_run(data_dir: Path) -> None:
     assert plan_runs(sweep(data_dir), beta=0.9)[0].finished() == ["train"]  # came with a later version
 
 
-def test_a_run_of_before_these_were_noted_is_asked_for_its_own(data_dir: Path) -> None:
-    run = plan_runs(sweep(data_dir))[0]
-    run.note(["train"])
-    file = run.directory / "run.json"
-    content = json.loads(file.read_text())
-    for key in ("resolved", "tokens", "launcher"):
-        del content["settings"][key]
-    file.write_text(json.dumps(content))
-    (run.directory / "config.yaml").write_text(
-        "num_threads: 8\noptim: {lr: 0.045}\nmodel: {vocab_size: 300}\n"
-    )
-    assert run.finished() == ["train"]
-    with pytest.raises(ValueError, match=r"other settings:\n  optim.lr: 0.045 then, 0.03 now\n"):
-        plan_runs(sweep(data_dir), lr=0.03)[0].finished()
-
-
 def test_other_tokens_and_another_launcher_make_other_runs(data_dir: Path) -> None:
     plan_runs(sweep(data_dir))[0].note(["train"])
     with pytest.raises(ValueError, match=r"launcher: \[\] then, \['torchrun'\] now"):

@@ -111,8 +111,6 @@ class RetrieveConfig:
             raise ValueError(f"candidates={self.candidates} is negative; give 0 for the whole pool")
         if self.permutations < 0:
             raise ValueError(f"permutations={self.permutations} is negative; give 0 for no test")
-        if self.half_precision and self.score is not ScoreKind.seqsim:
-            raise ValueError(f"half_precision is for score=seqsim alone; score is {self.score.value}")
         if self.candidates and self.challenge:
             raise ValueError("candidates and challenge do not go together: set candidates=0")
         if self.half_precision and self.score is not ScoreKind.seqsim:

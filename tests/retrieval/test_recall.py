@@ -322,8 +322,6 @@ def test_a_negative_number_of_candidates():
 def test_settings_that_exclude_each_other():
     with pytest.raises(ValueError, match="permutations=-1 is negative"):
         RetrieveConfig(model_dir="exp", permutations=-1)
-    with pytest.raises(ValueError, match="half_precision is for score=seqsim alone"):
-        RetrieveConfig(model_dir="exp", half_precision=True, score=ScoreKind.dtw)
     with pytest.raises(ValueError, match="candidates and challenge do not go together"):
         RetrieveConfig(model_dir="exp", candidates=5, challenge="hard.json")
     with pytest.raises(ValueError, match="half_precision=false for score=pooled"):

@@ -61,7 +61,10 @@ average() {
 }
 
 decode() {
-    run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test method=beam
+    local method
+    for method in ctc beam; do
+        run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test "method=$method"
+    done
 }
 
 retrieve() {

@@ -155,7 +155,7 @@ class ControlRow:
     difference_high: float | None
 
 
-def parse_controls(names: Iterable[str], embedders: Sequence[str] = ()) -> list[Control]:
+def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[Control]:
     """The model and the named controls, in order, each once.
 
     Args:

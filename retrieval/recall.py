@@ -122,7 +122,10 @@ class RetrieveConfig:
 class Challenge(Protocol):
     """A choice of what is asked, and of what a query competes with."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the set; the end of the name of its result folders."""
+        ...
 
     def kept(self, source: Site, target: Site, common: Sequence[str]) -> list[str]:
         """Those of the common sentences of a site pair that stay, sorted; may be none."""

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,19 +95,18 @@ class Study:
             taps.append(
                 TapResult(
                     tap,
-                    recall and Estimate(recall["recall_at_1"], recall["low"], recall["high"]),
-                    recall and recall["chance"],
+                    estimate_of(recall),
+                    recall["chance"] if recall else None,
                     rates.get(tap.layer, {}) if tap.kind == "layer" else {},
                     scores.get(tap.name, {}),
                 )
             )
-        sound = recalls.get("mfcc")
         tasks, missing = describe_tasks(probes.tasks, probes.not_identifiable) if probes else ({}, {})
         study = LayerStudy(
             config.model_dir,
             config.split,
             taps,
-            sound and Estimate(sound["recall_at_1"], sound["low"], sound["high"]),
+            estimate_of(recalls.get("mfcc")),
             tasks,
             missing,
         )
@@ -230,6 +230,11 @@ class Study:
             name: {row["task"]: ProbeScore(**row) for row in rows}
             for name, rows in probes.of_taps(self.taps, self.config).items()
         }
+
+
+def estimate_of(recall: Mapping[str, float] | None) -> Estimate | None:
+    """Recall@1 of a store as the study has it."""
+    return Estimate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None
 
 
 if __name__ == "__main__":

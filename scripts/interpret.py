@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.embedding.cuts import open_cuts
-from retrieval.embedding.embedder import EmbedderKind
+from retrieval.embedding.cuts import collate, open_cuts
+from retrieval.embedding.embedder import EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingStore
+from retrieval.interpretation import whisper
 from retrieval.interpretation.compare import Outcome, tests_table
-from retrieval.interpretation.config import InterpretConfig
+from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.run import SpokenUtterance, interpret, pairs_of_cuts
 from retrieval.interpretation.text_similarity import TranslationTable, choose_similarity
 from retrieval.interpretation.words import FrameClock, Word, read_words
@@ -64,7 +65,8 @@ def run(config: InterpretConfig) -> tuple[Path, Outcome]:
         utterances = from_table(config, chosen)
     else:
         segment = choose_segmenter(config.segmenter, () if table is None else table.words)
-        utterances = from_model(config, chosen, segment)
+        read = from_whisper if config.aligner == WHISPER else from_model
+        utterances = read(config, chosen, segment)
     outcome = interpret(config, pairs, utterances, similarities, lambda name: sound(config, chosen[name]))
     return config.folder, outcome
 
@@ -94,6 +96,29 @@ def from_model(
             yield SpokenUtterance(utterance.id, utterance.frames.numpy(), ENCODER_CLOCK, words)
         else:
             yield from_store(store, cuts[utterance.id], words)
+
+
+def from_whisper(
+    config: InterpretConfig, cuts: Mapping[str, Cut], segment: Segmenter
+) -> Iterator[SpokenUtterance]:
+    """Words timed by Whisper, with the frames of our encoder or those of a store."""
+    device = choose_device(config.device)
+    store = None if config.embeddings is None else EmbeddingStore(Path(config.embeddings))
+    embedder = None
+    if store is None:
+        model_dir = Path(config.model_dir)
+        check_model_files(model_dir)
+        model = AsrModel.from_pretrained(model_dir).to(device).eval()
+        embedder = EncoderEmbedder(model.encode, dimension=model.config.encoder.output_dim, device=device)
+    aligner = whisper.load(config.whisper, device=device)
+    for name, words in whisper.align_with_whisper(
+        aligner, cuts, segment=segment, transcript=config.transcript
+    ):
+        if embedder is not None:
+            (frames,) = embedder.embed(*collate([cuts[name]]))
+            yield SpokenUtterance(name, frames, ENCODER_CLOCK, words)
+        elif store is not None:
+            yield from_store(store, cuts[name], words)
 
 
 def from_table(config: InterpretConfig, cuts: Mapping[str, Cut]) -> Iterator[SpokenUtterance]:

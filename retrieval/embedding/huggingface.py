@@ -173,7 +173,7 @@ def load(
         FileNotFoundError: no such model, or no connection and nothing cached.
         ValueError: ``transformers`` is not installed, or what :class:`HuggingFaceEmbedder` finds wrong.
     """
-    transformers = _transformers()
+    transformers = import_transformers("embedder=huggingface")
     try:
         extractor = transformers.AutoFeatureExtractor.from_pretrained(config.model, revision=config.revision)
         model = transformers.AutoModel.from_pretrained(config.model, revision=config.revision)
@@ -198,13 +198,17 @@ def receptive_field(config: Any) -> int:
     return samples
 
 
-def _transformers() -> ModuleType:
+def import_transformers(setting: str) -> ModuleType:
+    """The package, which is an extra, for a setting that needs it.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         import transformers
     except ModuleNotFoundError as error:
         raise ValueError(
-            "embedder=huggingface needs transformers, which is not installed:"
-            " pip install 'fangyan[huggingface]'"
+            f"{setting} needs transformers, which is not installed: pip install 'fangyan[huggingface]'"
         ) from error
     module: ModuleType = transformers
     return module

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from retrieval.interpretation.compare import Scope
 from retrieval.interpretation.matching import Matcher
+from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.sites import Duplicates, Level
+from zipformer.alignment import ALIGNERS, TRANSCRIPTS
+
+WHISPER = "whisper"
 
 
 @dataclass
@@ -21,8 +25,11 @@ class InterpretConfig:
         pairs: only these pairs of groups or sites, each as ``A:B``; empty = all pairs of sites of different
             groups.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
-        aligner: head of the model that says when a word is spoken: ``ctc``, ``transducer`` or ``attention``.
-        transcript: ``reference``, or ``hypothesis`` for what the model itself recognises.
+        aligner: what says when a word is spoken: a head of the model (``ctc``, ``transducer`` or
+            ``attention``), or ``whisper`` for the model that ``whisper.model`` names, which hears the
+            recordings of the cuts.
+        whisper: settings of ``aligner=whisper``.
+        transcript: ``reference``, or ``hypothesis`` for what the model (or Whisper) itself recognises.
         segmenter: ``characters``, ``jieba`` (extra ``words``) or ``longest_match`` (words of ``table``).
         words: table of words and times of another aligner (utterance_id, word, start, end in seconds), in
             place of ``aligner``; needs ``embeddings``.
@@ -37,7 +44,8 @@ class InterpretConfig:
             models (extra ``sentences``), which are downloaded unless they are directories.
         table: tab-separated translation table, a meaning a line and a variety a column.
         table_columns: of the table to read; empty = all.
-        median_frames: of ``aligner=attention``: width of its median filter, in frames of 40 ms.
+        median_frames: of ``aligner=attention``: width of its median filter, in frames of 40 ms. Whisper has
+            its own: 7 frames of 20 ms.
         shown: pairs of utterances on the page, spread over the pairs of groups.
         audio: put the recordings on the page.
         confidence: of the intervals.
@@ -53,6 +61,7 @@ class InterpretConfig:
     pairs: list[str] = field(default_factory=list)
     duplicates: Duplicates = Duplicates.error
     aligner: str = "ctc"
+    whisper: WhisperConfig = field(default_factory=WhisperConfig)
     transcript: str = "reference"
     segmenter: str = "characters"
     words: str | None = None
@@ -85,16 +94,31 @@ class InterpretConfig:
             raise ValueError("matcher=position compares places in one sentence; it needs scope=utterance")
         if self.words is not None and self.embeddings is None:
             raise ValueError("words=FILE needs embeddings=FOLDER too: the frames that the words are times of")
+        if self.words is None and self.aligner not in (*ALIGNERS, WHISPER):
+            raise ValueError(
+                f"aligner={self.aligner} is not known; choose one of {', '.join((*ALIGNERS, WHISPER))}"
+            )
+        if self.words is None and self.aligner == WHISPER and not self.whisper.model:
+            raise ValueError(
+                "aligner=whisper needs whisper.model=NAME, a model of the Hub such as openai/whisper-small,"
+                " or a folder that save_pretrained wrote"
+            )
+        if self.transcript not in TRANSCRIPTS:
+            raise ValueError(
+                f"transcript={self.transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}"
+            )
 
     @property
     def folder(self) -> Path:
         """Where the results lie; a run with settings that the name does not hold replaces them.
 
-        ``results/interpret-{split}-{aligner}``, then what is not the default of transcript, segmenter,
-        embeddings, matcher and scope.
+        ``results/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not the default of
+        transcript, segmenter, embeddings, matcher and scope.
         """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]
+        if self.words is None and self.aligner == WHISPER:
+            parts.append(self.whisper.short_name)
         if self.transcript != "reference":
             parts.append(self.transcript)
         if self.segmenter != "characters":

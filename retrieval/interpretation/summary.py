@@ -12,7 +12,7 @@ class InterpretationRow:
 
     Attributes:
         page: path of its page, relative to the folder of the results.
-        timed_by: aligner, or name of the table of words.
+        timed_by: aligner, with the name of a Whisper model, or name of the table of words.
         frames: ``encoder``, or name of the folder of embeddings.
         segmenter: setting of the run, or "as timed" for the words of a table.
         matcher, scope: settings of the run.
@@ -49,11 +49,13 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
             # The folder of another split may begin like this one, and that of a killed run is not complete.
             if settings["split"] != split or path.parent.suffix == ".partial":
                 continue
-            words, embeddings = settings["words"], settings["embeddings"]
+            words, embeddings, aligner = settings["words"], settings["embeddings"], settings["aligner"]
+            if aligner == "whisper":
+                aligner = f"whisper {Path(settings['whisper']['model']).name}"
             rows += [
                 InterpretationRow(
                     f"{path.parent.name}/index.html",
-                    settings["aligner"] if words is None else Path(words).name,
+                    aligner if words is None else Path(words).name,
                     "encoder" if embeddings is None else Path(embeddings).name,
                     settings["segmenter"] if words is None else "as timed",
                     settings["matcher"],

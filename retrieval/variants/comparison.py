@@ -218,9 +218,9 @@ class Comparison:
                 copies = np.where(np.isnan(drawn[block]), 0.0, copies)
                 total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
                 resampled = _ratio(total, copies.sum(axis=(0, 1)))
-                found[source, target] = _PairRecall(
-                    float(np.nanmean(recalls[block])), resampled, asked[block].any(axis=(0, 1))
-                )
+                asked_sentences = np.logical_or.reduce(asked[block], axis=(0, 1))  # (Q,)
+                mean = float(np.nanmean(recalls[block]))
+                found[source, target] = _PairRecall(mean, resampled, asked_sentences)
         return found
 
     def _over_runs(

@@ -218,7 +218,8 @@ def test_all_metrics_against_loops_over_frames_queries_and_draws(tmp_path):
                     metrics_of_queries(list(chain(*asked))),
                     metrics_of_queries(list(chain(*chance))),
                 ]
-                assert any(len(rank) > 1 for ranks in asked for rank in ranks) == (target != "cmn")
+                if target != "cmn":
+                    assert any(len(rank) > 1 for ranks in asked for rank in ranks)  # some answers are tied
     assert len(expected) == 8  # within cmn there is no other site
     units = np.array([100, 100, 100, 100, 1])
     for (source, target), numbers in expected.items():

@@ -66,7 +66,7 @@ def command(script: str, *overrides: str) -> list[str]:
 
 
 def run(script: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(script, *overrides), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(script, *overrides), capture_output=True, text=True, timeout=300)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -111,7 +111,7 @@ def test_torchrun(corpus: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = [*TINY, f"data_dir={corpus}", f"exp_dir={tmp_path}", "max_steps=2"]
     result = subprocess.run(
-        [*launcher, *command("train.py", *arguments)[1:]], capture_output=True, text=True, timeout=120
+        [*launcher, *command("train.py", *arguments)[1:]], capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "processes 2" in result.stdout

@@ -27,6 +27,9 @@ from zipformer.manifest import CutLine, SelectedLines, read_summaries
 from zipformer.sentence_encoders import sentence_of
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
+# The convolutions at the front of the encoder look some frames past the end of an utterance. With so much
+# padding after the longest one too, all utterances of a batch find silence there.
+MARGIN = 16
 
 
 class TextEncoder(Protocol):
@@ -175,7 +178,8 @@ BatchKey = tuple[int, int]  # epoch, index of the batch within the epoch
 class FeatureDataset(Dataset[Batch]):
     """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts).
 
-    With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens.
+    With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens. The longest
+    utterance is followed by ``margin`` frames of padding, the others by more.
     """
 
     def __init__(
@@ -185,10 +189,12 @@ class FeatureDataset(Dataset[Batch]):
         augment: SpecAugment | None = None,
         seed: Sequence[int] = (),
         translation: str | None = None,
+        margin: int = 0,
     ) -> None:
         self.directory = directory
         self.tokenizer = tokenizer
         self.translation = translation
+        self.margin = margin
         self.augment = augment
         self.seed = list(seed)
 
@@ -200,7 +206,8 @@ class FeatureDataset(Dataset[Batch]):
             rng = np.random.default_rng([*self.seed, *key])
             matrices = [self.augment(matrix, rng) for matrix in matrices]
         lengths = torch.tensor([len(matrix) for matrix in matrices])
-        features = torch.full((len(matrices), int(lengths.max()), matrices[0].shape[1]), PADDING_VALUE)
+        shape = (len(matrices), int(lengths.max()) + self.margin, matrices[0].shape[1])
+        features = torch.full(shape, PADDING_VALUE)
         for row, matrix in zip(features, matrices, strict=True):
             row[: len(matrix)] = torch.from_numpy(matrix)
         supervisions = [cut.supervisions[0] for cut in utterances]
@@ -364,7 +371,9 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
 
-    Longest first means that a batch that does not fit in memory fails at the start.
+    Longest first means that a batch that does not fit in memory fails at the start. Every utterance is
+    followed by ``MARGIN`` frames of silence or more, so that what the encoder makes of it does not depend on
+    the other ones.
 
     Args:
         cuts: utterances with features and one supervision each.
@@ -375,7 +384,7 @@ def evaluation_batches(
     ordered = cuts.sort_by_duration(ascending=False)
     sampler = SimpleCutSampler(ordered, max_duration=max_duration, shuffle=False, rank=0, world_size=1)
     loader = DataLoader(
-        FeatureDataset(directory, tokenizer),
+        FeatureDataset(directory, tokenizer, margin=MARGIN),
         sampler=_KeyedSampler(sampler),
         batch_size=None,
         num_workers=num_workers,

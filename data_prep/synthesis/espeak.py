@@ -17,7 +17,28 @@ CHARACTERS_UTF8 = 0x01
 PHONEMES_IN_BRACKETS = 0x100
 POSITION_CHARACTER = 1
 
-SampleCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+class Event(ctypes.Structure):
+    """What the library says of a sample; of the fields only kind and sample are read here."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("value", ctypes.c_char * 8),
+    )
+
+
+LAST_EVENT = 0
+WORD_EVENT = 1
+
+SampleCallback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event)
+)
 
 
 class Parameter(IntEnum):
@@ -33,6 +54,7 @@ class Espeak:
 
     Attributes:
         sampling_rate: of the samples that ``speak`` returns, in Hz.
+        syllable_starts: of the last utterance, the sample at which each of its syllables begins.
     """
 
     def __init__(self) -> None:
@@ -52,6 +74,7 @@ class Espeak:
         self.sampling_rate: int = rate
         if self.sampling_rate <= 0:
             raise RuntimeError(f"espeak-ng cannot read its data in {data}; reinstall espeakng-loader")
+        self.syllable_starts: list[int] = []
         self._chunks: list[NDArray[np.int16]] = []
         # The library holds only a pointer: the callback must live as long as it.
         self._callback = SampleCallback(self._collect)
@@ -60,9 +83,16 @@ class Espeak:
         # The breath of a voice is random numbers, which the library seeds with the time.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
 
-    def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
+    def _collect(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[Event]"
+    ) -> int:
         if count > 0 and samples:
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        number = 0
+        while (event := events[number]).kind != LAST_EVENT:
+            if event.kind == WORD_EVENT:  # a syllable, as spaces stand between them
+                self.syllable_starts.append(event.sample)
+            number += 1
         return 0
 
     def set_voice(self, table: str, variant: str) -> None:
@@ -95,6 +125,7 @@ class Espeak:
             RuntimeError: espeak-ng failed or gave no samples.
         """
         self._chunks.clear()
+        self.syllable_starts.clear()
         text = f"[[{phonemes}]]".encode()
         flags = CHARACTERS_UTF8 | PHONEMES_IN_BRACKETS
         status = self._library.espeak_Synth(text, len(text) + 1, 0, POSITION_CHARACTER, 0, flags, None, None)

@@ -2,19 +2,21 @@
 
 The synthesiser gives the same bytes only for the same sequence of calls in a fresh process, so a unit is
 described completely by a file, ``unit.json``, and run by ``python -m data_prep.synthesis.unit unit.json``. It
-writes its WAV files beside the description; the number of processes that run side by side changes nothing.
+writes its WAV files beside the description, and when their syllables are spoken; the number of processes that
+run side by side changes nothing.
 """
 
 import json
 import random
 import sys
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.synthesis.acoustics import Room, add_room, impulse_response, pad, resample, set_level
 from data_prep.synthesis.espeak import Espeak, Parameter
@@ -22,6 +24,7 @@ from data_prep.synthesis.voices import Speaker
 
 SAMPLING_RATE: Final = 16000
 DESCRIPTION: Final = "unit.json"
+SYLLABLES: Final = "syllables.json"
 DONE: Final = "samples.json"
 
 
@@ -67,14 +70,25 @@ class Unit:
         return cls(data["table"], Room(**data["room"]), data["seed"], lines)
 
 
-def run_unit(unit: Unit, directory: Path) -> dict[str, int]:
-    """Speak all lines of a unit into ``directory/<id>.wav``.
+@dataclass(frozen=True)
+class Spoken:
+    """The sound of a line.
 
-    Must be the first use of the synthesiser in its process. Returns the number of samples by id.
+    Attributes:
+        id: of the line.
+        samples: (T,) at ``SAMPLING_RATE``.
+        boundaries: samples at which its syllables begin, and at which the last of them ends.
     """
+
+    id: str
+    samples: NDArray[np.int16]
+    boundaries: list[int]
+
+
+def speak(unit: Unit) -> Iterator[Spoken]:
+    """Speak all lines of a unit; must be the first use of the synthesiser in its process."""
     espeak = Espeak()
     response = impulse_response(unit.room, SAMPLING_RATE)
-    counts = {}
     for number, line in enumerate(unit.lines):
         draw = random.Random(f"{unit.seed}/{number}")
         noise = np.random.default_rng([unit.room.seed, unit.seed, number])
@@ -83,14 +97,28 @@ def run_unit(unit: Unit, directory: Path) -> dict[str, int]:
         espeak.set_parameter(Parameter.PITCH, line.speaker.pitch)
         espeak.set_parameter(Parameter.RANGE, line.speaker.pitch_range)
         speech = resample(espeak.speak(line.phonemes), espeak.sampling_rate, SAMPLING_RATE)
-        padded = pad(speech, *(int(draw.uniform(0.05, 0.2) * SAMPLING_RATE) for _ in range(2)))
+        before, after = (int(draw.uniform(0.05, 0.2) * SAMPLING_RATE) for _ in range(2))
+        padded = pad(speech, before, after)
         samples = set_level(add_room(padded, unit.room, response, noise), draw.uniform(-30, -18))
-        with wave.open(str(directory / f"{line.id}.wav"), "wb") as file:
+        starts = (start * SAMPLING_RATE // espeak.sampling_rate for start in espeak.syllable_starts)
+        yield Spoken(line.id, samples, [before + position for position in (*starts, len(speech))])
+
+
+def run_unit(unit: Unit, directory: Path) -> dict[str, int]:
+    """Speak all lines of a unit into ``directory/<id>.wav``, their boundaries into ``syllables.json``.
+
+    Must be the first use of the synthesiser in its process. Returns the number of samples by id.
+    """
+    counts, boundaries = {}, {}
+    for spoken in speak(unit):
+        with wave.open(str(directory / f"{spoken.id}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(SAMPLING_RATE)
-            file.writeframes(samples.astype("<i2").tobytes())
-        counts[line.id] = len(samples)
+            file.writeframes(spoken.samples.astype("<i2").tobytes())
+        counts[spoken.id] = len(spoken.samples)
+        boundaries[spoken.id] = spoken.boundaries
+    (directory / SYLLABLES).write_text(json.dumps(boundaries), encoding="utf-8")
     return counts
 
 

@@ -19,13 +19,10 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
 from retrieval.naming import result_folder
+from zipformer.data import MARGIN, PADDING_VALUE
 
 logger = logging.getLogger(__name__)
 
-LOG_FLOOR = -23.025850929940457  # log(1e-10): log mel energy of silence
-# Frames of silence after the longest utterance of a batch. The convolutions at the front of an encoder look
-# some frames past the end of an utterance; so they find silence there whatever else is in the batch.
-MARGIN = 16
 WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
 
 
@@ -285,7 +282,7 @@ def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
     arrays: list[NDArray[np.float32]] = [cut.load_features() for cut in cuts]
     lengths = torch.tensor([len(array) for array in arrays])
     shape = (len(arrays), int(lengths.max()) + MARGIN, arrays[0].shape[1])
-    features = torch.full(shape, LOG_FLOOR)  # (N,T,F)
+    features = torch.full(shape, PADDING_VALUE)  # (N,T,F)
     for row, array in zip(features, arrays, strict=True):
         row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
     return features, lengths

@@ -8,6 +8,7 @@ East Asia, whatever its name says.
 import base64
 import importlib.util
 import io
+import logging
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,6 +70,7 @@ def web_font(text: str) -> str | None:
     font = _font()
     if font is None:
         return None
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table that it leaves out
     # Without the time of saving, equal input gives equal bytes.
     whole = TTFont(font.file, fontNumber=0, lazy=True, recalcTimestamp=False)
     choice = Subsetter()

@@ -26,7 +26,7 @@ from data_prep.synthesis.acoustics import (
 )
 from data_prep.synthesis.lexicon import entries
 from data_prep.synthesis.readings import READERS, reader_of
-from data_prep.synthesis.unit import DONE, SAMPLING_RATE, Line, Unit
+from data_prep.synthesis.unit import DONE, SAMPLING_RATE, SYLLABLES, Line, Unit
 from data_prep.synthesis.voices import (
     PITCHES,
     TEST_VOICES,
@@ -120,6 +120,23 @@ def test_sounds_that_must_differ_do(espeak: Espeak) -> None:
     ):
         same = max(distance(one, one), distance(other, other))
         assert distance(one, other) > 1.3 * same, (one, other)
+
+
+def test_when_syllables_begin(espeak: Espeak) -> None:
+    """Stops are silent before they burst: the quietest moments of ta-ta-ta-ta are at the boundaries."""
+    espeak.set_voice("cmn", "m3")
+    samples = espeak.speak("ta55 ta55 ta55 ta55").astype(np.float64)
+    starts = list(espeak.syllable_starts)
+    assert len(starts) == 4
+    assert starts[0] == 0
+    window = espeak.sampling_rate // 100
+    loudness = np.convolve(samples**2, np.ones(window) / window, "same")
+    for start, end in zip(starts[1:], [*starts[2:], len(samples)], strict=True):
+        onset = loudness[start - window : start + 4 * window].min()
+        vowel = loudness[start + 4 * window : end].max()
+        assert onset < 0.01 * vowel
+    espeak.speak("ma55")
+    assert espeak.syllable_starts == [0]
 
 
 def test_unknown_voice(espeak: Espeak) -> None:
@@ -233,6 +250,15 @@ def test_units_are_reproducible_and_kept(tmp_path: Path) -> None:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
         assert file.getnframes() == counts[folder]["second"]
         assert 0.4 < file.getnframes() / 16000 < 1.5
+
+    boundaries = json.loads((folder / SYLLABLES).read_text())
+    assert boundaries == json.loads((tmp_path / "b" / "1" / SYLLABLES).read_text())
+    for line in a_unit(seed=1).lines:
+        positions = boundaries[line.id]
+        assert len(positions) == 1 + len(line.phonemes.split())
+        assert positions == sorted(set(positions))
+        assert 800 <= positions[0] <= 3200  # a pause of 50 to 200 ms, and one after
+        assert 800 <= counts[folder][line.id] - positions[-1] <= 3200
 
     made = (folder / "first.wav").stat().st_mtime_ns
     assert run_units({folder: a_unit(seed=1)}, 1) == {folder: counts[folder]}

@@ -188,6 +188,21 @@ def test_evaluation_has_every_utterance_once_longest_first(corpus: Path) -> None
     assert batches[0].tokens == [[]] * len(batches[0].ids)
 
 
+def test_an_utterance_is_encoded_the_same_whatever_is_beside_it(corpus: Path) -> None:
+    cuts = read_cuts(corpus / "cuts_valid.jsonl.gz")
+    torch.manual_seed(0)
+    encoder = AsrModel(tiny_model_config(vocab_size=5)).eval().encode
+    together, alone = {}, {}
+    for encoded, max_duration in ((together, 300.0), (alone, 0.01)):
+        for batch in evaluation_batches(cuts, corpus, max_duration=max_duration):
+            frames, lengths = encoder(batch.features, batch.lengths)
+            for name, row, length in zip(batch.ids, frames, lengths.tolist(), strict=True):
+                encoded[name] = row[:length].detach()
+    assert len(alone) == len(together) == 6
+    for name, frames in alone.items():
+        torch.testing.assert_close(together[name], frames, rtol=1e-4, atol=1e-4)
+
+
 def test_relative_feature_paths_are_relative_to_the_data_directory(corpus: Path) -> None:
     cuts = read_cuts(corpus / "cuts_valid.jsonl.gz").to_eager()
     expected = next(evaluation_batches(cuts, corpus)).features

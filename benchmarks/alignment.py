@@ -1,0 +1,114 @@
+"""How well each aligner times characters, against the synthesiser, which knows when it speaks a syllable.
+
+python -m benchmarks.alignment --model-dir exp/mini/averaged --data-dir data/mini
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from lhotse import CutSet
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.synthesis.unit import SAMPLING_RATE, SYLLABLES
+from retrieval.embedding.cuts import open_cuts
+from zipformer.alignment import ALIGNERS, AlignedUtterance, align_cuts
+from zipformer.model import AsrModel
+from zipformer.tokenizer import Tokenizer
+
+Seconds = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of the characters of one utterance, in seconds.
+
+    Attributes:
+        inside: is the centre within the syllable?
+        centres: of the character less that of the syllable.
+        boundaries: the same of where they begin, then of where they end.
+    """
+
+    inside: NDArray[np.bool_]
+    centres: Seconds
+    boundaries: Seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, required=True, help="the embedded corpus, prepared")
+    parser.add_argument("--dialects", nargs="*", help="only these (default: all of the test set)")
+    options = parser.parse_args()
+    cuts, _ = open_cuts(options.data_dir, "test")
+    if options.dialects:
+        cuts = cuts.filter(lambda cut: cut.supervisions[0].language in options.dialects)
+    chosen = list(cuts)
+    truth = spoken(options.data_dir)
+    model, tokenizer = AsrModel.from_pretrained(options.model_dir).eval(), Tokenizer.load(options.model_dir)
+    table = Table("aligner")
+    for column in ("characters", "centre inside %", "centre off by ms", "boundaries off by ms", "late by ms"):
+        table.add_column(column, justify="right")
+    for aligner in ALIGNERS:
+        aligned = align_cuts(model, tokenizer, CutSet.from_cuts(chosen), options.data_dir, aligner=aligner)
+        errors = [errors_of(utterance, truth[utterance.id]) for utterance in aligned]
+        table.add_row(aligner, *summary(errors))
+    Console().print(table)
+
+
+def spoken(data_dir: Path) -> dict[str, Seconds]:
+    """When the syllables of every test utterance begin, and the last of them ends, by id."""
+    files = sorted(data_dir.glob(f"audio/test/*/*/{SYLLABLES}"))
+    if not files:
+        raise SystemExit(
+            f"error: no audio/test/*/*/{SYLLABLES} in {data_dir}; prepare the embedded corpus there with"
+            " scripts/prepare.py corpus=mini"
+        )
+    return {
+        name: np.array(samples) / SAMPLING_RATE
+        for file in files
+        for name, samples in json.loads(file.read_text(encoding="utf-8")).items()
+    }
+
+
+def errors_of(utterance: AlignedUtterance, boundaries: Seconds) -> Errors:
+    """Compare the characters of an utterance with the syllables that were spoken for them.
+
+    Args:
+        utterance: whose words are characters.
+        boundaries: (characters+1,) in seconds.
+    """
+    starts = np.array([word.start_seconds for word in utterance.words])
+    ends = np.array([word.end_seconds for word in utterance.words])
+    centres, true_centres = (starts + ends) / 2, (boundaries[:-1] + boundaries[1:]) / 2
+    if len(centres) != len(true_centres):
+        raise ValueError(
+            f"{utterance.id} has {len(true_centres)} syllables for {len(centres)} characters; the corpus has"
+            " one for each"
+        )
+    return Errors(
+        (boundaries[:-1] <= centres) & (centres < boundaries[1:]),
+        centres - true_centres,
+        np.concatenate([starts - boundaries[:-1], ends - boundaries[1:]]),
+    )
+
+
+def summary(errors: list[Errors]) -> Iterator[str]:
+    """Cells of the table: number of characters, share inside, mean absolute errors, mean error."""
+    inside = np.concatenate([error.inside for error in errors])
+    centres = np.concatenate([error.centres for error in errors])
+    boundaries = np.concatenate([error.boundaries for error in errors])
+    yield f"{len(inside):,}"
+    yield f"{100 * inside.mean():.1f}"
+    for milliseconds in (1000 * np.abs(centres), 1000 * np.abs(boundaries), 1000 * centres):
+        yield f"{statistics.fmean(milliseconds):.0f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,8 @@ REMEDIES: dict[str, str] = {
     "empty_text": "write the transcript, or remove the utterance",
     "empty_after_normalisation": "check the transcript, or choose other text.* options",
     "unknown_composition": "map it to a character: '+text.composed={components: character}'",
-    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: '+corpus.dialect_map={label: id}'",
+    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: in a file"
+    " conf/corpus/NAME.yaml write dialect_map: {label: id}, and choose it with corpus=NAME",
     "duplicate_id": "give every utterance an id (or an audio path) of its own",
     "duplicate_audio": "remove one of the two, or correct the path of one",
     "sentence_overlap": "keep all recordings of a sentence in one split",

@@ -82,10 +82,12 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
         return _varieties_by_label()[_key(label)]
     except KeyError:
         known = ", ".join(entry.variety.id for entry in entries())
+        mapping = f"dialect_map: {{{_key(label)}: <id>}} in a file conf/corpus/NAME.yaml for corpus=NAME"
+        if label.isascii():  # Hydra's command line takes no other keys
+            mapping = f"'+corpus.dialect_map={{{_key(label)}: <id>}}'"
         raise UnknownDialectError(
             f"unknown dialect label {label!r}. Known ids: {known}. Map the label to one of them in the "
-            f"settings of the corpus ('+corpus.dialect_map={{{_key(label)}: <id>}}'), or add it to "
-            f"the labels in {TAXONOMY_FILE}"
+            f"settings of the corpus ({mapping}), or add it to the labels in {TAXONOMY_FILE}"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Train the variants of an experiment with several seeds, measure them all, and tabulate them with intervals.
 
-    python scripts/sweep.py sweep=decoder_depth data_dir=data/mini exp_dir=exp/decoder_depth
+    python scripts/sweep.py sweep=decoder_depth data_dir=data/mini exp_dir=exp/questions \
+        start=exp/questions/start/averaged
 
 The same command again goes on where it stopped; ``table_only=true`` tabulates what is finished. The variants
 are in conf/sweep/, the other settings are described in zipformer/sweep.py.

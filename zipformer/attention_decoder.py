@@ -27,7 +27,8 @@ _IGNORED = -1
 class AttentionDecoderConfig:
     """Sizes of the attention decoder.
 
-    ``num_layers`` 0 leaves the decoder out. ``attention_dim`` is the total over heads; ``dropout`` applies to
+    ``num_layers`` 0 leaves the decoder out. ``dim`` is the width of its layers, ``feedforward_dim`` that
+    inside their feedforward, ``attention_dim`` the total over the ``num_heads`` heads; ``dropout`` applies to
     the embedded tokens, inside the feedforward and to each residual branch; ``label_smoothing`` is the
     probability mass spread evenly over the vocabulary in the target distribution; ``translation`` makes the
     decoder write translations too.

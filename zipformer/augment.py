@@ -21,7 +21,7 @@ class SpecAugmentConfig:
     num_frame_masks: int = 10  # at most; short utterances get fewer, see max_masked_fraction
     max_frame_mask: int = 100  # widest time mask, in frames
     max_masked_fraction: float = 0.15  # bound on the share of frames under time masks
-    num_feature_masks: int = 2
+    num_feature_masks: int = 2  # each at a random place; they may overlap
     max_feature_mask: int = 27  # every frequency mask is narrower than this, in mel bins
 
 

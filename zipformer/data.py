@@ -48,8 +48,8 @@ class DataConfig:
     num_buckets: int = 30  # more = less padding, less mixing of lengths; lowered by itself for small sets
     buffer_size: int = 20000  # utterances held for shuffling; larger = better mixed, more memory
     drop_last: bool = False  # drop what does not fill a batch at the end of an epoch
-    min_utterance_seconds: float = 0.5
-    max_utterance_seconds: float = 20.0
+    min_utterance_seconds: float = 0.5  # shorter utterances are dropped and listed in dropped.tsv
+    max_utterance_seconds: float = 20.0  # longer ones as well
     left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready

@@ -23,7 +23,7 @@ class ConfigError(ValueError):
 class OptimConfig:
     """ScaledAdam and Eden, see :mod:`zipformer.optim` and :mod:`zipformer.learning_rate`."""
 
-    lr: float = 0.045
+    lr: float = 0.045  # base learning rate, before the factors of batches, epochs and warm-up
     clipping_scale: float = 2.0  # gradients longer than this many times their usual length are shortened
     lr_batches: float = (
         7500.0  # steps after which the learning rate begins to fall; larger = higher for longer
@@ -39,7 +39,7 @@ class LossConfig:
 
     The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
     worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
-    pruned loss rises.
+    pruned loss rises from ``pruned_start`` to ``pruned``. The other weights are constant.
 
     On a small corpus that is not enough: the transducer and the attention decoder can lower their losses by
     learning the language alone, and the encoder is left with little reason to listen. For the first
@@ -92,8 +92,8 @@ class ValidationConfig:
 class TrainConfig:
     """One training run, which ends at the first of ``num_epochs``, ``max_steps`` and ``max_minutes``."""
 
-    exp_dir: str = MISSING
-    data_dir: str = MISSING
+    exp_dir: str = MISSING  # receives checkpoints, logs and metrics
+    data_dir: str = MISSING  # prepared corpus: cuts_train and cuts_valid, features, tokens
     model: AsrModelConfig = field(default_factory=AsrModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -110,8 +110,8 @@ class TrainConfig:
     init_from: str | None = (
         None  # model directory to take weights from; what does not fit is listed and left out
     )
-    seed: int = 42
-    device: str = "auto"
+    seed: int = 42  # of the weights at the start, the order of batches, augmentation and dropout
+    device: str = "auto"  # cpu, cuda, or auto for CUDA where there is one
     precision: str = "auto"  # auto = bf16 on CUDA devices that have it, else fp32
     # Recompute the activations of the encoder's layers in backward: the same numbers in less
     # memory and more time. For batches that do not fit otherwise.

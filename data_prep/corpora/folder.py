@@ -111,7 +111,7 @@ def _split_of_row(row: Row, config: FolderConfig) -> str:
     if split not in SPLITS:
         raise PreparationError(
             f"{row.origin}: split {row['split']!r} is not one of {', '.join(SPLITS)}; map it, e.g. "
-            f"corpus.split_map={{{row['split'] or 'dev'}: valid}}"
+            f"'+corpus.split_map={{{row['split'] or 'dev'}: valid}}'"
         )
     return split
 

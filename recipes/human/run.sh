@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same road on human recordings of parallel sentences in ten Sinitic varieties, from the model of the embedded
+# The same pipeline on human recordings of parallel sentences in ten Sinitic varieties, from the model of the embedded
 # corpus: train on the recordings, and measure on 40 sentences that were not trained on.
 #
 # usage: bash recipes/human/run.sh DATA_DIR [TARGET] [options]
@@ -84,7 +84,7 @@ run_stage 0 "set up .venv" set_up
 run_stage 1 "prepare the recordings in $data_dir" prepare
 run_stage 2 "train in $exp_dir" train
 run_stage 3 "average the weights into $model_dir" average
-run_stage 4 "decode the test set by beam search" decode
+run_stage 4 "decode the test set with the CTC head and with the transducer" decode
 run_stage 5 "look for every sentence in the other varieties" retrieve
 run_stage 6 "do the same with sounds, durations and an untrained encoder" controls
 run_stage 7 "write the report" report

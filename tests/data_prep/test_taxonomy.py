@@ -57,6 +57,10 @@ def test_unknown_label_says_what_is_known_and_how_to_map() -> None:
         UnknownDialectError, match=r"Klingon.*wuu-shanghai.*\+corpus\.dialect_map=\{klingon: <id>\}"
     ):
         variety_of("Klingon")
+    with pytest.raises(
+        UnknownDialectError, match=r"\(dialect_map: \{火星話: <id>\} in a file conf/corpus/NAME"
+    ):
+        variety_of("火星話")
 
 
 def test_varieties_of_the_human_recordings(human_data_dir: Path) -> None:

@@ -154,10 +154,9 @@ def labels_of(cut: Cut) -> Labels:
     supervision = cut.supervisions[0]
     if not supervision.language:
         raise ValueError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
-    custom = supervision.custom or {}
-    return Labels(
-        supervision.language, *(str(custom.get(key) or "") for key in ("subdialect", "site", "sentence_id"))
-    )
+    values = [(supervision.custom or {}).get(key) for key in ("subdialect", "site", "sentence_id")]
+    # An id may be a number, and 0 is one.
+    return Labels(supervision.language, *("" if value is None else str(value) for value in values))
 
 
 def embed_cuts(

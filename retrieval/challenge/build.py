@@ -98,6 +98,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
         }
         one = _one_set(name, removals, judgements, spoken, sites, measured, config)
         _check_not_empty(one.challenge, measured, removals)
+        _warn_of_small_pools(one.challenge)
         built.append(one)
         if config.random:
             drawn = {
@@ -320,6 +321,20 @@ def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequ
             counts["excluded_site_pairs"],
             counts["site_pairs"],
             reasons,
+        )
+
+
+def _warn_of_small_pools(challenge: ChallengeSet) -> None:
+    """Say where the choice of rivals by duration leaves none out."""
+    pools = [len(kept) for kept in challenge.kept_of.values() if kept]
+    if small := sum(size <= challenge.candidates for size in pools):
+        logger.warning(
+            "%s: %d of %d site pairs keep at most duration.candidates=%d sentences: there all are rivals,"
+            " whatever their duration; take fewer candidates",
+            challenge.name,
+            small,
+            len(pools),
+            challenge.candidates,
         )
 
 

@@ -125,7 +125,10 @@ class NamesConfig:
 
 @dataclass
 class DurationConfig:
-    """How many utterances a query is compared with: the right answer and those nearest to it in duration."""
+    """How many utterances a query is compared with: the right answer and those nearest to it in duration.
+
+    Where two sites keep no more sentences than that, all are compared, and a warning says at how many pairs.
+    """
 
     candidates: int = 10
 

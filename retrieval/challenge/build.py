@@ -73,7 +73,7 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
         ValueError: a set would be empty, a tagger is not installed, phones or texts are missing.
     """
     cuts, _ = open_cuts(Path(config.data_dir), config.split)
-    spoken = read_spoken(cuts, text=config.names.text, phones_field=config.sound.field)
+    spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
     built = build(spoken, config)
     folder = Path(config.out_dir or Path(config.data_dir) / f"challenge-{config.split}")
     return [write_challenge(folder, one.challenge, one.judgements) for one in built]

@@ -26,6 +26,8 @@ LOG_FLOOR = -23.025850929940457  # log(1e-10): log mel energy of silence
 # Frames of silence after the longest utterance of a batch. The convolutions at the front of an encoder look
 # some frames past the end of an utterance; so they find silence there whatever else is in the batch.
 MARGIN = 16
+# Keys of supervision.custom: syllables with tones at their ends and spaces between them, one a character.
+PRONUNCIATIONS = ("ipa", "romanisation")
 WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
 
 

@@ -247,5 +247,5 @@ def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:
 def _sentence_keys(supervision: SupervisionSegment, text: str) -> list[tuple[str, str]]:
     """A sentence is known by its number and by its words; either one in two splits is an overlap."""
     sentence_id = (supervision.custom or {}).get("sentence_id")
-    keys = [("id", str(sentence_id))] if sentence_id else []
+    keys = [("id", str(sentence_id))] if sentence_id not in (None, "") else []
     return [*keys, ("text", text)] if text else keys

@@ -16,7 +16,8 @@ class Columns:
     """Names of the columns of a table.
 
     ``path``, ``text`` and ``dialect`` must be there. The others are used if they are there; but one that was
-    given another name than the default must be there too.
+    given another name than the default must be there too. ``ipa`` and ``romanisation`` hold pronunciations:
+    syllables with their tones, a space between them, one for each character of the text.
     """
 
     path: str = "path"
@@ -28,6 +29,8 @@ class Columns:
     sentence_id: str = "sentence_id"
     split: str = "split"
     translation: str = "translation"
+    ipa: str = "ipa"
+    romanisation: str = "romanisation"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -262,6 +262,28 @@ def trained_groups(model_dir: Path) -> list[str] | None:
             path, f"trained_dialects must be a list of names, found {names!r}", "average"
         )
     return names
+
+
+def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_dirs: Iterable[Path]) -> None:
+    """See that names given as trained dialects are known: a misspelt one would make its dialect held out.
+
+    Args:
+        names: the setting; None asks nothing.
+        dialects: of the utterances that are retrieved.
+        model_dirs: whose ``trained_dialects`` are known as well.
+
+    Raises:
+        ValueError: an unknown name.
+        MalformedResultError: as of :func:`trained_groups`.
+    """
+    if names is None:
+        return
+    known = set(dialects).union(*(trained_groups(directory) or [] for directory in model_dirs))
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"trained names {', '.join(unknown)}: no dialect of the embeddings, and none that the model was"
+            f" trained on; there are {', '.join(sorted(known))}"
+        )
 
 
 def _object(path: Path, text: str, maker: str, place: str = "") -> dict[str, Any]:

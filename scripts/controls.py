@@ -29,7 +29,7 @@ from retrieval.figures.controls import control_dots
 from retrieval.figures.style import save_png
 from retrieval.outcome import Outcome
 from retrieval.recall import retrieve
-from retrieval.results import trained_groups
+from retrieval.results import check_trained, trained_groups
 from retrieval.sites import labels_of_dialects, sites_of
 from retrieval.tables import print_tables, tabulate
 from zipformer.evaluation import choose_device
@@ -60,6 +60,8 @@ def run(config: ControlsConfig) -> list[ControlRow]:
     controls = parse_controls([*config.controls, *hugging], hugging)
     folders = {name: embed(_embed_config(config, name, hugging)) for name in _embedders(controls)}
     stores = {name: EmbeddingStore(folder) for name, folder in folders.items()}
+    dialects = (entry.dialect for store in stores.values() for entry in store)
+    check_trained(config.trained, dialects, [Path(config.model_dir)])
     trained = config.trained if config.trained is not None else trained_groups(Path(config.model_dir))
     outcomes: dict[str, Outcome] = {}
     results = {}

@@ -9,8 +9,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.yubao.sites import read_sites, same_name
 from retrieval.naming import result_folder
-from retrieval.paper_table import PaperTableConfig, paper_table, write_paper_table
+from retrieval.paper_table import PaperTableConfig, deviations, paper_table, sites_asked, write_paper_table
 from retrieval.results import read_recall
 from retrieval.tables import print_tables
 
@@ -25,10 +26,23 @@ def main(settings: DictConfig) -> None:
         recall = read_recall(folder / "recall.json")
         if recall is None:
             raise FileNotFoundError(f"no results at {folder}: make them with scripts/retrieve.py")
-        write_paper_table(folder / "paper_table.csv", recall.table)
+        differing = deviations(
+            recall.table,
+            {(group, same_name(site)) for group, site in sites_asked(folder)},
+            {(site.group, same_name(site.name)) for site in read_sites()},
+            candidates=int(recall.settings.get("candidates", 0)),
+        )
+        if differing and not config.allow_partial:
+            # One that lies there is of former results, which scripts/retrieve.py has replaced.
+            (folder / "paper_table.csv").unlink(missing_ok=True)
+            raise ValueError(
+                f"the results in {folder} are not those of the whole benchmark: {'; '.join(differing)}. For "
+                "a table of what there is, in which this is written, set allow_partial=true"
+            )
+        write_paper_table(folder / "paper_table.csv", recall.table, differing)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    print_tables([paper_table(recall.table, candidates=int(recall.settings.get("candidates", 0)))])
+    print_tables([paper_table(recall.table, differing)])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from retrieval.figures.results import recall_heat_map
 from retrieval.figures.style import save_png
 from retrieval.naming import result_folder
 from retrieval.recall import Challenge, RetrieveConfig, retrieve
-from retrieval.results import trained_groups
+from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.writing import complete_files
 from zipformer.evaluation import choose_device
@@ -49,6 +49,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     challenge = None if config.challenge is None else read_challenge(config.challenge)
     opened = [open_model(config, model_dir) for model_dir in model_dirs]
     check_models(config, opened)
+    check_trained(config.trained, (entry.dialect for store, _ in opened for entry in store), model_dirs)
     models, results = [], []
     names = finished.short_names(model_dirs)
     for name, model_dir, (store, sites) in zip(names, model_dirs, opened, strict=True):

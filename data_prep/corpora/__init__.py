@@ -24,8 +24,8 @@ What the function must deliver:
   ``directory / "audio"``. It is called again when a run was killed before the manifests were complete, and
   should keep files it has already finished;
 - supervisions with the raw transcript in ``text``, the dialect group in ``language``, ``speaker``, and in
-  ``custom`` what is known of ``subdialect``, ``site``, ``sentence_id`` and ``translation``
-  (``data_prep.taxonomy`` knows the names of groups and subdialects).
+  ``custom`` what is known of ``subdialect``, ``site``, ``sentence_id``, ``translation``, ``ipa`` and
+  ``romanisation`` (``data_prep.taxonomy`` knows the names of groups and subdialects).
 """
 
 import importlib

@@ -1,8 +1,9 @@
 """``corpus=folder``: recordings of one's own, described by a table.
 
 The table (TSV, UTF-8, with a header) has a row per utterance: the path of its audio, its transcript, its
-dialect, and where known its speaker, site, sentence number, split and translation. Column names are free
-(``corpus.columns``), so that tables made for other tools can be read as they are.
+dialect, and where known its speaker, site, sentence number, split, translation, and pronunciation in IPA or
+a romanisation. Column names are free (``corpus.columns``), so that tables made for other tools can be read as
+they are.
 """
 
 import logging
@@ -146,6 +147,8 @@ def _supervision(row: Row, recording: Recording, config: FolderConfig) -> Superv
         "site": row.get("site"),
         "sentence_id": row.get("sentence_id"),
         "translation": row.get("translation"),
+        "ipa": row.get("ipa"),
+        "romanisation": row.get("romanisation"),
         "origin": row.origin,
     }
     return SupervisionSegment(

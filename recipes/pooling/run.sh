@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SeqSim against the cosine of mean frames, raw and corrected, on the embeddings of trained models.
 #
-# usage: bash recipes/pooling/run.sh [MODEL_DIR ...] [options]
+# usage: bash recipes/pooling/run.sh [MODEL_DIR ...] [options] [-- SETTING ...]
 #
-# MODEL_DIR is a model directory (default exp/mini/averaged); several are taken as runs that differ in the seed.
+# MODEL_DIR is a model directory (default exp/mini/averaged, which recipes/mini/run.sh makes); several are taken as runs
+# that differ in the seed. What stands after -- are settings of scripts/scores.py, for instance level=subdialect.
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 2)
@@ -15,8 +16,10 @@
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
-# shellcheck disable=SC2034  # stages.sh reads it
+# shellcheck disable=SC2034  # stages.sh reads them
 last_stage=2
+# shellcheck disable=SC2034
+takes_settings=1
 exp_dir=exp/pooling
 data_dir=data/mini
 models=()
@@ -25,7 +28,16 @@ while (($#)) && [[ $1 != -* ]]; do
     shift
 done
 parse_options "$@"
-((${#models[@]})) || models=(exp/mini/averaged)
+made_by=scripts/average.py
+((${#models[@]})) || models=(exp/mini/averaged) made_by="bash recipes/mini/run.sh"
+
+# Stage 0 needs no model: it may be on its way.
+if ((stop_stage > 0)); then
+    for model in "${models[@]}"; do
+        [[ -f $model/config.json && -f $model/model.safetensors ]] ||
+            fail "$model is no model directory (config.json and model.safetensors); $made_by makes one"
+    done
+fi
 
 set_up() {
     bash scripts/setup.sh mini "$python"
@@ -41,7 +53,8 @@ embed() {
 compare() {
     local list
     list=$(printf ',"%s"' "${models[@]}")
-    run_script scores "model_dirs=[${list:1}]" "out_dir=$exp_dir" 'corrections=[none,center,all_but_the_top,whiten]'
+    run_script scores "model_dirs=[${list:1}]" "out_dir=$exp_dir" 'corrections=[none,center,all_but_the_top,whiten]' \
+        "${settings[@]}"
 }
 
 run_stage 0 "set up .venv" set_up

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The YuBao benchmark with any model directory: which dialects does its encoder bring to the same place?
 #
-# usage: bash recipes/yubao/run.sh DATA_DIR MODEL_DIR [options]
+# usage: bash recipes/yubao/run.sh DATA_DIR MODEL_DIR [options] [-- allow_partial=true]
 #
 # DATA_DIR holds metadata/, the tables as Parquet or TSV, and audio/, WAV or MP4 files named by utterance id. Its
 # README says how one obtains them. MODEL_DIR is a model directory such as exp/mini/averaged. It is not written to: the
@@ -13,12 +13,17 @@
 #   --data-dir DIR   the prepared recordings, for all models (default data/yubao in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
+# What stands after -- are settings of scripts/paper_table.py: without allow_partial=true it refuses results of other
+# sites than all those of the benchmark.
+#
 # Stages: 0 set up .venv, 1 prepare, 2 embed, 3 retrieve, both with MFCC features beside the model, 4 report.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
-# shellcheck disable=SC2034  # stages.sh reads it
+# shellcheck disable=SC2034  # stages.sh reads them
 last_stage=4
+# shellcheck disable=SC2034
+takes_settings=1
 if (($# < 2)) || [[ $1 == -* || $2 == -* ]]; then
     usage
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit
@@ -88,7 +93,7 @@ retrieve() {
 
 report() {
     run_script report "model_dir=$exp_dir" split=test
-    run_script paper_table "model_dir=$exp_dir" split=test
+    run_script paper_table "model_dir=$exp_dir" split=test "${settings[@]}"
 }
 
 run_stage 0 "set up .venv" set_up

@@ -73,7 +73,7 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
         ValueError: a set would be empty, a tagger is not installed, phones or texts are missing.
     """
     cuts, _ = open_cuts(Path(config.data_dir), config.split)
-    spoken = read_spoken(cuts, text=config.names.text, phones_field=config.sound.field)
+    spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
     built = build(spoken, config)
     folder = Path(config.out_dir or Path(config.data_dir) / f"challenge-{config.split}")
     return [write_challenge(folder, one.challenge, one.judgements) for one in built]
@@ -98,6 +98,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
         }
         one = _one_set(name, removals, judgements, spoken, sites, measured, config)
         _check_not_empty(one.challenge, measured, removals)
+        _warn_of_small_pools(one.challenge)
         built.append(one)
         if config.random:
             drawn = {
@@ -320,6 +321,20 @@ def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequ
             counts["excluded_site_pairs"],
             counts["site_pairs"],
             reasons,
+        )
+
+
+def _warn_of_small_pools(challenge: ChallengeSet) -> None:
+    """Say where the choice of rivals by duration leaves none out."""
+    pools = [len(kept) for kept in challenge.kept_of.values() if kept]
+    if small := sum(size <= challenge.candidates for size in pools):
+        logger.warning(
+            "%s: %d of %d site pairs keep at most duration.candidates=%d sentences: there all are rivals,"
+            " whatever their duration; take fewer candidates",
+            challenge.name,
+            small,
+            len(pools),
+            challenge.candidates,
         )
 
 

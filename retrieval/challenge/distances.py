@@ -103,7 +103,7 @@ def phones_of(
         source, remedy = config.phones_file, "complete it"
     else:
         written = {name: spoken[name].written_phones for name in asked if spoken[name].written_phones}
-        source = f"field {config.field!r} of the cuts"
+        source = f"field {' or '.join(config.fields)} of the cuts"
         remedy = "give sound.phones_file or another sound.field"
         if not written and config.measure is SoundMeasure.auto:
             return {}

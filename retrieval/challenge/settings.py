@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from retrieval.embedding.cuts import PRONUNCIATIONS
 from retrieval.sites import Duplicates, Level
 
 TAGS = {
@@ -72,7 +73,9 @@ class SoundConfig:
 
     Attributes:
         measure: see :class:`SoundMeasure`.
-        field: field of the supervision's ``custom`` that holds the phones.
+        field: field of the supervision's ``custom`` that holds the phones; null = ``ipa`` or
+            ``romanisation``, whichever more utterances have. Romanisations of two dialects can be compared as
+            far as they spell like sounds alike.
         phones_file: table with the columns utterance_id and phones, instead of the field.
         notation: how the phones are written.
         tones: compare tones too. Their shapes differ between dialects whose words are cognate, so they hide
@@ -85,7 +88,7 @@ class SoundConfig:
     """
 
     measure: SoundMeasure = SoundMeasure.auto
-    field: str = "ipa"
+    field: str | None = None
     phones_file: str | None = None
     notation: Notation = Notation.ipa
     tones: bool = False
@@ -100,6 +103,11 @@ class SoundConfig:
             raise ValueError(
                 f"sound.quantile={self.quantile} must be between 0 and 1; 0.5 drops the closer half"
             )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those that phones may be in."""
+        return PRONUNCIATIONS if self.field is None else (self.field,)
 
 
 @dataclass
@@ -125,7 +133,10 @@ class NamesConfig:
 
 @dataclass
 class DurationConfig:
-    """How many utterances a query is compared with: the right answer and those nearest to it in duration."""
+    """How many utterances a query is compared with: the right answer and those nearest to it in duration.
+
+    Where two sites keep no more sentences than that, all are compared, and a warning says at how many pairs.
+    """
 
     candidates: int = 10
 

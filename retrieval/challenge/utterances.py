@@ -1,7 +1,8 @@
 """What challenge sets need to know of the utterances of a split."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lhotse.cut import Cut
 
@@ -9,6 +10,8 @@ from retrieval.challenge.settings import TaggedText
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import Utterance
 from retrieval.sites import Duplicates, Level, Site, sites_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +31,20 @@ class Spoken:
     written_phones: str = ""
 
 
-def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_field: str) -> dict[str, Spoken]:
+def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequence[str]) -> dict[str, Spoken]:
     """Utterances of the cuts by id.
 
     Args:
         cuts: with one supervision each.
         text: which text to take.
-        phones_field: field of ``supervision.custom`` with phones; it may be absent.
+        phones_fields: fields of ``supervision.custom`` with phones; they may be absent. One of them is read
+            for all utterances, as two notations cannot be compared: that which most have.
 
     Raises:
         ValueError: two cuts of one id, or what :func:`retrieval.embedding.cuts.labels_of` finds wrong.
     """
     result: dict[str, Spoken] = {}
+    written: dict[str, dict[str, str]] = {field: {} for field in phones_fields}
     for cut in cuts:
         if cut.id in result:
             raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
@@ -59,9 +64,14 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_field: str) -> 
             ),
             duration=float(cut.duration),
             text=str(read or ""),
-            written_phones=str(custom.get(phones_field) or ""),
         )
-    return result
+        for field, phones in written.items():
+            if custom.get(field):
+                phones[cut.id] = str(custom[field])
+    field = max(written, key=lambda name: len(written[name]))
+    if written[field]:
+        logger.info("phones are those of the field %s", field)
+    return {name: replace(item, written_phones=written[field].get(name, "")) for name, item in result.items()}
 
 
 def sites_and_pairs(

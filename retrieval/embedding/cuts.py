@@ -23,6 +23,8 @@ from zipformer.data import MARGIN, PADDING_VALUE
 
 logger = logging.getLogger(__name__)
 
+# Keys of supervision.custom: syllables with tones at their ends and spaces between them, one a character.
+PRONUNCIATIONS = ("ipa", "romanisation")
 WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
 
 
@@ -151,10 +153,9 @@ def labels_of(cut: Cut) -> Labels:
     supervision = cut.supervisions[0]
     if not supervision.language:
         raise ValueError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
-    custom = supervision.custom or {}
-    return Labels(
-        supervision.language, *(str(custom.get(key) or "") for key in ("subdialect", "site", "sentence_id"))
-    )
+    values = [(supervision.custom or {}).get(key) for key in ("subdialect", "site", "sentence_id")]
+    # An id may be a number, and 0 is one.
+    return Labels(supervision.language, *("" if value is None else str(value) for value in values))
 
 
 def embed_cuts(

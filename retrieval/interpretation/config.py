@@ -1,5 +1,8 @@
 """Settings of scripts/interpret.py."""
 
+import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +13,9 @@ from retrieval.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
 
 WHISPER = "whisper"
+# What a list of groups or pairs is written with in the name of a folder, and how long it may be there.
+_PLAIN = re.compile(r"[A-Za-z0-9.]+(-[A-Za-z0-9.]+)*")
+_LONGEST = 80
 
 
 @dataclass
@@ -113,7 +119,9 @@ class InterpretConfig:
         """Where the results lie; a run with settings that the name does not hold replaces them.
 
         ``results/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not the default of
-        transcript, segmenter, embeddings, matcher and scope.
+        transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and pairs
+        (``yue_wuu+yue_hak``). Groups or pairs whose names are not plain, or too many to write out, are given
+        by a number that is drawn from them (``pairs.1f0c9ad2``).
         """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]
@@ -129,4 +137,18 @@ class InterpretConfig:
             parts.append(self.matcher.value)
         if self.scope is not Scope.utterance:
             parts.append(self.scope.value)
+        if self.level is not Level.group:
+            parts.append(self.level.value)
+        if self.groups:
+            parts.append(_listed("groups", [[group] for group in self.groups]))
+        if self.pairs:
+            parts.append(_listed("pairs", [pair.split(":") for pair in self.pairs]))
         return Path(self.model_dir) / "results" / "-".join(parts)
+
+
+def _listed(setting: str, entries: Sequence[Sequence[str]]) -> str:
+    """Entries joined by ``+``, their names by ``_``; a digest where that is too long or not plain."""
+    text = "+".join("_".join(names) for names in entries)
+    if len(text) <= _LONGEST and all(_PLAIN.fullmatch(name) for names in entries for name in names):
+        return text
+    return f"{setting}.{hashlib.sha256(repr(entries).encode()).hexdigest()[:8]}"

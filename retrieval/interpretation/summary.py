@@ -16,6 +16,7 @@ class InterpretationRow:
         frames: ``encoder``, or name of the folder of embeddings.
         segmenter: setting of the run, or "as timed" for the words of a table.
         matcher, scope: settings of the run.
+        compared: the pairs or the groups of the settings, or "all groups" or "all subdialects".
         similarity: of texts.
         word_pairs: matched.
         matched_share: of all words, in per cent.
@@ -28,6 +29,7 @@ class InterpretationRow:
     segmenter: str
     matcher: str
     scope: str
+    compared: str
     similarity: str
     word_pairs: int
     matched_share: float
@@ -60,6 +62,7 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
                     settings["segmenter"] if words is None else "as timed",
                     settings["matcher"],
                     settings["scope"],
+                    ", ".join(settings["pairs"] or settings["groups"]) or f"all {settings['level']}s",
                     similarity,
                     summary["word_pairs"],
                     100 * summary["matched_words"] / summary["words"],

@@ -100,6 +100,14 @@ class NotIdentifiable:
     reason: str
 
 
+class NoFoldsError(ValueError):
+    """A task that cannot be divided into folds, and why."""
+
+    def __init__(self, task: str, reason: str) -> None:
+        super().__init__(f"probe {task}: {reason}")
+        self.reason = reason
+
+
 def make_task(
     name: str,
     *,
@@ -204,7 +212,7 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
     crossed values in the test and without these in training; otherwise of one.
 
     Raises:
-        ValueError: no assignment of the groups to folds was found in which that is so.
+        NoFoldsError: no assignment of the groups to folds was found in which that is so.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -224,10 +232,12 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
             for fold in folds
         ):
             return folds
-    raise ValueError(
-        f"probe {task.name}: in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups "
-        f"into {number} folds does every class remain in training; set probes.folds to less than {number}, "
-        "or raise probes.min_occurrences"
+    # More folds hold out less at a time, fewer are easier to fill. Only of characters are rare ones left out.
+    rarer = ", or a higher probes.min_occurrences" if task.unit == "character" else ""
+    raise NoFoldsError(
+        task.name,
+        f"in none of {ATTEMPTS} divisions of the {len(np.unique(task.groups))} groups into {number} folds "
+        f"does every class remain in training; try another number of probes.folds{rarer}",
     )
 
 

@@ -23,6 +23,7 @@ gains over that is what the forms of different dialects have in common. In an un
 chance, and accuracy is what carries over from other dialects: meaning, and sounds that happen to be alike.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from retrieval.embedding.cuts import labels_of
+from retrieval.embedding.cuts import PRONUNCIATIONS, labels_of
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.layers.probe_design import NotIdentifiable, ProbeConfig, ProbeTask, make_task
 
-# Keys of supervision.custom: syllables with tones at their ends, one a character.
-# The first that fits is read.
-PRONUNCIATION = ("ipa", "romanisation")
+logger = logging.getLogger(__name__)
+
 _TONE = re.compile("[0-9⁰¹²³⁴-⁹˥-˩]+$")  # digits, also raised ones, and tone letters
 OUTPUT_FRAMES = 2  # frames at 50 per second that a frame of a character's span (25 per second) stands for
 
@@ -79,9 +79,10 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
     Raises:
         ValueError: as of :func:`retrieval.embedding.cuts.labels_of`.
     """
-    facts = []
+    facts, misfits = [], 0
     for cut in cuts:
         labels, supervision = labels_of(cut), cut.supervisions[0]
+        custom = supervision.custom or {}
         text = "".join((supervision.text or "").split())
         facts.append(
             Facts(
@@ -92,15 +93,25 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
                 supervision.speaker or "",
                 labels.sentence_id,
                 text,
-                _tones(supervision.custom or {}, text),
+                _tones(custom, text),
             )
+        )
+        misfits += not facts[-1].tones and any(custom.get(key) for key in PRONUNCIATIONS)
+    if misfits:
+        logger.warning(
+            "%d of %d utterances have a pronunciation that is not one syllable a character: no tones",
+            misfits,
+            len(facts),
         )
     return facts
 
 
 def _tones(custom: Mapping[str, object], text: str) -> tuple[str, ...]:
-    """The tone of each character, "" where its syllable has none; empty where the syllables do not fit."""
-    for key in PRONUNCIATION:
+    """The tone of each character, "" where its syllable has none; empty where no pronunciation fits the text.
+
+    The first pronunciation that fits is read.
+    """
+    for key in PRONUNCIATIONS:
         syllables = str(custom.get(key) or "").split()
         if syllables and len(syllables) == len(text):
             return tuple(found[0] if (found := _TONE.search(syllable)) else "" for syllable in syllables)
@@ -206,7 +217,8 @@ def character_tasks(
         ),
     ]
     if not any(fact.tones for fact in facts):
-        reason = f"the corpus gives no pronunciations (supervision.custom.{PRONUNCIATION[0]}), so no tones"
+        where = " or ".join(f"supervision.custom.{key}" for key in PRONUNCIATIONS)
+        reason = f"the corpus gives no pronunciations of a syllable a character ({where}), so no tones"
         return [*tasks, NotIdentifiable("tone", reason)]
     tone = [
         facts[i].tones[span.position] if facts[i].tones else "" for i, span in zip(owner, spans, strict=True)

@@ -29,7 +29,7 @@ from torch import Tensor
 from retrieval.embedding.acoustic import MfccConfig
 from retrieval.embedding.cuts import batches, collate, count_cuts, labels_of
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
-from retrieval.layers.probe_design import NotIdentifiable, ProbeConfig, ProbeTask
+from retrieval.layers.probe_design import NoFoldsError, NotIdentifiable, ProbeConfig, ProbeTask, folds_of
 from retrieval.layers.probe_tasks import (
     Facts,
     Spans,
@@ -256,8 +256,21 @@ def recall_of(store: EmbeddingStore, config: LayersConfig, device: torch.device)
     return {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}
 
 
+def _if_divisible(task: ProbeTask | NotIdentifiable, config: ProbeConfig) -> ProbeTask | NotIdentifiable:
+    """The task, unless there are no folds for it; said before hours of work at the taps."""
+    if isinstance(task, ProbeTask):
+        try:
+            folds_of(task, config)
+        except NoFoldsError as error:
+            logger.warning("%s. It is left out", error)
+            return NotIdentifiable(task.name, error.reason)
+    return task
+
+
 class Probes:
     """The probes of a split: the tasks, and their scores at a tap.
+
+    A task that cannot be divided into folds is left out, with a warning, and is among ``not_identifiable``.
 
     Args:
         facts: of all utterances.
@@ -276,6 +289,7 @@ class Probes:
         else:
             reason = no_spans or "no utterance could be aligned"
             found += [NotIdentifiable(name, reason) for name in ("character", "tone")]
+        found = [_if_divisible(task, config) for task in found]
         self.tasks = [task for task in found if isinstance(task, ProbeTask)]
         self.not_identifiable = [task for task in found if isinstance(task, NotIdentifiable)]
 

@@ -1,5 +1,7 @@
 """Runs for a comparison (:mod:`retrieval.variants.comparison`), from embeddings on disk."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from retrieval.recall import retrieve
 from retrieval.results import trained_groups
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import sites_of
+from retrieval.sites import Duplicates, Level, labels_of_dialects, sites_of
 from retrieval.variants.comparison import Run
 
 
@@ -26,6 +28,9 @@ class ScoresConfig:
             the seed.
         out_dir: where the tables go.
         split: that is retrieved.
+        level: rows of the matrix: dialect groups, or varieties (subdialects).
+        groups: only these rows, in this order; empty = all.
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         scores: of :class:`retrieval.similarity.scores.ScoreKind`; the first, uncorrected, is the baseline.
         corrections: of :class:`retrieval.similarity.corrections.Correction`; each score is taken with each of
             them.
@@ -38,6 +43,9 @@ class ScoresConfig:
     model_dirs: list[str]
     out_dir: str
     split: str = "test"
+    level: Level = Level.group
+    groups: list[str] = field(default_factory=list)
+    duplicates: Duplicates = Duplicates.error
     scores: list[ScoreKind] = field(default_factory=lambda: [ScoreKind.seqsim, ScoreKind.pooled])
     corrections: list[Correction] = field(default_factory=lambda: [Correction.none, Correction.center])
     device: str = "auto"
@@ -49,6 +57,10 @@ class ScoresConfig:
         for name in ("model_dirs", "scores", "corrections"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: there is nothing to compare")
+        resolved = [Path(directory).resolve() for directory in self.model_dirs]
+        if twice := [str(path) for path in dict.fromkeys(resolved) if resolved.count(path) > 1]:
+            # Counted as two runs, one model would seem to show how models of several seeds vary.
+            raise ValueError(f"model_dirs names {', '.join(twice)} twice: name every run once")
 
 
 def retrieve_run(
@@ -57,11 +69,15 @@ def retrieve_run(
     *,
     score: ScoreKind = ScoreKind.seqsim,
     correction: Correction = Correction.none,
+    level: Level = Level.group,
+    groups: Sequence[str] = (),
+    duplicates: Duplicates = Duplicates.error,
     device: torch.device | str = "cpu",
 ) -> Run:
     """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
 
-    The outcome is kept in ``results/hits-{split}...npz`` and read from there as long as the embeddings stay.
+    The outcome is kept in ``results/hits-{split}...npz`` and read from there as long as the embeddings and
+    the choice of the sites (``level``, ``groups``, ``duplicates``) stay.
 
     Raises:
         FileNotFoundError: there are no embeddings.
@@ -74,11 +90,13 @@ def retrieve_run(
             f"{model_dir} has no provenance.json with trained_dialects, so held-out dialects cannot be told "
             "from trained ones: write the directory with scripts/average.py"
         )
-    sites = sites_of(store)
+    sites = sites_of(store, level=level, duplicates=duplicates, groups=groups)
     sentences = sorted({sentence for site in sites for sentence in site.utterances})
     file = result_folder(model_dir, "hits", split, score=score.value, correction=correction.value)
     file = file.with_name(f"{file.name}.npz")
     fingerprint = str(store.description["fingerprint"])
+    if level is not Level.group or groups or duplicates is not Duplicates.error:
+        fingerprint += json.dumps([level.value, list(groups), duplicates.value], ensure_ascii=False)
     hits = _read_hits(file, fingerprint)
     if hits is None:
         outcome = retrieve(
@@ -89,11 +107,11 @@ def retrieve_run(
         temporary = file.with_name(f"{file.stem}.part.npz")
         np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
         temporary.replace(file)
-    return Run(str(model_dir), sites, sentences, hits, trained)
+    return Run(str(model_dir), sites, sentences, hits, labels_of_dialects(store, trained, level))
 
 
 def _read_hits(file: Path, fingerprint: str) -> NDArray[np.float64] | None:
-    """Hits that were found with embeddings of this fingerprint; None if there are none."""
+    """Hits with this fingerprint, of embeddings and sites; None if there are none."""
     if not file.is_file():
         return None
     with np.load(file) as content:
@@ -104,7 +122,16 @@ def variants_of_scores(config: ScoresConfig, device: torch.device | str) -> dict
     """One variant for every score with every correction, named ``seqsim`` or ``seqsim, center``."""
     return {
         score_name(score, correction): [
-            retrieve_run(Path(directory), config.split, score=score, correction=correction, device=device)
+            retrieve_run(
+                Path(directory),
+                config.split,
+                score=score,
+                correction=correction,
+                level=config.level,
+                groups=config.groups,
+                duplicates=config.duplicates,
+                device=device,
+            )
             for directory in config.model_dirs
         ]
         for score in config.scores

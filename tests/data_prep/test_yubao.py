@@ -248,15 +248,26 @@ def test_from_recordings_to_the_table_of_the_paper(
                 site=labels.site,
                 sentence_id=labels.sentence_id,
             )
-    for script, *settings in (
-        ("retrieve", "groups=[cmn,wuu]", "device=cpu", "resamples=10"),
-        ("paper_table",),
-    ):
+
+    def call(script: str, *settings: str) -> None:
         path = CONF_DIR.parent / "scripts" / f"{script}.py"
         monkeypatch.setattr(sys, "argv", [str(path), f"model_dir={model_dir}", *settings])
         runpy.run_path(str(path), run_name="__main__")
-    with (model_dir / "results" / "retrieval-test" / "paper_table.csv").open(encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+
+    call("retrieve", "groups=[cmn,wuu]", "device=cpu", "resamples=10")
+    file = model_dir / "results" / "retrieval-test" / "paper_table.csv"
+    file.write_text("of former results")
+    with pytest.raises(SystemExit, match=r"^error: .*no results of mandarin; .*set allow_partial=true"):
+        call("paper_table")
+    assert not file.exists()
+    call("paper_table", "allow_partial=true")
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    mark, *differing = [row.pop() for row in rows]
+    assert mark == "NOT THE WHOLE BENCHMARK"
+    assert len(set(differing)) == 1
+    assert "wuu lacks 9 of 11 sites" in differing[0]
+    assert "cmn lacks" not in differing[0]
     assert rows[0] == ["", "cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
     assert rows[1] == ["Standard Mandarin", "-", "-", "-", "66.7", "-", "-", "-", "-"]
     assert rows[4] == ["Wu", "66.7", *["-"] * 7]

@@ -156,6 +156,20 @@ def test_as_many_at_random() -> None:
     ]
 
 
+def test_pools_with_no_more_than_the_candidates_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    build(corpus(), config(DURATION, candidates=3, random=True))
+    assert "duration.candidates" not in caplog.text
+    (built,) = build(corpus(), config(DURATION, candidates=4))
+    source, target = built.challenge.sites[:2]
+    assert built.challenge.allowed(source, target, sorted(CORPUS)) is None
+    said = "3 of 3 site pairs keep at most duration.candidates=4 sentences"
+    assert caplog.text.count(f"duration-matched: {said}") == 1
+    fewer = {name: item for name, item in corpus().items() if name != "hak-s2"}
+    build(fewer, config(DURATION, candidates=3, random=True))
+    assert caplog.text.count("duration-matched: 2 of 3 site pairs keep at most") == 1
+    assert "duration-matched-random:" not in caplog.text
+
+
 def test_random_rivals_have_the_durations_of_others() -> None:
     matched, drawn = (one.challenge for one in build(corpus(), config(DURATION, random=True)))
     assert drawn.kept_of == matched.kept_of

@@ -8,7 +8,15 @@ from lhotse.utils import fastcopy
 from stored_cuts import Spoken, write_cuts
 
 from retrieval.embedding import cuts as cuts_module
-from retrieval.embedding.cuts import EmbedConfig, batches, collate, collate_audio, embed_cuts, open_cuts
+from retrieval.embedding.cuts import (
+    EmbedConfig,
+    batches,
+    collate,
+    collate_audio,
+    embed_cuts,
+    labels_of,
+    open_cuts,
+)
 from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
@@ -83,6 +91,14 @@ def test_every_utterance_with_its_labels(tmp_path):
             "here",
             "s1",
         )
+
+
+def test_ids_may_be_numbers_and_0_is_one():
+    for given, read in ((0, "0"), (7, "7"), ("0", "0"), ("", ""), (None, "")):
+        custom = {"sentence_id": given, "site": given}
+        supervision = SupervisionSegment("u", "u", 0, 1, text="甲", language="yue", custom=custom)
+        labels = labels_of(MonoCut("u", 0, 1, 0, supervisions=[supervision]))
+        assert (labels.sentence_id, labels.site, labels.subdialect) == (read, read, "")
 
 
 def test_only_what_is_left_is_embedded(tmp_path):

@@ -23,7 +23,7 @@ from retrieval.interpretation.text_similarity import CharacterOverlap
 from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.results import MalformedResultError
-from retrieval.sites import Site
+from retrieval.sites import Level, Site
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each
@@ -241,6 +241,20 @@ def test_folders_say_what_is_not_the_default() -> None:
     assert folder(words="x/whisper.tsv", embeddings="r/embeddings-test-w") == (
         "interpret-test-whisper-embeddings-test-w"
     )
+    assert folder(level=Level.subdialect) == "interpret-test-ctc-subdialect"
+    assert folder(scope=Scope.site, groups=["yue", "nan-taiwan"]) == (
+        "interpret-test-ctc-site-yue+nan-taiwan"
+    )
+    assert folder(pairs=["yue:wuu", "hak:hak-hailu"]) == "interpret-test-ctc-yue_wuu+hak_hak-hailu"
+
+
+def test_folders_of_lists_that_cannot_be_written_out_differ_too() -> None:
+    lists = [["广州:苏州"], ["广州:上海"], ["a_b:c"], ["a:b_c"], ["a/b:c"], ["../a:b"]]
+    lists.append([f"site{n}:site{n + 1}" for n in range(99)])
+    names = [InterpretConfig("m", "d", pairs=pairs).folder.name for pairs in lists]
+    assert len(set(names)) == len(lists)
+    for name in names:
+        assert re.fullmatch(r"interpret-test-ctc-pairs\.[0-9a-f]{8}", name)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +287,7 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     ]
     assert rows[0].test["matched"] == 1
     assert rows[0].matched_share == 100
+    assert rows[0].compared == "all groups"
     summary = json.loads((config.folder / SUMMARY).read_text(encoding="utf-8"))
     summary["settings"]["split"] = "test-far"
     other = config.folder.with_name("interpret-test-far-ctc")
@@ -288,6 +303,21 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     (config.folder / SUMMARY).write_text('{"tests": {"characters": {}}}')
     with pytest.raises(MalformedResultError, match=r"interpret-test-ctc-position.*settings"):
         read_interpretations(model_dir, "test")
+
+
+def test_runs_of_other_groups_and_pairs_stand_beside_each_other(config: InterpretConfig) -> None:
+    run(config)
+    config.groups = ["yue", "cmn"]
+    run(config)
+    config.groups, config.pairs, config.level = [], ["cmn:yue"], Level.subdialect
+    run(config)
+    rows = read_interpretations(Path(config.model_dir), "test")
+    assert rows is not None
+    assert [(row.page.removesuffix("/index.html"), row.compared) for row in rows] == [
+        ("interpret-test-ctc", "all groups"),
+        ("interpret-test-ctc-subdialect-cmn_yue", "cmn:yue"),
+        ("interpret-test-ctc-yue+cmn", "yue, cmn"),
+    ]
 
 
 def test_the_figure_shows_negative_similarities() -> None:

@@ -17,6 +17,8 @@ from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import save_png
+from retrieval.layers.probe_design import ProbeConfig
+from retrieval.layers.probe_tasks import Facts
 from retrieval.layers.probes import ProbeScore
 from retrieval.layers.report import layers_section
 from retrieval.layers.results import (
@@ -27,7 +29,7 @@ from retrieval.layers.results import (
     study_tables,
     write_study,
 )
-from retrieval.layers.study import Frames, LayersConfig, embed_taps, kept, recall_of, taps_of
+from retrieval.layers.study import Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
 from retrieval.results import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
 from retrieval.sites import Duplicates, Level
@@ -164,6 +166,33 @@ def test_a_sentence_that_a_site_has_twice(tmp_path: Path) -> None:
     assert recall_of(store, config, device)["recall_at_1"] == 100
     varieties = LayersConfig("model", "data", level=Level.subdialect, resamples=10)
     assert recall_of(store, varieties, device)["recall_at_1"] == 50  # wuu-2 finds no other
+
+
+def test_a_task_without_folds_is_left_out_and_the_others_are_probed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Of three sites, every sentence is said at two: whichever two are held out, one is not in training.
+    said = {("yue", "a"): "13", ("yue", "b"): "12", ("wuu", "c"): "23", ("wuu", "d"): "--"}
+    facts = [
+        Facts(f"{site}{n}", dialect, dialect, site, f"{site}-speaker", sentence.strip("-"), "甲", ())
+        for (dialect, site), sentences in said.items()
+        for n, sentence in enumerate(sentences * 2)
+    ]
+    probes = Probes(facts, None, ProbeConfig(folds=2))
+    reasons = {task.name: task.reason for task in probes.not_identifiable}
+    reason = "in none of 50 divisions of the 3 groups into 2 folds does every class remain in training"
+    assert reasons["sentence"] == f"{reason}; try another number of probes.folds"
+    assert f"probe sentence: {reason}" in caplog.text
+    assert [task.name for task in probes.tasks] == ["dialect", "sentence, unseen dialect"]
+    with EmbeddingWriter(
+        tmp_path, dimension=2, dtype="float32", embedder="planted", fingerprint="x"
+    ) as writer:
+        for fact in facts:
+            writer.add(fact.utterance_id, np.eye(2)[[int(fact.dialect == "yue")]], dialect=fact.dialect)
+    assert "sentence" in {task.name for task in Probes(facts, None, ProbeConfig(folds=3)).tasks}
+    rows = probes.scores(EmbeddingStore(tmp_path), 2, lambda: None)
+    assert [row["task"] for row in rows] == ["dialect", "sentence, unseen dialect"]
+    assert rows[0]["accuracy"] == 100
 
 
 def score(task: str, accuracy: float, control: float) -> ProbeScore:

@@ -182,7 +182,7 @@ def cut(number: int, text: str, ipa: str | None, romanisation: str | None = None
     return MonoCut(f"u{number}", 0, 1, 0, supervisions=[supervision])
 
 
-def test_tones_are_the_ends_of_the_syllables() -> None:
+def test_tones_are_the_ends_of_the_syllables(caplog: pytest.LogCaptureFixture) -> None:
     facts = facts_of(
         [
             cut(0, "你 好", "nei5 hou2"),
@@ -194,6 +194,7 @@ def test_tones_are_the_ends_of_the_syllables() -> None:
         ]
     )
     assert [fact.tones for fact in facts] == [("5", "2"), ("⁵⁵", "˧˩"), ("", "2"), (), (), ("5", "2")]
+    assert "1 of 6 utterances have a pronunciation that is not one syllable" in caplog.text
     assert facts[0].text == "你好"
     assert (facts[0].variety, facts[0].site, facts[0].speaker, facts[0].sentence_id) == ("yue", "s", "p", "3")
 

@@ -245,7 +245,7 @@ def test_folds_that_cannot_be_are_an_error() -> None:
     bad = ProbeTask(
         **(vars(task) | {"labels": np.array(list("aabbccdd")), "groups": np.array(list("11112222"))})
     )
-    with pytest.raises(ValueError, match=r"does every class remain in training; set probes\.folds"):
+    with pytest.raises(ValueError, match=r"does every class remain in training; try another number"):
         folds_of(bad, ProbeConfig(folds=2))
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted import directions, write_store
 
-from retrieval.sites import Site
+from retrieval.sites import Duplicates, Level, Site
 from retrieval.statistics.bootstrap import Resamples
 from retrieval.variants.comparison import Comparison, Errors, Run
+from retrieval.variants.runs import ScoresConfig, retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
 
 SENTENCES = ("1", "2", "3")
@@ -212,3 +214,64 @@ def test_tables(tmp_path: Path) -> None:
         "variants.json",
         "variants.md",
     ]
+
+
+def planted_model(folder: Path) -> Path:
+    """Four sentences; Taishan says the first two with each other's words."""
+    said = {"beijing": [0, 1, 2, 3], "canton": [0, 1, 2, 3], "taishan": [1, 0, 2, 3]}
+    write_store(
+        folder / "results" / "embeddings-test",
+        {
+            ("cmn" if site == "beijing" else "yue", site): {
+                str(n): directions([word], 4) for n, word in enumerate(words)
+            }
+            for site, words in said.items()
+        },
+        subdialects={"beijing": "cmn-beijing", "canton": "yue-canton", "taishan": "yue-taishan"},
+    )
+    (folder / "provenance.json").write_text('{"trained_dialects": ["yue"]}')
+    return folder
+
+
+def recalls(run: Run) -> dict[tuple[str, str], float]:
+    comparison = Comparison({"one": [run]}, resamples=10)
+    found = {pair: comparison.recall("one", [pair]) for pair in comparison.pairs("one", "all")}
+    return {pair: estimate.value for pair, estimate in found.items() if estimate is not None}
+
+
+def test_runs_by_variety_and_of_chosen_groups_do_not_share_what_is_kept(tmp_path: Path) -> None:
+    model = planted_model(tmp_path)
+    by_variety = {
+        ("cmn-beijing", "yue-canton"): 100,
+        ("cmn-beijing", "yue-taishan"): 50,
+        ("yue-canton", "cmn-beijing"): 100,
+        ("yue-canton", "yue-taishan"): 50,
+        ("yue-taishan", "cmn-beijing"): 50,
+        ("yue-taishan", "yue-canton"): 50,
+    }
+    for _ in range(2):  # made, then read where nothing else has taken its place
+        assert recalls(retrieve_run(model, "test")) == {("cmn", "yue"): 75, ("yue", "cmn"): 75}
+        run = retrieve_run(model, "test", level=Level.subdialect)
+        assert recalls(run) == by_variety
+        assert run.trained_groups == ["yue-canton", "yue-taishan"]
+        chosen = ["yue-taishan", "cmn-beijing"]
+        run = retrieve_run(model, "test", level=Level.subdialect, groups=chosen)
+        assert [site.group for site in run.sites] == chosen
+        assert recalls(run) == {pair: by_variety[pair] for pair in (tuple(chosen), tuple(chosen[::-1]))}
+
+
+def test_a_sentence_that_a_site_has_twice_can_be_left_out(tmp_path: Path) -> None:
+    model = planted_model(tmp_path)
+    index = model / "results" / "embeddings-test" / "index.tsv"
+    index.write_text(index.read_text().replace("\ttaishan\t", "\tcanton\t"))
+    with pytest.raises(ValueError, match="set duplicates=first"):
+        retrieve_run(model, "test")
+    run = retrieve_run(model, "test", duplicates=Duplicates.first)
+    assert recalls(run) == {("cmn", "yue"): 100, ("yue", "cmn"): 100}
+
+
+def test_one_model_is_not_two_runs(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    for again in ("model", "other/../model", "link"):
+        with pytest.raises(ValueError, match=rf"model_dirs names {tmp_path}/model twice"):
+            ScoresConfig([f"{tmp_path}/model", f"{tmp_path}/b", f"{tmp_path}/{again}"], "out")

@@ -133,7 +133,7 @@ def test_errors_are_one_message_and_leave_nothing(data_dir: Path, monkeypatch: p
         run(monkeypatch, "challenge", data, "names.tagger=none")
     with pytest.raises(SystemExit, match=r"^error: no embeddings at .*embeddings-test-mfcc"):
         run(monkeypatch, "challenge", data, "model_dir=none", "removals=[sound]", "sound.measure=acoustic")
-    with pytest.raises(SystemExit, match=r"^error: .*'romaji'.*12 of 12 utterances have no phones"):
+    with pytest.raises(SystemExit, match=r"^error: .*field romaji of the cuts: 12 of 12 .*no phones"):
         run(monkeypatch, "challenge", data, "removals=[sound]", "sound.field=romaji", "sound.measure=phones")
     assert not folder.exists()
 

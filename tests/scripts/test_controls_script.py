@@ -96,6 +96,8 @@ def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.
         run(monkeypatch, folders, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: .*confidence=2"):
         run(monkeypatch, folders, "confidence=2")
+    with pytest.raises(SystemExit, match=r"^error: trained names yeu: .*; there are wuu, yue"):
+        run(monkeypatch, folders, "controls=[duration]", "trained=[yeu]")
     with pytest.raises(SystemExit, match=r"^error: two models of huggingface=.* have one name"):
         run(monkeypatch, folders, "huggingface=[here/whisper,there/whisper]")
     assert not (folders[0] / "results" / "controls-test").exists()

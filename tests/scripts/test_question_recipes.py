@@ -27,6 +27,12 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
+def write_model_files(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+
+
 SWEEPS = ("decoder_depth", "supervision", "orthography", "leave_one_out")
 
 
@@ -100,13 +106,32 @@ def test_leaving_out_starts_from_scratch(checkout: Path, tmp_path: Path) -> None
 
 def test_pooling_takes_any_models(checkout: Path, tmp_path: Path) -> None:
     recipe = checkout / "recipes" / "pooling" / "run.sh"
-    assert bash(recipe, "one", "two", "--stage", "1", folder=tmp_path).returncode == 0
-    corrections = "corrections=[none,center,all_but_the_top,whiten]"
+    for name in ("one", "two"):
+        write_model_files(tmp_path / name)
+    more = ["--stage", "1", "--", "level=subdialect", "groups=[a,b]"]
+    assert bash(recipe, "one", "two", *more, folder=tmp_path).returncode == 0
+    corrections = "corrections=[none,center,all_but_the_top,whiten] level=subdialect groups=[a,b]"
     assert lines(tmp_path / "log") == [
         f"scripts/embed.py model_dir={tmp_path}/one data_dir=data/mini split=test",
         f"scripts/embed.py model_dir={tmp_path}/two data_dir=data/mini split=test",
         f'scripts/scores.py model_dirs=["{tmp_path}/one","{tmp_path}/two"] out_dir=exp/pooling {corrections}',
     ]
+
+
+def test_pooling_says_how_a_model_that_is_missing_is_made(checkout: Path, tmp_path: Path) -> None:
+    recipe = checkout / "recipes" / "pooling" / "run.sh"
+    result = bash(recipe, "--stage", "1", folder=tmp_path)
+    assert result.returncode == 1
+    assert "exp/mini/averaged is no model directory" in result.stderr
+    assert "bash recipes/mini/run.sh makes one" in result.stderr
+    write_model_files(tmp_path / "one")
+    result = bash(recipe, "one", "two", "--stage", "1", folder=tmp_path)
+    assert f"{tmp_path}/two is no model directory" in result.stderr
+    assert "scripts/average.py makes one" in result.stderr
+    assert not (tmp_path / "log").exists()
+    write_model_files(checkout / "exp" / "mini" / "averaged")
+    assert bash(recipe, "--stage", "2", folder=tmp_path).returncode == 0
+    assert 'model_dirs=["exp/mini/averaged"]' in lines(tmp_path / "log")[0]
 
 
 def test_southern_min_is_not_taken_for_a_number() -> None:

@@ -263,6 +263,11 @@ def test_errors_are_one_message(model_dir: Path, monkeypatch: pytest.MonkeyPatch
         run(monkeypatch, model_dir, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: no utterances of wuu; there are hak, nan, yue"):
         run(monkeypatch, model_dir, "groups=[hak,wuu]")
+    known = r"no dialect of the embeddings, and none .* trained on; there are hak, nan, wuu, yue"
+    (model_dir / "provenance.json").write_text('{"trained_dialects": ["hak", "wuu"]}')
+    with pytest.raises(SystemExit, match=rf"^error: trained names yeu: {known}"):
+        run(monkeypatch, model_dir, "trained=[hak,yeu,wuu]")
+    assert not (model_dir / "results" / "retrieval-test").exists()
     with pytest.raises(SystemExit, match=r"^error: .*confidence=95"):
         run(monkeypatch, model_dir, "confidence=95")
     (model_dir / "provenance.json").write_text("{")

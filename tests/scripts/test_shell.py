@@ -186,6 +186,10 @@ def test_yubao_recipe_measures_a_model_without_writing_to_it(checkout: Path, tmp
         f"scripts/report.py model_dir={results} split=test",
         f"scripts/paper_table.py model_dir={results} split=test",
     ]
+    log.unlink()
+    partial = ["--stage", "4", "--", "allow_partial=true"]
+    assert bash(recipe, "my data", "some/averaged", *partial, folder=tmp_path).returncode == 0
+    assert lines(log)[-1] == f"scripts/paper_table.py model_dir={results} split=test allow_partial=true"
     linked = {path.name: path.readlink() for path in (checkout / results).iterdir()}
     assert linked == {name: model / name for name in ("config.json", "model.safetensors")}
     model.rename(tmp_path / "moved")

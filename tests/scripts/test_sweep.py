@@ -224,6 +224,11 @@ def test_scores_are_compared_on_the_same_models(
     call(monkeypatch, "scores", *arguments)
     assert "site pairs" not in capsys.readouterr().out  # read from what was kept
     assert json.loads((tmp_path / "out" / "variants.json").read_text()) == content
+    call(monkeypatch, "scores", *arguments, "level=subdialect", "groups=[yue,nan]", "scores=[seqsim]")
+    content = json.loads((tmp_path / "out" / "variants.json").read_text())
+    assert (content["settings"]["level"], content["settings"]["groups"]) == ("subdialect", ["yue", "nan"])
+    with pytest.raises(SystemExit, match=r"^error: .*model_dirs names .*/a twice"):
+        call(monkeypatch, "scores", f"model_dirs=[{models[0]},{models[0]}/]", f"out_dir={tmp_path}/out")
 
 
 def test_a_model_without_provenance_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from retrieval.embedding.acoustic import MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import EmbedderKind
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import save_png
 from retrieval.layers.probe_tasks import characters_of, facts_of
@@ -30,8 +30,18 @@ from retrieval.layers.results import (
     study_tables,
     write_study,
 )
-from retrieval.layers.study import Frames, LayersConfig, Probes, Tap, embed_taps, kept, recall_of, taps_of
+from retrieval.layers.study import (
+    Frames,
+    LayersConfig,
+    Probes,
+    Tap,
+    embed_taps,
+    kept,
+    recall_of,
+    taps_of,
+)
 from retrieval.tables import print_tables
+from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import DecodeConfig, check_model_files, choose_device
@@ -77,6 +87,7 @@ class Study:
         )
         self.sources = [self.manifest, self.model_dir / CONFIG_FILE, self.model_dir / WEIGHTS_FILE]
         self.origin = fingerprint(self.sources, {"storage": config.storage})
+        self.weights = weights_of(self.model_dir)
 
     def run(self) -> LayerStudy:
         """All steps that the configuration asks for; writes and returns the results."""
@@ -84,7 +95,15 @@ class Study:
         steps = config.steps
         if "retrieval" in steps or "probes" in steps:
             identities = {tap.name: self.identity(tap) for tap in self.taps}
-            embed_taps(self.cuts, self.encode, self.taps, config, identities, minimum_frames=MIN_FRAMES)
+            embed_taps(
+                self.cuts,
+                self.encode,
+                self.taps,
+                config,
+                identities,
+                minimum_frames=MIN_FRAMES,
+                weights=self.weights,
+            )
         recalls = self.recalls() if "retrieval" in steps else {}
         rates = self.error_rates() if "exits" in steps else {}
         probes = self.probes() if "probes" in steps else None
@@ -109,6 +128,7 @@ class Study:
             estimate_of(recalls.get("mfcc")),
             tasks,
             missing,
+            weights=None if self.weights is None else [self.weights],
         )
         write_study(study, config)
         save_png(layer_figure(study), config.folder / "layers.png")
@@ -142,7 +162,7 @@ class Study:
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
         identity = fingerprint([self.manifest], embedding.options)
-        if not sound.exists() or EmbeddingStore(sound).description["fingerprint"] != identity:
+        if not is_complete(sound, identity, None):
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
                 sound,

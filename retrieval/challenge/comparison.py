@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,13 +13,14 @@ from rich.table import Table
 
 from retrieval.challenge.sets import ChallengeSet
 from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
+from retrieval.recall import calls_of
 from retrieval.results import RecallResult, read_recall
 from retrieval.tables import PairRow, RecallTable, SummaryRow
-
-logger = logging.getLogger(__name__)
+from retrieval.weights import Sieve
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
+Key = tuple[str, str]  # system, set
 DEFAULTS = {"layer": None, "score": "seqsim", "correction": "none"}  # left out of the name of a system
 
 
@@ -114,12 +114,14 @@ class ChallengeComparison:
         )
 
 
-def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
+def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> ChallengeComparison | None:
     """The results of a model directory that were asked with challenge sets, beside the full ones.
 
     Args:
         results: folder ``results`` of a model directory.
         split: which results.
+        sieve: what it does not let pass is left out, and it takes the warnings; by default one for the model
+            directory.
 
     Returns:
         None where nothing was asked with a challenge set. Results for other groups than those of the first
@@ -128,25 +130,29 @@ def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
     """
-    found: dict[tuple[str, str], RecallResult] = {}
+    sieve = sieve or Sieve(results.parent)
+    found: dict[Key, RecallResult] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
         if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
             continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
+            if not sieve.passes(result.weights, path, calls_of(results.parent, split, result.settings)):
+                continue
             challenge = result.settings.get("challenge")
-            found[system_name(result), Path(challenge).stem if challenge else FULL] = result
+            key = system_name(result), Path(challenge).stem if challenge else FULL
+            found[key] = result
     asked = {system for system, name in found if name != FULL}
     if not asked:
         return None
     order = sorted((key for key in found if key[0] in asked), key=_place)
     first = found[order[0]].table
-    tables: dict[tuple[str, str], RecallTable] = {}
+    tables: dict[Key, RecallTable] = {}
     for key in order:
         if set(found[key].table.groups) == set(first.groups):
             tables[key] = found[key].table
         else:
-            logger.warning("results of %s on %s are for other groups and are not compared", *key)
+            sieve.warn("results of {} on {} are for other groups and are not compared".format(*key))
     return ChallengeComparison(
         groups=first.groups,
         held_out=first.held_out_groups,

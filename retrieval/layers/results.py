@@ -15,6 +15,7 @@ from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
 from retrieval.layers.probes import ProbeScore
 from retrieval.layers.study import LayersConfig, Tap, write_atomically
 from retrieval.results import MalformedResultError
+from retrieval.weights import Digests, recorded_weights
 
 MAKER = "layers"  # the script
 
@@ -57,6 +58,7 @@ class LayerStudy:
         sound: recall@1 of MFCCs, what likeness of sound gives without a model; None where not measured.
         tasks: probed properties: name to what was held out, and a note.
         not_identifiable: properties that the data cannot be probed for: name to reason.
+        weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
     """
 
     model_dir: str
@@ -65,6 +67,7 @@ class LayerStudy:
     sound: Estimate | None = None
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
+    weights: Digests = None
 
     @property
     def layers(self) -> list[TapResult]:
@@ -129,6 +132,7 @@ def read_study(model_dir: Path, split: str) -> LayerStudy | None:
             _estimate(content["sound"]),
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
+            recorded_weights(content),
         )
     except json.JSONDecodeError as error:
         raise MalformedResultError(path, f"not JSON ({error})", MAKER) from error

@@ -59,9 +59,9 @@ METHOD_ORDER = ("beam", "greedy", "ctc")  # the first of these that was run give
 class ReportConfig:
     """What to report.
 
-    Results that were computed with other weights than the model directory has now are left out; the page
-    names them, with the commands that make them anew. Results of earlier versions, which do not say their
-    weights, are shown with a note.
+    Results that were computed with other weights than the model directory has now are left out, as are
+    answers to challenge sets that share only their name; the page names them, with the commands that make
+    them anew. Results of earlier versions, which do not say their weights, are shown with a note.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/report``.
@@ -82,8 +82,8 @@ class ReportConfig:
 class Report:
     """What the page shows; None or an empty list for what has not been made yet, or was left out.
 
-    ``warnings`` say what was left out because it is of other weights than the model directory's, and of what
-    this is not known.
+    ``warnings`` say what was left out because it is of other weights than the model directory's, or of other
+    challenge sets, and of what this is not known.
     """
 
     model_dir: str

@@ -107,12 +107,16 @@ class RecallResult:
         embedder: whose embeddings.
         settings: of scripts/retrieve.py.
         weights: behind the embeddings (:mod:`retrieval.weights`).
+        challenge_fingerprint: of the challenge set that was asked; None for the full set.
+        drawn_for: of a random challenge set, fingerprint of the one whose counterpart it is; None if unknown.
     """
 
     table: RecallTable
     embedder: str
     settings: Mapping[str, Any]
     weights: Digests
+    challenge_fingerprint: str | None
+    drawn_for: str | None
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,8 @@ def read_recall(path: Path) -> RecallResult | None:
         embedder,
         content.get("settings", {}),
         weights_behind([content.get("embeddings") or {"embedder": embedder}]),
+        content.get("challenge_fingerprint"),
+        content.get("challenge_drawn_for"),
     )
 
 

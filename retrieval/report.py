@@ -32,7 +32,7 @@ from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
 from retrieval.layers.report import LayersSection, layers_section
-from retrieval.layers.study import LayersConfig
+from retrieval.layers.study import STEPS, LayersConfig
 from retrieval.naming import result_folder
 from retrieval.recall import calls_of
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
@@ -202,6 +202,8 @@ def _layers(model_dir: Path, split: str, sieve: Sieve) -> LayersSection | None:
         return None
     path = model_dir / "results" / f"layers-{split}" / "layers.json"
     settings = (read_json(path, "layers") or {}).get("settings", {})
+    if section.study.made_from:  # also of earlier runs
+        settings = settings | {"steps": [step for step in STEPS if step in section.study.made_from]}
     settings = {"data_dir": "DATA_DIR", **settings, "model_dir": str(model_dir), "split": split}
     return sieve.keep(section, path, command("layers", LayersConfig, settings))
 

@@ -60,7 +60,8 @@ class LayersConfig:
             the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
-        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
+        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
+            the others stay as an earlier run left them, if it was of the same weights, cuts and settings.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
             are left out.
         beam: hypotheses kept by the method ``beam``.

@@ -34,6 +34,7 @@ from retrieval.statistics.estimates import (
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from retrieval.tables import parts_of, write_csv
+from retrieval.weights import weights_behind
 
 logger = logging.getLogger(__name__)
 
@@ -241,9 +242,19 @@ def _adjusted(rows: Sequence[Sequence[DifferenceRow]]) -> list[DifferenceRow]:
 def write_comparison(
     directory: Path, comparison: Comparison, models: Sequence[Finished], settings: Mapping[str, Any]
 ) -> None:
-    """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``."""
+    """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
+
+    Args:
+        directory: to write into.
+        comparison: metrics and differences.
+        models: that were compared. The weights behind those that lie beside ``directory``, which are of the
+            same model directory, are written down (:mod:`retrieval.weights`).
+        settings: of the comparison.
+    """
+    beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
     content = {
         "settings": dict(settings),
+        "weights": weights_behind(model.content.get("embeddings") or {} for model in beside),
         "models": [
             {
                 "name": model.name,

@@ -38,6 +38,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, Site
 from retrieval.statistics.bootstrap import Resamples, percentile_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
+from retrieval.weights import Digests, weights_behind
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (
@@ -342,11 +343,16 @@ def _difference(row: ControlRow) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ControlsSection:
-    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings."""
+    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings.
+
+    ``weights`` are those behind the embeddings (:mod:`retrieval.weights`).
+    """
 
     rows: list[ControlRow]
     confidence: float
     level: str
+    settings: Mapping[str, Any]
+    weights: Digests
 
 
 def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
@@ -360,9 +366,11 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
         return None
     rows, header = found
     parts = shown_parts(rows)
-    settings = header.get("settings", {})
+    settings, embeddings = header.get("settings", {}), header.get("embeddings")
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
+        settings,
+        weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
     )

@@ -18,10 +18,12 @@ choose a few of the pool, and only those are scored.
 """
 
 import logging
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ from retrieval.sites import (
     common_sentences,
     site_pairs,
 )
+from retrieval.weights import command
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,15 @@ class RetrieveConfig:
             raise ValueError(
                 f"half_precision is of SeqSim; set half_precision=false for score={self.score.value}"
             )
+
+
+def calls_of(model_dir: Path, split: str, settings: Mapping[str, Any]) -> str:
+    """The commands that make a retrieval from the model's embeddings again, with the settings that it had."""
+    given = {"model_dir": str(model_dir), "split": split}
+    again = command("retrieve", RetrieveConfig, {**settings, **given})
+    layer = settings.get("layer")
+    embed = ["python", "scripts/embed.py", f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
+    return f"{shlex.join(embed + ([] if layer is None else [f'layer={layer}']))} && {again}"
 
 
 class Challenge(Protocol):

@@ -7,8 +7,9 @@ import csv
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ from retrieval.challenge.comparison import (
     report_context,
     write_comparison,
 )
-from retrieval.controls import ControlsSection, controls_section
+from retrieval.comparison import CompareConfig
+from retrieval.controls import ControlsConfig, ControlsSection, controls_section
 from retrieval.figures.challenge import challenge_figure
 from retrieval.figures.controls import control_dots
 from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
 from retrieval.layers.report import LayersSection, layers_section
+from retrieval.layers.study import STEPS, LayersConfig
+from retrieval.naming import result_folder
+from retrieval.recall import calls_of
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
@@ -45,6 +50,7 @@ from retrieval.results import (
     trained_groups,
 )
 from retrieval.tables import SUMMARY_NAMES, PairRow, RecallTable, SummaryRow
+from retrieval.weights import Sieve, command
 
 METHOD_ORDER = ("beam", "greedy", "ctc")  # the first of these that was run gives the headline numbers
 
@@ -52,6 +58,10 @@ METHOD_ORDER = ("beam", "greedy", "ctc")  # the first of these that was run give
 @dataclass
 class ReportConfig:
     """What to report.
+
+    Results that were computed with other weights than the model directory has now are left out, as are
+    answers to challenge sets that share only their name; the page names them, with the commands that make
+    them anew. Results of earlier versions, which do not say their weights, are shown with a note.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/report``.
@@ -70,7 +80,11 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows; None or an empty list for what has not been made yet."""
+    """What the page shows; None or an empty list for what has not been made yet, or was left out.
+
+    ``warnings`` say what was left out because it is of other weights than the model directory's, or of other
+    challenge sets, and of what this is not known.
+    """
 
     model_dir: str
     split: str
@@ -86,6 +100,7 @@ class Report:
     trained_groups: list[str] | None
     provenance: dict[str, Any] | None
     config: dict[str, Any] | None
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ class Sample:
 
 
 def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Report:
-    """Read the results in a model directory.
+    """Read the results in a model directory, without those that were computed with other weights than it has.
 
     Args:
         model_dir: with ``results/`` as the evaluation scripts leave it.
@@ -122,23 +137,75 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
     if not model_dir.is_dir():
         raise FileNotFoundError(f"no model directory {model_dir}: make it with scripts/average.py")
     results = model_dir / "results"
-    decodings = read_decodings(results, split)
+    sieve = Sieve(model_dir)
+    recall_file = results / f"retrieval-{split}" / "recall.json"
+    recall = read_recall(recall_file)
+    if recall is not None:
+        recall = sieve.keep(recall, recall_file, calls_of(model_dir, split, recall.settings))
     return Report(
         model_dir=str(model_dir),
         split=split,
-        decodings=sorted(decodings, key=lambda result: (_method_rank(result.method), result.method)),
-        recall=read_recall(results / f"retrieval-{split}" / "recall.json"),
+        decodings=_decodings(model_dir, split, sieve),
+        recall=recall,
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
-        comparison=comparison_section(results / f"comparison-{split}" / "comparison.json"),
-        controls=controls_section(model_dir, split),
-        challenges=read_comparison(results, split),
-        interpretations=read_interpretations(model_dir, split),
-        layers=layers_section(model_dir, split),
+        comparison=_comparison(model_dir, split, sieve),
+        controls=_controls(model_dir, split, sieve),
+        challenges=read_comparison(results, split, sieve),
+        interpretations=read_interpretations(model_dir, split, sieve),
+        layers=_layers(model_dir, split, sieve),
         metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
         trained_groups=trained_groups(model_dir),
         provenance=read_json(model_dir / "provenance.json", "average"),
         config=read_json(model_dir / "config.json", "average"),
+        warnings=sieve.warnings,
     )
+
+
+def _decodings(model_dir: Path, split: str, sieve: Sieve) -> list[CerResult]:
+    """Error rates of the present weights, in the order of the methods."""
+    kept = []
+    for result in read_decodings(model_dir / "results", split):
+        settings = [f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
+        remedy = shlex.join(["python", "scripts/decode.py", *settings, f"method={result.method}"])
+        if sieve.passes(result.weights, result.folder / "cer.json", remedy):
+            kept.append(result)
+    return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
+
+
+def _comparison(model_dir: Path, split: str, sieve: Sieve) -> ComparisonSection | None:
+    """Models side by side, if that of this directory has the present weights."""
+    path = model_dir / "results" / f"comparison-{split}" / "comparison.json"
+    section = comparison_section(path)
+    if section is None:
+        return None
+    if "results" in section.settings:  # of scripts/compare.py
+        remedy = command("compare", CompareConfig, section.settings)
+    else:
+        remedy = calls_of(model_dir, split, section.settings)
+    return sieve.keep(section, path, remedy)
+
+
+def _controls(model_dir: Path, split: str, sieve: Sieve) -> ControlsSection | None:
+    """The controls, if they stand beside the present weights."""
+    section = controls_section(model_dir, split)
+    if section is None:
+        return None
+    settings = {"data_dir": "DATA_DIR", **section.settings, "model_dir": str(model_dir), "split": split}
+    path = result_folder(model_dir, "controls", split) / "controls.json"
+    return sieve.keep(section, path, command("controls", ControlsConfig, settings))
+
+
+def _layers(model_dir: Path, split: str, sieve: Sieve) -> LayersSection | None:
+    """The study of the layers, if it is of the present weights."""
+    section = layers_section(model_dir, split)
+    if section is None:
+        return None
+    path = model_dir / "results" / f"layers-{split}" / "layers.json"
+    settings = (read_json(path, "layers") or {}).get("settings", {})
+    if section.study.made_from:  # also of earlier runs
+        settings = settings | {"steps": [step for step in STEPS if step in section.study.made_from]}
+    settings = {"data_dir": "DATA_DIR", **settings, "model_dir": str(model_dir), "split": split}
+    return sieve.keep(section, path, command("layers", LayersConfig, settings))
 
 
 def write_report(report: Report, directory: Path, *, samples: int = 3, confusions: int = 15) -> Path:
@@ -172,6 +239,7 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
+        "warnings": report.warnings,
         "trained_groups": report.trained_groups,
         "cer": [
             {"method": result.method, "rows": [asdict(row) for row in result.rows]}

@@ -1,7 +1,9 @@
 """The part of the report about all metrics, tests and hubs, and about models side by side."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retrieval.comparison import Comparison, DifferenceRow
 from retrieval.figures.comparison import comparison_figure
@@ -12,6 +14,7 @@ from retrieval.statistics.hubness import HubnessRow
 from retrieval.statistics.ranks import METRICS
 from retrieval.tables import LEVEL, SUMMARY_NAMES
 from retrieval.views import TITLES
+from retrieval.weights import Digests, recorded_weights
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class ComparisonSection:
         figure: address of the figure with its data.
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
+        settings: of the comparison.
+        weights: behind those models that are of this model directory (:mod:`retrieval.weights`).
     """
 
     titles: list[str]
     figure: str
     models: list[tuple[str, str, list[MetricRow]]]
     differences: list[tuple[str, str, list[DifferenceRow]]]
+    settings: Mapping[str, Any]
+    weights: Digests
 
 
 def ranks_section(result: RecallResult | None) -> RanksSection | None:
@@ -72,9 +79,10 @@ def ranks_section(result: RecallResult | None) -> RanksSection | None:
 
 def comparison_section(path: Path) -> ComparisonSection | None:
     """``comparison.json`` of some models; None where there is none."""
-    comparison = read_comparison(path)
-    if comparison is None:
+    content = read_json(path, "compare")
+    if content is None:
         return None
+    comparison = read_comparison(content, path)
     models = [
         (name, model, [row for row in rows if row.part == part])
         for part, name in SUMMARY_NAMES.items()
@@ -99,18 +107,17 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         svg_data_uri(comparison_figure(comparison)),
         [item for item in models if item[2]],
         [item for item in differences if item[2]],
+        content.get("settings", {}),
+        recorded_weights(content),
     )
 
 
-def read_comparison(path: Path) -> Comparison | None:
-    """``comparison.json``, or None where there is none.
+def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
+    """What ``comparison.json`` holds.
 
     Raises:
         MalformedResultError: a file without its fields.
     """
-    content = read_json(path, "compare")
-    if content is None:
-        return None
     for key, kind in (("groups", list), ("metrics", dict), ("differences", list)):
         if not isinstance(content.get(key), kind):
             raise MalformedResultError(path, f"{key} must be {kind.__name__}", "compare")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from retrieval.statistics.estimates import MetricRow
 from retrieval.statistics.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
+from retrieval.weights import WEIGHTS_FILE, Digests, weights_behind
 
 Row = TypeVar("Row")
 
@@ -79,13 +80,18 @@ class ConfusionRow:
 
 @dataclass(frozen=True)
 class CerResult:
-    """Everything that decoding with one method left."""
+    """Everything that decoding with one method left.
+
+    ``folder`` holds the files; ``weights`` are those that the hypotheses are of (:mod:`retrieval.weights`).
+    """
 
     method: str
     split: str
     rows: list[CerRow]
     hypotheses: list[Hypothesis]
     confusions: list[ConfusionRow]
+    folder: Path
+    weights: Digests
 
     def level(self, level: str) -> list[CerRow]:
         """Rows of one level: overall, dialect, subdialect or site."""
@@ -94,11 +100,23 @@ class CerResult:
 
 @dataclass(frozen=True)
 class RecallResult:
-    """``recall.json``: the table, and what it was made from and with."""
+    """``recall.json``: the table, and what it was made from and with.
+
+    Attributes:
+        table: rates.
+        embedder: whose embeddings.
+        settings: of scripts/retrieve.py.
+        weights: behind the embeddings (:mod:`retrieval.weights`).
+        challenge_fingerprint: of the challenge set that was asked; None for the full set.
+        drawn_for: of a random challenge set, fingerprint of the one whose counterpart it is; None if unknown.
+    """
 
     table: RecallTable
     embedder: str
     settings: Mapping[str, Any]
+    weights: Digests
+    challenge_fingerprint: str | None
+    drawn_for: str | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,7 @@ def read_decodings(results: Path, split: str) -> list[CerResult]:
 
 
 def read_decoding(directory: Path) -> CerResult:
-    """``cer.json`` of a folder and the ``hypotheses.jsonl`` and ``confusions.csv`` beside it.
+    """``cer.json`` of a folder and the files beside it, ``decode.json`` of which says what decoded.
 
     Raises:
         MalformedResultError: a file without its fields.
@@ -173,7 +191,10 @@ def read_decoding(directory: Path) -> CerResult:
                     )
                 row["count"] = int(row["count"])
                 confusions.append(read_row(ConfusionRow, row, confusions_path, f"line {number}", "decode"))
-    return CerResult(content["method"], content["split"], rows, hypotheses, confusions)
+    made_with = read_json(directory / "decode.json", "decode") or {}
+    digest = made_with.get(WEIGHTS_FILE)
+    weights = [digest] if isinstance(digest, str) else None
+    return CerResult(content["method"], content["split"], rows, hypotheses, confusions, directory, weights)
 
 
 def read_recall(path: Path) -> RecallResult | None:
@@ -214,7 +235,15 @@ def read_recall(path: Path) -> RecallResult | None:
     table = RecallTable(
         content["groups"], content.get("trained_groups"), pairs, within, summary, metrics, hubness
     )
-    return RecallResult(table, str(content.get("embedder", "")), content.get("settings", {}))
+    embedder = str(content.get("embedder", ""))
+    return RecallResult(
+        table,
+        embedder,
+        content.get("settings", {}),
+        weights_behind([content.get("embeddings") or {"embedder": embedder}]),
+        content.get("challenge_fingerprint"),
+        content.get("challenge_drawn_for"),
+    )
 
 
 def read_metrics(path: Path) -> Metrics | None:

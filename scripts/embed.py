@@ -16,7 +16,8 @@ from retrieval.embedding import huggingface, speech_embedding
 from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
+from retrieval.weights import weights_of
 from zipformer.evaluation import choose_device
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -41,8 +42,9 @@ def embed(config: EmbedConfig) -> Path:
     embedder, sources = build_embedder(config)
     options = config.options | ({"commit": embedder.commit} if embedder.commit else {})
     identity = fingerprint([manifest, *sources], options)
+    weights = weights_of(Path(config.model_dir)) if config.embedder is EmbedderKind.zipformer else None
     directory = config.folder
-    if directory.exists() and EmbeddingStore(directory).description["fingerprint"] == identity:
+    if is_complete(directory, identity, weights):
         logger.info("%s is complete already", directory)
         return directory
     writer = EmbeddingWriter(
@@ -51,6 +53,7 @@ def embed(config: EmbedConfig) -> Path:
         dtype=config.storage,
         embedder=embedder.name,
         fingerprint=identity,
+        weights=weights,
     )
     with writer:
         count = embed_cuts(cuts, embedder, writer, batch_seconds=config.batch_seconds)

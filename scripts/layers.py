@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from retrieval.embedding.acoustic import MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import EmbedderKind
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import save_png
 from retrieval.layers.probe_tasks import characters_of, facts_of
@@ -27,11 +28,25 @@ from retrieval.layers.results import (
     LayerStudy,
     TapResult,
     describe_tasks,
+    fill,
+    read_study,
     study_tables,
     write_study,
 )
-from retrieval.layers.study import Frames, LayersConfig, Probes, Tap, embed_taps, kept, recall_of, taps_of
+from retrieval.layers.study import (
+    STEPS,
+    Frames,
+    LayersConfig,
+    Probes,
+    Tap,
+    embed_taps,
+    kept,
+    recall_of,
+    taps_of,
+)
+from retrieval.results import MalformedResultError
 from retrieval.tables import print_tables
+from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
@@ -78,14 +93,24 @@ class Study:
         )
         self.sources = [self.manifest, self.model_dir / CONFIG_FILE, self.model_dir / WEIGHTS_FILE]
         self.origin = fingerprint(self.sources, {"storage": config.storage})
+        self.content = fingerprint([*self.sources, self.model_dir / TOKENS_FILE], {})
+        self.weights = weights_of(self.model_dir)
 
     def run(self) -> LayerStudy:
-        """All steps that the configuration asks for; writes and returns the results."""
+        """The steps that are asked for, beside those of earlier runs that fit; writes and returns them."""
         config = self.config
         steps = config.steps
         if "retrieval" in steps or "probes" in steps:
             identities = {tap.name: self.identity(tap) for tap in self.taps}
-            embed_taps(self.cuts, self.encode, self.taps, config, identities, minimum_frames=MIN_FRAMES)
+            embed_taps(
+                self.cuts,
+                self.encode,
+                self.taps,
+                config,
+                identities,
+                minimum_frames=MIN_FRAMES,
+                weights=self.weights,
+            )
         recalls = self.recalls() if "retrieval" in steps else {}
         rates = self.error_rates() if "exits" in steps else {}
         probes = self.probes() if "probes" in steps else None
@@ -102,6 +127,7 @@ class Study:
                     scores.get(tap.name, {}),
                 )
             )
+        methods = [method for of_layer in rates.values() for method in of_layer]
         tasks, missing = describe_tasks(probes.tasks, probes.not_identifiable) if probes else ({}, {})
         study = LayerStudy(
             config.model_dir,
@@ -110,10 +136,37 @@ class Study:
             estimate_of(recalls.get("mfcc")),
             tasks,
             missing,
+            weights=None if self.weights is None else [self.weights],
+            made_from={step: self.made_from(step, methods) for step in steps},
         )
+        if len(study.made_from) < len(STEPS):
+            study = fill(study, self.before(), self.made_from)
         write_study(study, config)
         save_png(layer_figure(study), config.folder / "layers.png")
         return study
+
+    def before(self) -> LayerStudy | None:
+        """The study that is there; None where there is none that can be read."""
+        try:
+            return read_study(self.model_dir, self.config.split)
+        except MalformedResultError as error:
+            logger.warning("nothing is taken over from the earlier study: %s", error)
+            return None
+
+    def made_from(self, step: str, methods: Sequence[str]) -> str:
+        """Fingerprint of all that the results of a step depend on; ``methods`` are those of the exits."""
+        config = self.config
+        settings: dict[str, object] = {"step": step, "model and cuts": self.content}
+        if step == "probes":
+            settings |= {"storage": config.storage, "probes": asdict(config.probes)}
+        else:
+            settings |= {"resamples": config.resamples, "seed": config.seed}
+        if step == "retrieval":
+            settings |= {"storage": config.storage, "level": config.level, "duplicates": config.duplicates}
+            settings["mfcc"] = asdict(config.mfcc)
+        if step == "exits" and "beam" in methods:
+            settings["beam"] = config.beam
+        return fingerprint([], settings)
 
     def identity(self, tap: Tap) -> str:
         """Fingerprint of a tap's embeddings; that of a layer is the one that scripts/embed.py gives it."""
@@ -143,7 +196,7 @@ class Study:
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
         identity = fingerprint([self.manifest], embedding.options)
-        if not sound.exists() or EmbeddingStore(sound).description["fingerprint"] != identity:
+        if not is_complete(sound, identity, None):
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
                 sound,

@@ -80,6 +80,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             "embedder": config.embedder,
             "challenge": challenge.name if challenge else None,
             "challenge_fingerprint": challenge.fingerprint if challenge else None,
+            "challenge_drawn_for": challenge.about.get("drawn_for") if challenge else None,
             "settings": asdict(config),
             "embeddings": store.description,
             "answers_not_among_candidates": outcome.missed,

@@ -41,7 +41,8 @@ class AverageConfig:
         last_fraction: average over about the last so-much of the training (``running``). More smooths more,
             but reaches back to worse weights.
         num_checkpoints: for ``checkpoints``.
-        model_dir: where the model directory is written; none = ``exp_dir/averaged``.
+        model_dir: where the model directory is written; none = ``exp_dir/averaged``. Results of weights that
+            were there before stay; scripts/report.py leaves them out.
     """
 
     exp_dir: str = MISSING

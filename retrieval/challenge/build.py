@@ -106,7 +106,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
                 for pair, of_sentences in judgements.items()
             }
             arguments = (name + RANDOM_ENDING, removals, drawn, spoken, sites, measured, config)
-            built.append(_one_set(*arguments, seed=config.seed))
+            built.append(_one_set(*arguments, seed=config.seed, drawn_for=one.challenge.fingerprint))
     return built
 
 
@@ -204,8 +204,9 @@ def _one_set(
     config: ChallengeConfig,
     *,
     seed: int | None = None,
+    drawn_for: str | None = None,
 ) -> Built:
-    """The set that judgements give; the seed is that of random ones."""
+    """The set that judgements give; of a random one with its seed, and the fingerprint of its counterpart."""
     kept = {
         pair: sorted(sentence for sentence, found in of_sentences.items() if not found.dropped_by)
         for pair, of_sentences in judgements.items()
@@ -216,6 +217,7 @@ def _one_set(
     about: dict[str, Any] = {
         "removals": {removal.value: measured.about[removal.value] for removal in removals},
         "random_seed": seed,
+        "drawn_for": drawn_for,
         "between_groups": _counts(judgements, sites, candidates, within=False),
         "within_groups": _counts(judgements, sites, candidates, within=True),
     }

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,14 +13,38 @@ from rich.table import Table
 
 from retrieval.challenge.sets import ChallengeSet
 from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
+from retrieval.finished import SAME_SETTINGS
+from retrieval.recall import RetrieveConfig, calls_of
 from retrieval.results import RecallResult, read_recall
 from retrieval.tables import PairRow, RecallTable, SummaryRow
-
-logger = logging.getLogger(__name__)
+from retrieval.weights import SHOWN_DIGITS, Sieve, command
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
+Key = tuple[str, str]  # system, set
 DEFAULTS = {"layer": None, "score": "seqsim", "correction": "none"}  # left out of the name of a system
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A retrieval and its file."""
+
+    path: Path
+    result: RecallResult
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What must be the same in results that stand side by side."""
+        found: dict[str, Any] = {"challenge_fingerprint": self.result.challenge_fingerprint}
+        for key in SAME_SETTINGS:
+            default = getattr(RetrieveConfig, key)
+            found[key] = self.result.settings.get(key, getattr(default, "value", default))
+        return found
+
+    @property
+    def command(self) -> str:
+        """Retrieves the same again."""
+        return command("retrieve", RetrieveConfig, self.result.settings)
 
 
 @dataclass(frozen=True)
@@ -114,39 +137,47 @@ class ChallengeComparison:
         )
 
 
-def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
+def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> ChallengeComparison | None:
     """The results of a model directory that were asked with challenge sets, beside the full ones.
 
     Args:
         results: folder ``results`` of a model directory.
         split: which results.
+        sieve: what it does not let pass is left out, and it takes the warnings; by default one for the model
+            directory.
 
     Returns:
-        None where nothing was asked with a challenge set. Results for other groups than those of the first
-        are left out, with a warning.
+        None where nothing was asked with a challenge set. These are left out, with a warning: results for
+        other groups than those of the first; of each set, what was asked otherwise than the first, which is
+        the model where it was asked; and a random counterpart that was drawn for another set of the name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
     """
-    found: dict[tuple[str, str], RecallResult] = {}
+    sieve = sieve or Sieve(results.parent)
+    found: dict[Key, Asked] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
         if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
             continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
+            if not sieve.passes(result.weights, path, calls_of(results.parent, split, result.settings)):
+                continue
             challenge = result.settings.get("challenge")
-            found[system_name(result), Path(challenge).stem if challenge else FULL] = result
+            key = system_name(result), Path(challenge).stem if challenge else FULL
+            found[key] = Asked(path, result)
     asked = {system for system, name in found if name != FULL}
     if not asked:
         return None
     order = sorted((key for key in found if key[0] in asked), key=_place)
-    first = found[order[0]].table
-    tables: dict[tuple[str, str], RecallTable] = {}
+    first = found[order[0]].result.table
+    alike: dict[Key, Asked] = {}
     for key in order:
-        if set(found[key].table.groups) == set(first.groups):
-            tables[key] = found[key].table
+        if set(found[key].result.table.groups) == set(first.groups):
+            alike[key] = found[key]
         else:
-            logger.warning("results of %s on %s are for other groups and are not compared", *key)
+            sieve.warn("results of {} on {} are for other groups and are not compared".format(*key))
+    tables = {key: asked.result.table for key, asked in _of_the_same_sets(alike, sieve).items()}
     return ChallengeComparison(
         groups=first.groups,
         held_out=first.held_out_groups,
@@ -154,6 +185,61 @@ def read_comparison(results: Path, split: str) -> ChallengeComparison | None:
         sets=sorted({name for _, name in tables}, key=_set_place),
         tables=tables,
     )
+
+
+def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
+    """Of each set, those results that were asked the same as the first, which is the model's if it has one.
+
+    A set keeps its name when it is built again with another threshold or from other cuts; its fingerprint
+    changes, and so does that for which its random counterpart is drawn.
+    """
+    first_of: dict[str, Asked] = {}
+    kept: dict[Key, Asked] = {}
+    for key, asked in _with_their_counterparts(found, sieve).items():
+        system, name = key
+        first = first_of.setdefault(name, asked)
+        different = [what for what, value in first.question.items() if asked.question[what] != value]
+        if not different:
+            kept[key] = asked
+            continue
+        sieve.warn(
+            f"{asked.path} ({system}) is left out of the challenge set {name}: it was asked with"
+            f" {_named(asked, different)}, {first.path} with {_named(first, different)}. Ask both the same:"
+            f" {first.command}; {asked.command}"
+        )
+    return kept
+
+
+def _with_their_counterparts(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
+    """All results but those on a random set that was drawn for another set than that of its name."""
+    first_of: dict[str, Asked] = {}
+    for (_, name), asked in found.items():
+        first_of.setdefault(name, asked)
+    kept: dict[Key, Asked] = {}
+    for key, asked in found.items():
+        system, name = key
+        counterpart = first_of.get(name.removesuffix(RANDOM_ENDING))
+        if name.endswith(RANDOM_ENDING) and counterpart is not None:
+            drawn_for = asked.result.drawn_for
+            if drawn_for is None:
+                sieve.warn(
+                    f"{asked.path} ({system}) does not say for which challenge set its random one was drawn,"
+                    f" which may not be that of {counterpart.path}. To be sure, build the sets again with"
+                    f" scripts/challenge.py and ask them: {counterpart.command}; {asked.command}"
+                )
+            elif drawn_for != counterpart.result.challenge_fingerprint:
+                sieve.warn(
+                    f"{asked.path} ({system}) is left out: its random set was drawn for another challenge set"
+                    f" than that of {counterpart.path}. Ask both as they are now: {counterpart.command};"
+                    f" {asked.command}"
+                )
+                continue
+        kept[key] = asked
+    return kept
+
+
+def _named(asked: Asked, names: Sequence[str]) -> str:
+    return ", ".join(f"{name}={str(asked.question[name])[:SHOWN_DIGITS]}" for name in names)
 
 
 def system_name(result: RecallResult) -> str:

@@ -62,7 +62,8 @@ class ChallengeSet:
         durations: seconds by utterance id, where rivals are chosen by duration; else empty. In a random
             counterpart those of a site are exchanged, so that the rivals are random.
         candidates: utterances that a query is compared with, the right answer among them; 0 = the pool.
-        about: settings, thresholds and counts, for the record.
+        about: settings, thresholds and counts, for the record; of a random counterpart also ``drawn_for``,
+            the fingerprint of the set that it was drawn for.
         fingerprint: SHA-256 of all that decided the set.
     """
 

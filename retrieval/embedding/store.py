@@ -5,7 +5,7 @@ A store is a folder::
     frames.npy        (total_frames, D) float32 or float16, read by memory map, so that it may be larger
                       than memory
     index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
-    embeddings.json   what made it: embedder, fingerprint, D, type
+    embeddings.json   what made it: embedder, fingerprint, D, type, and the weights of a model directory
 
 It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its
 line of the index, so that after a kill the index says what is whole; the next run with the same fingerprint
@@ -67,13 +67,22 @@ class EmbeddingWriter:
         dtype: ``float32`` or ``float16`` (half the disk; cosines change by about 1e-3).
         embedder: name for the description.
         fingerprint: unfinished work with the same fingerprint is kept, other unfinished work is deleted.
+        weights: SHA-256 of the weights of the model directory (:mod:`retrieval.weights`); None where the
+            frames do not depend on them.
 
     Raises:
         ValueError: an unknown dtype, or a partial store whose index is damaged before its last line.
     """
 
     def __init__(
-        self, directory: Path, *, dimension: int, dtype: str, embedder: str, fingerprint: str
+        self,
+        directory: Path,
+        *,
+        dimension: int,
+        dtype: str,
+        embedder: str,
+        fingerprint: str,
+        weights: str | None = None,
     ) -> None:
         if dtype not in STORAGE_TYPES:
             raise ValueError(f"storage type must be one of {', '.join(STORAGE_TYPES)}; found {dtype!r}")
@@ -86,6 +95,7 @@ class EmbeddingWriter:
             "fingerprint": fingerprint,
             "dimension": dimension,
             "dtype": dtype,
+            "weights": weights,
         }
         self.written: dict[str, Utterance] = {}
         self.total_frames = 0
@@ -236,7 +246,7 @@ class EmbeddingStore:
     Attributes:
         frames: memory map (total_frames, D).
         utterances: index entries by utterance id, in the order of the index.
-        description: embedder, fingerprint, dimension, dtype.
+        description: embedder, fingerprint, dimension, dtype, weights.
 
     Raises:
         FileNotFoundError: no such store (says which command makes it).
@@ -290,6 +300,24 @@ class EmbeddingStore:
         for start in range(0, len(self.frames), block):
             total += self.frames[start : start + block].sum(axis=0, dtype=np.float64)
         return total / len(self.frames)
+
+
+def is_complete(directory: Path, fingerprint: str, weights: str | None) -> bool:
+    """Whether a whole store of this fingerprint is there.
+
+    Earlier versions did not record the weights. What has the same fingerprint has the same weights, so these
+    are then written down.
+    """
+    if not directory.exists():
+        return False
+    description = EmbeddingStore(directory).description
+    if description.get("fingerprint") != fingerprint:
+        return False
+    if "weights" not in description:
+        partial = directory / f"{DESCRIPTION}.partial"
+        partial.write_text(json.dumps(description | {"weights": weights}, indent=2) + "\n")
+        partial.replace(directory / DESCRIPTION)
+    return True
 
 
 def _parse_index(lines: Iterable[str], path: Path) -> Iterator[Utterance]:

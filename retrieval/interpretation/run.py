@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from retrieval.embedding.cuts import labels_of
-from retrieval.embedding.store import Utterance
+from retrieval.embedding.store import DESCRIPTION, Utterance
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.compare import Outcome, compare, cosines, text_similarities
-from retrieval.interpretation.config import InterpretConfig
+from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.matching import Match, match_words
 from retrieval.interpretation.page import MatchedWords, ShownPair, flac_data_uri, render
 from retrieval.interpretation.pairs import UtterancePair, choose_shown, utterance_pairs
 from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
 from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre_frames, write_words
+from retrieval.results import read_json
 from retrieval.sites import sites_of
+from retrieval.weights import Digests, weights_behind, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ def interpret(
         ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
             then.
     """
+    weights = weights_of_words(config)
     directory = config.folder
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -103,7 +106,7 @@ def interpret(
         )
         settings = asdict(config)
         settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
-        summary = {"settings": settings} | outcome.to_json()
+        summary = {"settings": settings, "weights": weights} | outcome.to_json()
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
         validation = matched_against_random(outcome, confidence=config.confidence)
@@ -120,6 +123,24 @@ def interpret(
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
     return outcome
+
+
+def weights_of_words(config: InterpretConfig) -> Digests:
+    """The weights of the model directory that words and frames depend on (see :mod:`retrieval.weights`).
+
+    Embeddings that lie elsewhere are of another model, which new weights here do not change.
+    """
+    model_dir = Path(config.model_dir)
+    found: set[str | None] = set()
+    if config.embeddings is None or (config.words is None and config.aligner != WHISPER):
+        found.add(weights_of(model_dir))
+    if config.embeddings is not None:
+        folder = Path(config.embeddings)
+        if folder.resolve().is_relative_to(model_dir.resolve()):
+            description = read_json(folder / DESCRIPTION, "embed")
+            behind = weights_behind([description or {}])
+            found.update([None] if behind is None else behind)
+    return None if None in found else sorted(digest for digest in found if digest is not None)
 
 
 def _collect(

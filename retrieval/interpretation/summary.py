@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.interpretation.config import InterpretConfig
 from retrieval.results import MalformedResultError, read_json
+from retrieval.weights import Sieve, command, recorded_weights
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,21 @@ class InterpretationRow:
     test: dict[str, float | None]
 
 
-def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow] | None:
+def read_interpretations(
+    model_dir: Path, split: str, sieve: Sieve | None = None
+) -> list[InterpretationRow] | None:
     """All interpretations of a split in a model directory, by folder; None where there are none.
+
+    Args:
+        model_dir: with ``results``.
+        split: which results.
+        sieve: what it does not let pass is left out; by default one for the model directory.
 
     Raises:
         MalformedResultError: a summary that does not hold what it should.
     """
     results = model_dir / "results"
+    sieve = sieve or Sieve(model_dir)
     rows = []
     for path in sorted(results.glob(f"interpret-{split}-*/summary.json")):
         summary = read_json(path, "interpret") or {}
@@ -50,6 +60,9 @@ def read_interpretations(model_dir: Path, split: str) -> list[InterpretationRow]
             settings = summary["settings"]
             # The folder of another split may begin like this one, and that of a killed run is not complete.
             if settings["split"] != split or path.parent.suffix == ".partial":
+                continue
+            remedy = command("interpret", InterpretConfig, settings | {"model_dir": str(model_dir)})
+            if not sieve.passes(recorded_weights(summary), path, remedy):
                 continue
             words, embeddings, aligner = settings["words"], settings["embeddings"], settings["aligner"]
             if aligner == "whisper":

@@ -6,6 +6,7 @@ from pathlib import Path
 from retrieval.figures.layers import layer_figure
 from retrieval.figures.style import svg_data_uri
 from retrieval.layers.results import LayerStudy, read_study
+from retrieval.weights import Digests
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class LayersSection:
     figure: str
     sound: float | None
     chances: dict[str, float]
+
+    @property
+    def weights(self) -> Digests:
+        """With which the study was made (:mod:`retrieval.weights`)."""
+        return self.study.weights
 
 
 def layers_section(model_dir: Path, split: str) -> LayersSection | None:

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from rich.table import Table
 
 from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
 from retrieval.layers.probes import ProbeScore
-from retrieval.layers.study import LayersConfig, Tap, write_atomically
+from retrieval.layers.study import STEPS, LayersConfig, Tap, write_atomically
 from retrieval.results import MalformedResultError
+from retrieval.weights import Digests, recorded_weights
+
+logger = logging.getLogger(__name__)
 
 MAKER = "layers"  # the script
 
@@ -57,6 +61,8 @@ class LayerStudy:
         sound: recall@1 of MFCCs, what likeness of sound gives without a model; None where not measured.
         tasks: probed properties: name to what was held out, and a note.
         not_identifiable: properties that the data cannot be probed for: name to reason.
+        weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
+        made_from: by step, fingerprint of the model, the cuts and the settings that its results are of.
     """
 
     model_dir: str
@@ -65,6 +71,8 @@ class LayerStudy:
     sound: Estimate | None = None
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
+    weights: Digests = None
+    made_from: dict[str, str] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[TapResult]:
@@ -84,6 +92,58 @@ def describe_tasks(
     return {task.name: (task.held_out, task.note) for task in tasks}, {
         task.name: task.reason for task in missing
     }
+
+
+def fill(
+    study: LayerStudy, before: LayerStudy | None, identity_of: Callable[[str, Sequence[str]], str]
+) -> LayerStudy:
+    """A study with the steps that it has not done, as an earlier one has them.
+
+    What the earlier one has of another model, of other cuts or of other settings is left out, and the log
+    says so.
+
+    Args:
+        study: with ``made_from`` of the steps that it has done.
+        before: the earlier study of the same model directory and split, None where there is none.
+        identity_of: step and methods of recognition to what ``made_from`` would be with the settings of now.
+    """
+    if before is None:
+        return study
+    done = {
+        "retrieval": any(result.recall for result in before.taps),
+        "exits": bool(before.methods),
+        "probes": bool(before.tasks or before.not_identifiable),
+    }
+    for step in STEPS:
+        if step in study.made_from or not done[step]:
+            continue
+        if before.made_from.get(step) == identity_of(step, before.methods):
+            study = _take_over(study, before, step)
+        else:
+            logger.warning(
+                "the earlier results of the step %s are left out: they are of another model, of other cuts or"
+                " of other settings than this run, or do not say of which. To have them, too, run"
+                " scripts/layers.py with steps=[%s] and otherwise as now",
+                step,
+                step,
+            )
+    return study
+
+
+def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
+    """The study with one step of another."""
+    names = {"retrieval": ("recall", "chance"), "exits": ("cer",), "probes": ("probes",)}[step]
+    found = {result.tap.name: result for result in before.taps}
+    taps = [
+        replace(result, **{name: getattr(found[result.tap.name], name) for name in names})
+        for result in study.taps
+    ]
+    study = replace(study, taps=taps, made_from=study.made_from | {step: before.made_from[step]})
+    if step == "retrieval":
+        return replace(study, sound=before.sound)
+    if step == "probes":
+        return replace(study, tasks=before.tasks, not_identifiable=before.not_identifiable)
+    return study
 
 
 def write_study(study: LayerStudy, config: LayersConfig) -> None:
@@ -129,6 +189,8 @@ def read_study(model_dir: Path, split: str) -> LayerStudy | None:
             _estimate(content["sound"]),
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
+            recorded_weights(content),
+            dict(content.get("made_from", {})),
         )
     except json.JSONDecodeError as error:
         raise MalformedResultError(path, f"not JSON ({error})", MAKER) from error

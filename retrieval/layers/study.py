@@ -28,7 +28,7 @@ from torch import Tensor
 
 from retrieval.embedding.acoustic import MfccConfig
 from retrieval.embedding.cuts import batches, collate, count_cuts, labels_of
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.layers.probe_design import NoFoldsError, NotIdentifiable, ProbeConfig, ProbeTask, folds_of
 from retrieval.layers.probe_tasks import (
     Facts,
@@ -60,7 +60,8 @@ class LayersConfig:
             the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
-        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
+        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
+            the others stay as an earlier run left them, if it was of the same weights, cuts and settings.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
             are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
@@ -167,6 +168,7 @@ def embed_taps(
     identities: Mapping[str, str],
     *,
     minimum_frames: int,
+    weights: str | None = None,
 ) -> None:
     """Write the embeddings of all taps in one pass of the encoder, or what an earlier run left of them.
 
@@ -179,11 +181,12 @@ def embed_taps(
         config: of the study.
         identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
         minimum_frames: of features for one frame.
+        weights: SHA-256 of those of the model, for the record.
 
     Raises:
         ValueError: cuts that cannot be embedded, or frames that are not finite.
     """
-    missing = [tap for tap in taps if _identity_of(tap.store(config)) != identities[tap.name]]
+    missing = [tap for tap in taps if not is_complete(tap.store(config), identities[tap.name], weights)]
     if not missing:
         return
     total = count_cuts(cuts, minimum_frames)
@@ -197,6 +200,7 @@ def embed_taps(
                     dtype=config.storage,
                     embedder="zipformer" if tap.kind == "output" else f"zipformer {tap.name}",
                     fingerprint=identities[tap.name],
+                    weights=weights,
                 )
             )
             for tap in missing
@@ -212,10 +216,6 @@ def embed_taps(
                     if cut.id not in writer.written:
                         writer.add(cut.id, row[:length], **asdict(labels_of(cut)))
             progress.advance(task, len(batch))
-
-
-def _identity_of(directory: Path) -> object:
-    return EmbeddingStore(directory).description.get("fingerprint") if directory.exists() else None
 
 
 def kept(path: Path, identity: str, make: Callable[[], Any]) -> Any:

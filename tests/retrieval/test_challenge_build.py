@@ -145,6 +145,8 @@ def test_as_many_at_random() -> None:
     assert counts["dropped_by"] == {"random": 3}
     assert counts["chance"] == hard.challenge.about["between_groups"]["chance"]
     assert build(corpus(), config(SOUND, random=True))[1] == drawn
+    assert drawn.challenge.about["drawn_for"] == hard.challenge.fingerprint
+    assert hard.challenge.about["drawn_for"] is None
     names = [built.challenge.name for built in build(corpus(), config(SOUND, DURATION, random=True))]
     assert names == [
         "no-close-sound",

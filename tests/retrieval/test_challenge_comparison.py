@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from recall_files import Pairs, write_recall
 
 from retrieval.challenge.comparison import (
     ChallengeComparison,
@@ -16,37 +18,6 @@ from retrieval.figures.challenge import challenge_figure
 from retrieval.figures.style import save_png
 from retrieval.report import collect, write_report
 from retrieval.tables import print_tables
-
-Pairs = dict[tuple[str, str], tuple[float, float]]  # recall and chance
-
-
-def write_recall(results: Path, folder: str, embedder: str, challenge: str | None, pairs: Pairs) -> None:
-    groups = sorted({group for pair in pairs for group in pair})
-    rows = [
-        {
-            "source": source, "target": target, "recall_at_1": recall, "low": recall - 5, "high": recall + 5,
-            "chance": chance, "site_pairs": 1, "queries": 20,
-        }
-        for (source, target), (recall, chance) in pairs.items()
-    ]  # fmt: skip
-    mean = sum(recall for recall, _ in pairs.values()) / len(pairs)
-    chance = sum(chance for _, chance in pairs.values()) / len(pairs)
-    content = {
-        "embedder": embedder,
-        "settings": {"split": "test", "challenge": challenge and f"sets/{challenge}.json"},
-        "groups": groups,
-        "trained_groups": None,
-        "pairs": rows,
-        "within": [],
-        "summary": [
-            {
-                "name": "all", "pairs": len(pairs), "recall_at_1": mean, "low": mean - 5, "high": mean + 5,
-                "chance": chance,
-            }
-        ],
-    }  # fmt: skip
-    (results / folder).mkdir(parents=True)
-    (results / folder / "recall.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -126,6 +97,98 @@ def test_results_for_other_groups_are_not_compared(model_dir: Path, caplog: pyte
     assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
     assert "zipformer on no-names are for other groups" in caplog.text
     challenge_figure(comparison)
+
+
+SMALL: Pairs = {("cmn", "yue"): (80, 2), ("yue", "cmn"): (70, 2)}
+
+
+def ask(
+    results: Path,
+    embedder: str,
+    challenge: str | None,
+    fingerprint: str | None,
+    settings: dict[str, object] | None = None,
+    **more: object,
+) -> None:
+    """A retrieval of two groups."""
+    suffix = ("" if embedder == "zipformer" else f"-{embedder}") + (f"-{challenge}" if challenge else "")
+    write_recall(
+        results,
+        f"retrieval-test{suffix}",
+        embedder,
+        challenge,
+        SMALL,
+        challenge_fingerprint=fingerprint,
+        embeddings={"embedder": embedder, "weights": None},
+        settings={"embedder": embedder} | (settings or {}),
+        **more,
+    )
+
+
+def rows_of(results: Path) -> set[tuple[str, str]]:
+    comparison = read_comparison(results, "test")
+    assert comparison is not None
+    return {(row.system, row.challenge) for row in comparison.overall()}
+
+
+def test_a_set_that_was_built_again_is_not_compared_with_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for embedder in ("zipformer", "mfcc"):
+        ask(tmp_path, embedder, None, None)
+        ask(tmp_path, embedder, "no-names", "names")
+    ask(tmp_path, "zipformer", "no-close-sound", "threshold 0.3")
+    ask(tmp_path, "mfcc", "no-close-sound", "threshold 0.3")
+    everything = {(s, c) for s in ("zipformer", "mfcc") for c in ("full", "no-names", "no-close-sound")}
+    assert rows_of(tmp_path) == everything
+    assert not caplog.messages
+    ask(tmp_path, "mfcc", "no-close-sound", "threshold 0.5")
+    assert rows_of(tmp_path) == everything - {("mfcc", "no-close-sound")}
+    (message,) = caplog.messages
+    assert str(tmp_path / "retrieval-test-mfcc-no-close-sound" / "recall.json") in message
+    assert "challenge_fingerprint=threshold 0." in message
+    for embedder in ("", "embedder=mfcc "):
+        assert f"python scripts/retrieve.py {embedder}challenge=sets/no-close-sound.json" in message
+
+
+def test_what_the_model_was_not_asked_is_held_against_the_first(tmp_path: Path) -> None:
+    ask(tmp_path, "zipformer", None, None)
+    for embedder, fingerprint in (("fbank", "a"), ("mfcc", "a"), ("random", "b")):
+        ask(tmp_path, embedder, "no-names", fingerprint)
+    assert rows_of(tmp_path) == {("fbank", "no-names"), ("mfcc", "no-names")}
+
+
+@pytest.mark.parametrize("setting", [{"level": "subdialect"}, {"duplicates": "first"}, {"candidates": 50}])
+def test_other_candidates_are_another_question(
+    tmp_path: Path, setting: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    defaults = {"level": "group", "duplicates": "error", "candidates": 0}
+    ask(tmp_path, "zipformer", "no-names", "a", settings=defaults)
+    ask(tmp_path, "mfcc", "no-names", "a")  # of an earlier version, which had no such settings
+    assert rows_of(tmp_path) == {("zipformer", "no-names"), ("mfcc", "no-names")}
+    ask(tmp_path, "mfcc", "no-names", "a", settings=setting)
+    assert rows_of(tmp_path) == {("zipformer", "no-names")}
+    assert next(f"{name}={value}" for name, value in setting.items()) in caplog.text
+
+
+def test_a_random_set_belongs_to_the_set_that_it_was_drawn_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tmp_path, "zipformer", "no-names", "new")
+    random = "no-names-random"
+    ask(tmp_path, "zipformer", random, "r", challenge_drawn_for="new")
+    assert rows_of(tmp_path) == {("zipformer", "no-names"), ("zipformer", random)}
+    assert not caplog.messages
+    ask(tmp_path, "zipformer", random, "r", challenge_drawn_for="old")
+    assert rows_of(tmp_path) == {("zipformer", "no-names")}
+    assert f"retrieval-test-{random}/recall.json (zipformer) is left out" in caplog.text
+    ask(tmp_path, "mfcc", random, "another", challenge_drawn_for="new")
+    assert rows_of(tmp_path) == {("zipformer", "no-names"), ("mfcc", random)}
+    shutil.rmtree(tmp_path / f"retrieval-test-mfcc-{random}")
+    caplog.clear()
+    ask(tmp_path, "zipformer", random, "r")  # of an earlier version
+    assert rows_of(tmp_path) == {("zipformer", "no-names"), ("zipformer", random)}
+    assert "does not say for which challenge set" in caplog.text
 
 
 def test_files_and_table(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

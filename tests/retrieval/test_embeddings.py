@@ -203,4 +203,10 @@ def test_description_says_what_made_it(tmp_path):
     with writer(tmp_path / "store") as store:
         store.add("u0", frames(0), dialect="cmn")
     content = json.loads((tmp_path / "store" / "embeddings.json").read_text())
-    assert content == {"embedder": "test", "fingerprint": "model-a", "dimension": 3, "dtype": "float32"}
+    assert content == {
+        "embedder": "test",
+        "fingerprint": "model-a",
+        "dimension": 3,
+        "dtype": "float32",
+        "weights": None,
+    }

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from retrieval.layers.results import (
     Estimate,
     LayerStudy,
     TapResult,
+    fill,
     read_study,
     study_tables,
     write_study,
 )
-from retrieval.layers.study import Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
+from retrieval.layers.study import STEPS, Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
 from retrieval.results import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
 from retrieval.sites import Duplicates, Level
@@ -247,6 +248,39 @@ def test_files_come_back(study: LayerStudy, tmp_path: Path) -> None:
     assert float(rows[2]["cer_ctc"]) == 70
     assert rows[4]["cer_ctc"] == ""
     assert float(rows[0]["speaker: selectivity"]) == 40
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps_that_were_not_asked_for_are_those_of_before(
+    study: LayerStudy, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = LayerStudy("model", "test", [TapResult(tap) for tap in TAPS])
+    before = replace(study, made_from={name: f"{name} of {study.methods}" for name in STEPS})
+
+    def identity_of(name: str, methods: Sequence[str]) -> str:
+        return f"{name} of {methods}"
+
+    assert fill(bare, None, identity_of) == bare
+    assert fill(bare, before, identity_of) == before
+    assert not caplog.messages
+    changed = fill(
+        bare, before, lambda name, methods: identity_of("other" if name == step else name, methods)
+    )
+    assert [record.args for record in caplog.records] == [(step, step)]
+    assert set(changed.made_from) == set(STEPS) - {step}
+    found = {
+        "retrieval": any(result.recall or result.chance for result in changed.taps) or changed.sound,
+        "exits": changed.methods,
+        "probes": changed.tasks or changed.not_identifiable or any(r.probes for r in changed.taps),
+    }
+    assert {name for name, value in found.items() if value} == set(STEPS) - {step}
+    # A step that was done now is not that of before.
+    done = replace(bare, made_from={step: "now"})
+    assert fill(done, before, identity_of).made_from[step] == "now"
+    # What an earlier version wrote does not say what it is of.
+    caplog.clear()
+    assert fill(bare, study, identity_of) == bare
+    assert [record.args for record in caplog.records] == [(name, name) for name in STEPS]
 
 
 def test_results_that_cannot_be_read_are_named(study: LayerStudy, tmp_path: Path) -> None:

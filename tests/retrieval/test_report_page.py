@@ -166,7 +166,8 @@ def test_the_model_stands_beside_its_controls(tmp_path):
             ("mfcc-dtw", "MFCC, DTW", 31.7, (51.4, 44.2, 58.6)),
         )
     ]
-    write_controls(model_dir / "results" / "controls-test", rows, {}, {"settings": {"confidence": 0.9}})
+    header = {"settings": {"confidence": 0.9}, "embeddings": {"zipformer": {"weights": None}}}
+    write_controls(model_dir / "results" / "controls-test", rows, {}, header)
     page = Page(render(collect(model_dir, "test")))
     assert "90 % bootstrap" in squeezed(page.text)
     cells = re.sub(r"\s", "", page.text)

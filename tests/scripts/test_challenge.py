@@ -104,6 +104,40 @@ def test_from_cuts_to_the_report(
     assert rows[0]["recall_at_1"] == pytest.approx(400 / 6)
 
 
+def test_a_set_that_was_built_again_is_another_one(
+    data_dir: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model keeps its results on the set of before; MFCCs are asked the new one and its counterpart."""
+    folder = data_dir / "challenge-test"
+    common = (f"model_dir={model_dir}", "device=cpu", "resamples=20", "permutations=0")
+    hard, random = (f"challenge={folder / name}.json" for name in ("no-close-sound", "no-close-sound-random"))
+
+    def rows() -> set[tuple[str, str]]:
+        run(monkeypatch, "report", f"model_dir={model_dir}")
+        content = json.loads((model_dir / "results" / "report" / "challenge.json").read_text())
+        return {(row["system"], row["challenge"]) for row in content["overall"]}
+
+    for threshold in (0.3, 0.0):
+        run(
+            monkeypatch,
+            "challenge",
+            f"data_dir={data_dir}",
+            "removals=[sound]",
+            f"sound.threshold={threshold}",
+        )
+        if threshold:
+            run(monkeypatch, "retrieve", *common, hard)
+            run(monkeypatch, "retrieve", *common, random)
+            assert rows() == {("zipformer", "no-close-sound"), ("zipformer", "no-close-sound-random")}
+    run(monkeypatch, "retrieve", *common, hard, "embedder=mfcc")
+    assert rows() == {("zipformer", "no-close-sound"), ("zipformer", "no-close-sound-random")}
+    run(monkeypatch, "retrieve", *common, hard)
+    assert rows() == {("zipformer", "no-close-sound"), ("mfcc", "no-close-sound")}
+    warnings = json.loads((model_dir / "results" / "report" / "results.json").read_text())["warnings"]
+    assert len(warnings) == 1
+    assert "no-close-sound-random/recall.json (zipformer) is left out" in warnings[0]
+
+
 def test_the_acoustic_control(data_dir: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its frames are equal but for sentences 0 and 3, which are as far as different ones."""
     run(

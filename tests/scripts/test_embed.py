@@ -1,5 +1,6 @@
 """The embed script from its command line to the store that it leaves."""
 
+import hashlib
 import json
 import runpy
 import shutil
@@ -57,6 +58,32 @@ def test_frames_of_the_encoder(folders: tuple[Path, Path], monkeypatch: pytest.M
         "yue-0",
         "0",
     )
+
+
+def test_embeddings_say_which_weights_they_are_of(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+
+    def weights(folder: str) -> object:
+        return EmbeddingStore(model_dir / "results" / folder).description["weights"]
+
+    digest = hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()
+    run(monkeypatch, model_dir, data_dir)
+    run(monkeypatch, model_dir, data_dir, "embedder=mfcc")
+    run(monkeypatch, model_dir, data_dir, "embedder=random")
+    assert weights("embeddings-test") == digest
+    assert weights("embeddings-test-mfcc") is None
+    assert weights("embeddings-test-random") is None
+    # What an earlier version made is not made again; the fingerprint vouches for its weights.
+    folder = model_dir / "results" / "embeddings-test"
+    content = json.loads((folder / "embeddings.json").read_text())
+    del content["weights"]
+    (folder / "embeddings.json").write_text(json.dumps(content))
+    written = (folder / "frames.npy").stat().st_mtime_ns
+    run(monkeypatch, model_dir, data_dir)
+    assert weights("embeddings-test") == digest
+    assert (folder / "frames.npy").stat().st_mtime_ns == written
 
 
 def test_embeddings_do_not_depend_on_the_batch(

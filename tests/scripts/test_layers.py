@@ -1,5 +1,6 @@
 """The layers script from its command line to the figure: two dialects, an untrained model."""
 
+import hashlib
 import json
 import runpy
 import shutil
@@ -175,6 +176,38 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     assert (model_dir / "results" / "layers-test" / "layers.json").read_text() == expected
     monkeypatch.setattr(study, "probe", lambda *_: pytest.fail("probes are kept"))
     run(monkeypatch, folders, steps)
+
+
+def test_a_later_run_of_one_step_keeps_the_others(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, _ = folders
+    run(monkeypatch, folders)
+    study = read_study(model_dir, "test")
+    assert study is not None
+    assert study.weights == [hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()]
+    run(monkeypatch, folders, "steps=[probes]", "methods=[greedy]", "beam=2")  # neither is asked of this step
+    assert read_study(model_dir, "test") == study
+    assert "cer_ctc,cer_greedy" in (model_dir / "results" / "layers-test" / "layers.csv").read_text()
+    assert "results of the step" not in capsys.readouterr().out
+    # Another seed of the bootstrap: of retrieval, too, but not of the probes.
+    run(monkeypatch, folders, "steps=[exits]", "methods=[ctc]", "seed=1")
+    printed = capsys.readouterr().out
+    assert "results of the step retrieval are left out" in printed
+    assert "results of the step probes" not in printed
+    changed = read_study(model_dir, "test")
+    assert changed is not None
+    assert (changed.methods, changed.sound, changed.tasks) == (["ctc"], None, study.tasks)
+    assert [result.probes for result in changed.taps] == [result.probes for result in study.taps]
+    assert all(result.recall is None for result in changed.taps)
+    write_model(model_dir, seed=1)
+    run(monkeypatch, folders, "steps=[retrieval]", "seed=1")
+    printed = capsys.readouterr().out
+    assert all(f"results of the step {step} are left out" in printed for step in ("exits", "probes"))
+    changed = read_study(model_dir, "test")
+    assert changed is not None
+    assert all(result.recall and not result.probes and not result.cer for result in changed.taps)
+    assert (changed.tasks, changed.not_identifiable) == ({}, {})
 
 
 def test_a_model_without_ctc(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,165 @@
+"""With which weights results were computed, so that those of two models are not shown as one's.
+
+scripts/average.py writes new weights into a model directory and leaves the results of the old ones. So every
+result says which weights it was computed with, by the SHA-256 of their file, and the report holds that
+against the file that is there.
+"""
+
+import hashlib
+import logging
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "model.safetensors"
+MODEL = "zipformer"  # the embedder whose embeddings depend on the weights; "zipformer layer03" is one, too
+SHOWN_DIGITS = 12  # of a digest, in messages
+
+Digests = list[str] | None  # of the weights behind a result, [] = it depends on none, None = not recorded
+
+
+def weights_of(model_dir: Path) -> str | None:
+    """SHA-256 of the weights in a model directory, None where there are none.
+
+    It is what ``sha256sum`` prints. The file is read in blocks, at the speed of the disk.
+    """
+    path = model_dir / WEIGHTS_FILE
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_behind(descriptions: Iterable[object]) -> Digests:
+    """The weights that some embeddings were computed with.
+
+    Args:
+        descriptions: of :class:`retrieval.embedding.store.EmbeddingStore`. Earlier versions recorded no
+            weights; then the name of the embedder says whether there were any.
+    """
+    found: set[str] = set()
+    for description in descriptions:
+        if not isinstance(description, Mapping):
+            return None
+        weights = description.get("weights")
+        if isinstance(weights, str):
+            found.add(weights)
+        elif "weights" not in description and str(description.get("embedder", MODEL)).split(" ")[0] == MODEL:
+            return None
+    return sorted(found)
+
+
+def recorded_weights(content: Mapping[str, Any]) -> Digests:
+    """The field ``weights`` of a result file; None where it is missing or holds anything else."""
+    weights = content.get("weights")
+    if isinstance(weights, list) and all(isinstance(digest, str) for digest in weights):
+        return weights
+    return None
+
+
+class Result(Protocol):
+    """What a :class:`Sieve` can keep."""
+
+    @property
+    def weights(self) -> Digests:
+        """See :data:`Digests`."""
+
+
+Kept = TypeVar("Kept", bound=Result)
+
+
+class Sieve:
+    """Keeps results from the report that were computed with other weights than the model directory has now.
+
+    Attributes:
+        warnings: what was left out, what could not be judged, and the commands that make it anew; each is
+            logged, too.
+    """
+
+    def __init__(self, model_dir: Path) -> None:
+        self.model_dir = model_dir
+        self.present = weights_of(model_dir)
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Add a warning; one that is there already is not repeated."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            logger.warning("%s", text)
+
+    def keep(self, result: Kept | None, path: Path, remedy: str) -> Kept | None:
+        """The result, or None where it is of other weights."""
+        return result if result is not None and self.passes(result.weights, path, remedy) else None
+
+    def passes(self, weights: Collection[str] | None, path: Path, remedy: str) -> bool:
+        """Whether a result may be shown. One that does not say its weights may, with a warning.
+
+        Args:
+            weights: see :data:`Digests`.
+            path: of the file that holds the result.
+            remedy: command that makes it anew.
+        """
+        if weights is None:
+            self.warn(
+                f"{path} does not say which weights it was computed with, as results of earlier versions do"
+                " not: it may be of another model than the one that is there now. To be sure, make it anew:"
+                f" {remedy}"
+            )
+            return True
+        others = sorted(set(weights) - {self.present})
+        if not others:
+            return True
+        names = ", ".join(digest[:SHOWN_DIGITS] for digest in others)
+        if self.present is None:
+            self.warn(
+                f"{path} was computed with the weights {names}, and there is no {WEIGHTS_FILE} in"
+                f" {self.model_dir} to hold that against: put it there, or make it with scripts/average.py"
+            )
+            return True
+        self.warn(
+            f"{path} is left out: it was computed with the weights {names}, and"
+            f" {self.model_dir / WEIGHTS_FILE} is {self.present[:SHOWN_DIGITS]} now. Make it anew: {remedy}"
+        )
+        return False
+
+
+def command(script: str, config_type: type[Any], settings: Mapping[str, Any]) -> str:
+    """The call of a script that makes a result again with the same settings; default ones are left out.
+
+    Args:
+        script: name of the script.
+        config_type: dataclass of its configuration.
+        settings: as the result file has them.
+    """
+    return shlex.join(["python", f"scripts/{script}.py", *_changed(config_type, settings)])
+
+
+def _changed(config_type: type[Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """``name=value`` of what is not as it is by default."""
+    for field in fields(config_type):
+        if field.name not in settings:
+            continue
+        value = settings[field.name]
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(default) and isinstance(value, Mapping):
+            yield from _changed(type(default), value, f"{prefix}{field.name}.")
+        elif value != default:
+            yield f"{prefix}{field.name}={_hydra_value(value)}"
+
+
+def _hydra_value(value: object) -> str:
+    """A value as Hydra's command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(_hydra_value(item) for item in value)}]"
+    return str(value)

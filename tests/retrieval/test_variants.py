@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted import directions, write_store
 
 from retrieval.sites import Site
 from retrieval.statistics.bootstrap import Resamples
 from retrieval.variants.comparison import Comparison, Errors, Run
+from retrieval.variants.runs import retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
 
 SENTENCES = ("1", "2", "3")
@@ -212,3 +214,33 @@ def test_tables(tmp_path: Path) -> None:
         "variants.json",
         "variants.md",
     ]
+
+
+def model_with(folder: Path, second_of_yue: tuple[str, ...]) -> Path:
+    """A model directory whose second site of yue has only these sentences."""
+    words = {sentence: directions([n], 3) for n, sentence in enumerate(SENTENCES)}
+    stored = {
+        ("cmn", "beijing"): words,
+        ("yue", "canton"): {sentence: words[sentence] for sentence in SENTENCES[:2]},
+        ("yue", "macau"): {sentence: words[sentence] for sentence in second_of_yue},
+    }
+    write_store(folder / "results" / "embeddings-test", stored)
+    (folder / "provenance.json").write_text('{"trained_dialects": ["cmn", "yue"]}')
+    return folder
+
+
+def test_groups_whose_sites_share_too_little_are_not_asked_within(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = model_with(tmp_path / "a", ("2", "3"))
+    for _ in range(2):  # the second time from the file
+        run = retrieve_run(model, "test")
+        assert np.nansum(run.hits[0]) == 4
+        assert np.isnan(run.hits[1, 2]).all()
+        assert "yue/canton and yue/macau share 1 sentences: no recall within groups" in caplog.text
+        caplog.clear()
+    whole = retrieve_run(model_with(tmp_path / "b", ("1", "2", "3")), "test")
+    assert np.nansum(whole.hits[1, 2]) == 2
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"1 of 2 pairs of sites .*: cmn/beijing and yue/macau share 1"):
+        retrieve_run(model_with(tmp_path / "c", ("3",)), "test")

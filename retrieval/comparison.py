@@ -19,7 +19,7 @@ from rich.progress import track
 
 from retrieval.finished import Finished
 from retrieval.outcome import Outcome
-from retrieval.statistics.bootstrap import percentile_interval
+from retrieval.statistics.bootstrap import metric_difference_intervals
 from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
@@ -214,11 +214,18 @@ def _differences(
 ) -> list[DifferenceRow]:
     """One row for each metric; p is not adjusted yet."""
     difference = ours.value - theirs.value
+    intervals = metric_difference_intervals(
+        difference,
+        ours.replicates - theirs.replicates,
+        sentences=int(ours.sentences.sum()),
+        pool=ours.pool,
+        confidence=confidence,
+    )
     p_values = paired_p_values(difference, null)
     rows = []
     for m, metric in enumerate(METRICS):
         unit = unit_of(metric)
-        low, high = percentile_interval(ours.replicates[:, m] - theirs.replicates[:, m], confidence)
+        low, high = intervals[m]
         p = float(p_values[m])
         rows.append(
             DifferenceRow(

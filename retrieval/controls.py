@@ -36,7 +36,7 @@ from retrieval.outcome import Outcome
 from retrieval.results import MalformedResultError, read_json
 from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, Site
-from retrieval.statistics.bootstrap import Resamples, percentile_interval
+from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -226,8 +226,15 @@ def compare(
             difference: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
             if control.name != MODEL:
                 replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
-                low, high = percentile_interval(replicates, confidence)
-                difference = (of_model[name].recall_at_1 - row.recall_at_1, 100 * low, 100 * high)
+                asked = [np.isfinite(gain[np.ix_(members[a], members[b])]) for a, b in pairs]
+                value = of_model[name].recall_at_1 - row.recall_at_1
+                low, high = difference_interval(
+                    value / 100,
+                    replicates,
+                    sentences=int(np.any([block.any(axis=(0, 1)) for block in asked], axis=0).sum()),
+                    confidence=confidence,
+                )
+                difference = (value, 100 * low, 100 * high)
             rows.append(
                 ControlRow(
                     control.name,

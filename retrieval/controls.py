@@ -10,18 +10,18 @@ same queries of the same pools with less to go by:
 - ``speech_embedding``, with any score: a small published encoder that was trained to spot English keywords
   (:mod:`retrieval.embedding.speech_embedding`). What speech encoders bring without Chinese.
 - ``duration``: length alone. Long sentences are long in every variety.
-- ``permuted``: the model, with the sentences of every site exchanged at random. It lies at chance, or
-  something is wrong with the experiment.
+- ``permuted``: the model, with the sentences of every group exchanged at random, the mean of several draws
+  (:mod:`retrieval.permuted`). It lies at chance, or something is wrong with the experiment.
 
 Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
-for both does not widen them.
+for both does not widen them; that of ``permuted`` is of two independent recalls.
 """
 
 import csv
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from retrieval.embedding.acoustic import FbankConfig, MfccConfig
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.outcome import Outcome
+from retrieval.permuted import square_and_add
 from retrieval.results import MalformedResultError, read_json
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import Duplicates, Level, Site
+from retrieval.sites import Duplicates, Level
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 
@@ -82,8 +83,9 @@ class ControlsConfig:
         batch_seconds: padded audio in a batch of the embedders.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: of the bootstrap.
+        permuted_draws: of the control ``permuted``; more of them make its interval narrower.
         confidence: of the intervals.
-        seed: of the untrained encoder, of the permutation and of the bootstrap.
+        seed: of the untrained encoder, of the permutations and of the bootstrap.
     """
 
     model_dir: str
@@ -101,12 +103,15 @@ class ControlsConfig:
     batch_seconds: float = 60.0
     device: str = "auto"
     resamples: int = 1000
+    permuted_draws: int = 20
     confidence: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
             raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+        if self.permuted_draws < 2:
+            raise ValueError(f"permuted_draws={self.permuted_draws} gives no interval; take 20")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
 
@@ -182,17 +187,6 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     return list(controls.values())
 
 
-def permuted_sites(sites: Sequence[Site], seed: int) -> list[Site]:
-    """The same sites, with the utterances of each dealt out anew among its sentences."""
-    random = np.random.default_rng(seed)
-    result = []
-    for site in sites:
-        names = list(site.utterances.values())
-        dealt = [names[place] for place in random.permutation(len(names))]
-        result.append(replace(site, utterances=dict(zip(site.utterances, dealt, strict=True))))
-    return result
-
-
 def compare(
     outcomes: Mapping[str, Outcome],
     results: Mapping[str, RecallTable],
@@ -205,7 +199,7 @@ def compare(
     """Rows of all controls, the model first, for each part of the pairs of groups.
 
     Args:
-        outcomes: by name of the control, all of the same queries.
+        outcomes: by name of the control, all of the same queries; ``permuted`` needs none.
         results: their tables.
         controls: as :func:`parse_controls` gives them.
         resamples, confidence, seed: of the bootstrap of the differences.
@@ -220,11 +214,13 @@ def compare(
     rows = []
     for control in controls:
         summary = {row.name: row for row in results[control.name].summary}
-        gain = model.hits - outcomes[control.name].hits  # (S,S,Q)
+        gain = None if control.permuted else model.hits - outcomes[control.name].hits  # (S,S,Q)
         for name, pairs in parts.items():
             row = summary[name]
             difference: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
-            if control.name != MODEL:
+            if gain is None:
+                difference = square_and_add(of_model[name], row)
+            elif control.name != MODEL:
                 replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
                 asked = [np.isfinite(gain[np.ix_(members[a], members[b])]) for a, b in pairs]
                 value = of_model[name].recall_at_1 - row.recall_at_1

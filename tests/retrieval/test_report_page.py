@@ -83,6 +83,19 @@ def test_all_metrics_and_hubs_are_shown(model_dir):
     assert "abovechance" not in cells  # there was no test
 
 
+def test_p_values_of_the_means_are_shown(model_dir, tmp_path):
+    content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
+    means = [row for row in content["metrics"] if row["part"] == "all"]
+    for number, row in enumerate(means, start=1):
+        row["p"] = number / 2000
+    folder = tmp_path / "averaged" / "results" / "retrieval-test"
+    folder.mkdir(parents=True)
+    write_json(folder / "recall.json", content)
+    cells = re.sub(r"\s", "", Page(render(collect(tmp_path / "averaged", "test"))).text)
+    assert cells.count("pofthemean") == 1  # the other means were not tested
+    assert "pofthemean0.00050.0010.00150.0020.0025" in cells
+
+
 def test_results_without_metrics_have_no_section(model_dir, tmp_path):
     content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
     for key in ("metrics", "hubness"):

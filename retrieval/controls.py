@@ -34,10 +34,10 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.outcome import Outcome
 from retrieval.permuted import square_and_add
-from retrieval.results import MalformedResultError, read_json
+from retrieval.results import MalformedResultError, names_or_none, read_json
 from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level
-from retrieval.statistics.bootstrap import Resamples, difference_interval
+from retrieval.statistics.bootstrap import Resamples, difference_interval, resampled
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -313,8 +313,8 @@ def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
     return [ControlRow(**row) for row in rows], content
 
 
-def control_table(rows: Sequence[ControlRow], confidence: float) -> Table:
-    """The comparison for the terminal."""
+def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str) -> Table:
+    """The comparison for the terminal; ``resampled`` says what the intervals are over."""
     interval = f"{100 * confidence:g} % interval"
     view = Table(title="recall@1 in %: the model and its controls", box=box.SIMPLE_HEAD)
     view.add_column("")
@@ -334,6 +334,8 @@ def control_table(rows: Sequence[ControlRow], confidence: float) -> Table:
             *_difference(row),
             end_section=row.pairs == parts[-1] and len(parts) > 1,
         )
+    draws = "; of permuted sentences: over the draws" if any(row.name == PERMUTED for row in rows) else ""
+    view.caption = f"intervals: bootstrap over {resampled}{draws}"
     return view
 
 
@@ -345,11 +347,17 @@ def _difference(row: ControlRow) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ControlsSection:
-    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings."""
+    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings.
+
+    ``resampled`` is what the intervals are over; ``permuted_draws`` is None where permuted sentences were not
+    asked for, or in results of earlier versions, which have a single draw.
+    """
 
     rows: list[ControlRow]
     confidence: float
     level: str
+    resampled: str
+    permuted_draws: int | None
 
 
 def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
@@ -358,14 +366,20 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
     Raises:
         MalformedResultError: as :func:`read_controls`.
     """
-    found = read_controls(result_folder(model_dir, "controls", split) / "controls.json")
+    path = result_folder(model_dir, "controls", split) / "controls.json"
+    found = read_controls(path)
     if found is None:
         return None
     rows, header = found
     parts = shown_parts(rows)
     settings = header.get("settings", {})
+    groups = names_or_none(header, "groups", path, "controls")
+    single = names_or_none(header, "single_site_groups", path, "controls")
+    permuted = any(row.name == PERMUTED for row in rows)
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
+        resampled(groups or [], single),
+        settings.get("permuted_draws") if permuted else None,
     )

@@ -42,7 +42,7 @@ def permuted_table(
         replace(row, **recall(parts[row.name])) for row in model.summary if row.name in parts
     ]
     rows = [replace(row, **recall([pair])) for pair, row in zip(pairs, model.pairs, strict=True)]
-    return RecallTable(model.groups, model.trained_groups, rows, [], summary)
+    return replace(model, pairs=rows, within=[], summary=summary, metrics=[], hubness=[])
 
 
 def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from retrieval.comparison import Comparison, DifferenceRow
 from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.style import svg_data_uri
-from retrieval.results import MalformedResultError, RecallResult, read_json, read_row
+from retrieval.results import MalformedResultError, RecallResult, names_or_none, read_json, read_row
 from retrieval.statistics.estimates import PAIR, MetricRow
 from retrieval.statistics.hubness import HubnessRow
 from retrieval.statistics.ranks import METRICS
@@ -43,12 +43,14 @@ class ComparisonSection:
         figure: address of the figure with its data.
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
+        resampled: what the intervals are over.
     """
 
     titles: list[str]
     figure: str
     models: list[tuple[str, str, list[MetricRow]]]
     differences: list[tuple[str, str, list[DifferenceRow]]]
+    resampled: str
 
 
 def ranks_section(result: RecallResult | None) -> RanksSection | None:
@@ -99,6 +101,7 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         svg_data_uri(comparison_figure(comparison)),
         [item for item in models if item[2]],
         [item for item in differences if item[2]],
+        comparison.resampled,
     )
 
 
@@ -124,4 +127,5 @@ def read_comparison(path: Path) -> Comparison | None:
         read_row(DifferenceRow, row, path, f"differences, row {n}", "compare")
         for n, row in enumerate(content["differences"], start=1)
     ]
-    return Comparison(list(metrics), content["groups"], metrics, differences)
+    single = names_or_none(content, "single_site_groups", path, "compare")
+    return Comparison(list(metrics), content["groups"], metrics, differences, single)

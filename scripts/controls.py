@@ -10,11 +10,11 @@ from embed import embed
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
 
 from retrieval.controls import (
     MODEL,
     Control,
-    ControlRow,
     ControlsConfig,
     compare,
     control_table,
@@ -42,15 +42,15 @@ ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ControlsConfig, OmegaConf.to_object(settings))
-        rows = run(config)
+        table = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    print_tables([control_table(rows, config.confidence)])
+    print_tables([table])
     print(f"table and figure: {config.folder}")
 
 
-def run(config: ControlsConfig) -> list[ControlRow]:
-    """Embed, retrieve, compare, write; returns the rows of the table."""
+def run(config: ControlsConfig) -> Table:
+    """Embed, retrieve, compare, write; returns the table."""
     models = [HuggingFaceConfig(model) for model in config.huggingface]
     hugging = {model.short_name: model for model in models}
     if len(hugging) < len(models):
@@ -104,11 +104,13 @@ def run(config: ControlsConfig) -> list[ControlRow]:
         "split": config.split,
         "model_dir": config.model_dir,
         "settings": asdict(config),
+        "groups": results[MODEL].groups,
+        "single_site_groups": results[MODEL].single_site_groups,
         "embeddings": {name: store.description for name, store in stores.items()},
     }
     write_controls(config.folder, rows, results, header)
     save_png(control_dots(rows, confidence=config.confidence), config.folder / "controls.png")
-    return rows
+    return control_table(rows, config.confidence, results[MODEL].resampled)
 
 
 def _embedders(controls: list[Control]) -> list[str]:

@@ -11,12 +11,14 @@ Owen, Annals of Applied Statistics 1(2), 2007). In each resample
    the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
 
 Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
-cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, all
-resamples are the same; the interval is then the exact binomial one with one trial a sentence. Where all
-sentences tell two models apart alike, or none does, all resamples of their difference are the same, and its
-interval says what other sentences may still show (:func:`difference_interval`).
+cannot vary its sites, and its interval speaks of that site only; results say which groups these are. Where
+every query hits, or none, all resamples are the same; the interval is then the exact binomial one with one
+trial a sentence. Where all sentences tell two models apart alike, or none does, all resamples of their
+difference are the same, and its interval says what other sentences may still show
+(:func:`difference_interval`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -165,6 +167,27 @@ def metric_difference_intervals(
     if possible_rate(sentences, confidence) >= 0.5 and np.nanmax(median) - np.nanmin(median) <= ROUNDING:
         low, high = 1.0 - pool, pool - 1.0
     return [*intervals, (low, high)]
+
+
+def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
+    """Groups that have a single site, from the group of each site: no resample varies it."""
+    return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
+
+
+def resampled(groups: Sequence[str], single: Sequence[str] | None) -> str:
+    """What intervals are over, for captions.
+
+    Args:
+        groups: all of them.
+        single: those of :func:`groups_of_one_site`; None in results that do not say.
+    """
+    if single is None:
+        return "sentences, and over sites where a group has several"
+    if not single:
+        return "sentences and sites"
+    if set(single) >= set(groups):
+        return "sentences; sites cannot vary, since every group has one only"
+    return f"sentences and sites; sites cannot vary for {', '.join(single)} (one each)"
 
 
 class GroupReplicates(NamedTuple):

@@ -22,8 +22,10 @@ from retrieval.sites import Site
 from retrieval.statistics.bootstrap import (
     Resamples,
     difference_interval,
+    groups_of_one_site,
     percentile_interval,
     recall_interval,
+    resampled,
 )
 
 Floats = NDArray[np.float64]
@@ -128,6 +130,7 @@ class Comparison:
         self.confidence = confidence
         first = next(iter(variants.values()))[0]
         self.groups = list(dict.fromkeys(site.group for site in first.sites))
+        self.single_site_groups = groups_of_one_site([site.group for site in first.sites])
         group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
         self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
         self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
@@ -143,6 +146,11 @@ class Comparison:
         self._recalls = {
             name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
         }
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over beside the runs, for captions."""
+        return resampled(self.groups, self.single_site_groups)
 
     def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
         """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""

@@ -11,9 +11,11 @@ from retrieval.figures.style import save_png
 from retrieval.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.outcome import Outcome, read_ranks, write_ranks
 from retrieval.recall import retrieve
+from retrieval.report_ranks import read_comparison
 from retrieval.sites import Site, sites_of
 from retrieval.statistics.significance import holm
 from retrieval.tables import tabulate, write_tables
+from retrieval.views import comparison_views
 
 GROUPS = ("cmn", "hak", "yue")
 
@@ -122,6 +124,16 @@ def test_all_against_nothing_has_a_width(models):
     assert (row.difference, row.high) == (100, 100)
     assert row.low == pytest.approx(own[0].low - own[1].high)
     assert row.low < 50
+
+
+def test_groups_of_one_site_are_recorded(tmp_path):
+    single = [finished(tmp_path / name, noise, sites=1) for name, noise in (("a", 1.0), ("b", 3.0))]
+    found = compare(single, resamples=20, permutations=19)
+    write_comparison(tmp_path, found, single, {})
+    assert json.loads((tmp_path / "comparison.json").read_text())["single_site_groups"] == list(GROUPS)
+    read = read_comparison(tmp_path / "comparison.json")
+    assert read == found
+    assert "sites cannot vary" in str(comparison_views(read, 0.95)[0].caption)
 
 
 def test_other_queries_cannot_be_compared(models, tmp_path):

@@ -289,7 +289,8 @@ def test_all_pairs_are_shown_where_nothing_is_held_out(tmp_path):
     assert shown_parts(rows) == ["all"]
     rows = compare(*results_of(stores, trained=None), resamples=20)
     assert shown_parts(rows) == ["all"]
-    assert control_table(rows, 0.95).row_count == 2
+    view = control_table(rows, 0.95, "sentences")
+    assert (view.row_count, view.caption) == (2, "intervals: bootstrap over sentences")
 
 
 def test_figure_has_a_point_a_row_and_chance(compared):

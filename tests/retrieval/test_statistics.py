@@ -5,10 +5,12 @@ import scipy.stats
 from retrieval.statistics.bootstrap import (
     Resamples,
     difference_interval,
+    groups_of_one_site,
     metric_difference_intervals,
     metric_intervals,
     percentile_interval,
     recall_interval,
+    resampled,
 )
 from retrieval.statistics.ranks import METRICS, metrics_of
 
@@ -215,3 +217,18 @@ def test_intervals_of_differences_of_all_metrics():
     varying = np.linspace(-1, 1, 101)[:, None] * np.ones(5)
     for interval in metric_difference_intervals(nothing, varying, sentences=3, pool=8):
         assert interval == pytest.approx((-0.95, 0.95))
+
+
+def test_groups_of_one_site_are_those_that_no_resample_varies():
+    names = ["cmn", "hak", "hak", "yue", "wuu", "wuu"]
+    draws = draw([0, 1, 1, 2, 3, 3], 5, resamples=100)
+    never = [name for name, counts in zip(names, draws.sites.T, strict=True) if (counts == 1).all()]
+    assert groups_of_one_site(names) == never == ["cmn", "yue"]
+
+
+def test_captions_say_what_is_resampled():
+    assert resampled(["cmn", "hak"], []) == "sentences and sites"
+    assert resampled(["cmn", "hak"], ["cmn"]) == ("sentences and sites; sites cannot vary for cmn (one each)")
+    everywhere = resampled(["cmn", "hak"], ["cmn", "hak"])
+    assert everywhere == "sentences; sites cannot vary, since every group has one only"
+    assert resampled(["cmn"], None) == "sentences, and over sites where a group has several"

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from retrieval.finished import Finished
 from retrieval.outcome import Outcome
-from retrieval.statistics.bootstrap import percentile_interval
+from retrieval.statistics.bootstrap import metric_difference_intervals, resampled
 from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
@@ -101,12 +101,21 @@ class DifferenceRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Some models, their metrics, and the differences of each with each later one."""
+    """Some models, their metrics, and the differences of each with each later one.
+
+    ``single_site_groups`` are groups whose only site the intervals cannot vary; None if unknown.
+    """
 
     models: list[str]
     groups: list[str]
     metrics: dict[str, list[MetricRow]]
     differences: list[DifferenceRow]
+    single_site_groups: list[str] | None = None
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over, for captions."""
+        return resampled(self.groups, self.single_site_groups)
 
 
 def compare(
@@ -180,7 +189,8 @@ def compare(
             both = means[i][part], means[j][part]
             rows_of_part.append(_differences(names[i], names[j], part, ("", ""), *both, null, confidence))
         differences += _adjusted(rows_of_part)
-    return Comparison(names, estimators[0].groups, metrics, differences)
+    first = estimators[0]
+    return Comparison(names, first.groups, metrics, differences, first.single_site_groups)
 
 
 def _common_trained(models: Sequence[Finished]) -> list[str] | None:
@@ -215,11 +225,18 @@ def _differences(
 ) -> list[DifferenceRow]:
     """One row for each metric; p is not adjusted yet."""
     difference = ours.value - theirs.value
+    intervals = metric_difference_intervals(
+        difference,
+        ours.replicates - theirs.replicates,
+        sentences=int(ours.sentences.sum()),
+        pool=ours.pool,
+        confidence=confidence,
+    )
     p_values = paired_p_values(difference, null)
     rows = []
     for m, metric in enumerate(METRICS):
         unit = unit_of(metric)
-        low, high = percentile_interval(ours.replicates[:, m] - theirs.replicates[:, m], confidence)
+        low, high = intervals[m]
         p = float(p_values[m])
         rows.append(
             DifferenceRow(
@@ -265,6 +282,7 @@ def write_comparison(
             for model in models
         ],
         "groups": comparison.groups,
+        "single_site_groups": comparison.single_site_groups,
         "metrics": {name: [asdict(row) for row in rows] for name, rows in comparison.metrics.items()},
         "differences": [asdict(row) for row in comparison.differences],
     }

@@ -10,18 +10,18 @@ same queries of the same pools with less to go by:
 - ``speech_embedding``, with any score: a small published encoder that was trained to spot English keywords
   (:mod:`retrieval.embedding.speech_embedding`). What speech encoders bring without Chinese.
 - ``duration``: length alone. Long sentences are long in every variety.
-- ``permuted``: the model, with the sentences of every site exchanged at random. It lies at chance, or
-  something is wrong with the experiment.
+- ``permuted``: the model, with the sentences of every group exchanged at random, the mean of several draws
+  (:mod:`retrieval.permuted`). It lies at chance, or something is wrong with the experiment.
 
 Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
-for both does not widen them.
+for both does not widen them; that of ``permuted`` is of two independent recalls.
 """
 
 import csv
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from retrieval.embedding.acoustic import FbankConfig, MfccConfig
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.outcome import Outcome
-from retrieval.results import MalformedResultError, read_json
+from retrieval.permuted import square_and_add
+from retrieval.results import MalformedResultError, names_or_none, read_json
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import Duplicates, Level, Site
-from retrieval.statistics.bootstrap import Resamples, percentile_interval
+from retrieval.sites import Duplicates, Level
+from retrieval.statistics.bootstrap import Resamples, difference_interval, resampled
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 from retrieval.weights import Digests, weights_behind
 
@@ -83,8 +84,9 @@ class ControlsConfig:
         batch_seconds: padded audio in a batch of the embedders.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: of the bootstrap.
+        permuted_draws: of the control ``permuted``; more of them make its interval narrower.
         confidence: of the intervals.
-        seed: of the untrained encoder, of the permutation and of the bootstrap.
+        seed: of the untrained encoder, of the permutations and of the bootstrap.
     """
 
     model_dir: str
@@ -102,12 +104,15 @@ class ControlsConfig:
     batch_seconds: float = 60.0
     device: str = "auto"
     resamples: int = 1000
+    permuted_draws: int = 20
     confidence: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
             raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+        if self.permuted_draws < 2:
+            raise ValueError(f"permuted_draws={self.permuted_draws} gives no interval; take 20")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
 
@@ -183,17 +188,6 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     return list(controls.values())
 
 
-def permuted_sites(sites: Sequence[Site], seed: int) -> list[Site]:
-    """The same sites, with the utterances of each dealt out anew among its sentences."""
-    random = np.random.default_rng(seed)
-    result = []
-    for site in sites:
-        names = list(site.utterances.values())
-        dealt = [names[place] for place in random.permutation(len(names))]
-        result.append(replace(site, utterances=dict(zip(site.utterances, dealt, strict=True))))
-    return result
-
-
 def compare(
     outcomes: Mapping[str, Outcome],
     results: Mapping[str, RecallTable],
@@ -206,7 +200,7 @@ def compare(
     """Rows of all controls, the model first, for each part of the pairs of groups.
 
     Args:
-        outcomes: by name of the control, all of the same queries.
+        outcomes: by name of the control, all of the same queries; ``permuted`` needs none.
         results: their tables.
         controls: as :func:`parse_controls` gives them.
         resamples, confidence, seed: of the bootstrap of the differences.
@@ -221,14 +215,23 @@ def compare(
     rows = []
     for control in controls:
         summary = {row.name: row for row in results[control.name].summary}
-        gain = model.hits - outcomes[control.name].hits  # (S,S,Q)
+        gain = None if control.permuted else model.hits - outcomes[control.name].hits  # (S,S,Q)
         for name, pairs in parts.items():
             row = summary[name]
             difference: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
-            if control.name != MODEL:
+            if gain is None:
+                difference = square_and_add(of_model[name], row)
+            elif control.name != MODEL:
                 replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
-                low, high = percentile_interval(replicates, confidence)
-                difference = (of_model[name].recall_at_1 - row.recall_at_1, 100 * low, 100 * high)
+                asked = [np.isfinite(gain[np.ix_(members[a], members[b])]) for a, b in pairs]
+                value = of_model[name].recall_at_1 - row.recall_at_1
+                low, high = difference_interval(
+                    value / 100,
+                    replicates,
+                    sentences=int(np.any([block.any(axis=(0, 1)) for block in asked], axis=0).sum()),
+                    confidence=confidence,
+                )
+                difference = (value, 100 * low, 100 * high)
             rows.append(
                 ControlRow(
                     control.name,
@@ -311,8 +314,8 @@ def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
     return [ControlRow(**row) for row in rows], content
 
 
-def control_table(rows: Sequence[ControlRow], confidence: float) -> Table:
-    """The comparison for the terminal."""
+def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str) -> Table:
+    """The comparison for the terminal; ``resampled`` says what the intervals are over."""
     interval = f"{100 * confidence:g} % interval"
     view = Table(title="recall@1 in %: the model and its controls", box=box.SIMPLE_HEAD)
     view.add_column("")
@@ -332,6 +335,8 @@ def control_table(rows: Sequence[ControlRow], confidence: float) -> Table:
             *_difference(row),
             end_section=row.pairs == parts[-1] and len(parts) > 1,
         )
+    draws = "; of permuted sentences: over the draws" if any(row.name == PERMUTED for row in rows) else ""
+    view.caption = f"intervals: bootstrap over {resampled}{draws}"
     return view
 
 
@@ -345,7 +350,9 @@ def _difference(row: ControlRow) -> tuple[str, str]:
 class ControlsSection:
     """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings.
 
-    ``weights`` are those behind the embeddings (:mod:`retrieval.weights`).
+    ``weights`` are those behind the embeddings (:mod:`retrieval.weights`). ``resampled`` is what the
+    intervals are over; ``permuted_draws`` is None where permuted sentences were not asked for, or in results
+    of earlier versions, which have a single draw.
     """
 
     rows: list[ControlRow]
@@ -353,6 +360,8 @@ class ControlsSection:
     level: str
     settings: Mapping[str, Any]
     weights: Digests
+    resampled: str
+    permuted_draws: int | None
 
 
 def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
@@ -361,16 +370,22 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
     Raises:
         MalformedResultError: as :func:`read_controls`.
     """
-    found = read_controls(result_folder(model_dir, "controls", split) / "controls.json")
+    path = result_folder(model_dir, "controls", split) / "controls.json"
+    found = read_controls(path)
     if found is None:
         return None
     rows, header = found
     parts = shown_parts(rows)
     settings, embeddings = header.get("settings", {}), header.get("embeddings")
+    groups = names_or_none(header, "groups", path, "controls")
+    single = names_or_none(header, "single_site_groups", path, "controls")
+    permuted = any(row.name == PERMUTED for row in rows)
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
         settings,
         weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
+        resampled(groups or [], single),
+        settings.get("permuted_draws") if permuted else None,
     )

@@ -37,9 +37,11 @@ from retrieval.similarity.corrections import Correction, Transform, fit_correcti
 from retrieval.similarity.scores import ScoreKind, score_matrix
 from retrieval.similarity.seqsim import Packed, pack
 from retrieval.sites import (
+    MIN_COMMON,
     Duplicates,
     Level,
     Site,
+    check_common_sentences,
     common_sentences,
     site_pairs,
 )
@@ -63,6 +65,8 @@ class RetrieveConfig:
         groups: only these rows, in this order; empty = all.
         trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
         within: also pair the sites of one group, reported apart.
+        min_common: sentences that two sites must share. With fewer the pool is so small that chance decides,
+            and with 1 every answer is right.
         score: how alike two utterances are (:mod:`retrieval.similarity.scores`); ``seqsim`` is the protocol.
         correction: of the frames before they are compared (:mod:`retrieval.similarity.corrections`); ``none``
             is the protocol.
@@ -91,6 +95,7 @@ class RetrieveConfig:
     groups: list[str] = field(default_factory=list)
     trained: list[str] | None = None
     within: bool = True
+    min_common: int = MIN_COMMON
     score: ScoreKind = ScoreKind.seqsim
     correction: Correction = Correction.none
     challenge: str | None = None
@@ -110,6 +115,8 @@ class RetrieveConfig:
             raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+        if self.min_common < 1:
+            raise ValueError(f"min_common={self.min_common} leaves pools without a sentence; give 2 or more")
         if self.candidates < 0:
             raise ValueError(f"candidates={self.candidates} is negative; give 0 for the whole pool")
         if self.permutations < 0:
@@ -153,6 +160,7 @@ def retrieve(
     sites: Sequence[Site],
     *,
     within_groups: bool = False,
+    min_common: int = MIN_COMMON,
     score: ScoreKind = ScoreKind.seqsim,
     correction: Correction = Correction.none,
     challenge: Challenge | None = None,
@@ -169,6 +177,7 @@ def retrieve(
         sites: from :func:`sites_of`.
         within_groups: also pairs of different sites of one group, the ceiling that other groups can be
             compared with.
+        min_common: sentences that the sites of every pair must share.
         score: how alike two utterances are.
         correction: of the frames, fitted on the store.
         challenge: which sentences are asked, and what they compete with; None asks all of all.
@@ -180,11 +189,13 @@ def retrieve(
         half_precision: frames in float16, see :meth:`retrieval.similarity.seqsim.Packed.half`.
 
     Raises:
-        ValueError: two sites without a common sentence, frames or scores that are not finite, a challenge
+        ValueError: two sites with too few common sentences, frames or scores that are not finite, a challenge
             that keeps nothing or does not fit the sites, or candidates without FAISS.
     """
     if candidates and challenge is not None:
         raise ValueError("candidates and challenge do not go together: set candidates=0")
+    pairs, empty = site_pairs(sites, within_groups=within_groups), 0
+    check_common_sentences(sites, pairs, min_common)
     outcome = OutcomeBuilder(sites, whole_pools=not candidates, permutations=permutations, seed=seed)
     correct = fit_correction(correction, store)
     largest = max(sum(store.utterances[name].frames for name in site.utterances.values()) for site in sites)
@@ -195,7 +206,6 @@ def retrieve(
         return packed.half() if half_precision else packed
 
     compare = partial(score_matrix, score)
-    pairs, empty = site_pairs(sites, within_groups=within_groups), 0
     for a, b in track(pairs, description="site pairs"):
         common = common_sentences(sites[a], sites[b])
         kept = {pair: _kept(challenge, sites[pair[0]], sites[pair[1]], common) for pair in ((a, b), (b, a))}
@@ -226,6 +236,7 @@ def retrieve(
     if empty:
         logger.warning("the challenge set leaves no sentence at %d pairs of sites", empty)
     result = outcome.result()
+    _warn_of_unlike_pools(result)
     if candidates:
         logger.info(
             "%d candidates: %.2f %% of the right answers were not among them; recall@1 is lower than with"
@@ -234,6 +245,20 @@ def retrieve(
             100 * result.missed,
         )
     return result
+
+
+def _warn_of_unlike_pools(outcome: Outcome) -> None:
+    """Say so where the smallest pool is under half the largest: recall of both is averaged as if alike."""
+    pools = np.where(outcome.pool > 0, outcome.pool, np.iinfo(outcome.pool.dtype).max)
+    smallest, largest = int(pools.min()), int(outcome.pool.max())
+    if 2 * smallest < largest:
+        (a, b, _), (c, d, _) = (np.argwhere(outcome.pool == size)[0] for size in (smallest, largest))
+        sites = outcome.sites
+        logger.warning(
+            "pools differ in size, from %d (%s at %s) to %d (%s at %s): hits are easier in small ones, and"
+            " means take all as alike; hold recall against its chance",
+            *(smallest, sites[a], sites[b], largest, sites[c], sites[d]),
+        )
 
 
 def _kept(challenge: Challenge | None, source: Site, target: Site, common: list[str]) -> list[str]:

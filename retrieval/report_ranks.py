@@ -8,7 +8,7 @@ from typing import Any
 from retrieval.comparison import Comparison, DifferenceRow
 from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.style import svg_data_uri
-from retrieval.results import MalformedResultError, RecallResult, read_json, read_row
+from retrieval.results import MalformedResultError, RecallResult, names_or_none, read_json, read_row
 from retrieval.statistics.estimates import PAIR, MetricRow
 from retrieval.statistics.hubness import HubnessRow
 from retrieval.statistics.ranks import METRICS
@@ -48,6 +48,7 @@ class ComparisonSection:
         differences: name of some pairs of groups, the two models, rows of all metrics.
         settings: of the comparison.
         weights: behind those models that are of this model directory (:mod:`retrieval.weights`).
+        resampled: what the intervals are over.
     """
 
     titles: list[str]
@@ -56,6 +57,7 @@ class ComparisonSection:
     differences: list[tuple[str, str, list[DifferenceRow]]]
     settings: Mapping[str, Any]
     weights: Digests
+    resampled: str
 
 
 def ranks_section(result: RecallResult | None) -> RanksSection | None:
@@ -109,6 +111,7 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         [item for item in differences if item[2]],
         content.get("settings", {}),
         recorded_weights(content),
+        comparison.resampled,
     )
 
 
@@ -131,4 +134,5 @@ def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
         read_row(DifferenceRow, row, path, f"differences, row {n}", "compare")
         for n, row in enumerate(content["differences"], start=1)
     ]
-    return Comparison(list(metrics), content["groups"], metrics, differences)
+    single = names_or_none(content, "single_site_groups", path, "compare")
+    return Comparison(list(metrics), content["groups"], metrics, differences, single)

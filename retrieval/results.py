@@ -233,7 +233,14 @@ def read_recall(path: Path) -> RecallResult | None:
         for n, row in enumerate(content.get("hubness", []), start=1)
     ]
     table = RecallTable(
-        content["groups"], content.get("trained_groups"), pairs, within, summary, metrics, hubness
+        content["groups"],
+        content.get("trained_groups"),
+        pairs,
+        within,
+        summary,
+        metrics,
+        hubness,
+        names_or_none(content, "single_site_groups", path, "retrieve"),
     )
     embedder = str(content.get("embedder", ""))
     return RecallResult(
@@ -285,11 +292,18 @@ def trained_groups(model_dir: Path) -> list[str] | None:
     """
     path = model_dir / "provenance.json"
     content = read_json(path, "average")
-    names = None if content is None else content.get("trained_dialects")
+    return None if content is None else names_or_none(content, "trained_dialects", path, "average")
+
+
+def names_or_none(content: Mapping[str, Any], key: str, path: Path, maker: str) -> list[str] | None:
+    """A list of names; None where it is not recorded.
+
+    Raises:
+        MalformedResultError: a field that is not a list of names.
+    """
+    names = content.get(key)
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise MalformedResultError(
-            path, f"trained_dialects must be a list of names, found {names!r}", "average"
-        )
+        raise MalformedResultError(path, f"{key} must be a list of names, found {names!r}", maker)
     return names
 
 

@@ -10,6 +10,8 @@ from retrieval.embedding.store import Utterance
 
 logger = logging.getLogger(__name__)
 
+MIN_COMMON = 2  # sentences of two sites: with one, the right answer is the only one
+
 
 class Level(str, Enum):
     """What a row of the matrix is: a dialect group with all its sites, or one variety (subdialect)."""
@@ -142,6 +144,45 @@ def common_sentences(a: Site, b: Site) -> list[str]:
             " utterances need equal sentence ids. Leave out what is not parallel with groups=[...]"
         )
     return common
+
+
+def check_common_sentences(
+    sites: Sequence[Site], pairs: Sequence[tuple[int, int]], least: int = MIN_COMMON
+) -> None:
+    """See that the sites of every pair share enough sentences: in a pool of one, every answer is right.
+
+    Args:
+        sites: from :func:`sites_of`.
+        pairs: numbers of the sites that are compared.
+        least: sentences that two sites must share.
+
+    Raises:
+        ValueError: they share fewer; names the pairs and the remedies.
+    """
+    few = [
+        (sites[a], sites[b], shared)
+        for a, b in pairs
+        if (shared := len(sites[a].utterances.keys() & sites[b].utterances.keys())) < least
+    ]
+    if not few:
+        return
+    shown = "; ".join(
+        f"{a} and {b} share {shared or 'no sentence id'}"
+        + (f" ({a} has {_some(a)}; {b} has {_some(b)})" if not shared else "")
+        for a, b, shared in few[:3]
+    )
+    remedies = []
+    if any(a.group == b.group for a, b, _ in few):
+        remedies.append("within=false, which leaves out pairs of sites within a group")
+    remedies.append("groups=[...], which names the groups that stay")
+    if min(shared for _, _, shared in few):
+        remedies.append(f"min_common={min(shared for _, _, shared in few)}")
+    raise ValueError(
+        f"{len(few)} of {len(pairs)} pairs of sites share fewer than {least} sentences: {shown}"
+        + ("; ..." if len(few) > 3 else "")
+        + ". Embed what these sites lack, under equal sentence ids, or leave one of them out of the corpus;"
+        f" scripts/retrieve.py also has {'; '.join(remedies)}"
+    )
 
 
 def _some(site: Site) -> str:

@@ -17,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from retrieval.outcome import Outcome, write_ranks
+from retrieval.statistics.bootstrap import resampled
 from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
@@ -82,6 +83,8 @@ class RecallTable:
         summary: means over pairs.
         metrics: all metrics of the pairs and of the means, with their tests against chance.
         hubness: how often the same candidates are retrieved.
+        single_site_groups: groups whose only site the intervals cannot vary; None if unknown, as in results
+            of earlier versions.
     """
 
     groups: list[str]
@@ -91,11 +94,17 @@ class RecallTable:
     summary: list[SummaryRow]
     metrics: list[MetricRow] = field(default_factory=list)
     hubness: list[HubnessRow] = field(default_factory=list)
+    single_site_groups: list[str] | None = None
 
     @property
     def held_out_groups(self) -> list[str]:
         """Groups that the encoder has not seen; none if unknown."""
         return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over, for captions."""
+        return resampled(self.groups, self.single_site_groups)
 
     @property
     def doubtful_pairs(self) -> set[Pair]:
@@ -168,6 +177,7 @@ def tabulate(
         ],
         rows,
         hubness_rows(outcome),
+        estimator.single_site_groups,
     )
 
 
@@ -350,4 +360,5 @@ def recall_summary(table: RecallTable, confidence: float) -> Table:
             f"{row.low:.1f} to {row.high:.1f}",
             f"{row.chance:.1f}",
         )
+    view.caption = f"intervals: bootstrap over {table.resampled}"
     return view

@@ -1,7 +1,7 @@
 """The model of a directory against its controls: recall@1 with interval and chance, differences, a figure."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -10,15 +10,15 @@ from embed import embed
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
 
 from retrieval.controls import (
+    MODEL,
     Control,
-    ControlRow,
     ControlsConfig,
     compare,
     control_table,
     parse_controls,
-    permuted_sites,
     write_controls,
 )
 from retrieval.embedding.cuts import EmbedConfig
@@ -28,6 +28,7 @@ from retrieval.embedding.store import EmbeddingStore
 from retrieval.figures.controls import control_dots
 from retrieval.figures.style import save_png
 from retrieval.outcome import Outcome
+from retrieval.permuted import permuted_table
 from retrieval.recall import retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import labels_of_dialects, sites_of
@@ -41,15 +42,15 @@ ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ControlsConfig, OmegaConf.to_object(settings))
-        rows = run(config)
+        table = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    print_tables([control_table(rows, config.confidence)])
+    print_tables([table])
     print(f"table and figure: {config.folder}")
 
 
-def run(config: ControlsConfig) -> list[ControlRow]:
-    """Embed, retrieve, compare, write; returns the rows of the table."""
+def run(config: ControlsConfig) -> Table:
+    """Embed, retrieve, compare, write; returns the table."""
     models = [HuggingFaceConfig(model) for model in config.huggingface]
     hugging = {model.short_name: model for model in models}
     if len(hugging) < len(models):
@@ -65,21 +66,34 @@ def run(config: ControlsConfig) -> list[ControlRow]:
     trained = config.trained if config.trained is not None else trained_groups(Path(config.model_dir))
     outcomes: dict[str, Outcome] = {}
     results = {}
+    draws = config.permuted_draws if any(control.permuted for control in controls) else 0
     for control in controls:
+        if control.permuted:
+            continue
         print(f"{control.label}:", flush=True)
         store = stores[control.embedder]
         sites = sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
-        if control.permuted:
-            sites = permuted_sites(sites, config.seed)
-        outcome = retrieve(store, sites, score=control.score, device=choose_device(config.device))
+        outcome = retrieve(
+            store,
+            sites,
+            score=control.score,
+            permutations=draws if control.name == MODEL else 0,
+            seed=config.seed,
+            device=choose_device(config.device),
+        )
         outcomes[control.name] = outcome
         results[control.name] = tabulate(
-            outcome,
+            replace(outcome, permuted=None),  # too few for tests
             trained_groups=None if trained is None else labels_of_dialects(store, trained, config.level),
             resamples=config.resamples,
             confidence=config.confidence,
             seed=config.seed,
         )
+    for control in controls:
+        if control.permuted:
+            permuted = outcomes[MODEL].permuted
+            assert permuted is not None
+            results[control.name] = permuted_table(results[MODEL], permuted, confidence=config.confidence)
     rows = compare(
         outcomes,
         results,
@@ -92,11 +106,13 @@ def run(config: ControlsConfig) -> list[ControlRow]:
         "split": config.split,
         "model_dir": config.model_dir,
         "settings": asdict(config),
+        "groups": results[MODEL].groups,
+        "single_site_groups": results[MODEL].single_site_groups,
         "embeddings": {name: store.description for name, store in stores.items()},
     }
     write_controls(config.folder, rows, results, header)
     save_png(control_dots(rows, confidence=config.confidence), config.folder / "controls.png")
-    return rows
+    return control_table(rows, config.confidence, results[MODEL].resampled)
 
 
 def _embedders(controls: list[Control]) -> list[str]:

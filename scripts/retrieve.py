@@ -57,6 +57,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             store,
             sites,
             within_groups=config.within,
+            min_common=config.min_common,
             score=config.score,
             correction=config.correction,
             challenge=challenge,

@@ -44,8 +44,10 @@ def compare(config: ScoresConfig) -> None:
     baseline = baseline_of(config)
     rows = variant_rows(comparison, baseline)
     directory = Path(config.out_dir)
-    write_tables(directory, rows, [], baseline=baseline, header={"settings": asdict(config)})
-    print_tables([variants_view(rows, f"{config.split}, {100 * config.confidence:g} % intervals")])
+    header = {"settings": asdict(config), "single_site_groups": comparison.single_site_groups}
+    write_tables(directory, rows, [], baseline=baseline, header=header)
+    title = f"{config.split}, {100 * config.confidence:g} % intervals"
+    print_tables([variants_view(rows, title, comparison.resampled)])
     print(f"tables: {directory}")
 
 

@@ -143,9 +143,14 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
     left_out = {name: variant.left_out for name, variant in config.variants.items()}
     transfer = transfer_rows(comparison, config.baseline, left_out)
     directory = Path(config.exp_dir) / "results" / config.name
-    header = {"settings": asdict(config), "runs": [str(run.directory) for run in done]}
+    header = {
+        "settings": asdict(config),
+        "runs": [str(run.directory) for run in done],
+        "single_site_groups": comparison.single_site_groups,
+    }
     write_tables(directory, rows, transfer, baseline=config.baseline, header=header)
-    print_tables([variants_view(rows, f"{config.split}, {100 * config.confidence:g} % intervals")])
+    title = f"{config.split}, {100 * config.confidence:g} % intervals"
+    print_tables([variants_view(rows, title, comparison.resampled)])
     print(f"tables: {directory}")
 
 

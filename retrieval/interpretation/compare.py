@@ -15,7 +15,7 @@ from rich.table import Table
 from retrieval.interpretation.matching import Match, Matcher, match_words
 from retrieval.interpretation.pairs import UtterancePair
 from retrieval.interpretation.text_similarity import TextSimilarity
-from retrieval.interpretation.validation import PairedTest, Sums, matched_and_random
+from retrieval.interpretation.validation import PairedTest, Sums, adjusted, matched_and_random
 from retrieval.interpretation.words import SpokenWords
 from retrieval.sites import Site
 
@@ -35,7 +35,7 @@ class Outcome:
         matched_words: those of them with a match.
         word_pairs: matches.
         overall: by similarity, tests over all sentences.
-        by_groups: by similarity and pair of groups.
+        by_groups: by similarity and pair of groups, with p adjusted for the pairs of groups.
     """
 
     utterance_pairs: int
@@ -197,7 +197,7 @@ def compare(
         word_pairs,
         {name: of_similarity[None] for name, of_similarity in tests.items()},
         {
-            name: {key: test for key, test in of_similarity.items() if key is not None}
+            name: adjusted({key: test for key, test in of_similarity.items() if key is not None})
             for name, of_similarity in tests.items()
         },
     )
@@ -272,15 +272,21 @@ def _write(
 
 
 def tests_table(outcome: Outcome, similarity: str, confidence: float) -> Table:
-    """The tests of one similarity, for the terminal."""
+    """The tests of one similarity, for the terminal; p of pairs of groups is adjusted for their number."""
     table = Table(title=f"text similarity of matched words ({similarity})", title_justify="left")
     for column in ("pair", "sentences", "word pairs", "matched", "random"):
         table.add_column(column, justify="left" if column == "pair" else "right")
     table.add_column(f"difference ({100 * confidence:g} %)", justify="right")
     for column in ("t-test p", "Wilcoxon p", "d_z", "rank-biserial"):
         table.add_column(column, justify="right")
-    rows = [(f"{a} – {b}", test) for (a, b), test in outcome.by_groups[similarity].items()]
-    for name, test in [*rows, ("all", outcome.overall[similarity])]:
+    table.caption = "p of pairs of groups: after Holm's correction for their number; of all: one test"
+    table.caption_justify = "left"
+    overall = outcome.overall[similarity]
+    rows = [
+        (f"{a} – {b}", test, test.t_p_holm, test.wilcoxon_p_holm)
+        for (a, b), test in outcome.by_groups[similarity].items()
+    ]
+    for name, test, t_p, wilcoxon_p in [*rows, ("all", overall, overall.t_p, overall.wilcoxon_p)]:
         interval = "" if test.low is None else f" ({test.low:.3f} to {test.high:.3f})"
         table.add_row(
             name,
@@ -292,8 +298,8 @@ def tests_table(outcome: Outcome, similarity: str, confidence: float) -> Table:
             *(
                 "–" if value is None else f"{value:{form}}"
                 for value, form in (
-                    (test.t_p, ".1e"),
-                    (test.wilcoxon_p, ".1e"),
+                    (t_p, ".1e"),
+                    (wilcoxon_p, ".1e"),
                     (test.cohen_d, ".2f"),
                     (test.rank_biserial, ".2f"),
                 )

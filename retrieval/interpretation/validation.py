@@ -9,18 +9,23 @@ the target's::
 
 Words of one utterance depend on each other, and so do the utterances of one sentence at different sites. The
 unit of the tests is therefore the sentence: both similarities are averaged over all matched pairs of all
-utterance pairs of a sentence, and the tests see one difference a sentence.
+utterance pairs of a sentence, and the tests see one difference a sentence. Pairs of groups are several tests,
+so their p-values are adjusted for how many there are.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from retrieval.interpretation.matching import Match
+from retrieval.statistics.significance import holm
+
+Key = TypeVar("Key")
 
 DIGITS = 12  # of a difference of similarities that count
 
@@ -41,6 +46,7 @@ class PairedTest:
         wilcoxon, wilcoxon_p: Wilcoxon's signed-rank test, two-sided; the smaller rank sum.
         cohen_d: d_z, mean difference over the standard deviation of the differences.
         rank_biserial: rank sum of positive differences less that of negative ones, over both.
+        t_p_holm, wilcoxon_p_holm: p of the tests, adjusted for all pairs of groups; None for one by itself.
     """
 
     sentences: int
@@ -56,6 +62,8 @@ class PairedTest:
     wilcoxon_p: float | None
     cohen_d: float | None
     rank_biserial: float | None
+    t_p_holm: float | None = None
+    wilcoxon_p_holm: float | None = None
 
 
 def paired_test(
@@ -108,6 +116,21 @@ def paired_test(
         cohen_d,
         rank_biserial,
     )
+
+
+def adjusted(tests: Mapping[Key, PairedTest]) -> dict[Key, PairedTest]:
+    """The tests with p-values that are adjusted for their number, t-tests and Wilcoxon's each by themselves.
+
+    Those without a p-value are no tests and do not count (:func:`retrieval.statistics.significance.holm`).
+    """
+    t = {key: test.t_p for key, test in tests.items() if test.t_p is not None}
+    wilcoxon = {key: test.wilcoxon_p for key, test in tests.items() if test.wilcoxon_p is not None}
+    t_holm = dict(zip(t, holm(list(t.values())), strict=True))
+    wilcoxon_holm = dict(zip(wilcoxon, holm(list(wilcoxon.values())), strict=True))
+    return {
+        key: replace(test, t_p_holm=t_holm.get(key), wilcoxon_p_holm=wilcoxon_holm.get(key))
+        for key, test in tests.items()
+    }
 
 
 def matched_and_random(

@@ -11,10 +11,14 @@ Owen, Annals of Applied Statistics 1(2), 2007). In each resample
    the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
 
 Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
-cannot vary its sites, and its interval speaks of that site only. Where every query hits, or none, all
-resamples are the same; the interval is then the exact binomial one with one trial a sentence.
+cannot vary its sites, and its interval speaks of that site only; results say which groups these are. Where
+every query hits, or none, all resamples are the same; the interval is then the exact binomial one with one
+trial a sentence. Where all sentences tell two models apart alike, or none does, all resamples of their
+difference are the same, and its interval says what other sentences may still show
+(:func:`difference_interval`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,7 +68,7 @@ def recall_interval(
         confidence: coverage asked for.
     """
     low, high = percentile_interval(replicates, confidence)
-    reach = _reach(sentences, confidence)
+    reach = possible_rate(sentences, confidence)
     if rate == 0:
         high = reach
     if rate == 1:
@@ -72,9 +76,9 @@ def recall_interval(
     return low, high
 
 
-def _reach(sentences: int, confidence: float) -> float:
-    """The largest rate at which Q misses in a row are still likely enough (Clopper and Pearson)."""
-    return 1 - ((1 - confidence) / 2) ** (1 / sentences)
+def possible_rate(trials: int, confidence: float) -> float:
+    """The largest rate at which so many misses in a row are still likely enough (Clopper and Pearson)."""
+    return 1 - ((1 - confidence) / 2) ** (1 / trials)
 
 
 def metric_intervals(
@@ -90,7 +94,7 @@ def metric_intervals(
         confidence: coverage asked for.
     """
     intervals = [percentile_interval(column, confidence) for column in replicates.T]
-    reach = _reach(sentences, confidence)
+    reach = possible_rate(sentences, confidence)
     for index, k in enumerate(RECALL_AT):
         low, high = intervals[index]
         if values[index] <= ROUNDING:
@@ -102,6 +106,88 @@ def metric_intervals(
         intervals[len(RATES) - 1] = 1 - reach * (1 - 1 / pool), 1.0
         intervals[METRICS.index("median_rank")] = 1.0, 1.0 if reach < 0.5 else float(pool)
     return intervals
+
+
+def difference_interval(
+    difference: float,
+    replicates: Replicates,
+    *,
+    sentences: int,
+    confidence: float = 0.95,
+    span: float = 1.0,
+) -> tuple[float, float]:
+    """Interval of the difference of two rates, with a width also where no sentence varies.
+
+    If all Q sentences have the same difference d, so have all resamples. But a share r of all sentences, with
+    (1 - r)**Q = (1 - confidence)/2, may have another one and still be missing among Q with that probability
+    (Clopper & Pearson, Biometrika 26(4), 1934; Hanley & Lippman-Hand, "If nothing goes wrong, is everything
+    all right?", JAMA 249(13), 1983). A sentence differs by -span to span. With this share at either end the
+    mean lies between d - r (d + span) and d + r (span - d), and each end errs with probability
+    (1 - confidence)/2 at most. Two models that hit everything thus differ by -r to r, and one that hits
+    everything from one that hits nothing by 1 - 2 r to 1: the distances between the ends of their own
+    intervals (:func:`recall_interval`).
+
+    Args:
+        difference: d, in the units of ``span``.
+        replicates: resampled differences (B,), NaN in resamples without a value.
+        sentences: Q, the number of different sentences behind it.
+        confidence: coverage asked for.
+        span: largest difference that a sentence can have; 0 where the rate cannot vary.
+    """
+    low, high = percentile_interval(replicates, confidence)
+    if np.nanmax(replicates) - np.nanmin(replicates) > ROUNDING * max(1.0, span):
+        return low, high
+    reach = possible_rate(sentences, confidence)
+    return difference - reach * (difference + span), difference + reach * (span - difference)
+
+
+def metric_difference_intervals(
+    differences: Floats, replicates: Floats, *, sentences: int, pool: int, confidence: float = 0.95
+) -> list[tuple[float, float]]:
+    """Intervals of the differences of all metrics, each as :func:`difference_interval`.
+
+    The median rank is no mean over sentences, and the rule says nothing of it but that it is open in both
+    directions where half of all sentences may be missing. Else its interval is that of its resamples.
+
+    Args:
+        differences: of the metrics (M,), rates in 0..1.
+        replicates: resampled (B,M).
+        sentences: Q, the number of different sentences behind them.
+        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and does not differ, and
+            reciprocal ranks are at least 1/N.
+        confidence: coverage asked for.
+    """
+    spans = [float(pool > k) for k in RECALL_AT] + [1 - 1 / pool]
+    intervals = [
+        difference_interval(float(difference), column, sentences=sentences, confidence=confidence, span=span)
+        for difference, column, span in zip(differences, replicates.T, spans, strict=False)
+    ]
+    median = replicates[:, len(RATES)]
+    low, high = percentile_interval(median, confidence)
+    if possible_rate(sentences, confidence) >= 0.5 and np.nanmax(median) - np.nanmin(median) <= ROUNDING:
+        low, high = 1.0 - pool, pool - 1.0
+    return [*intervals, (low, high)]
+
+
+def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
+    """Groups that have a single site, from the group of each site: no resample varies it."""
+    return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
+
+
+def resampled(groups: Sequence[str], single: Sequence[str] | None) -> str:
+    """What intervals are over, for captions.
+
+    Args:
+        groups: all of them.
+        single: those of :func:`groups_of_one_site`; None in results that do not say.
+    """
+    if single is None:
+        return "sentences, and over sites where a group has several"
+    if not single:
+        return "sentences and sites"
+    if set(single) >= set(groups):
+        return "sentences; sites cannot vary, since every group has one only"
+    return f"sentences and sites; sites cannot vary for {', '.join(single)} (one each)"
 
 
 class GroupReplicates(NamedTuple):

@@ -7,7 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.outcome import Outcome
-from retrieval.statistics.bootstrap import GroupReplicates, Resamples, metric_intervals
+from retrieval.statistics.bootstrap import (
+    GroupReplicates,
+    Resamples,
+    groups_of_one_site,
+    metric_intervals,
+)
 from retrieval.statistics.ranks import METRICS, RATES, Floats, metrics_of, rank_distribution
 from retrieval.statistics.significance import chance_p_values, holm
 
@@ -99,6 +104,7 @@ class Estimator:
         self.outcome = outcome
         self.confidence = confidence
         self.groups = list(dict.fromkeys(site.group for site in outcome.sites))
+        self.single_site_groups = groups_of_one_site([site.group for site in outcome.sites])
         group_of_site = np.array([self.groups.index(site.group) for site in outcome.sites])
         self.members = {
             group: np.flatnonzero(group_of_site == index) for index, group in enumerate(self.groups)

@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.sites import Site
-from retrieval.statistics.bootstrap import Resamples, percentile_interval, recall_interval
+from retrieval.statistics.bootstrap import (
+    Resamples,
+    difference_interval,
+    groups_of_one_site,
+    percentile_interval,
+    recall_interval,
+    resampled,
+)
 
 Floats = NDArray[np.float64]
 
@@ -62,13 +69,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs."""
+    """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
+
+    ``sentences`` is the number of different sentences behind a recall; None for an error rate, which has no
+    largest value that would bound what other sentences may have.
+    """
 
     value: float
     low: float
     high: float
     resamples: Floats
     runs: tuple[float, ...]
+    sentences: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ class Comparison:
         self.confidence = confidence
         first = next(iter(variants.values()))[0]
         self.groups = list(dict.fromkeys(site.group for site in first.sites))
+        self.single_site_groups = groups_of_one_site([site.group for site in first.sites])
         group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
         self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
         self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
@@ -134,6 +147,11 @@ class Comparison:
             name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
         }
 
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over beside the runs, for captions."""
+        return resampled(self.groups, self.single_site_groups)
+
     def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
         """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
         values, resamples = [], []
@@ -147,10 +165,9 @@ class Comparison:
             # A resample in which one group drew a single site has no pair within it; the others have.
             resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
         value, replicates = self._over_runs(variant, values, resamples)
-        low, high = recall_interval(
-            value, replicates, sentences=int(sentences.sum()), confidence=self.confidence
-        )
-        return _estimate(value, low, high, replicates, values)
+        count = int(sentences.sum())
+        low, high = recall_interval(value, replicates, sentences=count, confidence=self.confidence)
+        return _estimate(value, low, high, replicates, values, count)
 
     def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
@@ -170,8 +187,13 @@ class Comparison:
 
     def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
         """How much higher an estimate is than another one, with the interval of the difference."""
-        low, high = percentile_interval(estimate.resamples - baseline.resamples, self.confidence)
-        return Difference(estimate.value - baseline.value, low, high)
+        value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
+        if estimate.sentences is None:
+            return Difference(value, *percentile_interval(resamples, self.confidence))
+        low, high = difference_interval(
+            value, resamples, sentences=estimate.sentences, confidence=self.confidence, span=100
+        )
+        return Difference(value, low, high)
 
     def same_transcripts(self, variant: str, other: str) -> bool:
         """Whether the errors of all runs of two variants were counted against the same references."""
@@ -236,8 +258,16 @@ def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> F
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
-def _estimate(value: float, low: float, high: float, replicates: Floats, runs: Sequence[float]) -> Estimate:
-    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, tuple(100 * run for run in runs))
+def _estimate(
+    value: float,
+    low: float,
+    high: float,
+    replicates: Floats,
+    runs: Sequence[float],
+    sentences: int | None = None,
+) -> Estimate:
+    values = tuple(100 * run for run in runs)
+    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences)
 
 
 def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:

@@ -1,6 +1,7 @@
 """Runs for a comparison (:mod:`retrieval.variants.comparison`), from embeddings on disk."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,19 @@ from retrieval.recall import retrieve
 from retrieval.results import trained_groups
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import Duplicates, Level, labels_of_dialects, sites_of
+from retrieval.sites import (
+    MIN_COMMON,
+    Duplicates,
+    Level,
+    Site,
+    check_common_sentences,
+    labels_of_dialects,
+    site_pairs,
+    sites_of,
+)
 from retrieval.variants.comparison import Run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,11 +89,13 @@ def retrieve_run(
     """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
 
     The outcome is kept in ``results/hits-{split}...npz`` and read from there as long as the embeddings and
-    the choice of the sites (``level``, ``groups``, ``duplicates``) stay.
+    the choice of the sites (``level``, ``groups``, ``duplicates``) stay. Where the sites of a group share too
+    few sentences, nothing is asked within groups.
 
     Raises:
         FileNotFoundError: there are no embeddings.
-        ValueError: the directory does not say what the model was trained on, or as ``sites_of``.
+        ValueError: the directory does not say what the model was trained on, sites of different groups share
+            too few sentences, or as ``sites_of``.
     """
     store = EmbeddingStore(result_folder(model_dir, "embeddings", split))
     trained = trained_groups(model_dir)
@@ -91,16 +105,20 @@ def retrieve_run(
             "from trained ones: write the directory with scripts/average.py"
         )
     sites = sites_of(store, level=level, duplicates=duplicates, groups=groups)
+    check_common_sentences(sites, site_pairs(sites))
+    within = _within_groups(sites)
     sentences = sorted({sentence for site in sites for sentence in site.utterances})
     file = result_folder(model_dir, "hits", split, score=score.value, correction=correction.value)
     file = file.with_name(f"{file.name}.npz")
     fingerprint = str(store.description["fingerprint"])
     if level is not Level.group or groups or duplicates is not Duplicates.error:
         fingerprint += json.dumps([level.value, list(groups), duplicates.value], ensure_ascii=False)
+    if not within:
+        fingerprint += ", between groups"
     hits = _read_hits(file, fingerprint)
     if hits is None:
         outcome = retrieve(
-            store, sites, within_groups=True, score=score, correction=correction, device=device
+            store, sites, within_groups=within, score=score, correction=correction, device=device
         )
         assert outcome.sentences == sentences
         hits = outcome.hits
@@ -108,6 +126,21 @@ def retrieve_run(
         np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
         temporary.replace(file)
     return Run(str(model_dir), sites, sentences, hits, labels_of_dialects(store, trained, level))
+
+
+def _within_groups(sites: Sequence[Site]) -> bool:
+    """Whether all sites of one group share enough sentences to be asked; a warning where they do not."""
+    different = set(site_pairs(sites))
+    for a, b in site_pairs(sites, within_groups=True):
+        if (a, b) not in different:
+            shared = len(sites[a].utterances.keys() & sites[b].utterances.keys())
+            if shared < MIN_COMMON:
+                logger.warning(
+                    "%s and %s share %d sentences: no recall within groups is measured",
+                    *(sites[a], sites[b], shared),
+                )
+                return False
+    return True
 
 
 def _read_hits(file: Path, fingerprint: str) -> NDArray[np.float64] | None:

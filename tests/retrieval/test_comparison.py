@@ -11,9 +11,11 @@ from retrieval.figures.style import save_png
 from retrieval.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.outcome import Outcome, read_ranks, write_ranks
 from retrieval.recall import retrieve
+from retrieval.report_ranks import read_comparison
 from retrieval.sites import Site, sites_of
 from retrieval.statistics.significance import holm
 from retrieval.tables import tabulate, write_tables
+from retrieval.views import comparison_views
 
 GROUPS = ("cmn", "hak", "yue")
 
@@ -94,10 +96,44 @@ def test_differences_are_paired(comparison):
     assert recalls[0].p_holm == pytest.approx(min(1, 6 * recalls[0].p))
 
 
-def test_the_same_model_twice_does_not_differ(models):
+def test_equal_answers_leave_open_what_other_sentences_would_show(models):
     twin = Finished("twin", models[0].path, models[0].outcome, models[0].content)
     found = compare([models[0], twin], resamples=50, permutations=99)
-    assert all((row.difference, row.low, row.high, row.p) == (0, 0, 0, 1) for row in found.differences)
+    reach = 100 * (1 - 0.025 ** (1 / 12))
+    for row in found.differences:
+        assert (row.difference, row.p) == (0, 1)
+        # Of 12 sentences less than half may be missing, too few to say anything of the median.
+        widest = {"mrr": reach * 11 / 12, "median_rank": 0}.get(row.metric, reach)
+        assert (row.low, row.high) == pytest.approx((-widest, widest))
+
+
+def test_all_against_nothing_has_a_width(models):
+    outcome = models[0].outcome
+    asked = outcome.equal > 0
+    answers = [
+        Outcome(outcome.sites, outcome.sentences, above, asked.astype(np.int32), outcome.pool)
+        for above in (np.zeros_like(outcome.above), np.where(asked, 11, 0).astype(np.int32))
+    ]
+    first, second = (
+        Finished(name, models[0].path, answer, models[0].content)
+        for name, answer in zip(("all", "nothing"), answers, strict=True)
+    )
+    found = compare([first, second], resamples=50, permutations=99)
+    row = difference(found, "all", "nothing", "all", "recall_at_1")
+    own = [metric(found, name, "all", "recall_at_1") for name in ("all", "nothing")]
+    assert (row.difference, row.high) == (100, 100)
+    assert row.low == pytest.approx(own[0].low - own[1].high)
+    assert row.low < 50
+
+
+def test_groups_of_one_site_are_recorded(tmp_path):
+    single = [finished(tmp_path / name, noise, sites=1) for name, noise in (("a", 1.0), ("b", 3.0))]
+    found = compare(single, resamples=20, permutations=19)
+    write_comparison(tmp_path, found, single, {})
+    assert json.loads((tmp_path / "comparison.json").read_text())["single_site_groups"] == list(GROUPS)
+    read = read_comparison(tmp_path / "comparison.json")
+    assert read == found
+    assert "sites cannot vary" in str(comparison_views(read, 0.95)[0].caption)
 
 
 def test_other_queries_cannot_be_compared(models, tmp_path):

@@ -1,25 +1,28 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from planted import directions, write_store
 
 from retrieval.controls import (
     DEFAULT,
     Control,
+    ControlsConfig,
     compare,
     control_table,
     controls_section,
     parse_controls,
-    permuted_sites,
     read_controls,
     shown_parts,
     write_controls,
 )
 from retrieval.embedding.acoustic import DurationEmbedder
 from retrieval.figures.controls import control_dots
+from retrieval.permuted import mean_of_draws, permuted_table
 from retrieval.recall import retrieve
 from retrieval.results import MalformedResultError
 from retrieval.similarity.scores import ScoreKind
@@ -142,34 +145,85 @@ def test_what_is_hard_for_both_does_not_widen_the_difference(tmp_path):
     rows = compare(*results_of(stores), resamples=100)
     same = next(row for row in rows if (row.name, row.pairs) == ("mfcc", "held_out"))
     assert same.high - same.low > 10
-    assert (same.difference, same.difference_low, same.difference_high) == (0, 0, 0)
+    reach = 100 * (1 - 0.025 ** (1 / 10))  # ten sentences that all agree
+    assert same.difference == 0
+    assert (same.difference_low, same.difference_high) == pytest.approx((-reach, reach))
 
 
-def test_permuted_sites_keep_their_utterances_and_lose_their_recall(tmp_path):
-    random = np.random.default_rng(0)
-    words = random.standard_normal((40, 8))
-    names = [f"{n:02}" for n in range(40)]
-    store = write_store(
-        tmp_path,
-        {
-            (group, f"{group}{site}"): {name: words[[n]] for n, name in enumerate(names)}
-            for group in GROUPS
-            for site in range(3)
-        },
-    )
-    sites = sites_of(store)
-    assert retrieve(store, sites).recall(0, 3) == 1.0
-    dealt = permuted_sites(sites, seed=0)
-    for before, after in zip(sites, dealt, strict=True):
-        assert list(after.utterances) == list(before.utterances)
-        assert sorted(after.utterances.values()) == sorted(before.utterances.values())
-        assert after.utterances != before.utterances
-    assert permuted_sites(sites, seed=0) == dealt
-    hits = retrieve(store, dealt).hits
-    # 54 ordered site pairs; each has a Poisson number of hits with mean 1, so the mean is 1 +- 0.14.
-    per_pair = np.nansum(hits, axis=2)[~np.isnan(hits).all(axis=2)]
-    assert len(per_pair) == 54
-    assert abs(per_pair.mean() - 1) < 4 * 0.14
+def clear_store(directory, sentences=40, order=1):
+    """Three sites in each of three groups that say the same words clearly, in this order of their store."""
+    words = np.random.default_rng(0).standard_normal((sentences, 8))
+    named = [(f"{n:02}", words[[n]]) for n in range(sentences)]
+    sites = [(group, f"{group}{site}") for group in GROUPS for site in range(3)]
+    return write_store(directory, {site: dict(named[::order]) for site in sites[::order]})
+
+
+def test_permuted_recall_is_the_mean_of_draws(tmp_path):
+    store = clear_store(tmp_path)
+    outcome = retrieve(store, sites_of(store), permutations=20, seed=3)
+    model = tabulate(replace(outcome, permuted=None), trained_groups=("hak", "nan"), resamples=50)
+    assert all(row.recall_at_1 == 100 for row in model.pairs)
+    table = permuted_table(model, outcome.permuted)
+    pairs = {
+        "trained": [("hak", "nan"), ("nan", "hak")],
+        "held_out": [(a, b) for a, b in outcome.permuted if "yue" in (a, b)],
+    }
+    for name, of_part in pairs.items():
+        draws = 100 * np.mean([outcome.permuted[pair][:, 0] for pair in of_part], axis=0)
+        assert draws.shape == (20,)
+        expected = scipy.stats.ttest_1samp(draws, 0).confidence_interval(0.95)
+        (row,) = (row for row in table.summary if row.name == name)
+        assert row.recall_at_1 == pytest.approx(draws.mean())
+        assert (row.low, row.high) == pytest.approx((max(0, expected.low), expected.high))
+        assert row.chance == pytest.approx(2.5)
+    for row in table.pairs:
+        assert row.recall_at_1 == pytest.approx(100 * outcome.permuted[row.source, row.target][:, 0].mean())
+
+
+def test_permuted_recall_depends_on_the_seed_and_not_on_the_order_of_the_store(tmp_path):
+    tables = []
+    for name, order, seed in (("a", 1, 3), ("b", -1, 3), ("c", 1, 4)):
+        store = clear_store(tmp_path / name, order=order)
+        outcome = retrieve(store, sites_of(store), permutations=5, seed=seed)
+        model = tabulate(replace(outcome, permuted=None), trained_groups=None, resamples=5)
+        tables.append(permuted_table(model, outcome.permuted))
+    assert tables[0] == tables[1]
+    assert tables[0] != tables[2]
+
+
+def test_intervals_of_permuted_recall_hold_chance_as_often_as_they_say(tmp_path):
+    store = clear_store(tmp_path)
+    outcome = retrieve(store, sites_of(store), permutations=1600, seed=0)
+    draws = np.mean([values[:, 0] for values in outcome.permuted.values()], axis=0)
+    intervals = [mean_of_draws(part, 0.95) for part in draws.reshape(80, 20)]
+    held = sum(low <= 1 / 40 <= high for _, low, high in intervals)
+    assert 70 <= held <= 80  # 76 +- 2 are expected
+    # A single draw is often far from chance; the mean of twenty is not.
+    assert np.abs(draws - 1 / 40).max() > 0.025
+    assert max(abs(mean - 1 / 40) for mean, _, _ in intervals) < 0.01
+
+
+def test_means_of_few_draws():
+    assert mean_of_draws(np.zeros(20), 0.95) == (0, 0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    with pytest.raises(ValueError, match="1 draws give no interval; take permuted_draws=20"):
+        mean_of_draws(np.zeros(1), 0.95)
+    with pytest.raises(ValueError, match="permuted_draws=1 gives no interval"):
+        ControlsConfig("m", "d", permuted_draws=1)
+
+
+def test_the_difference_from_permuted_sentences_adds_both_intervals(tmp_path):
+    store = clear_store(tmp_path)
+    outcome = retrieve(store, sites_of(store), permutations=20)
+    model = tabulate(replace(outcome, permuted=None), trained_groups=None, resamples=50)
+    tables = {"zipformer": model, "permuted": permuted_table(model, outcome.permuted)}
+    rows = compare({"zipformer": outcome}, tables, parse_controls(["permuted"]), resamples=50)
+    ours, permuted = rows
+    assert permuted.difference == pytest.approx(100 - permuted.recall_at_1)
+    # The model hits everything: its own interval is the exact one, and reaches no higher than 100.
+    below = np.hypot(100 - ours.low, permuted.high - permuted.recall_at_1)
+    assert permuted.difference_low == pytest.approx(permuted.difference - below)
+    assert permuted.difference_high == pytest.approx(100 - permuted.low)
+    assert ours.low == pytest.approx(100 * 0.025 ** (1 / 40))
 
 
 def test_duration_only_equals_the_nearest_duration(tmp_path):
@@ -235,7 +289,8 @@ def test_all_pairs_are_shown_where_nothing_is_held_out(tmp_path):
     assert shown_parts(rows) == ["all"]
     rows = compare(*results_of(stores, trained=None), resamples=20)
     assert shown_parts(rows) == ["all"]
-    assert control_table(rows, 0.95).row_count == 2
+    view = control_table(rows, 0.95, "sentences")
+    assert (view.row_count, view.caption) == (2, "intervals: bootstrap over sentences")
 
 
 def test_figure_has_a_point_a_row_and_chance(compared):

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from retrieval.interpretation.compare import Outcome, Scope, compare, text_similarities
+from retrieval.interpretation.compare import tests_table as table_of_tests
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.page import flac_data_uri, p_value
@@ -90,6 +91,29 @@ def test_planted_words_are_found_wherever_they_stand(config: InterpretConfig) ->
     ]
     assert summary["settings"]["matcher"] == "mutual"
     assert (config.folder / WORDS).read_text(encoding="utf-8").count("\n") == 1 + 3 * words
+
+
+def test_p_values_of_pairs_of_groups_are_shown_adjusted(config: InterpretConfig) -> None:
+    outcome = run(config)
+    tests = outcome.by_groups["characters"]
+    assert len(tests) == 3
+    for test in tests.values():  # all have the same p, so that each is multiplied by their number
+        assert test.t_p is not None
+        assert test.t_p_holm == pytest.approx(3 * test.t_p)
+        assert test.wilcoxon_p_holm == pytest.approx(min(1, 3 * (test.wilcoxon_p or 0)))
+    overall = outcome.overall["characters"]
+    assert (overall.t_p_holm, overall.wilcoxon_p_holm) == (None, None)
+    summary = json.loads((config.folder / SUMMARY).read_text(encoding="utf-8"))["tests"]["characters"]
+    assert [row["t_p_holm"] for row in summary["pairs"]] == [test.t_p_holm for test in tests.values()]
+    page = (config.folder / PAGE).read_text(encoding="utf-8")
+    assert "after Holm&#39;s correction" in page or "after Holm's correction" in page
+    assert f"<td>{p_value(tests['cmn', 'yue'].t_p_holm)}</td>" in page
+    view = table_of_tests(outcome, "characters", 0.95)
+    assert "Holm" in str(view.caption)
+    assert list(view.columns[6].cells) == [
+        *(f"{test.t_p_holm:.1e}" for test in tests.values()),
+        f"{overall.t_p:.1e}",
+    ]
 
 
 def test_page_holds_everything_itself(config: InterpretConfig) -> None:

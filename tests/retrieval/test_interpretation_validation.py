@@ -16,7 +16,7 @@ from retrieval.interpretation.text_similarity import (
     choose_similarity,
     dice,
 )
-from retrieval.interpretation.validation import Sums, matched_and_random, paired_test
+from retrieval.interpretation.validation import Sums, adjusted, matched_and_random, paired_test
 
 TABLE = "meaning\tcmn\tyue\tnan\nwe\t我们\t我哋\t\nperson\t人\t\t\nfather\t爸爸\t\t阿爸\n"
 
@@ -186,3 +186,23 @@ def test_an_unknown_text_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ValueError, match=r"LaBSE needs the package sentence-transformers"):
         choose_similarity("sentence-transformers/LaBSE", None)
+
+
+def test_p_values_are_adjusted_for_the_pairs_of_groups() -> None:
+    random = np.random.default_rng(3)
+    tests = {
+        name: paired_test(random.normal(mean, 1, 20), np.zeros(20), word_pairs=20)
+        for name, mean in (("a", 0.6), ("b", 0.3), ("c", 0.0))
+    }
+    single = paired_test(np.ones(1), np.zeros(1), word_pairs=1)
+    found = adjusted(tests | {"single": single})
+    for p in ("t_p", "wilcoxon_p"):
+        first, second, third = sorted(tests, key=lambda name: getattr(tests[name], p))
+        smallest = 3 * getattr(tests[first], p)
+        middle = max(smallest, 2 * getattr(tests[second], p))
+        largest = max(middle, getattr(tests[third], p))
+        by_hand = {first: smallest, second: middle, third: largest}
+        for name, value in by_hand.items():
+            assert getattr(found[name], f"{p}_holm") == pytest.approx(min(1, value))
+            assert getattr(found[name], p) == getattr(tests[name], p)
+    assert (found["single"].t_p_holm, found["single"].wilcoxon_p_holm) == (None, None)

@@ -136,6 +136,53 @@ def test_no_common_sentence_is_an_error_that_names_both_sites(tmp_path):
         retrieve(store, sites_of(store))
 
 
+def unlike_sites(directory, sizes):
+    """One site for each (group, site), with so many of the same sentences."""
+    words = np.random.default_rng(0).standard_normal((max(sizes.values()), 2, 8))
+    return write_store(
+        directory,
+        {site: {f"s{n:02}": words[n] for n in range(size)} for site, size in sizes.items()},
+    )
+
+
+def test_a_pool_of_one_is_no_question(tmp_path):
+    sizes = {("cmn", "a1"): 30, ("yue", "b1"): 30, ("yue", "b2"): 1}
+    store = unlike_sites(tmp_path / "store", sizes)
+    with pytest.raises(
+        ValueError,
+        match=r"^2 of 3 pairs of sites share fewer than 2 sentences: cmn/a1 and yue/b2 share 1; yue/b1 and"
+        r" yue/b2 share 1\. .*within=false.*; groups=\[\.\.\.\].*; min_common=1$",
+    ):
+        retrieve(store, sites_of(store), within_groups=True)
+    with pytest.raises(ValueError, match="1 of 2 pairs") as error:
+        retrieve(store, sites_of(store))
+    assert "within=" not in str(error.value)  # it was not asked within groups
+    assert retrieve(store, sites_of(store), min_common=1).queries(0, 2) == 1
+    with pytest.raises(ValueError, match="1 of 2 pairs of sites share fewer than 30 sentences"):
+        retrieve(store, sites_of(store), min_common=30)
+    with pytest.raises(ValueError, match="min_common=0 leaves pools without a sentence"):
+        RetrieveConfig(model_dir="exp", min_common=0)
+
+
+def test_sites_of_one_group_without_a_common_sentence_can_be_asked_between_groups(tmp_path):
+    words = sentences(range(6))
+    first, second = ({name: words[name] for name in names} for names in (NAMES[:3], NAMES[3:]))
+    store = write_store(tmp_path / "store", {("cmn", "a"): words, ("yue", "b"): first, ("yue", "c"): second})
+    with pytest.raises(ValueError, match=r"yue/b and yue/c share no sentence id .*also has within=false"):
+        retrieve(store, sites_of(store), within_groups=True)
+    outcome = retrieve(store, sites_of(store))
+    assert (outcome.recall(0, 1), outcome.recall(2, 0)) == (1, 1)
+
+
+@pytest.mark.parametrize(("size", "warned"), [(15, False), (14, True)])
+def test_pools_of_unlike_size_are_named(tmp_path, caplog, size, warned):
+    sizes = {("cmn", "a"): 30, ("hak", "b"): 30, ("yue", "c"): size}
+    store = unlike_sites(tmp_path / "store", sizes)
+    retrieve(store, sites_of(store))
+    found = "from 14 (cmn/a at yue/c) to 30 (cmn/a at hak/b)" in caplog.text
+    assert found == ("pools differ in size" in caplog.text) == warned
+
+
 def utterance(name, dialect, site, sentence, subdialect=""):
     return Utterance(name, 0, 1, dialect, subdialect, site, sentence)
 

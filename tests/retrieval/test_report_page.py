@@ -65,6 +65,7 @@ def test_page_holds_the_numbers(model_dir):
     assert f"chance {trained.chance:.1f} %" in text
     assert "recall@1 of MFCCs, without a model" in text
     assert "not trained on: gan." in text
+    assert "bootstrap interval over sentences and sites." in text
     assert "0123abcd" in text
     assert "torch" in text
 
@@ -81,6 +82,44 @@ def test_all_metrics_and_hubs_are_shown(model_dir):
             numbers = (hub.largest_hub, hub.antihubs, hub.antihubs_chance)
             assert f"{hub.k}{hub.skewness:.2f}" + "".join(f"{x:.1f}" for x in numbers) in cells
     assert "abovechance" not in cells  # there was no test
+
+
+def test_the_page_says_what_intervals_are_over(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "averaged")
+    results = tmp_path / "averaged" / "results"
+    content = json.loads((results / "retrieval-test" / "recall.json").read_text())
+    write_json(results / "retrieval-test" / "recall.json", content | {"single_site_groups": ["gan", "yue"]})
+    rows = [ControlRow("permuted", "model, sentences permuted", "all", 2.0, 1.9, 2.1, 2.0, 80.0, 75.0, 85.0)]
+    header = {
+        "settings": {"permuted_draws": 20},
+        "groups": content["groups"],
+        "single_site_groups": content["groups"],
+    }
+    write_controls(results / "controls-test", rows, {}, header)
+    table = collect(model_dir, "test").recall.table
+    differences = [DifferenceRow("a", "b", "all", "", "", metric, 1, 0, 2, 0.1, 0.1) for metric in METRICS]
+    metrics = {"a": table.metrics, "b": table.metrics}
+    compared = Comparison(["a", "b"], table.groups, metrics, differences, ["gan"])
+    (results / "comparison-test").mkdir()
+    write_comparison(results / "comparison-test", compared, [], {})
+    text = squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
+    assert "interval over sentences and sites; sites cannot vary for gan, yue (one each)." in text
+    assert "% bootstrap over sentences; sites cannot vary, since every group has one only; that of" in text
+    assert "permuted sentences: over the 20 draws that their recall is the mean of" in text
+    assert "are over sentences and sites; sites cannot vary for gan (one each). p is" in text
+
+
+def test_p_values_of_the_means_are_shown(model_dir, tmp_path):
+    content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
+    means = [row for row in content["metrics"] if row["part"] == "all"]
+    for number, row in enumerate(means, start=1):
+        row["p"] = number / 2000
+    folder = tmp_path / "averaged" / "results" / "retrieval-test"
+    folder.mkdir(parents=True)
+    write_json(folder / "recall.json", content)
+    cells = re.sub(r"\s", "", Page(render(collect(tmp_path / "averaged", "test"))).text)
+    assert cells.count("pofthemean") == 1  # the other means were not tested
+    assert "pofthemean0.00050.0010.00150.0020.0025" in cells
 
 
 def test_results_without_metrics_have_no_section(model_dir, tmp_path):
@@ -169,7 +208,9 @@ def test_the_model_stands_beside_its_controls(tmp_path):
     header = {"settings": {"confidence": 0.9}, "embeddings": {"zipformer": {"weights": None}}}
     write_controls(model_dir / "results" / "controls-test", rows, {}, header)
     page = Page(render(collect(model_dir, "test")))
-    assert "90 % bootstrap" in squeezed(page.text)
+    # As earlier versions wrote it: nothing of single sites, and one draw of permuted sentences.
+    assert "90 % bootstrap over sentences, and over sites where a group has several" in squeezed(page.text)
+    assert "the mean of" not in page.text
     cells = re.sub(r"\s", "", page.text)
     assert "model,SeqSimallpairsofgroups83.178.1–89.12.0" in cells
     assert "MFCC,DTWallpairsofgroups31.726.7–37.72.051.444.2–58.6" in cells

@@ -1,7 +1,15 @@
 import json
 
 import pytest
-from result_files import GROUPS, TRAINED, write_decoding, write_json, write_metrics, write_results
+from result_files import (
+    GROUPS,
+    TRAINED,
+    recall_table,
+    write_decoding,
+    write_json,
+    write_metrics,
+    write_results,
+)
 
 from retrieval.results import (
     MalformedResultError,
@@ -10,6 +18,7 @@ from retrieval.results import (
     read_recall,
     trained_groups,
 )
+from retrieval.tables import write_recall_json
 
 
 def test_decodings_round_trip(tmp_path):
@@ -50,6 +59,27 @@ def test_recall_round_trip(tmp_path):
     assert len(result.table.pairs) == 42
     assert len(result.table.within) == 7
     assert trained_groups(model_dir) == TRAINED
+
+
+def test_groups_of_one_site_are_recorded(tmp_path):
+    found = {}
+    for sites in (1, 2):
+        path = tmp_path / f"recall-{sites}.json"
+        table = recall_table(tmp_path / f"store-{sites}", sites=sites, sentences=4, noise=1.0)
+        write_recall_json(path, table, {})
+        found[sites] = read_recall(path).table
+    assert found[1].single_site_groups == list(GROUPS)
+    assert found[1].resampled.startswith("sentences; sites cannot vary")
+    assert (found[2].single_site_groups, found[2].resampled) == ([], "sentences and sites")
+    content = json.loads(path.read_text())
+    content.pop("single_site_groups")  # as earlier versions wrote it
+    write_json(path, content)
+    earlier = read_recall(path).table
+    assert (earlier.single_site_groups, earlier.pairs) == (None, found[2].pairs)
+    assert earlier.resampled == "sentences, and over sites where a group has several"
+    write_json(path, content | {"single_site_groups": "cmn"})
+    with pytest.raises(MalformedResultError, match="single_site_groups must be a list of names, found 'cmn'"):
+        read_recall(path)
 
 
 @pytest.mark.parametrize(

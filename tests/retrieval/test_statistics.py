@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retrieval.statistics.bootstrap import Resamples, metric_intervals, percentile_interval, recall_interval
+from retrieval.statistics.bootstrap import (
+    Resamples,
+    difference_interval,
+    groups_of_one_site,
+    metric_difference_intervals,
+    metric_intervals,
+    percentile_interval,
+    recall_interval,
+    resampled,
+)
 from retrieval.statistics.ranks import METRICS, metrics_of
 
 
@@ -166,3 +175,60 @@ def test_intervals_of_all_metrics_where_no_query_varies():
     assert missed[0] == missed[1] == pytest.approx((0, reach))
     assert missed[2] == pytest.approx((0.4, 0.4))
     assert missed[3:] == [pytest.approx((0.1, 0.1)), (9, 9)]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (0, 0), (1, 0), (0, 1)])
+def test_differences_of_all_and_nothing_reach_from_end_to_end_of_both_intervals(first, second):
+    ours, theirs = (
+        scipy.stats.binomtest(30 * rate, 30).proportion_ci(0.95, method="exact") for rate in (first, second)
+    )
+    replicates = np.append(np.full(50, float(first - second)), np.nan)
+    found = difference_interval(first - second, replicates, sentences=30)
+    assert found == pytest.approx((ours.low - theirs.high, ours.high - theirs.low))
+
+
+def test_intervals_of_differences_cover_what_may_be_missing():
+    """Where a share of all sentences differs by 1, none of Q is seen with probability (1 - share)**Q.
+
+    The upper end of the interval for none must be the share for which this is 2.5 %, and no other value.
+    """
+    low, high = difference_interval(0.25, np.full(9, 0.25), sentences=20)
+    for end, extreme in ((high, 1.0), (low, -1.0)):
+        share = (end - 0.25) / (extreme - 0.25)  # mean = 0.25 + share (extreme - 0.25)
+        assert scipy.stats.binom.pmf(0, 20, share) == pytest.approx(0.025)
+
+
+def test_differences_that_vary_have_the_interval_of_their_resamples():
+    replicates = np.linspace(0, 0.2, 1001)
+    found = difference_interval(0.1, replicates, sentences=20)
+    assert found == pytest.approx(percentile_interval(replicates))
+
+
+def test_intervals_of_differences_of_all_metrics():
+    reach = 1 - 0.025 ** (1 / 40)
+    nothing = np.zeros(5)
+    found = metric_difference_intervals(nothing, np.zeros((9, 5)), sentences=40, pool=8)
+    assert found[0] == found[1] == pytest.approx((-reach, reach))
+    assert found[2] == (0, 0)  # recall@10 of a pool of 8
+    assert found[3] == pytest.approx((-reach * 7 / 8, reach * 7 / 8))
+    assert found[4] == (0, 0)
+    few = metric_difference_intervals(nothing, np.zeros((9, 5)), sentences=3, pool=8)
+    assert few[4] == (-7, 7)  # of three sentences half may be missing
+    varying = np.linspace(-1, 1, 101)[:, None] * np.ones(5)
+    for interval in metric_difference_intervals(nothing, varying, sentences=3, pool=8):
+        assert interval == pytest.approx((-0.95, 0.95))
+
+
+def test_groups_of_one_site_are_those_that_no_resample_varies():
+    names = ["cmn", "hak", "hak", "yue", "wuu", "wuu"]
+    draws = draw([0, 1, 1, 2, 3, 3], 5, resamples=100)
+    never = [name for name, counts in zip(names, draws.sites.T, strict=True) if (counts == 1).all()]
+    assert groups_of_one_site(names) == never == ["cmn", "yue"]
+
+
+def test_captions_say_what_is_resampled():
+    assert resampled(["cmn", "hak"], []) == "sentences and sites"
+    assert resampled(["cmn", "hak"], ["cmn"]) == ("sentences and sites; sites cannot vary for cmn (one each)")
+    everywhere = resampled(["cmn", "hak"], ["cmn", "hak"])
+    assert everywhere == "sentences; sites cannot vary, since every group has one only"
+    assert resampled(["cmn"], None) == "sentences, and over sites where a group has several"

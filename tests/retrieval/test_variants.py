@@ -134,7 +134,14 @@ def test_equal_variants_differ_by_nothing_where_runs_are_drawn_together() -> Non
         assert y is not None
         difference = comparison.difference(y, x)
         assert difference.value == 0
-        assert (difference.low == difference.high == 0) == paired
+        resamples = y.resamples - x.resamples
+        assert (np.ptp(resamples) < 1e-9) == paired
+        if paired:  # three sentences that all agree
+            reach = 100 * (1 - 0.025 ** (1 / 3))
+            assert (difference.low, difference.high) == pytest.approx((-reach, reach))
+        else:
+            quantiles = tuple(np.quantile(resamples, [0.025, 0.975]))
+            assert (difference.low, difference.high) == pytest.approx(quantiles)
 
 
 def test_interval_of_several_runs_has_their_spread() -> None:
@@ -275,3 +282,33 @@ def test_one_model_is_not_two_runs(tmp_path: Path) -> None:
     for again in ("model", "other/../model", "link"):
         with pytest.raises(ValueError, match=rf"model_dirs names {tmp_path}/model twice"):
             ScoresConfig([f"{tmp_path}/model", f"{tmp_path}/b", f"{tmp_path}/{again}"], "out")
+
+
+def model_with(folder: Path, second_of_yue: tuple[str, ...]) -> Path:
+    """A model directory whose second site of yue has only these sentences."""
+    words = {sentence: directions([n], 3) for n, sentence in enumerate(SENTENCES)}
+    stored = {
+        ("cmn", "beijing"): words,
+        ("yue", "canton"): {sentence: words[sentence] for sentence in SENTENCES[:2]},
+        ("yue", "macau"): {sentence: words[sentence] for sentence in second_of_yue},
+    }
+    write_store(folder / "results" / "embeddings-test", stored)
+    (folder / "provenance.json").write_text('{"trained_dialects": ["cmn", "yue"]}')
+    return folder
+
+
+def test_groups_whose_sites_share_too_little_are_not_asked_within(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = model_with(tmp_path / "a", ("2", "3"))
+    for _ in range(2):  # the second time from the file
+        run = retrieve_run(model, "test")
+        assert np.nansum(run.hits[0]) == 4
+        assert np.isnan(run.hits[1, 2]).all()
+        assert "yue/canton and yue/macau share 1 sentences: no recall within groups" in caplog.text
+        caplog.clear()
+    whole = retrieve_run(model_with(tmp_path / "b", ("1", "2", "3")), "test")
+    assert np.nansum(whole.hits[1, 2]) == 2
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"1 of 2 pairs of sites .*: cmn/beijing and yue/macau share 1"):
+        retrieve_run(model_with(tmp_path / "c", ("3",)), "test")

@@ -62,6 +62,11 @@ def test_every_control_of_the_default_list(
         "permuted",
     ]
     assert all(row["chance"] == pytest.approx(100 / 3) for row in content["rows"])
+    permuted = [row for row in content["rows"] if row["name"] == "permuted"]
+    assert permuted
+    assert all(abs(row["recall_at_1"] - 100 / 3) < 25 for row in permuted)  # the mean of 20 draws
+    assert all(row["low"] < row["recall_at_1"] < row["high"] for row in permuted)
+    assert content["settings"]["permuted_draws"] == 20
     assert content["settings"]["seed"] == 0
     assert set(content["embeddings"]) == {"zipformer", "random", "fbank", "mfcc", "duration"}
     for suffix in ("", "-random", "-fbank", "-mfcc", "-duration"):

@@ -232,12 +232,16 @@ def test_settings_that_are_not_default_are_in_the_name(
     assert not (model_dir / "results" / "retrieval-test").exists()
 
 
-def test_matrix_of_varieties(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix_of_varieties(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(monkeypatch, model_dir, "level=subdialect")
     content, pairs = read(model_dir)
     assert content["groups"] == ["hak-hailu", "hak-sixian", "nan-taiwan", "yue-guangzhou"]
     assert len(pairs) == 12
     assert content["within"] == []
+    assert content["single_site_groups"] == content["groups"]
+    assert "sites cannot vary, since every group has one only" in " ".join(capsys.readouterr().out.split())
     assert content["held_out_groups"] == ["nan-taiwan"]
     assert pairs["hak-hailu", "yue-guangzhou"]["recall_at_1"] == pytest.approx(75)
 
@@ -270,6 +274,8 @@ def test_errors_are_one_message(model_dir: Path, monkeypatch: pytest.MonkeyPatch
     assert not (model_dir / "results" / "retrieval-test").exists()
     with pytest.raises(SystemExit, match=r"^error: .*confidence=95"):
         run(monkeypatch, model_dir, "confidence=95")
+    with pytest.raises(SystemExit, match=r"^error: 6 of 6 pairs of sites share fewer than 9 sentences"):
+        run(monkeypatch, model_dir, "min_common=9")
     (model_dir / "provenance.json").write_text("{")
     with pytest.raises(SystemExit, match=r"^error: .*provenance\.json: not JSON"):
         run(monkeypatch, model_dir)

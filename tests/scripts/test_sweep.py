@@ -211,6 +211,9 @@ def test_scores_are_compared_on_the_same_models(
     call(monkeypatch, "scores", *arguments)
     content = json.loads((tmp_path / "out" / "variants.json").read_text())
     assert content["baseline"] == "seqsim"
+    assert content["single_site_groups"] == ["hak", "nan"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "over runs, sentences and sites; sites cannot vary for hak, nan (one each)" in printed
     assert {row["variant"] for row in content["rows"]} == {
         "seqsim",
         "seqsim, center",
@@ -220,7 +223,6 @@ def test_scores_are_compared_on_the_same_models(
     assert {row["runs"] for row in content["rows"]} == {2}
     kept = sorted(path.name for path in (models[0] / "results").glob("hits*"))
     assert len(kept) == 4
-    capsys.readouterr()
     call(monkeypatch, "scores", *arguments)
     assert "site pairs" not in capsys.readouterr().out  # read from what was kept
     assert json.loads((tmp_path / "out" / "variants.json").read_text()) == content

@@ -8,7 +8,7 @@ chance says that the experiment is wrong.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,18 +30,18 @@ def permuted_table(
         permuted: metrics (D,M) of each pair of groups, as :class:`retrieval.outcome.Outcome` has them.
         confidence: of the intervals.
     """
-
-    def recall(pairs: Sequence[Pair]) -> dict[str, float]:
-        draws = np.mean([permuted[pair][:, 0] for pair in pairs], axis=0)  # (D,)
-        values = (100 * value for value in mean_of_draws(draws, confidence))
-        return dict(zip(("recall_at_1", "low", "high"), values, strict=True))
-
-    pairs = [(row.source, row.target) for row in model.pairs]
-    parts = parts_of(pairs, model.trained_groups)
-    summary: list[SummaryRow] = [
-        replace(row, **recall(parts[row.name])) for row in model.summary if row.name in parts
-    ]
-    rows = [replace(row, **recall([pair])) for pair, row in zip(pairs, model.pairs, strict=True)]
+    rows = []
+    for row in model.pairs:
+        draws = permuted[row.source, row.target][:, 0]
+        recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
+        rows.append(replace(row, recall_at_1=recall, low=low, high=high))
+    parts = parts_of([(row.source, row.target) for row in model.pairs], model.trained_groups)
+    summary = []
+    for mean in model.summary:
+        if mean.name in parts:
+            draws = np.mean([permuted[pair][:, 0] for pair in parts[mean.name]], axis=0)  # (D,)
+            recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
+            summary.append(replace(mean, recall_at_1=recall, low=low, high=high))
     return replace(model, pairs=rows, within=[], summary=summary, metrics=[], hubness=[])
 
 

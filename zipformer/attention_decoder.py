@@ -1,7 +1,8 @@
 """Attention decoder: a pre-norm Transformer that reads encoder frames and predicts the transcript.
 
 Vaswani et al., "Attention is all you need" (2017); pre-norm: Xiong et al. (2020). It is the third head beside
-the transducer and CTC and shapes the encoder in training; nothing downstream of the encoder needs it.
+the transducer and CTC and shapes the encoder in training; retrieval does not need it, and
+:mod:`zipformer.decoding.attention` lets it write.
 
 It can write two texts of an utterance: the transcript, and its translation, as in models that recognise and
 translate speech with one decoder. What stands before the first token says which of the two is wanted.
@@ -58,9 +59,14 @@ class AttentionDecoderConfig:
             )
 
 
-def sinusoidal_positions(length: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Position table (length, dim): sines in even columns, cosines in odd, wavelengths 2 pi to 20000 pi."""
-    position = torch.arange(length, dtype=torch.float32, device=device)
+def sinusoidal_positions(
+    length: int, dim: int, device: torch.device | None = None, *, first: int = 0
+) -> Tensor:
+    """Position table (length, dim): sines in even columns, cosines in odd, wavelengths 2 pi to 20000 pi.
+
+    ``first`` is the place of its first row.
+    """
+    position = torch.arange(first, first + length, dtype=torch.float32, device=device)
     frequency = torch.exp(
         torch.arange(0, dim, 2, dtype=torch.float32, device=device) * (-math.log(10000.0) / dim)
     )
@@ -90,13 +96,23 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (N, S, dim).
         """
-        weights = self.weights(query, memory, mask)
-        v = self._split_heads(self.linear_v(memory))  # (N, H, T, attention_dim / H)
+        return self.attend(query, *self.keys_and_values(memory), mask)
+
+    def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """All that is ever asked of a memory (N, T, memory_dim): two of (N, H, T, attention_dim / H)."""
+        return self._split_heads(self.linear_k(memory)), self._split_heads(self.linear_v(memory))
+
+    def attend(self, query: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """As :meth:`forward`, to a memory of which the keys and values are known."""
+        weights = self._weights(query, k, mask)
         return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
     def weights(self, query: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """How much each head attends to what, (N, H, S, T); arguments as in :meth:`forward`."""
-        q, k = self._split_heads(self.linear_q(query)), self._split_heads(self.linear_k(memory))
+        return self._weights(query, self._split_heads(self.linear_k(memory)), mask)
+
+    def _weights(self, query: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+        q = self._split_heads(self.linear_q(query))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (N, H, S, T)
         if self.training:
             # Beyond 50 the softmax is saturated and passes no gradient: scores must not drift there.
@@ -105,6 +121,19 @@ class MultiHeadAttention(nn.Module):
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+@dataclass
+class LayerMemory:
+    """Keys and values, each (N, H, ., attention_dim / H), that a layer has of N utterances.
+
+    Attributes:
+        tokens: of the tokens so far.
+        frames: of the encoder frames.
+    """
+
+    tokens: tuple[Tensor, Tensor]
+    frames: tuple[Tensor, Tensor]
 
 
 class AttentionDecoderLayer(nn.Module):
@@ -132,6 +161,40 @@ class AttentionDecoderLayer(nn.Module):
         x = x + self.dropout(self.self_attn(normed, normed, causal_mask))
         x = x + self.dropout(self.src_attn(self.norm_src_attn(x), memory, memory_mask))
         return x + self.dropout(self.feed_forward(self.norm_ff(x)))
+
+    def step(self, x: Tensor, memory: LayerMemory, memory_mask: Tensor) -> Tensor:
+        """The row of :meth:`forward` for one more token, x (N, 1, dim), which goes into the memory."""
+        normed = self.norm_self_attn(x)
+        k, v = self.self_attn.keys_and_values(normed)
+        memory.tokens = torch.cat((memory.tokens[0], k), dim=2), torch.cat((memory.tokens[1], v), dim=2)
+        sees_all = memory_mask.new_zeros(1, 1, 1)
+        x = x + self.self_attn.attend(normed, *memory.tokens, sees_all)
+        x = x + self.src_attn.attend(self.norm_src_attn(x), *memory.frames, memory_mask)
+        return x + self.feed_forward(self.norm_ff(x))
+
+
+@dataclass
+class Prefixes:
+    """N unfinished texts of one length: what :meth:`AttentionDecoder.step` needs to go on with them.
+
+    Attributes:
+        translate: they are translations.
+        length: tokens so far, with the start.
+        mask: (N, 1, T) bool, True = padding of the encoder frames.
+        layers: memory of every layer.
+    """
+
+    translate: bool
+    length: int
+    mask: Tensor
+    layers: list[LayerMemory]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some (n,) of the utterances only."""
+        self.mask = self.mask[rows]
+        for layer in self.layers:
+            layer.tokens = layer.tokens[0][rows], layer.tokens[1][rows]
+            layer.frames = layer.frames[0][rows], layer.frames[1][rows]
 
 
 class AttentionDecoder(nn.Module):
@@ -171,18 +234,48 @@ class AttentionDecoder(nn.Module):
             (N, S, vocab_size).
         """
         length = tokens.shape[1]
-        x = self.embed(tokens)  # (N, S, dim)
-        if translate:
-            assert self.translation_start is not None, "the decoder was not made for translation"
-            x = torch.cat((self.translation_start.expand(len(x), 1, -1), x[:, 1:]), dim=1)
-        x = x * math.sqrt(x.shape[-1]) + sinusoidal_positions(length, x.shape[-1], x.device)
-        x = self.dropout(x)
+        x = self.dropout(self._embed(tokens, 0, translate))
         causal_mask = torch.ones(1, length, length, dtype=torch.bool, device=x.device).triu(1)
-        frame = torch.arange(memory.shape[1], device=memory.device)
-        memory_mask = (frame >= memory_lengths[:, None]).unsqueeze(1)  # (N, 1, T)
+        memory_mask = _padding(memory, memory_lengths)
         for layer in self.layers:
             x = layer(x, causal_mask, memory, memory_mask)
         return self.output_layer(x)
+
+    def begin(self, memory: Tensor, memory_lengths: Tensor, *, translate: bool = False) -> Prefixes:
+        """Texts of no token yet; arguments as in :meth:`logits`."""
+        layers = []
+        for layer in self.layers:
+            assert isinstance(layer, AttentionDecoderLayer)
+            frames = layer.src_attn.keys_and_values(memory)
+            nothing = memory.new_empty(len(memory), 0, self.embed.embedding_dim)
+            layers.append(LayerMemory(layer.self_attn.keys_and_values(nothing), frames))
+        return Prefixes(translate, 0, _padding(memory, memory_lengths), layers)
+
+    def step(self, prefixes: Prefixes, tokens: Tensor) -> Tensor:
+        """The last row of :meth:`logits` when each prefix gets one more token, from what is remembered of it.
+
+        Args:
+            prefixes: changed in place.
+            tokens: (N,) int64; those of the first step are ``SOS_EOS``.
+
+        Returns:
+            (N, vocab_size), without dropout and gradient penalties: for a decoder in evaluation mode.
+        """
+        x = self._embed(tokens.unsqueeze(1), prefixes.length, prefixes.translate)
+        prefixes.length += 1
+        for layer, memory in zip(self.layers, prefixes.layers, strict=True):
+            assert isinstance(layer, AttentionDecoderLayer)
+            x = layer.step(x, memory, prefixes.mask)
+        return self.output_layer(x.squeeze(1))
+
+    def _embed(self, tokens: Tensor, first: int, translate: bool) -> Tensor:
+        """Tokens (N, S) that stand from place ``first`` on, with their positions, (N, S, dim)."""
+        x = self.embed(tokens)
+        if translate and first == 0:
+            assert self.translation_start is not None, "the decoder was not made for translation"
+            x = torch.cat((self.translation_start.expand(len(x), 1, -1), x[:, 1:]), dim=1)
+        length, dim = x.shape[1:]
+        return x * math.sqrt(dim) + sinusoidal_positions(length, dim, x.device, first=first)
 
     def loss(
         self,
@@ -221,3 +314,9 @@ class AttentionDecoder(nn.Module):
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
+
+
+def _padding(memory: Tensor, lengths: Tensor) -> Tensor:
+    """(N, 1, T) bool, True where the frames (N, T, .) are beyond the lengths (N,)."""
+    frame = torch.arange(memory.shape[1], device=memory.device)
+    return (frame >= lengths[:, None]).unsqueeze(1)

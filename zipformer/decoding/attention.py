@@ -1,0 +1,62 @@
+"""Search with the attention decoder: the best token after each prefix, until the end of the text."""
+
+import torch
+from torch import Tensor
+
+from zipformer.attention_decoder import SOS_EOS
+from zipformer.decoding.frames import check_frames
+from zipformer.model import AsrModel
+
+
+@torch.no_grad()
+def attention_greedy_search(
+    model: AsrModel, frames: Tensor, frame_lengths: Tensor, *, translate: bool = False
+) -> list[list[int]]:
+    """Greedy search token by token, for all utterances at once.
+
+    An utterance ends with ``SOS_EOS``, which began it, or with as many tokens as it has frames. The searches
+    of the transducer write no more either, and a decoder that repeats itself would never end.
+
+    Args:
+        model: a model with an attention decoder, in evaluation mode.
+        frames: (N, T, D) encoder output.
+        frame_lengths: (N,) int64.
+        translate: write the translation instead of the transcript.
+    Returns:
+        token ids of each utterance, without ``SOS_EOS``.
+    Raises:
+        ValueError: the model has no attention decoder or none that translates, or the shapes do not fit
+            together.
+    """
+    decoder = model.attention_decoder
+    if decoder is None:
+        raise ValueError(
+            "the model has no attention decoder; use greedy_search or ctc_greedy_search, or train with"
+            " model.attention_decoder.num_layers=2"
+        )
+    if translate and decoder.translation_start is None:
+        raise ValueError(
+            "the attention decoder has not learnt to translate; search with translate=False, or train with"
+            " model.attention_decoder.translation=true"
+        )
+    check_frames(frames, frame_lengths)
+    limits: list[int] = frame_lengths.tolist()
+    hypotheses: list[list[int]] = [[] for _ in limits]
+    going = [utterance for utterance, limit in enumerate(limits) if limit > 0]
+    rows = torch.tensor(going, dtype=torch.int64, device=frames.device)
+    prefixes = decoder.begin(frames[rows], frame_lengths.to(frames.device)[rows], translate=translate)
+    tokens = torch.full_like(rows, SOS_EOS)
+    while going:
+        tokens = decoder.step(prefixes, tokens).argmax(dim=-1)
+        places = []  # of those that go on
+        for place, (utterance, token) in enumerate(zip(going, tokens.tolist(), strict=True)):
+            if token != SOS_EOS:
+                hypotheses[utterance].append(token)
+                if len(hypotheses[utterance]) < limits[utterance]:
+                    places.append(place)
+        if len(places) < len(going):
+            rows = torch.tensor(places, dtype=torch.int64, device=frames.device)
+            prefixes.keep(rows)
+            tokens = tokens[rows]
+            going = [going[place] for place in places]
+    return hypotheses

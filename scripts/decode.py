@@ -28,10 +28,18 @@ def main(settings: DictConfig) -> None:
         sys.exit(f"error: {error}")
     scored = align_all(transcripts)
     rows = score(scored, replications=config.bootstrap_replications, seed=config.seed)
-    header = {"method": config.method, "split": config.split, "model_dir": config.model_dir}
+    header = {
+        "method": config.method,
+        "split": config.split,
+        "reference": config.reference,
+        "model_dir": config.model_dir,
+    }
     write_results(directory, scored, rows, header=header)
     console = Console()
-    console.print(rate_table(rows, title=f"{config.split}, {config.method}", trained=trained))
+    title = f"{config.split}, {config.method}"
+    if config.reference != "text":
+        title += f", against the {config.reference}"
+    console.print(rate_table(rows, title=title, trained=trained))
     console.print(f"hypotheses, alignments and confusions: {directory}", soft_wrap=True)
 
 

@@ -9,12 +9,14 @@ from lhotse import CutSet, MonoCut, NumpyFilesWriter, SupervisionSegment
 from lhotse.features.base import Features
 
 from data_prep.tokens import train_token_model
+from zipformer.attention_decoder import AttentionDecoderConfig, AttentionDecoderLayer
 from zipformer.encoder import EncoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 from zipformer.tokenizer import Tokenizer
 
 TEXTS = ("我係香港人", "佢係邊個", "侬好", "阿拉是上海人", "今朝天气老好额", "你食咗飯未呀")
+TRANSLATIONS = ("我是香港人", "他是谁", "你好", "我们是上海人", "今天天气很好", "你吃饭了吗")
 DIALECTS = ("yue", "yue", "wuu", "wuu", "wuu", "yue")
 FRAMES = (110, 97, 80, 130, 120, 101)
 
@@ -24,7 +26,8 @@ def write_cuts(data_dir: Path, split: str, frames: Sequence[int] = FRAMES) -> Cu
     random = np.random.default_rng(0)
     cuts = []
     with NumpyFilesWriter(data_dir / "fbank" / split) as storage:
-        for number, (count, text, dialect) in enumerate(zip(frames, TEXTS, DIALECTS, strict=False)):
+        utterances = zip(frames, TEXTS, TRANSLATIONS, DIALECTS, strict=False)
+        for number, (count, text, translation, dialect) in enumerate(utterances):
             name, duration = f"{split}-{number}", count / 100
             matrix = random.normal(-8.0, 3.0, size=(count, 80)).astype(np.float32)
             features = Features(
@@ -52,6 +55,7 @@ def write_cuts(data_dir: Path, split: str, frames: Sequence[int] = FRAMES) -> Cu
                     "subdialect": {"yue": "yue-guangzhou", "wuu": "wuu-shanghai"}[dialect],
                     "site": f"{dialect}-{number % 2}",
                     "sentence_id": str(number),
+                    "translation": translation,
                 },
             )
             cuts.append(
@@ -62,7 +66,9 @@ def write_cuts(data_dir: Path, split: str, frames: Sequence[int] = FRAMES) -> Cu
     return manifest
 
 
-def write_model(model_dir: Path, *, ctc: bool = True, seed: int = 0) -> AsrModel:
+def write_model(
+    model_dir: Path, *, ctc: bool = True, decoder_layers: int = 0, translation: bool = False, seed: int = 0
+) -> AsrModel:
     """Write a model directory with random weights that emits characters and blanks in turn."""
     tokenizer = Tokenizer(train_token_model(TEXTS))
     tokenizer.save(model_dir)
@@ -82,6 +88,14 @@ def write_model(model_dir: Path, *, ctc: bool = True, seed: int = 0) -> AsrModel
         predictor_dim=16,
         joiner_dim=16,
         ctc=ctc,
+        attention_decoder=AttentionDecoderConfig(
+            num_layers=decoder_layers,
+            dim=16,
+            attention_dim=16,
+            num_heads=2,
+            feedforward_dim=32,
+            translation=translation,
+        ),
     )
     model = AsrModel(config).eval()
     assert model.joiner is not None
@@ -89,6 +103,16 @@ def write_model(model_dir: Path, *, ctc: bool = True, seed: int = 0) -> AsrModel
     if model.ctc_head is not None:
         heads.append(model.ctc_head[1])
     with torch.no_grad():
+        if model.attention_decoder is not None:
+            decoder = model.attention_decoder
+            decoder.output_layer.bias[[0, *range(2, 3 + 256)]] -= 1e4  # characters and the end
+            for layer in decoder.layers:
+                assert isinstance(layer, AttentionDecoderLayer)
+                look = layer.src_attn  # at single frames, so that it tells utterances apart
+                scales = {look.linear_q: 20.0, look.linear_k: 20.0, look.linear_v: 3.0, look.out_proj: 3.0}
+                for linear, scale in scales.items():
+                    linear.weight.mul_(scale)
+                    linear.bias.zero_()
         for head in heads:
             head.weight.mul_(20.0)  # so that the best token changes from frame to frame
             head.bias[0] += 5.0

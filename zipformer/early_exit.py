@@ -56,7 +56,7 @@ def decode_exits(
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)
     manifest = find_manifest(data_dir, config.split)
-    cuts = read_test_cuts(manifest)
+    cuts = read_test_cuts(manifest, config.reference)
     device = choose_device(config.device)
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
     configs = {method: replace(config, method=method) for method in methods}
@@ -90,7 +90,7 @@ def decode_exits(
                         for method, search in searches.items():
                             file = files[method, layer]
                             file.append(
-                                transcript_of(cut_id, supervision, tokenizer.decode(tokens))
+                                transcript_of(cut_id, supervision, tokenizer.decode(tokens), config.reference)
                                 for cut_id, supervision, tokens in zip(
                                     batch.ids, batch.supervisions, search(frames, lengths), strict=True
                                 )

@@ -15,7 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from zipformer.data import Batch, evaluation_batches, read_cuts
-from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
+from zipformer.decoding import (
+    attention_greedy_search,
+    ctc_greedy_search,
+    greedy_search,
+    modified_beam_search,
+)
 from zipformer.model import MIN_FRAMES, AsrModel
 from zipformer.scoring import Transcript
 from zipformer.tokenizer import Tokenizer
@@ -23,7 +28,15 @@ from zipformer.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokens.model", "tokens.txt")
-METHODS = ("greedy", "beam", "ctc")
+# The setting of the model that gives it the head of each method.
+HEADS = {
+    "greedy": "model.transducer=true",
+    "beam": "model.transducer=true",
+    "ctc": "model.ctc=true",
+    "attention": "model.attention_decoder.num_layers above 0",
+}
+METHODS = tuple(HEADS)
+REFERENCES = ("text", "translation")
 
 Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengths (N,) -> token ids
 
@@ -36,7 +49,12 @@ class DecodeConfig:
         model_dir: self-contained model directory, as scripts/average.py writes it.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
-        method: ``greedy`` or ``beam`` (transducer), or ``ctc`` (greedy on the CTC head).
+        method: ``greedy`` or ``beam`` (transducer), ``ctc`` (greedy on the CTC head), or ``attention``
+            (greedy with the attention decoder).
+        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, the
+            field of that name in ``custom`` of the supervisions. For the latter the attention decoder writes
+            the translation. The other methods still write the transcript, so that their errors say how far
+            an utterance is from its translation when nobody translates.
         beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
         max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
@@ -48,6 +66,7 @@ class DecodeConfig:
     data_dir: str
     split: str = "test"
     method: str = "greedy"
+    reference: str = "text"
     beam: int = 4
     max_duration: float = 200.0
     device: str = "auto"
@@ -57,8 +76,18 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
+        if self.reference not in REFERENCES:
+            raise ValueError(
+                f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}"
+            )
         if self.beam < 1:
             raise ValueError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
+
+    @property
+    def folder(self) -> Path:
+        """Of the results. Errors against translations lie apart: they are not those of recognition."""
+        kind = "decode" if self.reference == "text" else self.reference
+        return Path(self.model_dir) / "results" / f"{kind}-{self.split}-{self.method}"
 
 
 class HypothesisFile:
@@ -109,24 +138,24 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     """Recognise a split, or the rest of it where an earlier run was stopped.
 
     Returns:
-        The directory of the results, ``model_dir/results/decode-{split}-{method}``, and the transcripts of
-        all utterances in the order of the manifest.
+        The directory of the results, ``model_dir/results/decode-{split}-{method}``, or ``translation-`` with
+        that reference, and the transcripts of all utterances in the order of the manifest.
 
     Raises:
         FileNotFoundError: model directory, one of its files, or the split is missing.
-        ValueError: the split is empty or holds utterances that cannot be recognised, or the model lacks the
-            head that the method needs.
+        ValueError: the split is empty or holds utterances that cannot be recognised or have no translation
+            to be scored against, or the model lacks the head that the method needs.
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)
     manifest = find_manifest(data_dir, config.split)
-    cuts = read_test_cuts(manifest)
+    cuts = read_test_cuts(manifest, config.reference)
     device = choose_device(config.device)
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
     search = choose_search(model, config)
     tokenizer = Tokenizer.load(model_dir)
 
-    directory = model_dir / "results" / f"decode-{config.split}-{config.method}"
+    directory = config.folder
     hypotheses = HypothesisFile(directory, hypothesis_settings(config, model_dir, manifest))
     remaining = [cut for cut in cuts if cut.id not in hypotheses.done]
     if hypotheses.done:
@@ -144,7 +173,7 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
             )
             start, seconds = monotonic(), 0.0
             for batch in batches:
-                hypotheses.append(transcribe(batch, model, tokenizer, search, device))
+                hypotheses.append(transcribe(batch, model, tokenizer, search, device, config.reference))
                 seconds += batch.seconds
                 progress.update(task, advance=len(batch.ids), speed=seconds / (monotonic() - start))
     return directory, [hypotheses.done[cut.id] for cut in cuts]
@@ -152,20 +181,22 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
 
 @torch.inference_mode()
 def transcribe(
-    batch: Batch, model: AsrModel, tokenizer: Tokenizer, search: Search, device: torch.device
+    batch: Batch, model: AsrModel, tokenizer: Tokenizer, search: Search, device: torch.device, reference: str
 ) -> list[Transcript]:
     """Recognise the utterances of one batch."""
     frames, frame_lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
     return [
-        transcript_of(cut_id, supervision, tokenizer.decode(tokens))
+        transcript_of(cut_id, supervision, tokenizer.decode(tokens), reference)
         for cut_id, supervision, tokens in zip(
             batch.ids, batch.supervisions, search(frames, frame_lengths), strict=True
         )
     ]
 
 
-def transcript_of(cut_id: str, supervision: SupervisionSegment, hypothesis: str) -> Transcript:
-    """A hypothesis with the reference and the labels of its utterance."""
+def transcript_of(
+    cut_id: str, supervision: SupervisionSegment, hypothesis: str, reference: str
+) -> Transcript:
+    """A hypothesis with the labels of its utterance and what it is scored against, one of ``REFERENCES``."""
     custom = supervision.custom or {}
     return Transcript(
         id=cut_id,
@@ -173,26 +204,47 @@ def transcript_of(cut_id: str, supervision: SupervisionSegment, hypothesis: str)
         subdialect=custom.get("subdialect"),
         site=custom.get("site"),
         sentence_id=custom.get("sentence_id"),
-        reference=supervision.text or "",
+        reference=(supervision.text or "") if reference == "text" else custom["translation"],
         hypothesis=hypothesis,
     )
+
+
+def methods_of(model: AsrModel) -> list[str]:
+    """Those of ``METHODS`` for which a model has the head."""
+    there = {
+        "greedy": model.config.transducer,
+        "beam": model.config.transducer,
+        "ctc": model.config.ctc,
+        "attention": model.config.attention_decoder.num_layers > 0,
+    }
+    return [method for method in METHODS if there[method]]
 
 
 def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
     """The search of a method on a model.
 
     Raises:
-        ValueError: the model has no head for the method.
+        ValueError: the model has no head for the method, or one that has not learnt what is wanted.
     """
-    needed = "ctc" if config.method == "ctc" else "transducer"
-    if not getattr(model.config, needed):
-        other = "greedy or beam" if needed == "ctc" else "ctc"
-        raise ValueError(f"method={config.method} needs a model with model.{needed}=true; use method={other}")
+    usable = methods_of(model)
+    if config.method not in usable:
+        raise ValueError(
+            f"method={config.method} needs a model with {HEADS[config.method]}; use method="
+            + " or ".join(usable)
+        )
     if config.method == "greedy":
         return lambda frames, lengths: greedy_search(model, frames, lengths)
     if config.method == "beam":
         return lambda frames, lengths: modified_beam_search(model, frames, lengths, beam=config.beam)
-    return lambda frames, lengths: ctc_greedy_search(model, frames, lengths)
+    if config.method == "ctc":
+        return lambda frames, lengths: ctc_greedy_search(model, frames, lengths)
+    translate = config.reference == "translation"
+    if translate and not model.config.attention_decoder.translation:
+        raise ValueError(
+            "method=attention with reference=translation needs a model with "
+            "model.attention_decoder.translation=true; use reference=text"
+        )
+    return lambda frames, lengths: attention_greedy_search(model, frames, lengths, translate=translate)
 
 
 def choose_device(name: str) -> torch.device:
@@ -237,11 +289,11 @@ def find_manifest(data_dir: Path, split: str) -> Path:
     return manifest
 
 
-def read_test_cuts(manifest: Path) -> list[Cut]:
-    """The cuts of a split, all of them recognisable.
+def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
+    """The cuts of a split, all of them recognisable, and with a translation where that is the reference.
 
     Raises:
-        ValueError: there is none, or some cannot be recognised or not be told apart; names up to ten of them.
+        ValueError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
     """
     cuts = list(read_cuts(manifest))
     if not cuts:
@@ -257,6 +309,8 @@ def read_test_cuts(manifest: Path) -> list[Cut]:
             problems.append(f"{cut.id}: no features")
         elif cut.num_frames < MIN_FRAMES:
             problems.append(f"{cut.id}: {cut.duration:g} s is too short for one encoder frame")
+        elif reference == "translation" and not (cut.supervisions[0].custom or {}).get("translation"):
+            problems.append(f"{cut.id}: no translation; with reference=text it needs none")
         seen.add(cut.id)
     if problems:
         more = "" if len(problems) <= 10 else f"\n  and {len(problems) - 10} more"
@@ -272,6 +326,8 @@ def hypothesis_settings(config: DecodeConfig, model_dir: Path, manifest: Path) -
     settings = {"method": config.method, "cuts": _digest(manifest)}
     if config.method == "beam":
         settings["beam"] = str(config.beam)
+    if config.reference != "text":
+        settings["reference"] = config.reference
     return settings | {name: _digest(model_dir / name) for name in MODEL_FILES}
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from small_model import write_cuts, write_model
 
+from retrieval.results import read_decodings
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "decode.py"
 
 
@@ -67,6 +69,31 @@ def test_files_and_table(
     assert "yue*" in printed
     assert "wuu*" not in printed
     assert f"mean of the trained dialects {rows['dialect', 'wuu']['cer']:.2f} %" in printed
+
+
+def test_errors_against_the_translation_are_called_so(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    write_model(model_dir, decoder_layers=1, translation=True)
+    for reference in ("text", "translation"):
+        run(
+            monkeypatch,
+            f"model_dir={model_dir}",
+            f"data_dir={data_dir}",
+            "method=attention",
+            f"reference={reference}",
+            "device=cpu",
+        )
+        assert ("against the translation" in capsys.readouterr().out) == (reference == "translation")
+    for folder, reference, characters in (("decode", "text", 30), ("translation", "translation", 27)):
+        path = model_dir / "results" / f"{folder}-test-attention" / "cer.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        assert (document["method"], document["reference"]) == ("attention", reference)
+        assert document["rows"][0]["reference_characters"] == characters
+    # Error rates of another text do not stand among those of recognition in the report.
+    (decoding,) = read_decodings(model_dir / "results", "test")
+    assert decoding.level("overall")[0].reference_characters == 30
 
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,13 @@ from zipformer.evaluation import DecodeConfig, decode, read_test_cuts
 from zipformer.model import AsrModel
 from zipformer.tokenizer import Tokenizer
 
-METHODS = ("ctc", "greedy", "beam")
+METHODS = ("ctc", "greedy", "beam", "attention")
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> DecodeConfig:
     write_cuts(tmp_path / "data", "test")
-    write_model(tmp_path / "model")
+    write_model(tmp_path / "model", decoder_layers=1)
     return DecodeConfig(str(tmp_path / "model"), str(tmp_path / "data"), device="cpu", max_duration=2.5)
 
 

@@ -5,24 +5,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_model import DIALECTS, TEXTS, write_cuts, write_model
+from small_model import DIALECTS, TEXTS, TRANSLATIONS, write_cuts, write_model
 
 from zipformer import evaluation
 from zipformer.data import Batch
-from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
+from zipformer.decoding import (
+    attention_greedy_search,
+    ctc_greedy_search,
+    greedy_search,
+    modified_beam_search,
+)
 from zipformer.evaluation import DecodeConfig, decode
 from zipformer.model import AsrModel
 from zipformer.scoring import Transcript
 from zipformer.tokenizer import Tokenizer
 
-SEARCHES = {"greedy": greedy_search, "beam": modified_beam_search, "ctc": ctc_greedy_search}
+SEARCHES = {
+    "greedy": greedy_search,
+    "beam": modified_beam_search,
+    "ctc": ctc_greedy_search,
+    "attention": attention_greedy_search,
+}
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> DecodeConfig:
     """Settings for six utterances in batches of about two."""
     write_cuts(tmp_path / "data", "test")
-    write_model(tmp_path / "model")
+    write_model(tmp_path / "model", decoder_layers=1, translation=True)
     return DecodeConfig(str(tmp_path / "model"), str(tmp_path / "data"), device="cpu", max_duration=2.5)
 
 
@@ -44,7 +54,7 @@ class Recorder:
         return self.original(batch, *arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["greedy", "beam", "ctc"])
+@pytest.mark.parametrize("method", SEARCHES)
 def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, method: str) -> None:
     # Of one length: the frames next to padding are not exactly those of an utterance alone.
     write_cuts(Path(config.data_dir), "test", frames=(110,) * 6)
@@ -70,6 +80,58 @@ def test_transcripts_carry_text_and_labels_in_manifest_order(config: DecodeConfi
     assert tuple(transcript.dialect for transcript in transcripts) == DIALECTS
     third = transcripts[2]
     assert (third.subdialect, third.site, third.sentence_id) == ("wuu-shanghai", "wuu-0", "2")
+
+
+def test_the_attention_decoder_translates_into_a_folder_of_its_own(config: DecodeConfig) -> None:
+    write_cuts(Path(config.data_dir), "test", frames=(110,) * 6)
+    config.method = "attention"
+    recognised, texts = decode(config)
+    config.reference = "translation"
+    translated, translations = decode(config)
+    results = Path(config.model_dir) / "results"
+    assert (recognised, translated) == (
+        results / "decode-test-attention",
+        results / "translation-test-attention",
+    )
+    assert tuple(item.reference for item in texts) == TEXTS
+    assert tuple(item.reference for item in translations) == TRANSLATIONS
+
+    model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
+    for cut, text, translation in zip(
+        evaluation.read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"),
+        texts,
+        translations,
+        strict=True,
+    ):
+        features = torch.from_numpy(cut.load_features())
+        with torch.inference_mode():
+            frames = model.encode(features[None], torch.tensor([len(features)]))
+            for transcript, translate in ((text, False), (translation, True)):
+                tokens = attention_greedy_search(model, *frames, translate=translate)
+                assert transcript.hypothesis == tokenizer.decode(tokens[0])
+    assert [item.hypothesis for item in texts] != [item.hypothesis for item in translations]
+
+
+def test_transcripts_can_be_scored_against_translations(config: DecodeConfig) -> None:
+    config.method = "ctc"
+    _, texts = decode(config)
+    config.reference = "translation"
+    directory, translations = decode(config)
+    assert directory.name == "translation-test-ctc"
+    assert [item.hypothesis for item in texts] == [item.hypothesis for item in translations]
+    assert tuple(item.reference for item in translations) == TRANSLATIONS
+
+
+def test_an_utterance_without_a_translation_is_named(config: DecodeConfig) -> None:
+    cuts = write_cuts(Path(config.data_dir), "test")
+    for cut in list(cuts)[1:3]:
+        del cut.supervisions[0].custom["translation"]
+    cuts.to_file(Path(config.data_dir) / "cuts_test.jsonl.gz")
+    config.method = "attention"
+    decode(config)
+    config.reference = "translation"
+    with pytest.raises(ValueError, match=r"2 utterances .*\n  test-1: no translation.*reference=text"):
+        decode(config)
 
 
 def test_goes_on_after_being_stopped(config: DecodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +228,14 @@ def test_an_utterance_without_an_encoder_frame_is_named(config: DecodeConfig) ->
 def test_a_method_without_its_head_is_an_error(config: DecodeConfig) -> None:
     write_model(Path(config.model_dir), ctc=False)
     config.method = "ctc"
-    with pytest.raises(ValueError, match=r"method=ctc needs a model with model\.ctc=true"):
+    with pytest.raises(ValueError, match=r"method=ctc .* model\.ctc=true; use method=greedy or beam$"):
+        decode(config)
+    config.method = "attention"
+    with pytest.raises(ValueError, match=r"method=attention needs .*attention_decoder\.num_layers above 0"):
+        decode(config)
+    write_model(Path(config.model_dir), decoder_layers=1)
+    config.reference = "translation"
+    with pytest.raises(ValueError, match=r"attention_decoder\.translation=true; use reference=text"):
         decode(config)
 
 
@@ -177,7 +246,7 @@ def test_devices() -> None:
         evaluation.choose_device("gpu")
 
 
-@pytest.mark.parametrize(("field", "value"), [("method", "best"), ("beam", 0)])
+@pytest.mark.parametrize(("field", "value"), [("method", "best"), ("reference", "gloss"), ("beam", 0)])
 def test_settings_are_checked(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field}={value}"):
         DecodeConfig("model", "data", **{field: value})  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ from retrieval.layers.study import Frames, LayersConfig, Probes, Tap, embed_taps
 from retrieval.tables import print_tables
 from zipformer.alignment import align_cuts
 from zipformer.early_exit import decode_exits
-from zipformer.evaluation import DecodeConfig, check_model_files, choose_device
+from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
@@ -70,6 +70,7 @@ class Study:
         self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
         self.device = choose_device(config.device)
         self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()
+        self.methods = usable_methods(self.model, config.methods) if "exits" in config.steps else []
         places = layer_places(self.model.config.encoder)
         self.taps = taps_of(
             [(place.stack, place.dim, place.downsampling_factor) for place in places],
@@ -179,15 +180,12 @@ class Study:
     def error_rates(self) -> dict[int, dict[str, Estimate]]:
         """CER of an exit after every layer, by layer and method."""
         config = self.config
-        heads = {"ctc": self.model.config.ctc, "greedy": self.model.config.transducer}
-        methods = [method for method in config.methods if heads.get(method, self.model.config.transducer)]
-        if methods != config.methods:
-            logger.info("the model has no head for %s", ", ".join(sorted(set(config.methods) - set(methods))))
         decoding = DecodeConfig(
             config.model_dir, config.data_dir, config.split, beam=config.beam, device=config.device
         )
         rates: dict[int, dict[str, Estimate]] = {}
-        for (method, layer), transcripts in decode_exits(decoding, methods, config.folder / "exits").items():
+        exits = decode_exits(decoding, self.methods, config.folder / "exits")
+        for (method, layer), transcripts in exits.items():
             rows = score(align_all(transcripts), replications=config.resamples, seed=config.seed)
             (overall,) = (row for row in rows if row.level == "overall")
             if overall.cer is None:
@@ -230,6 +228,27 @@ class Study:
             name: {row["task"]: ProbeScore(**row) for row in rows}
             for name, rows in probes.of_taps(self.taps, self.config).items()
         }
+
+
+def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
+    """Those of some methods for which a model has the head.
+
+    Raises:
+        ValueError: it has none of the heads, or a method is not known.
+    """
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"methods={methods}: {unknown[0]} is not known; choose some of {', '.join(METHODS)}")
+    there = methods_of(model)
+    usable = [method for method in methods if method in there]
+    missing = ", ".join(method for method in methods if method not in there)
+    if not usable:
+        raise ValueError(
+            f"the model has no head for {missing}; set methods=[{','.join(there)}], or leave out the early "
+            "exits: steps=[retrieval,probes]"
+        )
+    if missing:
+        logger.info("the model has no head for %s", missing)
+    return usable
 
 
 def estimate_of(recall: Mapping[str, float] | None) -> Estimate | None:

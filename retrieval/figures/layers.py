@@ -13,7 +13,12 @@ from retrieval.layers.results import Estimate, LayerStudy
 
 SHIFT = 0.05  # of a layer, between the lines of a panel, so that their intervals do not hide each other
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-METHOD_NAMES = {"ctc": "CTC", "greedy": "transducer, greedy", "beam": "transducer, beam"}
+METHOD_NAMES = {
+    "ctc": "CTC",
+    "greedy": "transducer, greedy",
+    "beam": "transducer, beam",
+    "attention": "attention decoder",
+}
 
 
 def layer_figure(study: LayerStudy) -> Figure:

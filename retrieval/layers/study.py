@@ -62,7 +62,7 @@ class LayersConfig:
         split: which cuts.
         steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
-            are left out.
+            are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
         level: of the retrieval: dialect groups, or varieties (subdialects).
         duplicates: of the retrieval: ``error`` or ``first``, for a sentence that a site has more than once.
@@ -96,7 +96,7 @@ class LayersConfig:
         if unknown or not self.steps:
             raise ValueError(f"steps={self.steps} must be some of {', '.join(STEPS)}")
         if not self.methods:
-            raise ValueError("methods is empty; give some of ctc, greedy, beam")
+            raise ValueError("methods is empty; give some of ctc, greedy, beam, attention")
         if self.batch_seconds < 0:
             raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
         if self.resamples < 1:

@@ -15,7 +15,9 @@ from small_model import TEXTS, write_model
 
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.layers.results import read_study
+from zipformer.evaluation import DecodeConfig, decode
 from zipformer.model import AsrModel
+from zipformer.scoring import align_all, score
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "layers.py"
 SENTENCES = TEXTS[:5]
@@ -183,6 +185,34 @@ def test_a_model_without_ctc(folders: tuple[Path, Path], monkeypatch: pytest.Mon
     assert study is not None
     assert study.methods == ["greedy"]
     assert study.not_identifiable["character"] == "the model has no CTC head to align with"
+
+
+def test_exits_through_the_attention_decoder(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+    write_model(model_dir, decoder_layers=1)
+    run(monkeypatch, folders, "steps=[exits]", "methods=[attention]")
+    study = read_study(model_dir, "test")
+    assert study is not None
+    assert [set(result.cer) for result in study.layers] == [{"attention"}] * 3
+    _, transcripts = decode(DecodeConfig(str(model_dir), str(data_dir), method="attention", device="cpu"))
+    (overall,) = (row for row in score(align_all(transcripts), replications=5) if row.level == "overall")
+    assert study.layers[-1].cer["attention"].value == overall.cer
+
+
+def test_methods_of_which_the_model_has_none_are_an_error(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, _ = folders
+    write_model(model_dir, ctc=False)
+    with pytest.raises(
+        SystemExit, match=r"^error: .*no head for ctc, attention; set methods=\[greedy,beam\]"
+    ):
+        run(monkeypatch, folders, "methods=[ctc,attention]")
+    assert not (model_dir / "results").exists()  # found out before anything was computed
+    with pytest.raises(SystemExit, match=r"^error: methods=\['greedy', 'best'\]: best is not known"):
+        run(monkeypatch, folders, "methods=[greedy,best]")
 
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

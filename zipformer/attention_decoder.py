@@ -133,8 +133,8 @@ class LayerMemory:
         frames: of the encoder frames.
     """
 
-    tokens: tuple[Tensor, ...]
-    frames: tuple[Tensor, ...]
+    tokens: tuple[Tensor, Tensor]
+    frames: tuple[Tensor, Tensor]
 
 
 class AttentionDecoderLayer(nn.Module):
@@ -166,8 +166,8 @@ class AttentionDecoderLayer(nn.Module):
     def step(self, x: Tensor, memory: LayerMemory, memory_mask: Tensor) -> Tensor:
         """The row of :meth:`forward` for one more token, x (N, 1, dim), which goes into the memory."""
         normed = self.norm_self_attn(x)
-        new = self.self_attn.keys_and_values(normed)
-        memory.tokens = tuple(torch.cat(pair, dim=2) for pair in zip(memory.tokens, new, strict=True))
+        k, v = self.self_attn.keys_and_values(normed)
+        memory.tokens = torch.cat((memory.tokens[0], k), dim=2), torch.cat((memory.tokens[1], v), dim=2)
         sees_all = memory_mask.new_zeros(1, 1, 1)
         x = x + self.self_attn.attend(normed, *memory.tokens, sees_all)
         x = x + self.src_attn.attend(self.norm_src_attn(x), *memory.frames, memory_mask)
@@ -194,8 +194,8 @@ class Prefixes:
         """Go on with some (n,) of the utterances only."""
         self.mask = self.mask[rows]
         for layer in self.layers:
-            layer.tokens = tuple(x[rows] for x in layer.tokens)
-            layer.frames = tuple(x[rows] for x in layer.frames)
+            layer.tokens = layer.tokens[0][rows], layer.tokens[1][rows]
+            layer.frames = layer.frames[0][rows], layer.frames[1][rows]
 
 
 class AttentionDecoder(nn.Module):

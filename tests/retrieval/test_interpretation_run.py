@@ -247,6 +247,7 @@ def test_folders_say_what_is_not_the_default() -> None:
     "changes",
     [
         {"threshold": 0.0},
+        {"penalty": 0.0},
         {"confidence": 1.0},
         {"shown": -1},
         {"similarities": []},

@@ -57,6 +57,7 @@ EMBEDDERS = {
     "mfcc": "MFCC",
     "speech_embedding": "speech_embedding (Google)",
 }
+SOUND = ("fbank", "mfcc")  # embedders of sound alone, without anything learnt
 SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport": "transport"}
 
 
@@ -342,9 +343,17 @@ def _difference(row: ControlRow) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ControlsSection:
-    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings."""
+    """What the report shows of controls.
+
+    Attributes:
+        rows: of the parts that are shown.
+        sound: control of sound alone with the highest recall over all pairs of groups; None where none was
+            run.
+        confidence, level: settings.
+    """
 
     rows: list[ControlRow]
+    sound: ControlRow | None
     confidence: float
     level: str
 
@@ -361,8 +370,10 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
     rows, header = found
     parts = shown_parts(rows)
     settings = header.get("settings", {})
+    sounds = [row for row in rows if row.pairs == "all" and row.name.partition("-")[0] in SOUND]
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
+        max(sounds, key=lambda row: row.recall_at_1, default=None),
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
     )

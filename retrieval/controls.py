@@ -59,6 +59,7 @@ EMBEDDERS = {
     "mfcc": "MFCC",
     "speech_embedding": "speech_embedding (Google)",
 }
+SOUND = ("fbank", "mfcc")  # embedders of sound alone, without anything learnt
 SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport": "transport"}
 
 
@@ -348,14 +349,22 @@ def _difference(row: ControlRow) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ControlsSection:
-    """What ``_controls.html.j2`` shows in the report: rows of the parts that are shown, and settings.
+    """What the report shows of controls.
 
-    ``weights`` are those behind the embeddings (:mod:`retrieval.weights`). ``resampled`` is what the
-    intervals are over; ``permuted_draws`` is None where permuted sentences were not asked for, or in results
-    of earlier versions, which have a single draw.
+    Attributes:
+        rows: of the parts that are shown.
+        sound: control of sound alone with the highest recall over all pairs of groups; None where none was
+            run.
+        confidence, level: settings.
+        settings: all of them.
+        weights: behind the embeddings (:mod:`retrieval.weights`).
+        resampled: what the intervals are over.
+        permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
+            which have a single draw.
     """
 
     rows: list[ControlRow]
+    sound: ControlRow | None
     confidence: float
     level: str
     settings: Mapping[str, Any]
@@ -380,8 +389,10 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
     groups = names_or_none(header, "groups", path, "controls")
     single = names_or_none(header, "single_site_groups", path, "controls")
     permuted = any(row.name == PERMUTED for row in rows)
+    sounds = [row for row in rows if row.pairs == "all" and row.name.partition("-")[0] in SOUND]
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
+        max(sounds, key=lambda row: row.recall_at_1, default=None),
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
         settings,

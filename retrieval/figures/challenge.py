@@ -76,6 +76,7 @@ def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> N
     labels = [f"{label(name)}\nchance {chances[name]:.1f} %" for name in sets]
     axes.set_xticks(range(len(sets)), labels)
     axes.grid(False, axis="x")
+    axes.set_xlabel("challenge set")
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("recall@1 (%)")
@@ -105,10 +106,11 @@ def _matrices(
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         axes.set_title(label(name), fontsize=9)
+        axes.set_xlabel("target group (pool)")
         if number % PANELS == 0:
             axes.set_ylabel("source group (query)")
     note = "    * not trained on" if comparison.held_out else ""
-    figure.supxlabel(f"target group (pool); system: {label(system)}{note}", fontsize=10)
+    figure.supxlabel(f"system: {label(system)}{note}", fontsize=10)
     scale = ScalarMappable(Normalize(0, 100), cmap=colours)
     bar = figure.colorbar(scale, ax=list(panels), shrink=0.8, label="recall@1 (%)")
     bar.outline.set_visible(False)

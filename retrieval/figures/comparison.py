@@ -41,8 +41,12 @@ def comparison_figure(comparison: Comparison) -> Figure:
         grid = figure.add_gridspec(
             2 if with_pairs else 1, len(METRICS), height_ratios=[height, 4.2][: 1 + with_pairs]
         )
+        first = figure.add_subplot(grid[0, 0])
         for n, metric in enumerate(METRICS):
-            _means(figure.add_subplot(grid[0, n]), comparison, metric, with_names=n == 0)
+            axes = figure.add_subplot(grid[0, n], sharey=first) if n else first
+            _means(axes, comparison, metric)
+            axes.tick_params(axis="y", labelleft=axes is first)
+        first.set_ylabel("model")
         if with_pairs:
             _pairs(figure.add_subplot(grid[1, :]), comparison, pairs)
         figure.suptitle(
@@ -51,7 +55,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def _means(axes: Axes, comparison: Comparison, metric: str, *, with_names: bool) -> None:
+def _means(axes: Axes, comparison: Comparison, metric: str) -> None:
     """One metric of all models, one line each."""
     rows = []
     for n, model in enumerate(comparison.models):
@@ -68,8 +72,7 @@ def _means(axes: Axes, comparison: Comparison, metric: str, *, with_names: bool)
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.axvline(rows[0].chance, color="#222222", linestyle="--", linewidth=1)
-    names = [label(model) for model in comparison.models] if with_names else []
-    axes.set_yticks(range(len(rows)), names or [""] * len(rows))
+    axes.set_yticks(range(len(rows)), [label(model) for model in comparison.models])
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.grid(False, axis="y")
     axes.set_xlabel(AXIS_NAMES[metric])

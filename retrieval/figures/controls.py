@@ -61,6 +61,7 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
         axes.set_xlim(0, 108)
         axes.set_xticks(range(0, 101, 20))
         axes.grid(False, axis="y")
+        axes.set_ylabel("embeddings, score")
         axes.set_xlabel(f"recall@1 (%), {100 * confidence:g} % interval")
         axes.set_title(f"The model and its controls; dashed: chance, {chance:.1f} %", loc="left")
         if len(parts) > 1:

@@ -139,6 +139,7 @@ def compare(
     matcher: Matcher,
     scope: Scope = Scope.utterance,
     threshold: float = 0.5,
+    penalty: float = 0.5,
     confidence: float = 0.95,
 ) -> Outcome:
     """Match the words of every pair, write them down, test the matches.
@@ -150,7 +151,8 @@ def compare(
         table: TSV file to write, one line a matched pair of words.
         matcher: how to match.
         scope: among which words. With ``site``, a match counts for the sentence of its source word.
-        threshold: of ``transport``.
+        threshold: of ``transport`` and ``unbalanced``.
+        penalty: of ``unbalanced``.
         confidence: of the intervals.
 
     Raises:
@@ -169,7 +171,9 @@ def compare(
         for source, target in track(
             texts(compared, spoken, scope), total=total, description="matching words"
         ):
-            matches = match_words(matcher, cosines(source.spoken, target.spoken), threshold=threshold)
+            matches = match_words(
+                matcher, cosines(source.spoken, target.spoken), threshold=threshold, penalty=penalty
+            )
             values = []
             for similarity in similarities:
                 matrix = text_similarities(similarity, source.spoken, target.spoken)
@@ -184,7 +188,9 @@ def compare(
             matched_words += len({m.source for m in matches}) + len({m.target for m in matches})
             word_pairs += len(matches)
     if not word_pairs:
-        raise ValueError(f"no words match at threshold={threshold}; lower it")
+        raise ValueError(
+            f"no words match at threshold={threshold} and penalty={penalty}; lower the one or raise the other"
+        )
     tests = {
         name: {key: group.test(confidence) for key, group in of_similarity.items() if group.count}
         for name, of_similarity in sums.items()

@@ -41,11 +41,14 @@ class InterpretConfig:
             place of ``aligner``; needs ``embeddings``.
         embeddings: folder of embeddings to take the words' frames from, of another layer or model; null = the
             encoder's output.
-        matcher: ``mutual`` best matches, or optimal ``transport`` (one to many; extra ``transport``), or the
-            control ``position`` (the same relative place).
+        matcher: ``mutual`` best matches, or by optimal transport (extra ``transport``): ``unbalanced``, where
+            a word may have several counterparts or none, or ``transport``, where all words have to be
+            matched; or the control ``position`` (the same relative place).
         scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
-        threshold: of ``transport``: least share of the mass that a pair must move. A lower one keeps more,
-            weaker pairs.
+        threshold: of ``transport`` and ``unbalanced``: least share of the mass that a pair must move. A
+            lower one keeps more, weaker pairs.
+        penalty: of ``unbalanced``: on words that hand on more or less than their share. A smaller one leaves
+            more words unmatched, a great one comes to ``transport``.
         similarities: of texts, for the tests: ``characters``, ``table``, or names of sentence-transformers
             models (extra ``sentences``), which are downloaded unless they are directories.
         table: tab-separated translation table, a meaning a line and a variety a column.
@@ -75,6 +78,7 @@ class InterpretConfig:
     matcher: Matcher = Matcher.mutual
     scope: Scope = Scope.utterance
     threshold: float = 0.5
+    penalty: float = 0.5
     similarities: list[str] = field(default_factory=lambda: ["characters"])
     table: str | None = None
     table_columns: list[str] = field(default_factory=list)
@@ -88,6 +92,8 @@ class InterpretConfig:
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold={self.threshold} must be over 0 and at most 1")
+        if not self.penalty > 0:
+            raise ValueError(f"penalty={self.penalty} must be over 0")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
         if self.shown < 0:

@@ -102,6 +102,8 @@ def similarity_matrix(
             [label(word.text) for word in source.words],
             fontsize=12,
         )
+        over.set_xlabel(f"words of {label(target.name)}")
+        beside.set_ylabel(f"words of {label(source.name)}")
         for axis in (over, beside):
             axis.tick_params(length=0)
             axis.spines[:].set_visible(False)

@@ -102,6 +102,7 @@ def interpret(
             matcher=config.matcher,
             scope=config.scope,
             threshold=config.threshold,
+            penalty=config.penalty,
             confidence=config.confidence,
         )
         settings = asdict(config)
@@ -177,7 +178,9 @@ def _show(
 ) -> ShownPair:
     """One pair for the page; its figure is also written as PNG."""
     source, target = spoken[pair.source_id], spoken[pair.target_id]
-    matches = match_words(config.matcher, cosines(source, target), threshold=config.threshold)
+    matches = match_words(
+        config.matcher, cosines(source, target), threshold=config.threshold, penalty=config.penalty
+    )
     values = [text_similarities(similarity, source, target) for similarity in similarities]
     sides = [
         Side(f"{site.group}, {site.name}", frames[name].frames, frames[name].clock, frames[name].words)

@@ -9,7 +9,14 @@ not favoured.
 
 A small example: X = [(1,0), (0,1)] and Y = [(1,0)]. The only path has the points (1,1), d = 0, w = 2, and
 (2,1), d = 1, w = 1; its mean distance is 1/3.
+
+Each point waits for the one to its left, so that one pair alone leaves a processor idle. Utterances of y are
+therefore taken ``LANES`` at a time, of about the same length, with their frames interleaved: a step computes
+the same place of all of their paths at once, and their cosines follow one another in memory. What comes after
+the end of a shorter one is computed and not read.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +26,25 @@ from torch import Tensor
 
 from retrieval.similarity.seqsim import Packed
 
-TILE = 1 << 22  # cosines that are computed at a time: 16 MiB in float32
+LANES = 8  # utterances side by side: one register of float64 with AVX-512; with more, more lanes are empty
+TILE = 1 << 20  # cosines that are computed at a time: 4 MiB in float32, which stay in the cache
+
+
+@dataclass(frozen=True)
+class _Interleaved:
+    """M utterances in groups of LANES, from the longest to the shortest.
+
+    Attributes:
+        columns: (D,C): for each group, place in the utterance and lane one after another.
+        starts: (G+1,) where the columns of each group begin.
+        order: (M,) which utterance is in each lane; the last group may have lanes without one.
+        lengths: (M,) frames of these.
+    """
+
+    columns: Tensor
+    starts: NDArray[np.int64]
+    order: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
 
 @torch.no_grad()
@@ -37,19 +62,23 @@ def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
         Similarities (N,M) in the type of the frames, on the CPU, in [-1, 1].
     """
     result = torch.empty(len(x), len(y), dtype=x.frames.dtype)
-    columns = y.frames.T.contiguous()
-    rows = max(1, tile // columns.shape[1])
+    beside = _interleave(y)
+    width = beside.columns.shape[1]
+    rows = max(tile // width, int(x.lengths.max()))
+    # One place for all tiles: to ask the system for new memory each time takes longer than the products.
+    products = torch.empty(min(rows, len(x.frames)), width, dtype=x.frames.dtype, device=x.frames.device)
     start = 0
     while start < len(x):
-        # The most utterances whose frames are at most so many rows, or one.
-        fit = int(torch.searchsorted(x.offsets, int(x.offsets[start]) + rows, right=True)) - 1
-        stop = max(start + 1, fit)
+        # The most utterances whose frames are at most so many rows.
+        stop = int(torch.searchsorted(x.offsets, int(x.offsets[start]) + rows, right=True)) - 1
         part = x.part(start, stop)
-        cosines = (part.frames @ columns).cpu().numpy()
+        cosines = torch.mm(part.frames, beside.columns, out=products[: len(part.frames)])
         _warp(
-            cosines,
+            cosines.cpu().numpy(),
             part.offsets.numpy(),
-            y.offsets.numpy(),
+            beside.starts,
+            beside.order,
+            beside.lengths,
             result[start:stop].numpy(),
             torch.get_num_threads(),
         )
@@ -57,40 +86,77 @@ def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
     return result
 
 
+def _interleave(y: Packed) -> _Interleaved:
+    lengths, order = y.lengths.sort(descending=True, stable=True)
+    places, starts = [], [0]
+    for first in range(0, len(y), LANES):
+        lanes = order[first : first + LANES]
+        lanes = torch.cat([lanes, lanes[-1:].expand(LANES - len(lanes))])
+        # (T,LANES); beyond the end of an utterance its last frame again.
+        place = torch.arange(int(lengths[first]))[:, None].minimum(y.lengths[lanes] - 1) + y.offsets[lanes]
+        places.append(place.flatten())
+        starts.append(starts[-1] + place.numel())
+    frames = y.frames[torch.cat(places).to(y.frames.device)]
+    return _Interleaved(frames.T.contiguous(), np.array(starts), order.numpy(), lengths.numpy())
+
+
 @njit(parallel=True, nogil=True, cache=True)
 def _warp(
     cosines: NDArray[np.floating],
     row_offsets: NDArray[np.int64],
-    column_offsets: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    order: NDArray[np.int64],
+    lengths: NDArray[np.int64],
     result: NDArray[np.floating],
     threads: int,
 ) -> None:
-    """Similarities (N,M) of the utterances in the rows of the cosines with those in the columns."""
+    """Similarities (N,M) of the utterances in the rows of the cosines with the interleaved ones."""
     N, M = result.shape
+    G = len(starts) - 1
     for thread in prange(threads):
-        for pair in range(N * M * thread // threads, N * M * (thread + 1) // threads):
-            n, m = pair // M, pair % M
-            result[n, m] = _mean_similarity(
-                cosines[row_offsets[n] : row_offsets[n + 1], column_offsets[m] : column_offsets[m + 1]]
-            )
+        best = np.empty((lengths[0], LANES))
+        diagonal = np.empty(LANES)
+        for pair in range(N * G * thread // threads, N * G * (thread + 1) // threads):
+            n, group = pair // G, pair % G
+            first, stop = row_offsets[n], row_offsets[n + 1]
+            _best_values(cosines[first:stop], starts[group], starts[group + 1], best, diagonal)
+            for m in range(LANES * group, min(LANES * (group + 1), M)):
+                # 1 less the least mean distance: points are worth w cos, and their sum is divided by S + T.
+                result[n, order[m]] = best[lengths[m] - 1, m % LANES] / (stop - first + lengths[m])
 
 
 @njit(nogil=True, cache=True)
-def _mean_similarity(cosines: NDArray[np.floating]) -> float:
-    """1 minus the least mean distance: where a point is worth w cos, the best value of a path over S + T."""
-    S, T = cosines.shape
-    above = np.empty(T)  # best value of a path to each point of the row above
-    above[0] = 2.0 * cosines[0, 0]
+def _best_values(
+    cosines: NDArray[np.floating],
+    start: int,
+    stop: int,
+    best: NDArray[np.float64],
+    diagonal: NDArray[np.float64],
+) -> None:
+    """Best value of a path to each point of the last row, (T,LANES) into ``best``; columns as interleaved.
+
+    Args:
+        cosines: (S,C).
+        start, stop: columns of a group.
+        best: room for T rows or more.
+        diagonal: room for a row.
+    """
+    T = (stop - start) // LANES
+    here = cosines[0, start:stop]
+    for lane in range(LANES):
+        best[0, lane] = 2.0 * here[lane]
     for j in range(1, T):
-        above[j] = above[j - 1] + cosines[0, j]
-    for i in range(1, S):
-        diagonal = above[0]
-        left = above[0] + cosines[i, 0]
-        above[0] = left
+        for lane in range(LANES):
+            best[j, lane] = best[j - 1, lane] + here[j * LANES + lane]
+    for i in range(1, len(cosines)):
+        here = cosines[i, start:stop]
+        for lane in range(LANES):
+            diagonal[lane] = best[0, lane]  # of the row above, in the column to the left
+            best[0, lane] += here[lane]
         for j in range(1, T):
-            here = cosines[i, j]
-            straight = max(left, above[j]) + here
-            left = max(straight, diagonal + 2.0 * here)
-            diagonal = above[j]
-            above[j] = left
-    return above[T - 1] / (S + T)
+            for lane in range(LANES):
+                cosine = np.float64(here[j * LANES + lane])
+                above = best[j, lane]
+                straight = max(best[j - 1, lane], above) + cosine
+                best[j, lane] = max(straight, diagonal[lane] + 2.0 * cosine)
+                diagonal[lane] = above

@@ -285,6 +285,7 @@ def test_folders_of_lists_that_cannot_be_written_out_differ_too() -> None:
     "changes",
     [
         {"threshold": 0.0},
+        {"penalty": 0.0},
         {"confidence": 1.0},
         {"shown": -1},
         {"similarities": []},

@@ -63,7 +63,7 @@ def test_page_holds_the_numbers(model_dir):
     trained = next(row for row in report.recall.table.summary if row.name == "trained")
     assert f"{trained.recall_at_1:.1f} %" in text
     assert f"chance {trained.chance:.1f} %" in text
-    assert "recall@1 of MFCCs, without a model" in text
+    assert "recall@1 of sound alone: MFCC, SeqSim" in text
     assert "not trained on: gan." in text
     assert "bootstrap interval over sentences and sites." in text
     assert "0123abcd" in text
@@ -216,6 +216,27 @@ def test_the_model_stands_beside_its_controls(tmp_path):
     assert "MFCC,DTWallpairsofgroups31.726.7–37.72.051.444.2–58.6" in cells
     assert "scripts/controls.py" not in page.text
     assert sum(source.startswith("data:image/svg") for source in page.sources) == 1
+
+
+def test_the_card_shows_the_strongest_control_of_sound(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "averaged")
+    folder = tmp_path / "averaged" / "results" / "controls-test"
+    (weak,) = (row for row in collect(model_dir, "test").control.table.summary if row.name == "all")
+
+    def text_with(**recalls):
+        rows = [
+            ControlRow(name, name.upper(), "all", recall, recall - 5, recall + 6, 2.0, 1.0, 0.0, 2.0)
+            for name, recall in recalls.items()
+        ]
+        write_controls(folder, rows, {}, {"settings": {}})
+        return squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
+
+    # Neither the model nor an encoder that was trained on speech is sound alone.
+    text = text_with(**{"zipformer": 99.0, "speech_embedding-dtw": 98.0, "mfcc-dtw": 97.3, "fbank-dtw": 96.0})
+    assert "recall@1 of sound alone: MFCC-DTW97.3 %92.3 to 103.3; chance 2.0 %" in text
+    assert text.count("of sound alone") == 1
+    text = text_with(zipformer=99.0, fbank=0.5)
+    assert f"recall@1 of sound alone: MFCC, SeqSim{weak.recall_at_1:.1f} %" in text
 
 
 def test_missing_inputs_say_which_command_makes_them(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from reference.dtw import all_paths, cosine_distances, dtw_distance
 from scipy.optimize import linear_sum_assignment, linprog
 
-from retrieval.similarity.dtw import dtw_similarity
+from retrieval.similarity.dtw import LANES, dtw_similarity
 from retrieval.similarity.scores import ScoreKind, pooled_cosine, score_matrix, transport_similarity
 from retrieval.similarity.seqsim import Packed, pack, seqsim_packed
 
@@ -63,6 +63,15 @@ def test_dtw_does_not_depend_on_the_tile(tile):
     _, x = draw(0, [3, 7, 1, 12, 2])
     _, y = draw(1, [5, 1, 9])
     torch.testing.assert_close(dtw_similarity(x, y, tile=tile), dtw_similarity(x, y))
+
+
+@pytest.mark.parametrize("count", [LANES - 1, LANES, 2 * LANES + 3])
+def test_dtw_side_by_side_equals_the_recursion(count):
+    lengths = np.random.default_rng(3).integers(1, 15, size=count).tolist()
+    x, packed_x = draw(0, [6, 1])
+    y, packed_y = draw(1, lengths)
+    expected = [[1 - dtw_distance(cosine_distances(a, b)) for b in y] for a in x]
+    np.testing.assert_allclose(dtw_similarity(packed_x, packed_y).numpy(), expected, atol=1e-12)
 
 
 def test_dtw_by_hand():

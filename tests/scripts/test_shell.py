@@ -112,7 +112,7 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
         f"scripts/embed.py model_dir={model} data_dir=data/mini split=test",
         f"scripts/retrieve.py model_dir={model} split=test",
         f"scripts/controls.py model_dir={model} data_dir=data/mini split=test"
-        " controls=[zipformer-pooled,mfcc,random,duration,permuted]",
+        " controls=[zipformer-pooled,mfcc,mfcc-dtw,random,duration,permuted]",
         f"scripts/report.py model_dir={model} split=test",
         f"scripts/summary.py model_dir={model} split=test",
     ]

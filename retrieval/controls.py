@@ -34,12 +34,11 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.outcome import Outcome
 from retrieval.permuted import square_and_add
-from retrieval.results import MalformedResultError, names_or_none, read_json
+from retrieval.results import MalformedResultError, read_json
 from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level
-from retrieval.statistics.bootstrap import Resamples, difference_interval, resampled
+from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
-from retrieval.weights import Digests, weights_behind
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (
@@ -345,58 +344,3 @@ def _difference(row: ControlRow) -> tuple[str, str]:
     if row.difference is None or row.difference_low is None or row.difference_high is None:
         return "", ""
     return f"{row.difference:+.1f}", f"{row.difference_low:+.1f} to {row.difference_high:+.1f}"
-
-
-@dataclass(frozen=True)
-class ControlsSection:
-    """What the report shows of controls.
-
-    Attributes:
-        rows: of the parts that are shown.
-        sound: control of sound alone with the highest recall over all pairs of groups; None where none was
-            run.
-        confidence, level: settings.
-        settings: all of them.
-        weights: behind the embeddings (:mod:`retrieval.weights`).
-        resampled: what the intervals are over.
-        permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
-            which have a single draw.
-    """
-
-    rows: list[ControlRow]
-    sound: ControlRow | None
-    confidence: float
-    level: str
-    settings: Mapping[str, Any]
-    weights: Digests
-    resampled: str
-    permuted_draws: int | None
-
-
-def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
-    """The section of the report, or None where no controls were run.
-
-    Raises:
-        MalformedResultError: as :func:`read_controls`.
-    """
-    path = result_folder(model_dir, "controls", split) / "controls.json"
-    found = read_controls(path)
-    if found is None:
-        return None
-    rows, header = found
-    parts = shown_parts(rows)
-    settings, embeddings = header.get("settings", {}), header.get("embeddings")
-    groups = names_or_none(header, "groups", path, "controls")
-    single = names_or_none(header, "single_site_groups", path, "controls")
-    permuted = any(row.name == PERMUTED for row in rows)
-    sounds = [row for row in rows if row.pairs == "all" and row.name.partition("-")[0] in SOUND]
-    return ControlsSection(
-        [row for row in rows if row.pairs in parts],
-        max(sounds, key=lambda row: row.recall_at_1, default=None),
-        float(settings.get("confidence", 0.95)),
-        str(settings.get("level", "group")),
-        settings,
-        weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
-        resampled(groups or [], single),
-        settings.get("permuted_draws") if permuted else None,
-    )

@@ -25,7 +25,7 @@ from retrieval.challenge.comparison import (
     write_comparison,
 )
 from retrieval.comparison import CompareConfig
-from retrieval.controls import Control, ControlRow, ControlsConfig, ControlsSection, controls_section
+from retrieval.controls import Control, ControlRow, ControlsConfig
 from retrieval.figures.challenge import challenge_figure
 from retrieval.figures.controls import control_dots
 from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
@@ -35,6 +35,7 @@ from retrieval.layers.report import LayersSection, layers_section
 from retrieval.layers.study import STEPS, LayersConfig
 from retrieval.naming import result_folder
 from retrieval.recall import calls_of
+from retrieval.report_controls import ControlsSection, controls_section
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,

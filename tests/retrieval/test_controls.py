@@ -14,7 +14,6 @@ from retrieval.controls import (
     ControlsConfig,
     compare,
     control_table,
-    controls_section,
     parse_controls,
     read_controls,
     shown_parts,
@@ -24,6 +23,7 @@ from retrieval.embedding.acoustic import DurationEmbedder
 from retrieval.figures.controls import control_dots
 from retrieval.permuted import mean_of_draws, permuted_table
 from retrieval.recall import retrieve
+from retrieval.report_controls import controls_section
 from retrieval.results import MalformedResultError
 from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import sites_of

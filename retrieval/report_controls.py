@@ -1,0 +1,67 @@
+"""The part of the report about the model and its controls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.controls import PERMUTED, SOUND, ControlRow, read_controls, shown_parts
+from retrieval.naming import result_folder
+from retrieval.results import names_or_none
+from retrieval.statistics.bootstrap import resampled
+from retrieval.weights import Digests, weights_behind
+
+
+@dataclass(frozen=True)
+class ControlsSection:
+    """What the report shows of controls.
+
+    Attributes:
+        rows: of the parts that are shown.
+        sound: control of sound alone with the highest recall over all pairs of groups; None where none was
+            run.
+        confidence, level: settings.
+        settings: all of them.
+        weights: behind the embeddings (:mod:`retrieval.weights`).
+        resampled: what the intervals are over.
+        permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
+            which have a single draw.
+    """
+
+    rows: list[ControlRow]
+    sound: ControlRow | None
+    confidence: float
+    level: str
+    settings: Mapping[str, Any]
+    weights: Digests
+    resampled: str
+    permuted_draws: int | None
+
+
+def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
+    """The section of the report, or None where no controls were run.
+
+    Raises:
+        MalformedResultError: as :func:`read_controls`.
+    """
+    path = result_folder(model_dir, "controls", split) / "controls.json"
+    found = read_controls(path)
+    if found is None:
+        return None
+    rows, header = found
+    parts = shown_parts(rows)
+    settings, embeddings = header.get("settings", {}), header.get("embeddings")
+    groups = names_or_none(header, "groups", path, "controls")
+    single = names_or_none(header, "single_site_groups", path, "controls")
+    permuted = any(row.name == PERMUTED for row in rows)
+    sounds = [row for row in rows if row.pairs == "all" and row.name.partition("-")[0] in SOUND]
+    return ControlsSection(
+        [row for row in rows if row.pairs in parts],
+        max(sounds, key=lambda row: row.recall_at_1, default=None),
+        float(settings.get("confidence", 0.95)),
+        str(settings.get("level", "group")),
+        settings,
+        weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
+        resampled(groups or [], single),
+        settings.get("permuted_draws") if permuted else None,
+    )

@@ -45,6 +45,7 @@ from retrieval.layers.study import (
     taps_of,
 )
 from retrieval.results import MalformedResultError
+from retrieval.similarity.scores import ScoreKind
 from retrieval.tables import print_tables
 from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
@@ -134,6 +135,7 @@ class Study:
             config.split,
             taps,
             estimate_of(recalls.get("mfcc")),
+            estimate_of(recalls.get("mfcc-dtw")),
             tasks,
             missing,
             weights=None if self.weights is None else [self.weights],
@@ -191,7 +193,7 @@ class Study:
         }
 
     def recalls(self) -> dict[str, dict[str, float]]:
-        """Recall@1 of every tap, and of MFCCs."""
+        """Recall@1 of every tap, and of MFCCs by SeqSim and by dynamic time warping."""
         config = self.config
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
@@ -207,16 +209,20 @@ class Study:
             )
             with writer:
                 embed_cuts(self.cuts, embedder, writer, batch_seconds=config.batch_seconds)
-        stores = {"mfcc": sound} | {tap.name: tap.store(config) for tap in self.taps}
-        return {name: self.recall(name, EmbeddingStore(directory)) for name, directory in stores.items()}
+        asked = {"mfcc": (sound, ScoreKind.seqsim), "mfcc-dtw": (sound, ScoreKind.dtw)}
+        asked |= {tap.name: (tap.store(config), ScoreKind.seqsim) for tap in self.taps}
+        return {
+            name: self.recall(name, EmbeddingStore(directory), score)
+            for name, (directory, score) in asked.items()
+        }
 
-    def recall(self, name: str, store: EmbeddingStore) -> dict[str, float]:
-        """Recall@1 of one store."""
+    def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, float]:
+        """Recall@1 of one store by one score."""
         config = self.config
 
         def make() -> dict[str, float]:
             logger.info("retrieval with %s", name)
-            return recall_of(store, config, self.device)
+            return recall_of(store, config, self.device, score)
 
         made_from = {
             "embeddings": store.description["fingerprint"],

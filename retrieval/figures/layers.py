@@ -58,8 +58,11 @@ def _recall(axes: Axes, study: LayerStudy) -> None:
         axes.plot(
             [output.tap.layer + 0.6], [output.recall.value], "*", color="black", ms=11, label="encoder output"
         )
-    if study.sound is not None:
-        axes.axhline(study.sound.value, color=PALETTE[1], linestyle="--", label="MFCCs: sound alone")
+    sounds = {"SeqSim": (study.sound, "--"), "DTW": (study.sound_in_order, "-.")}
+    for score, (sound, dashes) in sounds.items():
+        if sound is not None:
+            name = f"sound alone: MFCCs, {score}"
+            axes.axhline(sound.value, color=PALETTE[1], linestyle=dashes, label=name)
     chances = [result.chance for result in study.taps if result.chance is not None]
     if chances:
         axes.axhline(float(np.mean(chances)), color=PALETTE[7], linestyle=":", label="chance")

@@ -16,13 +16,13 @@ class LayersSection:
     Attributes:
         study: the results.
         figure: address of the figure, for an ``<img>``.
-        sound: recall@1 of MFCCs in per cent; None where not measured.
+        sounds: score to recall@1 of MFCCs in per cent; empty where not measured.
         chances: accuracy of the most frequent class in per cent, by task.
     """
 
     study: LayerStudy
     figure: str
-    sound: float | None
+    sounds: dict[str, float]
     chances: dict[str, float]
 
     @property
@@ -41,9 +41,10 @@ def layers_section(model_dir: Path, split: str) -> LayersSection | None:
     if study is None:
         return None
     chances = {task: score.chance for result in study.taps for task, score in result.probes.items()}
+    sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
     return LayersSection(
         study,
         svg_data_uri(layer_figure(study)),
-        None if study.sound is None else study.sound.value,
+        {name: recall.value for name, recall in sounds.items() if recall is not None},
         chances,
     )

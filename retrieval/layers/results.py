@@ -58,7 +58,9 @@ class LayerStudy:
     Attributes:
         model_dir, split: what was studied.
         taps: results in order of depth, the output last.
-        sound: recall@1 of MFCCs, what likeness of sound gives without a model; None where not measured.
+        sound: recall@1 of MFCCs, what likeness of sound gives without a model, whatever its order; None where
+            not measured.
+        sound_in_order: the same by dynamic time warping, which keeps the order.
         tasks: probed properties: name to what was held out, and a note.
         not_identifiable: properties that the data cannot be probed for: name to reason.
         weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
@@ -69,6 +71,7 @@ class LayerStudy:
     split: str
     taps: list[TapResult]
     sound: Estimate | None = None
+    sound_in_order: Estimate | None = None
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
     weights: Digests = None
@@ -140,7 +143,7 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
     ]
     study = replace(study, taps=taps, made_from=study.made_from | {step: before.made_from[step]})
     if step == "retrieval":
-        return replace(study, sound=before.sound)
+        return replace(study, sound=before.sound, sound_in_order=before.sound_in_order)
     if step == "probes":
         return replace(study, tasks=before.tasks, not_identifiable=before.not_identifiable)
     return study
@@ -187,6 +190,7 @@ def read_study(model_dir: Path, split: str) -> LayerStudy | None:
             content["split"],
             [_tap_result(row) for row in content["taps"]],
             _estimate(content["sound"]),
+            _estimate(content.get("sound_in_order")),  # older studies lack it
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
             recorded_weights(content),
@@ -226,8 +230,10 @@ def study_tables(study: LayerStudy) -> list[Table]:
             *(f"{result.cer[method].value:.1f}" if method in result.cer else "" for method in study.methods),
         )
     chance = next((result.chance for result in study.taps if result.chance is not None), None)
-    if study.sound is not None and chance is not None:
-        first.caption = f"MFCCs, without a model: {study.sound.value:.1f}; chance {chance:.1f}"
+    if chance is not None:
+        sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
+        measured = ", ".join(f"{recall.value:.1f} ({name})" for name, recall in sounds.items() if recall)
+        first.caption = (f"MFCCs, without a model: {measured}; " if measured else "") + f"chance {chance:.1f}"
     second = Table(title="linear probes: accuracy (selectivity) in %", box=box.SIMPLE_HEAD)
     second.add_column("tap", no_wrap=True)
     for task in study.tasks:

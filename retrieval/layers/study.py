@@ -41,6 +41,7 @@ from retrieval.layers.probe_tasks import (
 from retrieval.layers.probes import probe
 from retrieval.naming import result_folder
 from retrieval.recall import retrieve
+from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, sites_of
 from retrieval.tables import tabulate
 
@@ -243,14 +244,19 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def recall_of(store: EmbeddingStore, config: LayersConfig, device: torch.device) -> dict[str, Any]:
+def recall_of(
+    store: EmbeddingStore,
+    config: LayersConfig,
+    device: torch.device,
+    score: ScoreKind = ScoreKind.seqsim,
+) -> dict[str, Any]:
     """Mean recall@1 over the ordered pairs of groups with its interval and chance, in per cent.
 
     Raises:
         ValueError: the split has no parallel sentences.
     """
     sites = sites_of(store, level=config.level, duplicates=config.duplicates)
-    outcome = retrieve(store, sites, device=device)
+    outcome = retrieve(store, sites, score=score, device=device)
     table = tabulate(outcome, trained_groups=None, resamples=config.resamples, seed=config.seed)
     (row,) = (row for row in table.summary if row.name == "all")
     return {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}

@@ -48,7 +48,7 @@ def bars() -> Figure:
         CerRow("dialect", name, name, 50, 900, 9, 0, 0, rate, rate - 2, rate + 2)
         for name, rate in zip(GROUPS, (3.0, 8.0, 40.0), strict=True)
     ]
-    results = [CerResult(method, "test", rows, [], []) for method in ("beam", "ctc")]
+    results = [CerResult(method, "test", rows, [], [], Path(method), None) for method in ("beam", "ctc")]
     return cer_bars(results, held_out=["hak"])
 
 

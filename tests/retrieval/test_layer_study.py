@@ -233,7 +233,8 @@ def study() -> LayerStudy:
         )
     note = "1 of 9 classes left out"
     tasks = {"speaker": ("sentences", ""), "sentence, unseen dialect": ("dialects", note)}
-    return LayerStudy("model", "test", results, Estimate(6.0, 5.0, 7.0), tasks, {"tone": "no romanisation"})
+    sounds = Estimate(6.0, 5.0, 7.0), Estimate(36.0, 31.0, 41.0)
+    return LayerStudy("model", "test", results, *sounds, tasks, {"tone": "no romanisation"})
 
 
 def test_files_come_back(study: LayerStudy, tmp_path: Path) -> None:
@@ -296,10 +297,14 @@ def test_results_that_cannot_be_read_are_named(study: LayerStudy, tmp_path: Path
 
 
 def test_the_figure_and_the_tables_are_drawn(study: LayerStudy, tmp_path: Path) -> None:
-    save_png(layer_figure(study), tmp_path / "layers.png")
+    figure = layer_figure(study)
+    save_png(figure, tmp_path / "layers.png")
+    heights = {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines}
+    assert heights["sound alone: MFCCs, SeqSim"] == 6
+    assert heights["sound alone: MFCCs, DTW"] == 36
     assert imread(tmp_path / "layers.png").std() > 0.05
     assert [table.row_count for table in study_tables(study)] == [6, 7]
-    nothing = replace(study, taps=[TapResult(tap) for tap in TAPS], sound=None, tasks={}, not_identifiable={})
+    nothing = LayerStudy("model", "test", [TapResult(tap) for tap in TAPS])
     save_png(layer_figure(nothing), tmp_path / "nothing.png")
     assert len(study_tables(nothing)) == 1
 
@@ -314,6 +319,7 @@ def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
     page = environment.get_template("_layers.html.j2").render(layers=section)
     assert "data:image/svg+xml;base64," in page
     assert "layer03" in page
+    assert "recall@1 6.0 by SeqSim, 36.0 by DTW." in page
     assert "Not probed: tone, because no romanisation." in page
     assert "sentence, unseen dialect: 1 of 9 classes left out." in page
 

@@ -105,6 +105,9 @@ def test_all_steps(
     assert [result.tap.name for result in study.taps] == ["layer00", "layer01", "layer02", "stack2", "output"]
     assert all(result.recall is not None and result.chance == 20 for result in study.taps)
     assert study.sound is not None
+    # All say the same sounds, so that their order finds sentences without a model; chance is 20 %.
+    assert study.sound_in_order is not None
+    assert study.sound_in_order.value > 20
     # The same features in every dialect: the front end alone finds the sentence.
     assert study.taps[0].recall is not None
     assert study.taps[0].recall.value == 100
@@ -171,7 +174,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
         AsrModel, "encode_layers", lambda model, *a, **k: (encoded.append(1), encode(model, *a, **k))[1]
     )
     run(monkeypatch, folders, steps)
-    assert len(calls) == 3 + 6 - 2  # of MFCCs and five taps, two were done
+    assert len(calls) == 3 + 7 - 2  # of MFCCs by two scores and five taps, two were done
     assert encoded == []  # the embeddings were there
     assert (model_dir / "results" / "layers-test" / "layers.json").read_text() == expected
     monkeypatch.setattr(study, "probe", lambda *_: pytest.fail("probes are kept"))

@@ -50,7 +50,7 @@ def test_phones_of_a_table(tmp_path: Path) -> None:
 
 def test_missing_phones_are_errors_with_a_remedy(tmp_path: Path) -> None:
     some = spoken(a1="ma", a2="", b1="ka", b2="ni")
-    with pytest.raises(ValueError, match=r"field 'ipa' of the cuts: 1 of 4 utterances .* the first is a2"):
+    with pytest.raises(ValueError, match=r"field ipa or romanisation of the cuts: 1 of 4 .* the first is a2"):
         measure_distances(some, SITES, COMMON, SoundConfig(), control=None)
     none = spoken(a1="", a2="", b1="", b2="")
     with pytest.raises(ValueError, match=r"no phones .*sound\.phones_file.*embedder=mfcc"):

@@ -131,7 +131,8 @@ def test_groups_of_one_site_are_recorded(tmp_path):
     found = compare(single, resamples=20, permutations=19)
     write_comparison(tmp_path, found, single, {})
     assert json.loads((tmp_path / "comparison.json").read_text())["single_site_groups"] == list(GROUPS)
-    read = read_comparison(tmp_path / "comparison.json")
+    path = tmp_path / "comparison.json"
+    read = read_comparison(json.loads(path.read_text()), path)
     assert read == found
     assert "sites cannot vary" in str(comparison_views(read, 0.95)[0].caption)
 

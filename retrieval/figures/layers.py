@@ -189,4 +189,4 @@ def _legend(axes: Axes, *, outside: bool = False) -> None:
     if outside:
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     else:
-        axes.legend(fontsize=8, loc="best")
+        axes.legend(fontsize=8, loc="best", frameon=True, framealpha=1, edgecolor="none")  # over lines

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from retrieval.statistics.estimates import MetricRow
 from retrieval.statistics.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
-from retrieval.weights import WEIGHTS_FILE, Digests, weights_behind
+from retrieval.weights import Digests, weights_behind
+from zipformer.model import WEIGHTS_FILE
 
 Row = TypeVar("Row")
 

@@ -13,9 +13,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from zipformer.model import WEIGHTS_FILE
+
 logger = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "model.safetensors"
 MODEL = "zipformer"  # the embedder whose embeddings depend on the weights; "zipformer layer03" is one, too
 SHOWN_DIGITS = 12  # of a digest, in messages
 

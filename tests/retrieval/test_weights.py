@@ -24,7 +24,8 @@ from retrieval.recall import RetrieveConfig
 from retrieval.report import Report, collect, render
 from retrieval.statistics.estimates import MetricRow
 from retrieval.statistics.ranks import METRICS
-from retrieval.weights import WEIGHTS_FILE, Sieve, command, recorded_weights, weights_behind, weights_of
+from retrieval.weights import Sieve, command, recorded_weights, weights_behind, weights_of
+from zipformer.model import WEIGHTS_FILE
 
 PAIRS: Pairs = {("cmn", "yue"): (80, 2), ("yue", "cmn"): (70, 2)}
 OLD, NEW = (hashlib.sha256(content).hexdigest() for content in (b"old", b"new"))

@@ -11,11 +11,11 @@ The folder is filled under another name and renamed at the end, so a folder with
 and the digests tell whether it still is.
 """
 
-import hashlib
 import json
 import logging
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,8 +24,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from zipformer.files import file_sha256, place_errors, replacing_folder, write_json, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
 TRAINING_FILE = "training.pt"
 RECORD_FILE = "checkpoint.json"
+_NAME = re.compile(r"step-(\d+)")
 
 
 class CheckpointError(RuntimeError):
@@ -68,9 +71,12 @@ class Checkpoint:
         """
         path = directory / RECORD_FILE
         try:
-            return cls(directory, json.loads(path.read_text(encoding="utf-8")))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error})") from error
+        if not isinstance(record, dict) or not {"step", "files"} <= record.keys():
+            raise CheckpointError(f"{path} cannot be read (it is not the record of a checkpoint)")
+        return cls(directory, record)
 
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Compare files with their recorded sizes and digests; all files unless some are named.
@@ -87,7 +93,11 @@ class Checkpoint:
                 raise CheckpointError(
                     f"{path} has {path.stat().st_size} bytes where {expected['bytes']} were written"
                 )
-            if _digest(path) != expected["sha256"]:
+            try:
+                digest = file_sha256(path)
+            except OSError as error:
+                raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+            if digest != expected["sha256"]:
                 raise CheckpointError(f"{path} is not what was written (its SHA-256 differs)")
 
     def weights(self) -> dict[str, Tensor]:
@@ -112,56 +122,68 @@ def save_checkpoint(
     record: Mapping[str, Any],
     copies: Iterable[Path] = (),
 ) -> Checkpoint:
-    """Write a checkpoint of ``record["step"]`` under ``root``; atomic.
+    """Write a checkpoint of ``record["step"]`` under ``root``, complete or not at all.
+
+    One of the same step is replaced, and removed only after that.
 
     Args:
         average: weights, float64.
         training: tensors and plain containers, read back with ``weights_only``.
         record: plain values for ``checkpoint.json``, among them ``step``.
         copies: further files to keep with the weights (the tokens).
+
+    Raises:
+        StorageError: the disk is full or read-only.
     """
     final = root / f"step-{record['step']:08d}"
-    unfinished = final.with_name(f".{final.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model.save_pretrained(unfinished)
-    save_file(dict(average), unfinished / AVERAGE_FILE)
-    torch.save(dict(training), unfinished / TRAINING_FILE)
-    for path in copies:
-        shutil.copyfile(path, unfinished / path.name)
-    checkpoint = _seal(unfinished, record)
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(unfinished, final)
-    return Checkpoint(final, checkpoint.record)
+    remedy = "free space there, or choose another exp_dir; the checkpoints before this one are whole"
+    with place_errors(root, remedy), replacing_folder(final) as folder:
+        model.save_pretrained(folder)
+        write_tensors(average, folder / AVERAGE_FILE)
+        with (folder / TRAINING_FILE).open("wb") as file:  # a path instead would hide what the disk says
+            torch.save(dict(training), file)
+        for path in copies:
+            shutil.copyfile(path, folder / path.name)
+        record = _seal(folder, record)
+    return Checkpoint(final, record)
 
 
-def _seal(directory: Path, record: Mapping[str, Any]) -> Checkpoint:
-    """Write the record with sizes and digests of what lies in a folder, and flush everything to the disk."""
-    files = {}
-    for path in sorted(directory.iterdir()):
-        if path.name != RECORD_FILE:
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+def _seal(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the record with sizes and digests of what lies in a folder; returns it."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(directory.iterdir())
+        if path.name != RECORD_FILE
+    }
     full = {**record, "files": files}
-    text = json.dumps(full, indent=2, ensure_ascii=False) + "\n"
-    (directory / RECORD_FILE).write_text(text, encoding="utf-8")
-    for path in directory.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    return Checkpoint(directory, full)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    write_json(directory / RECORD_FILE, full)
+    return full
 
 
 def list_checkpoints(root: Path) -> list[Path]:
     """Checkpoint folders below ``root``, oldest first."""
-    return sorted(path for path in root.glob("step-*") if path.is_dir())
+    found = [path for path in root.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(directory: Path) -> int:
+    match = _NAME.fullmatch(directory.name)
+    assert match is not None
+    return int(match[1])
+
+
+def open_whole(root: Path) -> list[Checkpoint]:
+    """Checkpoints below ``root`` whose record can be read, oldest first; the others are named in the log.
+
+    Their files are not compared with the record yet, see :meth:`Checkpoint.verify`.
+    """
+    found = []
+    for directory in list_checkpoints(root):
+        try:
+            found.append(Checkpoint.open(directory))
+        except CheckpointError as error:
+            logger.warning("Damaged checkpoint, left out: %s", error)
+    return found
 
 
 def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
@@ -202,7 +224,7 @@ def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
     older = list_checkpoints(root)[:-keep_last]
-    steps = [0, *(int(path.name.rpartition("-")[2]) for path in list_checkpoints(root))]
+    steps = [0, *map(_step_of, list_checkpoints(root))]
     while len(older) > keep_averages:
         gaps = [steps[index + 2] - steps[index] for index in range(len(older))]
         narrowest = gaps.index(min(gaps))
@@ -229,9 +251,7 @@ def _strip(directory: Path) -> None:
     if checkpoint.resumable:
         # The record first: from then on nobody resumes from this folder, whatever is still there.
         record = {**checkpoint.record, "files": {AVERAGE_FILE: checkpoint.record["files"][AVERAGE_FILE]}}
-        replacement = directory / f".{RECORD_FILE}"
-        replacement.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(replacement, directory / RECORD_FILE)
+        write_json(directory / RECORD_FILE, record)
     for file in directory.iterdir():
         if file.name not in (RECORD_FILE, AVERAGE_FILE):
             file.unlink()

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from zipformer.attention_decoder import AttentionDecoder
 from zipformer.device import on_host, upload
 from zipformer.encoder import DROPOUT_BATCHES, Zipformer
+from zipformer.files import replacing_folder, write_tensors
 from zipformer.joiner import Joiner
 from zipformer.layer_outputs import LayerOutputs
 from zipformer.layers.frontend import ConvFrontend
@@ -297,14 +298,14 @@ class AsrModel(nn.Module):
         return simple.sum(), pruned
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_config(self.config, directory)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()},
-            directory / WEIGHTS_FILE,
-        )
+        """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed.
+
+        Both change together or not at all; other files of the directory stay.
+        """
+        with replacing_folder(Path(directory)) as folder:
+            write_config(self.config, folder)
+            weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            write_tensors(weights, folder / WEIGHTS_FILE)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> "AsrModel":

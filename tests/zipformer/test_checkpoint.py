@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zipformer import checkpoint as module
+from kill_points import kill_points
+from zipformer import files
 from zipformer.checkpoint import (
     Checkpoint,
     CheckpointError,
     list_checkpoints,
     newest_whole_checkpoint,
+    open_whole,
     random_state,
     restore_random_state,
     save_checkpoint,
@@ -67,23 +69,33 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert newest_whole_checkpoint(tmp_path / "checkpoints") is None
 
 
-def test_a_save_that_dies_leaves_nothing_that_looks_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_kill_at_any_file_operation_leaves_whole_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
-    save(tmp_path, 10)
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda left, right: False)
 
-    def die(*args: object) -> None:
-        raise KeyboardInterrupt
+    def save_and_thin(root: Path) -> None:
+        save(root, 30)  # for the second time
+        thin_checkpoints(root, keep_last=1, keep_averages=1)
 
-    for function in ("save_file", "_seal"):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, function, die)
-            with pytest.raises(KeyboardInterrupt):
-                save(tmp_path, 20)
-        assert steps(tmp_path) == [10]
-    save(tmp_path, 20)  # the remains are not in the way
-    thin_checkpoints(tmp_path, keep_last=5, keep_averages=5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000020"]
+    for point in kill_points():
+        root = tmp_path / str(point.number)
+        for step in (10, 20, 30):
+            save(root, step)
+        with point:
+            save_and_thin(root)
+        newest = newest_whole_checkpoint(root)
+        assert newest is not None
+        assert newest.step == 30 or (newest.step == 20 and not exchange)
+        assert [checkpoint.directory for checkpoint in open_whole(root)] == list_checkpoints(root)
+        for checkpoint in open_whole(root):
+            checkpoint.verify()
+        save_and_thin(root)  # the remains are not in the way
+        assert steps(root) in ([10, 30], [20, 30])
+        assert len(list(root.iterdir())) == 2
+    assert point.number > 20
 
 
 def truncate(path: Path) -> None:

@@ -1,0 +1,247 @@
+"""Files and folders that are either complete or not there, and what to say where a place cannot be written.
+
+What is written goes to a temporary name beside its place, is flushed to the disk, and is renamed. A process
+that is killed at any moment leaves the old content or the new one under the right name, never parts of both;
+at most a temporary one stays, which the next run removes or writes over.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+# Errors of a place, not of the program: its user can mend them.
+_OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
+
+
+class StorageError(ValueError):
+    """A place that cannot be written or read; the message names it and says what to do."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
+
+    The temporary name keeps the suffixes of ``path``, because writers choose compression by them.
+    """
+    stem, dot, suffixes = path.name.partition(".")
+    temporary = path.with_name(f"{stem}-part{dot}{suffixes}")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    flush(temporary)
+    os.replace(temporary, path)
+    flush(path.parent)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, complete or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file that others may read as the umask says.
+
+    safetensors creates its files so that only their owner may read them, which keeps a model that lies on a
+    shared disk from everybody else.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:  # says in words only what the file system said in a number
+        free = shutil.disk_usage(path.parent).free
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        code = errno.ENOSPC if free < size else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+    os.chmod(path, mode)
+
+
+@contextmanager
+def replacing_folder(directory: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of ``directory`` when the block ends well.
+
+    Whatever else lies in ``directory`` (the results in a model directory) stays there: it is linked into the
+    new folder. After an error, ``directory`` is as it was.
+
+    Raises:
+        StorageError: ``directory`` is a mount point, which cannot be renamed.
+    """
+    final = Path(os.path.realpath(directory))
+    partial = final.with_name(f".{final.name.lstrip('.')}.partial")
+    _recover(final)
+    remove_folder(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if final.is_dir():
+            _keep_others(final, partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    replace_folder(partial, final)
+
+
+def replace_folder(complete: Path, directory: Path) -> None:
+    """Put a complete folder into the place of ``directory``, then remove what was there before.
+
+    Linux exchanges the two in one step. Elsewhere, and on file systems that cannot, the old folder is renamed
+    first; :func:`replacing_folder` puts it back if a kill between the two renames left nothing.
+
+    Args:
+        complete: beside ``directory``, on the same file system.
+
+    Raises:
+        StorageError: ``directory`` is a mount point, which cannot be renamed.
+    """
+    directory = Path(os.path.realpath(directory))
+    if os.path.ismount(directory):
+        raise StorageError(f"{directory} is a mount point, which cannot be replaced: give a folder in it")
+    flush_tree(complete)
+    if not directory.exists():
+        os.rename(complete, directory)
+        flush(directory.parent)
+        return
+    old = complete
+    if not _exchange(complete, directory):
+        old = _replaced(directory)
+        remove_folder(old)
+        os.rename(directory, old)
+        os.rename(complete, directory)
+    flush(directory.parent)
+    remove_folder(old)
+
+
+def remove_folder(directory: Path) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names of a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems refuse folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def flush_tree(directory: Path) -> None:
+    """:func:`flush` for a folder and all that is in it."""
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            flush(path)
+    flush(directory)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits, as ``sha256sum`` prints it; read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def place_errors(place: Path | str, remedy: str) -> Iterator[None]:
+    """Turn errors of the file system that the user can mend (read-only, no right, full) into one line.
+
+    Args:
+        place: named where the error names no file.
+        remedy: what to do, such as "choose another exp_dir".
+
+    Raises:
+        StorageError: instead of such an error; other errors stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_THE_PLACE:
+            raise
+        raise StorageError(f"{error.filename or place}: {error.strerror}; {remedy}") from error
+
+
+def check_writable(directory: Path, remedy: str) -> None:
+    """See that files can be created in a folder, or the folder itself where it is not there; writes nothing.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    nearest = Path(os.path.realpath(directory))
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise StorageError(f"{directory} cannot be written: {nearest} is a file; {remedy}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"{directory} cannot be written ({nearest} is read-only or belongs to another user); {remedy}"
+        )
+
+
+def _recover(final: Path) -> None:
+    """Put the old folder back after a kill between the two renames of :func:`replace_folder`."""
+    old = _replaced(final)
+    if old.exists() and not final.exists():
+        os.rename(old, final)
+
+
+def _replaced(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name.lstrip('.')}.replaced")
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Exchange two folders in one step; False where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    sys.audit("os.rename", str(left), str(right), -1, -1)  # as Python's own renames do
+    if renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(left), None, str(right))
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Link what is in one folder and not in another into the latter; the folder keeps its mode."""
+    for entry in old.iterdir():
+        target = new / entry.name
+        if target.exists():
+            continue
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry), target)
+        elif entry.is_dir():
+            shutil.copytree(entry, target, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, target)
+    os.chmod(new, stat.S_IMODE(old.stat().st_mode))
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links, or a file of another user: copy
+        shutil.copy2(source, target)

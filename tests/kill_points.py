@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-CHANGES = frozenset(
-    "os.rename os.remove os.mkdir os.rmdir os.link os.symlink os.truncate os.chmod shutil.rmtree".split()
-)
+CHANGES = {
+    *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"),
+    "shutil.rmtree",
+}
 
 
 class Killed(BaseException):

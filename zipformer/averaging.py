@@ -8,19 +8,21 @@ checkpoints follows the mean over what lies between them, without the weights th
 which is what icefall uses for its published results (``--use-averaged-model``).
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from omegaconf import MISSING
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zipformer.checkpoint import AVERAGE_FILE, MODEL_FILE, Checkpoint, CheckpointError, list_checkpoints
+from zipformer.averaging_window import Choice, Window, choose_window
+from zipformer.checkpoint import AVERAGE_FILE, MODEL_FILE, Checkpoint, CheckpointError, open_whole
+from zipformer.distributed import World
+from zipformer.evaluation import choose_device
+from zipformer.files import check_writable, place_errors, replacing_folder, write_json, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,12 @@ class AverageConfig:
         end_step: last step of the average; none = the newest checkpoint.
         start_step: the average begins after this step (``running``); none = as ``last_fraction`` says.
         last_fraction: average over about the last so-much of the training (``running``). More smooths more,
-            but reaches back to worse weights.
+            but reaches back to worse weights. none = that of ``windows`` with the lowest CER on the
+            utterances that the training was validated on.
+        windows: fractions that are tried then, beside the last checkpoint's weights without an average.
+        data_dir: prepared corpus with the validation split; none = that of the training.
+        device: decodes the validation split: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there
+            is one.
         num_checkpoints: for ``checkpoints``.
         model_dir: where the model directory is written; none = ``exp_dir/averaged``. Results of weights that
             were there before stay; scripts/report.py leaves them out.
@@ -49,15 +56,20 @@ class AverageConfig:
     method: str = "running"
     end_step: int | None = None
     start_step: int | None = None
-    last_fraction: float = 0.5
+    last_fraction: float | None = None
+    windows: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.15, 0.25, 0.5])
+    data_dir: str | None = None
+    device: str = "auto"
     num_checkpoints: int = 5
     model_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
-        if not 0 < self.last_fraction <= 1:
+        if self.last_fraction is not None and not 0 < self.last_fraction <= 1:
             raise ValueError(f"last_fraction={self.last_fraction} is not in (0, 1]")
+        if not self.windows or not all(0 < fraction <= 1 for fraction in self.windows):
+            raise ValueError(f"windows={self.windows} must hold fractions of the training in (0, 1]")
         if self.num_checkpoints < 1:
             raise ValueError(f"num_checkpoints={self.num_checkpoints} averages nothing; give 1 or more")
 
@@ -126,85 +138,170 @@ def plain_mean(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def write_averaged_model(config: AverageConfig) -> Path:
     """Average as configured and write a model directory: config.json, weights, tokens, provenance.json.
 
+    The directory is replaced in one step; what else lies in it, such as results, stays. Damaged checkpoints
+    are named in the log and left out.
+
     Returns:
         The model directory.
     Raises:
-        CheckpointError: no checkpoint, or a file that is missing, damaged or does not fit, and is named.
+        CheckpointError: no checkpoint, one that was asked for is damaged or does not fit, or the validation
+            data that chooses the window is not there.
+        StorageError: the model directory cannot be written.
     """
+    directory = Path(config.model_dir) if config.model_dir else Path(config.exp_dir) / "averaged"
+    check_writable(directory, "give a place for the model as model_dir=DIR")
     root = Path(config.exp_dir) / "checkpoints"
-    found = [Checkpoint.open(directory) for directory in list_checkpoints(root)]
+    found = open_whole(root)
     if not found:
         raise CheckpointError(
             f"no checkpoint in {root}: train first (scripts/train.py exp_dir={config.exp_dir})"
         )
     end = _end_checkpoint(found, config.end_step)
-    end.verify([MODEL_FILE, AVERAGE_FILE, *CARRIED_FILES])
-    if config.method == "running":
-        start = _start_checkpoint(found, end, config)
-        weights = _running_mean(start, end)
-        steps = [start.step if start else 0, end.step]
-    else:
-        chosen = [checkpoint for checkpoint in found if checkpoint.resumable and checkpoint.step <= end.step]
-        chosen = chosen[-config.num_checkpoints :]
-        for checkpoint in chosen:
-            checkpoint.verify([MODEL_FILE])
+    choice: Choice | None = None
+    if config.method == "checkpoints":
+        chosen = _last_whole(found, end, config.num_checkpoints)
         weights = plain_mean(checkpoint.weights() for checkpoint in chosen)
         steps = [checkpoint.step for checkpoint in chosen]
-
-    directory = Path(config.model_dir) if config.model_dir else Path(config.exp_dir) / "averaged"
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in CARRIED_FILES:
-        shutil.copyfile(end.directory / name, directory / name)
-    save_file(_in_shape_of(end, weights), directory / MODEL_FILE)
+    else:
+        window, choice = _window(found, end, config, directory)
+        weights = _mean_over(window.start, window.end)
+        steps = window.steps
     provenance = {
         "method": config.method,
-        "steps": steps,  # running: (start, end]; checkpoints: those averaged
+        "steps": steps,  # running: (start, end], or [end] without an average; checkpoints: those averaged
+        "window": choice.record() if choice else {"by": "settings"},
         "trained_dialects": sorted({*end.record["trained_hours"], *end.record.get("known_dialects", [])}),
         "training": {name: value for name, value in end.record.items() if name != "files"},
     }
-    text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
-    (directory / "provenance.json").write_text(text, encoding="utf-8")
+    with (
+        place_errors(directory, "free space there, or give another place as model_dir=DIR"),
+        replacing_folder(directory) as folder,
+    ):
+        for name in CARRIED_FILES:
+            shutil.copyfile(end.directory / name, folder / name)
+        write_tensors(_in_shape_of(end, weights), folder / MODEL_FILE)
+        write_json(folder / "provenance.json", provenance)
+    if choice:
+        logger.info(
+            "Windows by CER on %d utterances of %s:\n%s", choice.utterances, choice.split, choice.table()
+        )
     logger.info("Average (%s) of steps %s written to %s", config.method, steps, directory)
     return directory
 
 
 def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
-    whole = [checkpoint for checkpoint in found if checkpoint.resumable]
-    chosen = [checkpoint for checkpoint in whole if step is None or checkpoint.step == step]
-    if not chosen:
-        steps = ", ".join(str(checkpoint.step) for checkpoint in whole)
-        raise CheckpointError(
-            f"no whole checkpoint at end_step={step}; there are whole ones at {steps or 'none'}"
-        )
-    return chosen[-1]
+    """The newest whole checkpoint, or the one of a step.
+
+    Raises:
+        CheckpointError: there is none, or the one of that step is damaged.
+    """
+    resumable = [checkpoint for checkpoint in found if checkpoint.resumable]
+    damaged = []
+    for checkpoint in reversed(resumable):
+        if step is not None and checkpoint.step != step:
+            continue
+        try:
+            checkpoint.verify([MODEL_FILE, AVERAGE_FILE, *CARRIED_FILES])
+        except CheckpointError as error:
+            if step is not None:
+                raise
+            logger.warning("Damaged checkpoint: %s. Averaging up to the one before it.", error)
+            damaged.append(str(error))
+            continue
+        return checkpoint
+    if damaged:
+        raise CheckpointError("every checkpoint is damaged:\n  " + "\n  ".join(damaged))
+    steps = ", ".join(str(checkpoint.step) for checkpoint in resumable)
+    raise CheckpointError(
+        f"no whole checkpoint at end_step={step}; there are whole ones at {steps or 'none'}"
+    )
 
 
-def _start_checkpoint(found: list[Checkpoint], end: Checkpoint, config: AverageConfig) -> Checkpoint | None:
-    """The checkpoint whose running average is taken away, or None for the beginning of the training."""
+def _last_whole(found: list[Checkpoint], end: Checkpoint, count: int) -> list[Checkpoint]:
+    """The last checkpoints up to ``end`` that hold weights, at most ``count``, oldest first."""
+    chosen: list[Checkpoint] = []
+    for checkpoint in reversed(found):
+        if len(chosen) == count:
+            break
+        usable = checkpoint.resumable and checkpoint.step <= end.step
+        if usable and (checkpoint is end or _is_whole(checkpoint, MODEL_FILE)):
+            chosen.insert(0, checkpoint)
+    return chosen
+
+
+def _is_whole(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a file is what was written; a warning where it is not."""
+    try:
+        checkpoint.verify([name])
+    except CheckpointError as error:
+        logger.warning("Damaged checkpoint, left out: %s", error)
+        return False
+    return True
+
+
+def _window(
+    found: list[Checkpoint], end: Checkpoint, config: AverageConfig, directory: Path
+) -> tuple[Window, Choice | None]:
+    """The window that the settings give, or the best of several and how it was chosen."""
     earlier = [checkpoint for checkpoint in found if checkpoint.step < end.step]
     if config.start_step is not None:
-        if config.start_step == 0:
-            return None
-        for checkpoint in earlier:
-            if checkpoint.step == config.start_step:
-                return checkpoint
-        steps = ", ".join(str(checkpoint.step) for checkpoint in earlier)
-        raise CheckpointError(
-            f"no checkpoint at start_step={config.start_step}; choose 0 or one of {steps or 'none'}"
-        )
-    wanted = end.step * (1 - config.last_fraction)
+        return Window(_checkpoint_at(earlier, config.start_step), end), None
+    if config.last_fraction is not None:
+        return Window(_nearest_start(earlier, end, config.last_fraction), end), None
+    windows = [Window(end, end)]
+    if end.record["average_samples"]:
+        starts = [_nearest_start(earlier, end, fraction) for fraction in sorted(config.windows)]
+        windows += [Window(start, end) for n, start in enumerate(starts) if start not in starts[:n]]
+    choice = choose_window(
+        windows,
+        lambda start, end: _in_shape_of(end, _mean_over(start, end)),
+        data_dir=Path(config.data_dir) if config.data_dir else None,
+        cache=directory.with_name(f"{directory.name}.windows.json"),
+        world=World(0, 1, choose_device(config.device)),
+    )
+    return choice.best, choice
+
+
+def _checkpoint_at(earlier: list[Checkpoint], step: int) -> Checkpoint | None:
+    """The checkpoint of a step, None for step 0.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if step == 0:
+        return None
+    for checkpoint in earlier:
+        if checkpoint.step == step:
+            checkpoint.verify([AVERAGE_FILE])
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in earlier)
+    raise CheckpointError(f"no checkpoint at start_step={step}; choose 0 or one of {steps or 'none'}")
+
+
+def _nearest_start(earlier: list[Checkpoint], end: Checkpoint, fraction: float) -> Checkpoint | None:
+    """The whole checkpoint nearest to the beginning of the last ``fraction``, None for step 0.
+
+    Damaged ones are named in the log and removed from ``earlier``.
+    """
+    wanted = end.step * (1 - fraction)
     samples = end.record["average_samples"]
     usable = [checkpoint for checkpoint in earlier if checkpoint.record["average_samples"] < samples]
     # The beginning of the training counts as a checkpoint at step 0.
     nearest = min(usable, key=lambda checkpoint: abs(checkpoint.step - wanted), default=None)
     if nearest is None or wanted < abs(nearest.step - wanted):
         return None
-    return nearest
+    if _is_whole(nearest, AVERAGE_FILE):
+        return nearest
+    earlier.remove(nearest)
+    return _nearest_start(earlier, end, fraction)
+
+
+def _mean_over(start: Checkpoint | None, end: Checkpoint) -> dict[str, Tensor]:
+    """Weights averaged over (start, end]; the plain weights where the two are the same."""
+    return end.weights() if start is end else _running_mean(start, end)
 
 
 def _running_mean(start: Checkpoint | None, end: Checkpoint) -> dict[str, Tensor]:
-    if start is not None:
-        start.verify([AVERAGE_FILE])
     samples = end.record["average_samples"]
     if samples == 0:
         raise CheckpointError(

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -22,19 +22,30 @@ Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
 
 
 class Validator:
-    """Decodes the same utterances each time it is called.
+    """Decodes the same utterances each time it is called, of all dialects or those that are named.
 
     With several processes, each takes a share of the batches, and all get the same result.
     """
 
-    def __init__(self, data_dir: Path, tokenizer: Tokenizer, config: ValidationConfig, world: World) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        tokenizer: Tokenizer,
+        config: ValidationConfig,
+        world: World,
+        *,
+        dialects: Collection[str] | None = None,
+    ) -> None:
         self.directory = data_dir
         self.tokenizer = tokenizer
         self.config = config
         self.world = world
-        self.cuts = choose_utterances(
+        cuts = choose_utterances(
             read_cuts(data_dir / f"cuts_{config.split}.jsonl.gz"), config.utterances_per_dialect
         )
+        if dialects is not None:
+            cuts = CutSet.from_cuts(cut for cut in cuts if cut.supervisions[0].language in dialects)
+        self.cuts = cuts
 
     @torch.inference_mode()
     def __call__(self, model: AsrModel, *, ctc_only: bool = False) -> dict[str, dict[str, float]]:

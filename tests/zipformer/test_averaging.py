@@ -1,10 +1,12 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kill_points import kill_points
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -130,7 +132,11 @@ def averaged(exp_dir: Path, **settings: object) -> Tensor:
 @pytest.mark.parametrize(
     ("settings", "first", "last"),
     [
-        ({}, 4, 10),  # half of 100 steps: checkpoints at 40 and 60 are equally near, the earlier one wins
+        (
+            {"last_fraction": 0.5},
+            4,
+            10,
+        ),  # half of 100 steps: checkpoints at 40 and 60 are equally near, the earlier one wins
         ({"last_fraction": 0.35}, 6, 10),
         ({"last_fraction": 1.0}, 0, 10),
         ({"last_fraction": 0.01}, 8, 10),
@@ -178,13 +184,70 @@ def test_the_model_directory_is_complete(run: tuple[Path, list[Tensor]]) -> None
 
 
 @pytest.mark.parametrize("name", ["average.safetensors", "config.json", "tokens.model", "model.safetensors"])
-def test_a_missing_file_is_named(run: tuple[Path, list[Tensor]], name: str) -> None:
-    exp_dir, _ = run
+def test_a_damaged_end_is_named_and_the_one_before_taken(
+    run: tuple[Path, list[Tensor]], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    exp_dir, samples = run
     path = exp_dir / "checkpoints" / "step-00000100" / name
     path.unlink()
     with pytest.raises(CheckpointError, match=f"{path} is missing"):
-        averaged(exp_dir)
+        averaged(exp_dir, end_step=100, start_step=0)
     assert not (exp_dir / "averaged").exists()
+    torch.testing.assert_close(averaged(exp_dir, start_step=0), torch.stack(samples[:8]).mean(0).float())
+    assert f"{path} is missing" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["average.safetensors", "checkpoint.json"])
+def test_a_damaged_start_is_named_and_another_taken(
+    run: tuple[Path, list[Tensor]], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    exp_dir, samples = run
+    path = exp_dir / "checkpoints" / "step-00000060" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with caplog.at_level(logging.WARNING):
+        mean = averaged(exp_dir, last_fraction=0.4)
+    torch.testing.assert_close(mean, torch.stack(samples[4:]).mean(0).float())  # 40 is as near as 80
+    assert str(path) in caplog.text
+    with pytest.raises(CheckpointError, match=str(path) if name != "checkpoint.json" else "choose 0 or one"):
+        averaged(exp_dir, start_step=60)
+
+
+def test_a_folder_without_a_record_does_not_stop_averaging(run: tuple[Path, list[Tensor]]) -> None:
+    exp_dir, samples = run
+    (exp_dir / "checkpoints" / "step-00000050").mkdir()  # a kill while it was being removed
+    (exp_dir / "checkpoints" / "step-00000040.bak").mkdir()
+    torch.testing.assert_close(averaged(exp_dir, start_step=0), torch.stack(samples).mean(0).float())
+
+
+def test_a_damaged_checkpoint_is_not_one_of_the_last(run: tuple[Path, list[Tensor]]) -> None:
+    exp_dir, samples = run
+    (exp_dir / "checkpoints" / "step-00000080" / "model.safetensors").write_bytes(b"")
+    expected = torch.stack([samples[i] for i in (5, 9)]).mean(0).float()  # steps 60 and 100
+    torch.testing.assert_close(averaged(exp_dir, method="checkpoints", num_checkpoints=2), expected)
+
+
+def test_a_kill_at_any_file_operation_mixes_no_two_models(run: tuple[Path, list[Tensor]]) -> None:
+    exp_dir, _ = run
+    names = {"config.json", "model.safetensors", "tokens.model", "tokens.txt", "provenance.json", "results"}
+    for point in kill_points():
+        directory = exp_dir / "models" / str(point.number) / "averaged"
+        config = AverageConfig(exp_dir=str(exp_dir), model_dir=str(directory))
+        config.start_step, config.end_step = 0, 40
+        write_averaged_model(config)
+        (directory / "results").mkdir()
+        (directory / "results" / "cer.json").write_text("{}")
+        old = (directory / "model.safetensors").read_bytes()
+        config.start_step, config.end_step = 60, 100
+        with point:
+            write_averaged_model(config)
+        steps = json.loads((directory / "provenance.json").read_text())["steps"]
+        assert steps in ([0, 40], [60, 100])
+        assert ((directory / "model.safetensors").read_bytes() == old) == (steps == [0, 40])
+        assert {path.name for path in directory.iterdir()} == names
+        assert (directory / "results" / "cer.json").read_text() == "{}"
+        write_averaged_model(config)
+        assert [path.name for path in directory.parent.iterdir()] == ["averaged"]
+    assert point.number > 10
 
 
 def test_impossible_requests_say_what_there_is(run: tuple[Path, list[Tensor]], tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kill_points import kill_points
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kill_points import kill_points
 from zipformer import files
 from zipformer.checkpoint import (
     Checkpoint,

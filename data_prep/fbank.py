@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from data_prep.errors import PreparationError
 from data_prep.files import replacing
 from data_prep.manifests import write_jsonl
+from zipformer.manifest import with_relative_paths
 
 NUM_FILTERS = 80
 ORIGINAL_SPEED = 1.0
@@ -59,7 +60,7 @@ class FeatureShard:
     """One shard to be computed.
 
     Attributes:
-        directory: where its files go.
+        directory: where its files go, ``fbank/{split}`` in the data directory.
         index: its number in the split.
         cuts: utterances without features.
         speed_factors: see ``FeatureConfig``; empty for none.
@@ -104,7 +105,10 @@ def extract_shard(shard: FeatureShard) -> float:
                 features.recording_id = copy.recording_id
                 with_features.append(fastcopy(copy, features=features))
                 seconds += copy.duration
-    write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
+    # The data directory may be moved: paths in its manifests are relative to it.
+    data_dir = shard.directory.parents[1]
+    stored = (with_relative_paths(cut, data_dir) for cut in with_features)
+    write_jsonl(CutSet, stored, cuts_file(shard.directory, shard.index))
     return seconds
 
 

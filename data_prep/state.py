@@ -30,7 +30,8 @@ class PreparationState:
             fingerprint: all settings that decide over what is prepared, by dotted key.
 
         Raises:
-            PreparationError: something was prepared there with other settings; the message names the keys.
+            PreparationError: something was prepared there with other settings, and the message names the
+                keys; or the directory was moved before it was complete.
         """
         self._directory = directory
         self._fingerprint = dict(fingerprint)
@@ -41,6 +42,12 @@ class PreparationState:
             if before["stages"] or _has_audio(directory):
                 _require_same(directory, before["settings"], self._fingerprint)
                 self.stages = before["stages"]
+            begun = before.get("directory", str(directory))
+            if begun != str(directory) and 0 < len(self.stages) < len(STAGES):
+                raise PreparationError(
+                    f"{directory} was begun as {begun} and moved before it was complete, and what is there "
+                    "names its audio by the old place: move it back to finish it, or delete it"
+                )
         self._write()
 
     def finish(self, stage: str, report: Mapping[str, Any]) -> None:
@@ -54,7 +61,11 @@ class PreparationState:
         self._write()
 
     def _write(self) -> None:
-        content = {"settings": self._fingerprint, "stages": self.stages}
+        content = {
+            "directory": str(self._directory),
+            "settings": self._fingerprint,
+            "stages": self.stages,
+        }
         write_json(self._directory / STATE_FILE, content)
 
 

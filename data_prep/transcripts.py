@@ -33,6 +33,7 @@ from data_prep.tokens import (
     train_token_model,
     write_tokens,
 )
+from zipformer.manifest import with_absolute_paths
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +122,8 @@ class Rewriting:
             if not text:
                 raise PreparationError(f"{manifest}: nothing is left of the transcript of {cut.id}")
             self.changed += text != supervision.text
-            features = cut.features
-            if features is not None and not Path(features.storage_path).is_absolute():
-                features = features.with_path_prefix(manifest.parent)
-            yield fastcopy(cut, supervisions=[fastcopy(supervision, text=text)], features=features)
+            absolute = with_absolute_paths(cut, manifest.parent)
+            yield fastcopy(absolute, supervisions=[fastcopy(supervision, text=text)])
 
     def text(self, group: str | None, raw: str) -> str:
         """The transcript of a dialect group as it is to be written."""

@@ -92,7 +92,12 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
             )
         encode, dimension = partial(model.encode, layer=config.layer), places[config.layer].dim
     embedder = EncoderEmbedder(
-        encode, dimension=dimension, minimum_frames=MIN_FRAMES, device=device, name=config.name
+        encode,
+        dimension=dimension,
+        minimum_frames=MIN_FRAMES,
+        margin=model.margin,
+        device=device,
+        name=config.name,
     )
     return embedder, sources
 

@@ -109,13 +109,15 @@ def from_whisper(
         model_dir = Path(config.model_dir)
         check_model_files(model_dir)
         model = AsrModel.from_pretrained(model_dir).to(device).eval()
-        embedder = EncoderEmbedder(model.encode, dimension=model.config.encoder.output_dim, device=device)
+        embedder = EncoderEmbedder(
+            model.encode, dimension=model.config.encoder.output_dim, margin=model.margin, device=device
+        )
     aligner = whisper.load(config.whisper, device=device)
     for name, words in whisper.align_with_whisper(
         aligner, cuts, segment=segment, transcript=config.transcript
     ):
         if embedder is not None:
-            (frames,) = embedder.embed(*collate([cuts[name]]))
+            (frames,) = embedder.embed(*collate([cuts[name]], embedder.margin))
             yield SpokenUtterance(name, frames, ENCODER_CLOCK, words)
         elif store is not None:
             yield from_store(store, cuts[name], words)

@@ -110,6 +110,7 @@ class Study:
                 config,
                 identities,
                 minimum_frames=MIN_FRAMES,
+                margin=self.model.margin,
                 weights=self.weights,
             )
         recalls = self.recalls() if "retrieval" in steps else {}

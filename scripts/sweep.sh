@@ -24,7 +24,7 @@ train_start() {
     local folder=$exp_dir/start
     [[ -f $folder/averaged/provenance.json && ! -d $folder/checkpoints ]] && return # one that was put there
     run_script train experiment=start "data_dir=$data_dir" "exp_dir=$exp_dir/start" "${settings[@]}"
-    run_script average "exp_dir=$exp_dir/start" last_fraction=0.25
+    run_script average "exp_dir=$exp_dir/start"
 }
 
 # Settings of scripts/train.py as one list for Hydra.

@@ -16,20 +16,17 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from lhotse import CutSet, SupervisionSegment
+from lhotse import CutSet, MonoCut, SupervisionSegment
 from lhotse.cut import Cut
 from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
-from zipformer.manifest import CutLine, SelectedLines, read_summaries
+from zipformer.manifest import CutLine, CutSummary, SelectedLines, check_feature_files, read_summaries
 from zipformer.sentence_encoders import sentence_of
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
-# The convolutions at the front of the encoder look some frames past the end of an utterance. With so much
-# padding after the longest one too, all utterances of a batch find silence there.
-MARGIN = 16
 
 
 class TextEncoder(Protocol):
@@ -102,6 +99,7 @@ class Selection:
         dialects: of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
         dropped: ids of what is left out, by reason.
+        feature_files: where the features of the usable utterances are.
     """
 
     utterances: int = 0
@@ -110,6 +108,7 @@ class Selection:
     dialects: set[str] = field(default_factory=set)
     durations: "array[float]" = field(default_factory=lambda: array("d"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    feature_files: set[str] = field(default_factory=set)
 
     @property
     def dropped_ids(self) -> frozenset[str]:
@@ -143,6 +142,8 @@ def select_utterances(
             continue
         for name in fields:
             sentence_of(cut.supervisions[0], name)
+        if isinstance(cut, CutSummary | MonoCut) and cut.features is not None:
+            selection.feature_files.add(cut.features.storage_path)
         selection.utterances += 1
         selection.durations.append(cut.duration)
         selection.seconds += cut.duration
@@ -287,6 +288,7 @@ class TrainingData:
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
             raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
+        check_feature_files(self.selection.feature_files, manifest.parent)
         num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
             SelectedLines(manifest, self.selection.durations),
@@ -365,6 +367,7 @@ def evaluation_batches(
     cuts: CutSet,
     directory: Path,
     *,
+    margin: int,
     max_duration: float = 300.0,
     tokenizer: TextEncoder | None = None,
     num_workers: int = 0,
@@ -372,19 +375,20 @@ def evaluation_batches(
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
 
     Longest first means that a batch that does not fit in memory fails at the start. Every utterance is
-    followed by ``MARGIN`` frames of silence or more, so that what the encoder makes of it does not depend on
+    followed by ``margin`` frames of silence or more, so that what the encoder makes of it does not depend on
     the other ones.
 
     Args:
         cuts: utterances with features and one supervision each.
         directory: relative feature paths are relative to this folder (the data directory).
+        margin: of the model, :attr:`zipformer.model.AsrModel.margin`.
         max_duration: seconds of audio in a batch.
         tokenizer: gives ``Batch.tokens``; without it they are empty.
     """
     ordered = cuts.sort_by_duration(ascending=False)
     sampler = SimpleCutSampler(ordered, max_duration=max_duration, shuffle=False, rank=0, world_size=1)
     loader = DataLoader(
-        FeatureDataset(directory, tokenizer, margin=MARGIN),
+        FeatureDataset(directory, tokenizer, margin=margin),
         sampler=_KeyedSampler(sampler),
         batch_size=None,
         num_workers=num_workers,

@@ -76,7 +76,9 @@ def decode_exits(
         done = len(cuts) - len(remaining)
         logger.info("%d of %d utterances are recognised already, in %s", done, len(cuts), directory)
     if remaining:
-        batches = evaluation_batches(CutSet.from_cuts(remaining), data_dir, max_duration=config.max_duration)
+        batches = evaluation_batches(
+            CutSet.from_cuts(remaining), data_dir, margin=model.margin, max_duration=config.max_duration
+        )
         with decoding_progress() as progress:
             task = progress.add_task(
                 "early exits", total=len(cuts), completed=len(cuts) - len(remaining), speed=0.0

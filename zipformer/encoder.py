@@ -13,7 +13,7 @@ from zipformer.encoder_stack import EncoderStack
 from zipformer.layers.resampling import Downsample, match_channels
 from zipformer.layers.schedule import Clock, Schedule
 
-_OUTPUT_DOWNSAMPLING = 2
+OUTPUT_DOWNSAMPLING = 2
 _FEATURE_MASK_RATE = 0.125
 DROPOUT_BATCHES = 20000.0
 
@@ -161,7 +161,7 @@ class Zipformer(nn.Module):
             EncoderStack(sizes, clock=clock, dropout=dropout, warmup=(part * (i + 1), part * (i + 2)))
             for i, sizes in enumerate(self.stack_sizes)
         )
-        self.downsample_output = Downsample(_OUTPUT_DOWNSAMPLING)
+        self.downsample_output = Downsample(OUTPUT_DOWNSAMPLING)
 
     def forward(
         self,

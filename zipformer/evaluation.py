@@ -21,6 +21,7 @@ from zipformer.decoding import (
     greedy_search,
     modified_beam_search,
 )
+from zipformer.manifest import check_feature_files
 from zipformer.model import MIN_FRAMES, AsrModel
 from zipformer.scoring import Transcript
 from zipformer.tokenizer import Tokenizer
@@ -166,7 +167,9 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
             directory,
         )
     if remaining:
-        batches = evaluation_batches(CutSet.from_cuts(remaining), data_dir, max_duration=config.max_duration)
+        batches = evaluation_batches(
+            CutSet.from_cuts(remaining), data_dir, margin=model.margin, max_duration=config.max_duration
+        )
         with decoding_progress() as progress:
             task = progress.add_task(
                 "decode", total=len(cuts), completed=len(cuts) - len(remaining), speed=0.0
@@ -293,6 +296,7 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
     """The cuts of a split, all of them recognisable, and with a translation where that is the reference.
 
     Raises:
+        FileNotFoundError: files of features are missing.
         ValueError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
     """
     cuts = list(read_cuts(manifest))
@@ -318,6 +322,7 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
             f"{len(problems)} utterances of {manifest} cannot be recognised; correct them and prepare the"
             " data again:\n  " + "\n  ".join(problems[:10]) + more
         )
+    check_feature_files((cut.features.storage_path for cut in cuts), manifest.parent)
     return cuts
 
 

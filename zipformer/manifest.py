@@ -8,14 +8,15 @@ decompression, and nothing but a number is kept for each cut.
 
 import gzip
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from lhotse import MonoCut
 from lhotse.cut import Cut
 from lhotse.serialization import decode_json_line, deserialize_item
-from lhotse.utils import compute_num_frames
+from lhotse.utils import compute_num_frames, fastcopy
 
 _BLOCK_BYTES = 1 << 20
 _ONE_RECORDING = ("MonoCut", "MultiCut")  # the types of cut that have all they need in their own fields
@@ -35,6 +36,7 @@ class _Supervision(msgspec.Struct):
 class _Features(msgspec.Struct):
     frame_shift: float
     sampling_rate: int
+    storage_path: str = ""
 
 
 class CutSummary(msgspec.Struct):
@@ -92,6 +94,54 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
                 f"{manifest}, line {number}, is not a cut ({error}): prepare the data again"
             ) from error
         yield summary if summary.type in _ONE_RECORDING else deserialize_item(decode_json_line(line))
+
+
+def with_relative_paths(cut: MonoCut, directory: Path) -> MonoCut:
+    """A cut whose features and audio, where they are below a folder, are named relative to it.
+
+    So the folder can be renamed or copied to another machine. Audio elsewhere keeps its absolute path.
+    """
+
+    def relative(path: str) -> str:
+        return str(Path(path).relative_to(directory)) if Path(path).is_relative_to(directory) else path
+
+    features, recording = cut.features, cut.recording
+    if features is not None:
+        features = fastcopy(features, storage_path=relative(features.storage_path))
+    if recording is not None:
+        sources = [
+            fastcopy(source, source=relative(source.source)) if source.type == "file" else source
+            for source in recording.sources
+        ]
+        recording = fastcopy(recording, sources=sources)
+    return fastcopy(cut, features=features, recording=recording)
+
+
+def with_absolute_paths(cut: Cut, directory: Path) -> Cut:
+    """The inverse of :func:`with_relative_paths`; what is absolute already stays as it is."""
+    if cut.has_features:
+        cut = cut.with_features_path_prefix(directory)
+    return cut.with_recording_path_prefix(directory) if cut.has_recording else cut
+
+
+def check_feature_files(paths: Iterable[str], directory: Path) -> None:
+    """See that the files of features that a manifest names are there.
+
+    Args:
+        paths: of the files; relative ones are relative to the data directory.
+        directory: the data directory.
+
+    Raises:
+        FileNotFoundError: some are not; says what may have happened and what to do.
+    """
+    files = sorted({directory / path for path in paths})
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{directory} was moved or copied in part: {len(missing)} of the {len(files)} files of features "
+            f"that its manifest names are not there, the first is {missing[0]}; put them there, or prepare the "
+            "data again (scripts/prepare.py)"
+        )
 
 
 class SelectedLines:

@@ -22,6 +22,7 @@ from zipformer.layers.schedule import Clock, Schedule
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
+from zipformer.margin import padding_margin
 from zipformer.model_config import CONFIG_FILE, AsrModelConfig, read_config, write_config
 from zipformer.predictor import Predictor
 from zipformer.text_alignment import TextAlignment
@@ -90,6 +91,11 @@ class AsrModel(nn.Module):
         self.text_alignment: TextAlignment | None = None
         if config.text_alignment.enabled:
             self.text_alignment = TextAlignment(config.text_alignment, encoder.output_dim)
+
+    @property
+    def margin(self) -> int:
+        """Feature frames of silence that must follow the longest utterance (:mod:`zipformer.margin`)."""
+        return padding_margin(self.config.encoder)
 
     def encode(
         self,

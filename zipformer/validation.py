@@ -13,6 +13,7 @@ from torch import Tensor
 from zipformer.data import evaluation_batches, read_cuts
 from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.distributed import World
+from zipformer.manifest import check_feature_files
 from zipformer.model import AsrModel
 from zipformer.scoring import ErrorCounts, align
 from zipformer.tokenizer import Tokenizer
@@ -45,6 +46,7 @@ class Validator:
         )
         if dialects is not None:
             cuts = CutSet.from_cuts(cut for cut in cuts if cut.supervisions[0].language in dialects)
+        check_feature_files((cut.features.storage_path for cut in cuts if cut.has_features), data_dir)
         self.cuts = cuts
 
     @torch.inference_mode()
@@ -62,7 +64,9 @@ class Validator:
         counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}
         was_training = model.training
         model.eval()
-        batches = evaluation_batches(self.cuts, self.directory, max_duration=self.config.max_duration)
+        batches = evaluation_batches(
+            self.cuts, self.directory, margin=model.margin, max_duration=self.config.max_duration
+        )
         for index, batch in enumerate(batches):
             if index % self.world.size != self.world.rank:
                 continue

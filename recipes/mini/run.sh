@@ -35,7 +35,7 @@ train() {
 }
 
 average() {
-    run_script average "exp_dir=$exp_dir" last_fraction=0.25
+    run_script average "exp_dir=$exp_dir"
 }
 
 decode() {

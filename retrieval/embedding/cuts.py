@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
 from retrieval.naming import result_folder
-from zipformer.data import MARGIN, PADDING_VALUE
+from zipformer.data import PADDING_VALUE
+from zipformer.manifest import check_feature_files, with_absolute_paths
 
 logger = logging.getLogger(__name__)
 
@@ -135,9 +136,7 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
             f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
             " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
         )
-    # Feature paths are relative to the data directory; an absolute one stays as it is.
-    in_data_dir = methodcaller("with_features_path_prefix", data_dir)
-    return CutSet.from_jsonl_lazy(path).map(in_data_dir), path
+    return CutSet.from_jsonl_lazy(path).map(partial(with_absolute_paths, directory=data_dir)), path
 
 
 def labels_of(cut: Cut) -> Labels:
@@ -190,7 +189,7 @@ def embed_cuts(
         task = progress.add_task("embedding", total=total, completed=len(before))
         for batch in batches((cut for cut in cuts if cut.id not in before), batch_seconds):
             rate = embedder.sampling_rate
-            padded, lengths = collate(batch) if rate is None else collate_audio(batch, rate)
+            padded, lengths = collate(batch, embedder.margin) if rate is None else collate_audio(batch, rate)
             for cut, frames in zip(batch, embedder.embed(padded, lengths), strict=True):
                 labels = labels_of(cut)
                 writer.add(
@@ -226,6 +225,7 @@ def count_cuts(
             without labels.
     """
     seen: set[str] = set()
+    feature_files: set[str] = set()
     for cut in cuts:
         if cut.id in seen:
             raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
@@ -249,8 +249,11 @@ def count_cuts(
                 f"cut {cut.id} lasts {cut.duration:g} s, {embedder} hears {longest / 100:g} s at a time:"
                 " leave it out of the corpus"
             )
+        if not from_audio:
+            feature_files.add(cut.features.storage_path)
         labels_of(cut)
         seen.add(cut.id)
+    check_feature_files(feature_files, Path())
     if not seen:
         raise ValueError("there are no cuts to embed: prepare the data again or choose another split")
     return len(seen)
@@ -278,11 +281,11 @@ def _batches_of_window(window: list[Cut], batch_seconds: float) -> Iterator[list
         yield batch
 
 
-def collate(cuts: list[Cut]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (N,T,F), each followed by at least ``MARGIN`` frames of silence, and lengths (N,) of cuts."""
+def collate(cuts: list[Cut], margin: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (N,T,F), each followed by at least ``margin`` frames of silence, and lengths (N,) of cuts."""
     arrays: list[NDArray[np.float32]] = [cut.load_features() for cut in cuts]
     lengths = torch.tensor([len(array) for array in arrays])
-    shape = (len(arrays), int(lengths.max()) + MARGIN, arrays[0].shape[1])
+    shape = (len(arrays), int(lengths.max()) + margin, arrays[0].shape[1])
     features = torch.full(shape, PADDING_VALUE)  # (N,T,F)
     for row, array in zip(features, arrays, strict=True):
         row[: len(array)] = torch.from_numpy(np.array(array, dtype=np.float32))
@@ -302,7 +305,7 @@ def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, to
         except (OSError, AudioLoadingError) as error:
             raise ValueError(
                 f"the recording of cut {cut.id} cannot be read ({error}): relative paths are relative to the"
-                " folder where the corpus was prepared"
+                " data directory; where the audio was moved, prepare the corpus again"
             ) from error
         if len(audio) != 1:
             raise ValueError(f"cut {cut.id} has {len(audio)} channels: prepare the corpus with one")

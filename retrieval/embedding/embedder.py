@@ -48,6 +48,7 @@ class Embedder(ABC):
         sampling_rate: in Hz, of an embedder that is given samples (N,T) in -1..1; None for one that is given
             stored features (N,T,F), 100 frames a second.
         minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
+        margin: frames of silence that must follow the longest utterance of a batch of stored features.
         maximum_frames: the longest, in frames of 10 ms; None = any.
         commit: of the Hugging Face Hub, of a model from there: a branch may move on. None for others.
     """
@@ -56,6 +57,7 @@ class Embedder(ABC):
     dimension: int
     sampling_rate: int | None = None
     minimum_frames: int = 1
+    margin: int = 0
     maximum_frames: int | None = None
     commit: str | None = None
 
@@ -72,6 +74,7 @@ class EncoderEmbedder(Embedder):
             ``AsrModel.encode``; it is called without gradients.
         dimension: D.
         minimum_frames: of features for one frame of the encoder.
+        margin: see :class:`Embedder`; ``AsrModel.margin``.
         device: where ``encode`` computes.
         name: for the description of the embeddings.
     """
@@ -82,12 +85,14 @@ class EncoderEmbedder(Embedder):
         *,
         dimension: int,
         minimum_frames: int = 1,
+        margin: int = 0,
         device: torch.device | str = "cpu",
         name: str = "encoder",
     ) -> None:
         self.encode = encode
         self.dimension = dimension
         self.minimum_frames = minimum_frames
+        self.margin = margin
         self.device = torch.device(device)
         self.name = name
 

@@ -169,6 +169,7 @@ def embed_taps(
     identities: Mapping[str, str],
     *,
     minimum_frames: int,
+    margin: int,
     weights: str | None = None,
 ) -> None:
     """Write the embeddings of all taps in one pass of the encoder, or what an earlier run left of them.
@@ -182,6 +183,7 @@ def embed_taps(
         config: of the study.
         identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
         minimum_frames: of features for one frame.
+        margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
         weights: SHA-256 of those of the model, for the record.
 
     Raises:
@@ -209,7 +211,7 @@ def embed_taps(
         done = frozenset.intersection(*(frozenset(writer.written) for writer in writers.values()))
         task = progress.add_task("embedding", total=total, completed=len(done))
         for batch in batches((cut for cut in cuts if cut.id not in done), config.batch_seconds):
-            outputs = encode(*collate(batch))
+            outputs = encode(*collate(batch, margin))
             for name, writer in writers.items():
                 frames, lengths = outputs[name]
                 arrays = frames.float().cpu().numpy()

@@ -142,7 +142,8 @@ def test_batches_read_a_window_at_a_time(tmp_path, monkeypatch):
 def test_collated_features_are_padded_with_silence(tmp_path):
     items = spoken(3)
     cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
-    features, lengths = collate(sorted(cuts, key=lambda cut: cut.id))
+    features, lengths = collate(sorted(cuts, key=lambda cut: cut.id), margin=20)
+    assert features.shape[1] == max(lengths) + 20
     assert lengths.tolist() == [len(item.features) for item in items]
     for row, item in zip(features.numpy(), items, strict=True):
         np.testing.assert_allclose(row[: len(item.features)], item.features, rtol=1e-6)

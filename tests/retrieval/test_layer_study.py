@@ -84,7 +84,7 @@ def embed(tmp_path: Path, encode: Callable[..., Frames], **more: object) -> Laye
     if not (tmp_path / "data").exists():
         write_cuts(tmp_path / "data", "test")
     cuts, _ = open_cuts(tmp_path / "data", "test")
-    embed_taps(cuts, encode, TAPS, config, IDENTITIES | more, minimum_frames=9)
+    embed_taps(cuts, encode, TAPS, config, IDENTITIES | more, minimum_frames=9, margin=20)
     return config
 
 

@@ -52,7 +52,7 @@ def test_variants_start_from_one_model(checkout: Path, tmp_path: Path, sweep: st
     assert lines(tmp_path / "log") == [
         "scripts/prepare.py corpus=mini data_dir=data/mini",
         f"scripts/train.py experiment=start data_dir=data/mini exp_dir={exp}/start model=large data=default",
-        f"scripts/average.py exp_dir={exp}/start last_fraction=0.25",
+        f"scripts/average.py exp_dir={exp}/start",
         f"scripts/sweep.py sweep={sweep} data_dir=data/mini exp_dir={exp} "
         f'further=["model=large","data=default"] start={exp}/start/averaged',
     ]

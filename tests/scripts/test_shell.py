@@ -105,7 +105,7 @@ def test_recipe_runs_its_stages_in_order(checkout: Path, tmp_path: Path) -> None
     assert lines(log) == [
         "scripts/prepare.py corpus=mini data_dir=data/mini",
         f"scripts/train.py experiment=mini data_dir=data/mini exp_dir={exp}",
-        f"scripts/average.py exp_dir={exp} last_fraction=0.25",
+        f"scripts/average.py exp_dir={exp}",
         f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=ctc",
         f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=greedy",
         f"scripts/decode.py model_dir={model} data_dir=data/mini split=test method=beam",

@@ -8,7 +8,7 @@ import torch
 from small_model import TEXTS, write_cuts, write_model
 
 from zipformer import early_exit
-from zipformer.data import MARGIN, PADDING_VALUE
+from zipformer.data import PADDING_VALUE
 from zipformer.decoding import ctc_greedy_search
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import DecodeConfig, decode, read_test_cuts
@@ -41,7 +41,7 @@ def test_an_early_exit_recognises_its_own_frames(config: DecodeConfig, tmp_path:
         expected = []
         for cut in read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"):
             features = torch.from_numpy(cut.load_features())
-            silence = torch.full((MARGIN, features.shape[1]), PADDING_VALUE)
+            silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
             with torch.inference_mode():
                 outputs = model.encode_layers(
                     torch.cat([features, silence])[None], torch.tensor([len(features)])

@@ -8,7 +8,7 @@ import torch
 from small_model import DIALECTS, TEXTS, TRANSLATIONS, write_cuts, write_model
 
 from zipformer import evaluation
-from zipformer.data import MARGIN, PADDING_VALUE, Batch
+from zipformer.data import PADDING_VALUE, Batch
 from zipformer.decoding import (
     attention_greedy_search,
     ctc_greedy_search,
@@ -64,7 +64,7 @@ def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, meth
     expected = []
     for cut in evaluation.read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"):
         features = torch.from_numpy(cut.load_features())
-        silence = torch.full((MARGIN, features.shape[1]), PADDING_VALUE)
+        silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
         with torch.inference_mode():
             frames = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
             expected.append(tokenizer.decode(SEARCHES[method](model, *frames)[0]))
@@ -102,7 +102,7 @@ def test_the_attention_decoder_translates_into_a_folder_of_its_own(config: Decod
         strict=True,
     ):
         features = torch.from_numpy(cut.load_features())
-        silence = torch.full((MARGIN, features.shape[1]), PADDING_VALUE)
+        silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
         with torch.inference_mode():
             frames = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
             for transcript, translate in ((text, False), (translation, True)):

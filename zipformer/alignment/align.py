@@ -156,7 +156,9 @@ def align_cuts(
         check_median_frames(median_frames)  # here, or every utterance would be said not to fit
     empty, misfits = [], []
     count = 0
-    batches = evaluation_batches(cuts, data_dir, max_duration=max_duration, tokenizer=tokenizer)
+    batches = evaluation_batches(
+        cuts, data_dir, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer
+    )
     for name, frames, tokens in _encoded(model, batches, len(cuts), transcript, device):
         count += 1
         if not bool(frames.isfinite().all()):

@@ -14,6 +14,8 @@ from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 
 # Feature frames that the convolutions without padding consume before there is an output frame.
 CONTEXT_FRAMES = 7
+DOWNSAMPLING = 2  # feature frames to one output frame
+CONVNEXT_KERNEL = 7  # output frames
 
 
 class _FirstConv(nn.Conv2d):
@@ -41,7 +43,9 @@ class ConvNeXt(nn.Module):
         super().__init__()
         hidden = 3 * channels
         self.skip_rate = Schedule(clock, (0.0, 0.2), (20000.0, 0.015))
-        self.depthwise_conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.depthwise_conv = nn.Conv2d(
+            channels, channels, CONVNEXT_KERNEL, padding=CONVNEXT_KERNEL // 2, groups=channels
+        )
         self.pointwise_conv1 = nn.Conv2d(channels, hidden, 1)
         self.hidden_balancer = Balancer(
             hidden, clock=clock, min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0
@@ -142,4 +146,4 @@ class ConvFrontend(nn.Module):
         weight = self.out.weight.view(-1, num_channels, num_bins).transpose(1, 2).flatten(1)
         x = F.linear(x.flatten(2), weight, self.out.bias)  # (N, T', out_dim)
         x = self.out_norm(self.out_whiten(x))
-        return self.dropout(x), (lengths - CONTEXT_FRAMES) // 2
+        return self.dropout(x), (lengths - CONTEXT_FRAMES) // DOWNSAMPLING

@@ -39,6 +39,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
+from zipformer.files import replace_folder
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (
@@ -293,9 +294,7 @@ def write_controls(
         writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    if directory.exists():
-        shutil.rmtree(directory)
-    partial.rename(directory)
+    replace_folder(partial, directory)
 
 
 def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from retrieval.results import trained_groups
 from zipformer.evaluation import DecodeConfig, decode
+from zipformer.files import StorageError, place_errors
+from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import align_all, score
 from zipformer.scoring.files import rate_table, write_results
 
@@ -22,8 +24,10 @@ ConfigStore.instance().store(name="decode_schema", node=DecodeConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(DecodeConfig, OmegaConf.to_object(settings))
+        config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
         trained = trained_groups(Path(config.model_dir))
-        directory, transcripts = decode(config)
+        with place_errors(config.folder, REMEDY):
+            directory, transcripts = decode(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     scored = align_all(transcripts)
@@ -34,7 +38,11 @@ def main(settings: DictConfig) -> None:
         "reference": config.reference,
         "model_dir": config.model_dir,
     }
-    write_results(directory, scored, rows, header=header)
+    try:
+        with place_errors(directory, REMEDY):
+            write_results(directory, scored, rows, header=header)
+    except StorageError as error:
+        sys.exit(f"error: {error}")
     console = Console()
     title = f"{config.split}, {config.method}"
     if config.reference != "text":

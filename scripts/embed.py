@@ -19,9 +19,11 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.weights import weights_of
 from zipformer.evaluation import choose_device
+from zipformer.files import place_errors
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
+from zipformer.results_place import REMEDY, results_place
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,10 @@ ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="embed")
 def main(settings: DictConfig) -> None:
     try:
-        embed(cast(EmbedConfig, OmegaConf.to_object(settings)))
+        config = cast(EmbedConfig, OmegaConf.to_object(settings))
+        config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
+        with place_errors(config.folder, REMEDY):
+            embed(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
 

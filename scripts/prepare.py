@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.corpora import corpora
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
+from zipformer.files import check_writable, place_errors
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
@@ -35,7 +36,10 @@ register_configs()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="prepare")
 def main(config: DictConfig) -> None:
     try:
-        prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
+        remedy = "free space there, or choose another data_dir"
+        check_writable(Path(config.data_dir), remedy)
+        with place_errors(config.data_dir, remedy):
+            prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
     except (PreparationError, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"error: {error}")
 

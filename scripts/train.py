@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
+from zipformer.files import place_errors
 from zipformer.train_config import TrainConfig
 from zipformer.trainer import train
 
@@ -19,7 +20,9 @@ ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(settings: DictConfig) -> None:
     try:
-        train(cast(TrainConfig, OmegaConf.to_object(settings)))
+        config = cast(TrainConfig, OmegaConf.to_object(settings))
+        with place_errors(config.exp_dir, "free space there, or choose another exp_dir"):
+            train(config)
     except (OmegaConfBaseException, FileNotFoundError, ValueError, CheckpointError, TrainingError) as error:
         sys.exit(f"error: {error}")
 

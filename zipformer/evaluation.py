@@ -61,6 +61,8 @@ class DecodeConfig:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         bootstrap_replications: resamples for the confidence intervals.
         seed: of the resampling.
+        results_dir: for the results of a model directory that cannot be written, see
+            :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
     """
 
     model_dir: str
@@ -73,6 +75,7 @@ class DecodeConfig:
     device: str = "auto"
     bootstrap_replications: int = 2000
     seed: int = 0
+    results_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zipformer.attention_decoder import SOS_EOS, AttentionDecoderConfig
 from zipformer.encoder import EncoderConfig
-from zipformer.model import BLANK, AsrModel, tensor_mismatches
+from zipformer.model import BLANK, AsrModel, shortened, tensor_mismatches
 from zipformer.model_config import AsrModelConfig
 
 # Options of the recipe's train.py that shape the model, with the recipe's defaults; comma strings are per
@@ -49,37 +49,72 @@ _DEFAULT_OPTIONS: dict[str, Any] = {
     "label_smoothing": 0.1,
 }
 _FIXED_OPTIONS = {"blank_id": BLANK, "sos_id": SOS_EOS, "eos_id": SOS_EOS}
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel and torch.compile
 _UNUSED_TENSOR = re.compile(r"encoder\.encoders\.\d+\.(?:encoder\.)?layers\.\d+\.bypass_scale")
 
 
-def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> AsrModel:
+def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Any]) -> AsrModel:
     """Build the model that icefall's options describe and give it icefall's parameters.
 
     Args:
         options: options of icefall's ``zipformer/train.py`` under their own names
             (``encoder_dim="192,256,..."``). Those absent have icefall's defaults, except ``vocab_size``,
             which must be given; options that do not shape the model are ignored.
-        state_dict: parameters under icefall's names, the ``model`` entry of its checkpoints.
+        state_dict: parameters under icefall's names, or a checkpoint of icefall that holds them as ``model``
+            (``pretrained.pt``, ``epoch-30.pt``). Names may begin with ``module.`` of a training in several
+            processes. The running average of a checkpoint is its entry ``model_avg``: give that, and it is
+            the average that is loaded.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ValueError: for an option that this model does not have, and for missing, unexpected or misshapen
-            tensors, all of which are listed.
+        ValueError: for an option that this model does not have, for what holds no parameters of icefall's
+            model, and for missing, unexpected or misshapen tensors, the first of which are listed.
     """
     model = AsrModel(config_from_icefall(options))
     own_state = model.state_dict()
     own_names = {icefall_name(name, model.config.encoder): name for name in own_state}
-    given = {name: tensor for name, tensor in state_dict.items() if not _UNUSED_TENSOR.fullmatch(name)}
+    given = {
+        name: tensor
+        for name, tensor in _parameters_of(state_dict).items()
+        if not _UNUSED_TENSOR.fullmatch(name)
+    }
+    if not own_names.keys() & given.keys():
+        raise ValueError(
+            f"none of the {len(given)} names is one of icefall's zipformer recipe, they are like "
+            f"{', '.join(list(given)[:3])}: give torch.load(...) of a checkpoint of that recipe"
+        )
     problems = tensor_mismatches({name: own_state[own] for name, own in own_names.items()}, given)
     if problems:
         raise ValueError(
             f"the state_dict does not fit the icefall options ({len(problems)} tensors); give the options "
-            "that the checkpoint was trained with:\n  " + "\n  ".join(problems)
+            "that the checkpoint was trained with:\n  " + "\n  ".join(shortened(problems))
         )
     model.load_state_dict({own: given[name] for name, own in own_names.items()})
     return model.eval()
+
+
+def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors by name, taken out of a whole checkpoint where it is one, without the prefixes of wrappers.
+
+    Raises:
+        ValueError: a checkpoint without parameters.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"a {type(content).__name__} holds no parameters by name: give torch.load(...) of a checkpoint "
+            "of icefall, such as pretrained.pt or epoch-30.pt, not of an exported model"
+        )
+    if isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(
+            f"{', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} no tensor: give the parameters, "
+            'torch.load(...)["model"] of a checkpoint of icefall'
+        )
+    return {_WRAPPERS.sub("", name): tensor for name, tensor in content.items()}
 
 
 def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -10,9 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from zipformer.checkpoint import MODEL_FILE, RECORD_FILE
+from zipformer.model_config import read_config
 from zipformer.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.01  # of the encoder's parameters that a start from another model must fit
 
 # Modules whose parameters have one row for every token.
 VOCABULARY_MODULES = (
@@ -37,7 +41,7 @@ class Transfer:
     shared_tokens: int = 0
 
     def report(self, source: Path) -> None:
-        """Say in the log what was and what was not taken over."""
+        """Say in the log what was and what was not taken over, each in one line."""
         logger.info("Initialised from %s: %d tensors loaded", source, len(self.loaded))
         if self.by_token:
             logger.info(
@@ -45,10 +49,14 @@ class Transfer:
                 self.shared_tokens,
                 ", ".join(self.by_token),
             )
-        for line in self.not_loaded:
-            logger.warning("Not loaded, starts at random: %s", line)
-        for name in self.unused:
-            logger.warning("Not used of %s: %s", source, name)
+        if self.not_loaded:
+            logger.warning(
+                "%d tensors not loaded, they start at random: %s",
+                len(self.not_loaded),
+                _by_module(self.not_loaded),
+            )
+        if self.unused:
+            logger.warning("%d tensors of %s not used: %s", len(self.unused), source, _by_module(self.unused))
 
 
 @torch.no_grad()
@@ -64,6 +72,7 @@ def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Tra
         tokenizer: that of ``model``.
     Raises:
         FileNotFoundError: a file of the source is missing.
+        ValueError: next to nothing of the encoder fits, as of a model of another size.
     """
     if not (source / MODEL_FILE).is_file():
         raise FileNotFoundError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
@@ -91,7 +100,40 @@ def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Tra
             target.copy_(tensor)
             transfer.loaded.append(name)
     transfer.unused = sorted(given)
+    _check_encoder(model, source, transfer)
     return transfer
+
+
+def _check_encoder(model: nn.Module, source: Path, transfer: Transfer) -> None:
+    """Raise ValueError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
+
+    Some small tensors agree between any two sizes, so it is not enough that there are any.
+    """
+    sizes = {name: p.numel() for name, p in model.named_parameters() if name.startswith("encoder.")}
+    loaded = sum(sizes.get(name, 0) for name in transfer.loaded)
+    if not sizes or loaded >= LEAST_SHARE * sum(sizes.values()):
+        return
+    ours, theirs = model.config.encoder, read_config(source).encoder  # type: ignore[union-attr]
+    different = [
+        f"encoder.{item.name} {getattr(theirs, item.name)} there, {getattr(ours, item.name)} here"
+        for item in fields(ours)  # type: ignore[arg-type]
+        if getattr(theirs, item.name) != getattr(ours, item.name)  # type: ignore[union-attr]
+    ]
+    raise ValueError(
+        f"init_from={source} is a model of another size: of the {sum(sizes.values()):,} parameters of the "
+        f"encoder it fits {loaded:,}; choose the same model=, or leave init_from out ({'; '.join(different)})"
+    )
+
+
+def _by_module(lines: Iterable[str]) -> str:
+    """Number of tensors of each module, and the first tensor of it with its reason."""
+    modules: dict[str, list[str]] = {}
+    for line in lines:
+        modules.setdefault(line.partition(".")[0].partition(" ")[0], []).append(line)
+    return "; ".join(
+        found[0] if len(found) == 1 else f"{len(found)} of {module}, the first {found[0]}"
+        for module, found in modules.items()
+    )
 
 
 def dialects_of(source: Path) -> list[str]:

@@ -139,8 +139,8 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
     if missing:
         raise FileNotFoundError(
             f"{directory} was moved or copied in part: {len(missing)} of the {len(files)} files of features "
-            f"that its manifest names are not there, the first is {missing[0]}; put them there, or prepare the "
-            "data again (scripts/prepare.py)"
+            f"that its manifest names are not there, the first is {missing[0]}; put them there, or prepare "
+            "the data again (scripts/prepare.py)"
         )
 
 

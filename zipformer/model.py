@@ -344,10 +344,16 @@ class AsrModel(nn.Module):
         if problems:
             raise ValueError(
                 f"{weights} does not fit the {CONFIG_FILE} beside it; both must come from one save, write "
-                "the directory again:\n  " + "\n  ".join(problems)
+                "the directory again:\n  " + "\n  ".join(shortened(problems))
             )
         model.load_state_dict(state)
         return model.eval()
+
+
+def shortened(lines: Sequence[str], most: int = 10) -> list[str]:
+    """The first lines, and how many more there are: models of two sizes differ in a thousand tensors."""
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return [*lines[:most], *more]
 
 
 def tensor_mismatches(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

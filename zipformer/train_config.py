@@ -7,6 +7,7 @@ import torch
 from omegaconf import MISSING
 
 from zipformer.data import DataConfig
+from zipformer.files import StorageError, check_writable
 from zipformer.losses.backend import backend_problem
 from zipformer.model import LOSSES
 from zipformer.model_config import AsrModelConfig
@@ -190,6 +191,10 @@ def check(config: TrainConfig) -> None:
             problems.append(
                 f"data_dir has no {path.relative_to(data_dir)}: prepare it with scripts/prepare.py ({path})"
             )
+    try:
+        check_writable(Path(config.exp_dir), "choose another exp_dir")
+    except StorageError as error:
+        problems.append(str(error))
     if config.init_from is not None and not Path(config.init_from).is_dir():
         problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
     if problems:

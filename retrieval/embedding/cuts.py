@@ -54,6 +54,8 @@ class EmbedConfig:
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
             embeds one utterance at a time.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        results_dir: for the embeddings of a model directory that cannot be written, see
+            :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
     """
 
     model_dir: str
@@ -68,6 +70,7 @@ class EmbedConfig:
     storage: str = "float32"
     batch_seconds: float = 60.0
     device: str = "auto"
+    results_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.storage not in STORAGE_TYPES:

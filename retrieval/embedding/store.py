@@ -26,6 +26,8 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.files import replace_folder
+
 logger = logging.getLogger(__name__)
 
 FRAMES, INDEX, DESCRIPTION = "frames.npy", "index.tsv", "embeddings.json"
@@ -71,7 +73,7 @@ class EmbeddingWriter:
             frames do not depend on them.
 
     Raises:
-        ValueError: an unknown dtype, or a partial store whose index is damaged before its last line.
+        ValueError: an unknown dtype.
     """
 
     def __init__(
@@ -109,9 +111,7 @@ class EmbeddingWriter:
             shutil.rmtree(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
         frames_path, index_path = self.partial / FRAMES, self.partial / INDEX
-        if index_path.exists() and frames_path.exists():
-            self._recover(frames_path, index_path)
-        else:
+        if not self._recover(frames_path, index_path):
             frames_path.write_bytes(b"")
             index_path.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
             (self.partial / DESCRIPTION).write_text(json.dumps(self.description, indent=2) + "\n")
@@ -138,9 +138,7 @@ class EmbeddingWriter:
         self._frames.close()
         self._index.close()
         if kind is None:
-            if self.directory.exists():
-                shutil.rmtree(self.directory)
-            self.partial.rename(self.directory)
+            replace_folder(self.partial, self.directory)
 
     def add(
         self,
@@ -208,8 +206,23 @@ class EmbeddingWriter:
         except json.JSONDecodeError:  # killed while writing it
             return None
 
-    def _recover(self, frames_path: Path, index_path: Path) -> None:
-        """Keep the utterances whose frames and line are whole; cut off what follows them."""
+    def _recover(self, frames_path: Path, index_path: Path) -> bool:
+        """Keep the utterances whose frames and line are whole, and cut off what follows them.
+
+        Returns:
+            False where there is nothing, or it is damaged, which is said in the log.
+        """
+        if not (index_path.exists() and frames_path.exists()):
+            return False
+        try:
+            self._keep_whole(frames_path, index_path)
+        except ValueError as error:
+            logger.warning("What an earlier run left is damaged, starting again: %s", error)
+            return False
+        return True
+
+    def _keep_whole(self, frames_path: Path, index_path: Path) -> None:
+        """See :meth:`_recover`; raises ValueError for a damaged header or index."""
         text = index_path.read_text(encoding="utf-8", errors="replace")
         whole_lines = text.splitlines(keepends=True)
         if whole_lines and not whole_lines[-1].endswith("\n"):
@@ -260,8 +273,13 @@ class EmbeddingStore:
                 raise FileNotFoundError(
                     f"no embeddings at {directory} ({name} is missing): make them with scripts/embed.py"
                 )
-        self.description: dict[str, object] = json.loads((directory / DESCRIPTION).read_text())
-        self.frames: NDArray[np.floating] = np.load(directory / FRAMES, mmap_mode="r")
+        try:
+            self.description: dict[str, object] = json.loads((directory / DESCRIPTION).read_text())
+            self.frames: NDArray[np.floating] = np.load(directory / FRAMES, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"the embeddings in {directory} are damaged ({error}): embed again") from error
+        if not isinstance(self.description, dict):
+            raise ValueError(f"{directory / DESCRIPTION} is not a description of embeddings: embed again")
         index_path = directory / INDEX
         with index_path.open(encoding="utf-8") as file:
             entries = list(_parse_index(file, index_path))
@@ -303,14 +321,18 @@ class EmbeddingStore:
 
 
 def is_complete(directory: Path, fingerprint: str, weights: str | None) -> bool:
-    """Whether a whole store of this fingerprint is there.
+    """Whether a whole store of this fingerprint is there; one that is damaged is named in the log.
 
     Earlier versions did not record the weights. What has the same fingerprint has the same weights, so these
     are then written down.
     """
     if not directory.exists():
         return False
-    description = EmbeddingStore(directory).description
+    try:
+        description = EmbeddingStore(directory).description
+    except (FileNotFoundError, ValueError) as error:
+        logger.warning("Made again, because what is there is damaged: %s", error)
+        return False
     if description.get("fingerprint") != fingerprint:
         return False
     if "weights" not in description:

@@ -27,6 +27,7 @@ from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre
 from retrieval.results import read_json
 from retrieval.sites import sites_of
 from retrieval.weights import Digests, weights_behind, weights_of
+from zipformer.files import replace_folder
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,7 @@ def interpret(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    replace_folder(partial, directory)
     return outcome
 
 

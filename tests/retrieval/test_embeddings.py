@@ -1,11 +1,14 @@
+import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kill_points import kill_points
 
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 
 
 def writer(directory, *, dimension=3, dtype="float32", mark="model-a"):
@@ -210,3 +213,55 @@ def test_description_says_what_made_it(tmp_path):
         "dtype": "float32",
         "weights": None,
     }
+
+
+@pytest.mark.parametrize("file", ["frames.npy", "index.tsv", "embeddings.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_damaged_store_is_named_and_made_again(tmp_path, caplog, file, damage):
+    directory = tmp_path / "store"
+
+    def embed():
+        """As scripts/embed.py does."""
+        if is_complete(directory, "model-a", None):
+            return False
+        with writer(directory, mark="model-a") as store:
+            store.add("u0", frames(0), dialect="cmn")
+        return True
+
+    assert embed()
+    assert not embed()
+    damage(directory / file)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"embed"):
+        EmbeddingStore(directory)
+    assert embed()
+    assert str(directory) in caplog.text
+    assert not embed()
+    np.testing.assert_array_equal(EmbeddingStore(directory)["u0"], frames(0))
+
+
+def test_damaged_unfinished_work_is_named_and_done_again(tmp_path, caplog):
+    directory = tmp_path / "store"
+    stop_after(directory, ["u0", "u1"])
+    index = tmp_path / "store.partial" / "index.tsv"
+    index.write_text(index.read_text().replace("u0", "u0\tu0"))
+    with writer(directory) as store:
+        assert not store.written
+        store.add("u0", frames(0), dialect="cmn")
+    assert "damaged, starting again" in caplog.text
+    assert list(EmbeddingStore(directory).utterances) == ["u0"]
+
+
+def test_a_kill_at_any_file_operation_leaves_a_whole_store(tmp_path):
+    for point in kill_points():
+        directory = tmp_path / str(point.number) / "store"
+        for mark in ("model-a", "model-b"):
+            killed = point if mark == "model-b" else contextlib.nullcontext()
+            with killed, writer(directory, mark=mark) as store:
+                store.add(mark, frames(3), dialect="cmn")
+        assert list(EmbeddingStore(directory).utterances) in (["model-a"], ["model-b"])
+        with writer(directory, mark="model-b") as store:
+            if not store.written:
+                store.add("model-b", frames(3), dialect="cmn")
+        assert list(EmbeddingStore(directory).utterances) == ["model-b"]
+        assert [path.name for path in directory.parent.iterdir()] == ["store"]
+    assert point.number > 5

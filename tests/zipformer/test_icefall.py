@@ -1,6 +1,7 @@
 """Agreement with icefall's recipe: outputs, losses, gradients and parameter names of the same weights."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,44 @@ def test_unsupported_options_are_refused() -> None:
 def test_flags_are_read_as_the_command_line_spells_them() -> None:
     config = config_from_icefall({"vocab_size": 11, "use_ctc": "1", "use_attention_decoder": "False"})
     assert (config.ctc, config.attention_decoder.num_layers) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model": state, "optimizer": {}, "epoch": 3, "model_avg": None},
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {name: tensor.double() for name, tensor in state.items()},  # model_avg
+    ],
+)
+def test_checkpoints_of_icefall_are_taken_as_they_are(wrap: Any) -> None:
+    torch.manual_seed(0)
+    model = AsrModel(config_from_icefall(SMALL_OPTIONS))
+    loaded = model_from_icefall(SMALL_OPTIONS, wrap(state_dict_to_icefall(model)))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ({"model_avg": {}, "epoch": 3}, 'give the parameters, torch.load(...)["model"]'),
+        ({"encoder.layer.0.weight": torch.zeros(2)}, "none of the 1 names is one of icefall's zipformer"),
+        ([torch.zeros(2)], "a list holds no parameters by name"),
+    ],
+)
+def test_what_is_no_checkpoint_of_icefall_gets_one_line(content: Any, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)) as caught:
+        model_from_icefall(SMALL_OPTIONS, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_another_size_are_answered_briefly() -> None:
+    torch.manual_seed(0)
+    state = state_dict_to_icefall(AsrModel(config_from_icefall(SMALL_OPTIONS)))
+    with pytest.raises(ValueError, match="give the options that the checkpoint was trained with") as caught:
+        model_from_icefall({**SMALL_OPTIONS, "encoder_dim": "32,48"}, state)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 12
+    assert lines[-1].endswith("more")

@@ -81,10 +81,35 @@ def test_what_does_not_fit_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert all(name.startswith("attention_decoder.") for name in transfer.unused)
     with caplog.at_level(logging.WARNING):
         transfer.report(tmp_path)
-    assert (
-        "Not loaded, starts at random: joiner.encoder_proj.weight ((32, 48) there, (48, 48) here)"
-        in caplog.text
+    not_loaded, unused = caplog.messages
+    assert not_loaded == (
+        f"{len(transfer.not_loaded)} tensors not loaded, they start at random: {len(transfer.not_loaded)} of "
+        "joiner, the first joiner.encoder_proj.weight ((32, 48) there, (48, 48) here)"
     )
+    assert unused.startswith(f"{len(transfer.unused)} tensors of {tmp_path} not used: ")
+
+
+def test_a_model_of_another_size_is_refused_with_the_sizes(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("甲乙丙丁")
+    saved_model(tmp_path, tokenizer)
+    config = tiny_model_config(tokenizer.size)
+    config.encoder.encoder_dim = [64, 96]
+    config.encoder.feedforward_dim = [64, 96]
+    with pytest.raises(ValueError, match="is a model of another size") as caught:
+        initialise_from(AsrModel(config), tmp_path, tokenizer)
+    message = str(caught.value)
+    assert "encoder.encoder_dim [32, 48] there, [64, 96] here" in message
+    assert "\n" not in message
+
+
+def test_a_deeper_encoder_starts_from_a_shallower_one(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("甲乙丙丁")
+    saved_model(tmp_path, tokenizer)
+    config = tiny_model_config(tokenizer.size)
+    config.encoder.num_encoder_layers = [4, 8]
+    transfer = initialise_from(AsrModel(config), tmp_path, tokenizer)
+    assert any(name.startswith("encoder.stacks.1.layers.0.") for name in transfer.loaded)
+    assert all("layers." in line for line in transfer.not_loaded)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokens.model"])

@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from zipformer.files import replacing_folder
 from zipformer.scoring.tables import Confusion, ScoredUtterance, ScoreRow, confusions
 
 
@@ -22,7 +23,7 @@ def write_results(
     header: dict[str, str],
     top_confusions: int = 50,
 ) -> None:
-    """Write ``cer.json``, ``cer.csv``, ``alignments.txt`` and ``confusions.csv`` into a directory.
+    """Write ``cer.json``, ``cer.csv``, ``alignments.txt`` and ``confusions.csv`` together into a directory.
 
     Args:
         directory: an existing directory; files of these names in it are replaced.
@@ -33,11 +34,12 @@ def write_results(
     """
     document = {**header, "rows": [vars(row) for row in rows]}
     text = json.dumps(document, ensure_ascii=False, indent=1)
-    (directory / "cer.json").write_text(text + "\n", encoding="utf-8")
-    _write_csv(directory / "cer.csv", ScoreRow, rows)
     alignments = "\n".join(alignment_text(utterance) for utterance in scored)
-    (directory / "alignments.txt").write_text(alignments, encoding="utf-8")
-    _write_csv(directory / "confusions.csv", Confusion, confusions(scored, top_confusions))
+    with replacing_folder(directory) as folder:
+        (folder / "cer.json").write_text(text + "\n", encoding="utf-8")
+        _write_csv(folder / "cer.csv", ScoreRow, rows)
+        (folder / "alignments.txt").write_text(alignments, encoding="utf-8")
+        _write_csv(folder / "confusions.csv", Confusion, confusions(scored, top_confusions))
 
 
 def alignment_text(utterance: ScoredUtterance) -> str:

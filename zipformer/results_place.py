@@ -1,0 +1,38 @@
+"""Where the results of a model go: its own directory, or another one where that cannot be written."""
+
+import os
+from pathlib import Path
+
+from zipformer.files import StorageError, check_writable
+
+REMEDY = "give another place for the results as results_dir=DIR"
+
+
+def results_place(model_dir: Path, results_dir: str | None) -> Path:
+    """The model directory that receives results: the model's own, or ``results_dir``.
+
+    ``results_dir`` gets links to the files of the model, and from then on is a model directory itself: give
+    it as ``model_dir`` to the scripts that read the results.
+
+    Raises:
+        FileNotFoundError: there is no such model directory.
+        StorageError: the place cannot be written, or ``results_dir`` holds another model.
+    """
+    if results_dir is None:
+        check_writable(model_dir / "results", REMEDY)
+        return model_dir
+    if not model_dir.is_dir():
+        raise FileNotFoundError(f"model directory {model_dir} is not there")
+    place = Path(results_dir)
+    check_writable(place, REMEDY)
+    place.mkdir(parents=True, exist_ok=True)
+    for file in sorted(model_dir.resolve().iterdir()):
+        link = place / file.name
+        if not file.is_file() or link.resolve() == file:
+            continue
+        if link.exists() or link.is_symlink():
+            raise StorageError(
+                f"results_dir={place} holds the results of another model: give an empty folder"
+            )
+        os.symlink(file, link)
+    return place

@@ -60,11 +60,12 @@ class FeatureShard:
     """One shard to be computed.
 
     Attributes:
-        directory: where its files go, ``fbank/{split}`` in the data directory.
+        directory: where its files go.
         index: its number in the split.
         cuts: utterances without features.
         speed_factors: see ``FeatureConfig``; empty for none.
         sampling_rate: of the cuts, Hz.
+        data_dir: the cuts name files below it relative to it, so that it can be moved; None = absolute paths.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class FeatureShard:
     cuts: list[MonoCut]
     speed_factors: tuple[float, ...]
     sampling_rate: int
+    data_dir: Path | None = None
 
 
 def cuts_file(directory: Path, index: int) -> Path:
@@ -105,10 +107,9 @@ def extract_shard(shard: FeatureShard) -> float:
                 features.recording_id = copy.recording_id
                 with_features.append(fastcopy(copy, features=features))
                 seconds += copy.duration
-    # The data directory may be moved: paths in its manifests are relative to it.
-    data_dir = shard.directory.parents[1]
-    stored = (with_relative_paths(cut, data_dir) for cut in with_features)
-    write_jsonl(CutSet, stored, cuts_file(shard.directory, shard.index))
+    if shard.data_dir is not None:
+        with_features = [with_relative_paths(cut, shard.data_dir) for cut in with_features]
+    write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
     return seconds
 
 

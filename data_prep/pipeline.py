@@ -227,7 +227,7 @@ class _Preparation:
         with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
             progress.advance(task, there)
             jobs = (
-                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate)
+                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate, self.directory)
                 for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))
                 if not cuts_file(folder, index).is_file()
             )

@@ -17,6 +17,8 @@ from data_prep.fbank import FeatureShard, extract_shard
 from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.text import LatinCase
+from zipformer.data import evaluation_batches, read_cuts
+from zipformer.manifest import check_feature_files, with_absolute_paths
 from zipformer.tokenizer import Tokenizer
 
 MakeConfig = Callable[[FolderConfig], PrepareConfig]
@@ -38,7 +40,10 @@ def run(config: PrepareConfig) -> None:
 
 
 def final_cuts(config: PrepareConfig, split: str) -> list[MonoCut]:
-    return list(load_manifest(Path(config.data_dir) / f"cuts_{split}.jsonl.gz"))
+    directory = Path(config.data_dir)
+    return [
+        with_absolute_paths(cut, directory) for cut in load_manifest(directory / f"cuts_{split}.jsonl.gz")
+    ]
 
 
 def dying_after(count: int, function: Callable[[object], object]) -> Callable[[object], object]:
@@ -217,4 +222,41 @@ def test_tokens_can_be_reused_or_counted_over_two_corpora(config: PrepareConfig,
 
     config.data_dir, config.tokens.further_data_dirs = str(tmp_path / "none"), [str(tmp_path / "nowhere")]
     with pytest.raises(PreparationError, match=r"prepare .*nowhere first"):
+        run(config)
+
+
+def test_a_prepared_directory_can_be_moved(config: PrepareConfig, tmp_path: Path) -> None:
+    run(config)
+    before = [cut.load_features() for cut in final_cuts(config, "test")]
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    Path(config.data_dir).rename(moved)
+    manifest = moved / "cuts_test.jsonl.gz"
+    assert all(not Path(cut.features.storage_path).is_absolute() for cut in load_manifest(manifest))
+    after = {
+        name: row[:length]
+        for batch in evaluation_batches(read_cuts(manifest), moved, margin=0)
+        for name, row, length in zip(batch.ids, batch.features, batch.lengths.tolist(), strict=True)
+    }
+    config.data_dir = str(moved)
+    for cut, features in zip(final_cuts(config, "test"), before, strict=True):
+        assert (after[cut.id].numpy() == features).all()
+    run(config)  # nothing is left to do
+    (moved / "fbank" / "train" / "feats-00000.lca").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .* prepare the data again"):
+        check_feature_files(
+            (c.features.storage_path for c in load_manifest(moved / "cuts_train.jsonl.gz")), moved
+        )
+
+
+def test_a_directory_that_moved_before_it_was_complete_is_refused(
+    config: PrepareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "extract_shard", dying_after(1, extract_shard))
+        with pytest.raises(KilledError):
+            run(config)
+    Path(config.data_dir).rename(tmp_path / "renamed")
+    config.data_dir = str(tmp_path / "renamed")
+    with pytest.raises(PreparationError, match=r"was begun as .*prepared and moved before it was complete"):
         run(config)

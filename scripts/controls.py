@@ -34,6 +34,7 @@ from retrieval.results import check_trained, trained_groups
 from retrieval.sites import labels_of_dialects, sites_of
 from retrieval.tables import print_tables, tabulate
 from zipformer.evaluation import choose_device
+from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 
@@ -42,7 +43,8 @@ ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ControlsConfig, OmegaConf.to_object(settings))
-        table = run(config)
+        with writable_results(Path(config.model_dir)):
+            table = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     print_tables([table])

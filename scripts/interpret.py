@@ -34,6 +34,7 @@ from zipformer.alignment import (
 from zipformer.evaluation import check_model_files, choose_device
 from zipformer.layer_outputs import FRONT_END_RATE
 from zipformer.model import AsrModel
+from zipformer.results_place import writable_results
 from zipformer.tokenizer import Tokenizer
 
 ConfigStore.instance().store(name="interpret_schema", node=InterpretConfig)
@@ -45,7 +46,8 @@ FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output
 def main(settings: DictConfig) -> None:
     try:
         config = cast(InterpretConfig, OmegaConf.to_object(settings))
-        directory, outcome = run(config)
+        with writable_results(Path(config.model_dir)):
+            directory, outcome = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     print_tables(tests_table(outcome, similarity, config.confidence) for similarity in outcome.overall)

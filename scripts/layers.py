@@ -54,6 +54,7 @@ from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choos
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
+from zipformer.results_place import writable_results
 from zipformer.scoring import align_all, score
 from zipformer.tokenizer import MODEL_FILE as TOKENS_FILE
 from zipformer.tokenizer import Tokenizer
@@ -67,7 +68,8 @@ ConfigStore.instance().store(name="layers_schema", node=LayersConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(LayersConfig, OmegaConf.to_object(settings))
-        result = Study(config).run()
+        with writable_results(Path(config.model_dir)):
+            result = Study(config).run()
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     print_tables(study_tables(result))

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from retrieval.challenge.comparison import comparison_table
 from retrieval.report import ReportConfig, collect, write_report
 from retrieval.tables import print_tables
+from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
@@ -22,9 +23,10 @@ def main(settings: DictConfig) -> None:
         config = cast(ReportConfig, OmegaConf.to_object(settings))
         model_dir = Path(config.model_dir)
         report = collect(model_dir, config.split, metrics=Path(config.metrics) if config.metrics else None)
-        page = write_report(
-            report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
-        )
+        with writable_results(model_dir):
+            page = write_report(
+                report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
+            )
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     if report.challenges is not None:

@@ -26,6 +26,7 @@ from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.writing import complete_files
 from zipformer.evaluation import choose_device
+from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 
@@ -34,7 +35,8 @@ ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(RetrieveConfig, OmegaConf.to_object(settings))
-        shown, directory = run(config)
+        with writable_results(Path(config.model_dir)):
+            shown, directory = run(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     tables.print_tables(shown)

@@ -1,11 +1,17 @@
 """Where the results of a model go: its own directory, or another one where that cannot be written."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from zipformer.files import StorageError, check_writable
+from zipformer.files import StorageError, check_writable, place_errors
 
-REMEDY = "give another place for the results as results_dir=DIR"
+REMEDY = "free space there, or give another place for the results as results_dir=DIR"
+_REMEDY_OF_READERS = (
+    "free space there, or give results_dir=DIR to scripts/decode.py or scripts/embed.py, and that DIR as "
+    "model_dir here"
+)
 
 
 def results_place(model_dir: Path, results_dir: str | None) -> Path:
@@ -36,3 +42,15 @@ def results_place(model_dir: Path, results_dir: str | None) -> Path:
             )
         os.symlink(file, link)
     return place
+
+
+@contextmanager
+def writable_results(model_dir: Path) -> Iterator[None]:
+    """Run a script that puts its results into a model directory, which must be writable.
+
+    Raises:
+        StorageError: it is read-only or full; at once, where that can be told.
+    """
+    check_writable(model_dir / "results", _REMEDY_OF_READERS)
+    with place_errors(model_dir / "results", _REMEDY_OF_READERS):
+        yield

@@ -109,7 +109,7 @@ class TrainConfig:
     max_steps: int | None = None
     max_minutes: float | None = None  # of training, validation included, over all runs into this exp_dir
     init_from: str | None = (
-        None  # model directory to take weights from; what does not fit is listed and left out
+        None  # model directory to take weights from; what does not fit is counted and left out
     )
     seed: int = 42  # of the weights at the start, the order of batches, augmentation and dropout
     device: str = "auto"  # cpu, cuda, or auto for CUDA where there is one

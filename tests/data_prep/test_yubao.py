@@ -20,6 +20,7 @@ from data_prep.yubao.sites import groups_named, read_sites
 from retrieval.embedding.cuts import labels_of, open_cuts
 from retrieval.embedding.store import EmbeddingWriter
 from scripts.prepare import CONF_DIR
+from zipformer.manifest import with_absolute_paths
 
 FOUR = range(1, 5)
 

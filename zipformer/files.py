@@ -201,14 +201,15 @@ def check_writable(directory: Path, remedy: str) -> None:
 
 
 def _recover(final: Path) -> None:
-    """Put the old folder back after a kill between the two renames of :func:`replace_folder`."""
+    """Put the old folder back after a kill between the two renames of :func:`replace_folder`, or remove it."""
     old = _replaced(final)
     if old.exists() and not final.exists():
         os.rename(old, final)
+    remove_folder(old)
 
 
 def _replaced(directory: Path) -> Path:
-    return directory.with_name(f".{directory.name.lstrip('.')}.replaced")
+    return directory.with_name(f".{directory.name.lstrip('.')}.old.partial")
 
 
 def _exchange(left: Path, right: Path) -> bool:

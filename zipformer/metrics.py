@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from zipformer.distributed import World
+from zipformer.files import replacing
 from zipformer.model import LOSSES
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class MetricsLog:
                 continue  # a line that a kill cut short
             if record["step"] <= step:
                 kept.append(line + "\n")
-        self.path.write_text("".join(kept), encoding="utf-8")
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
 
     def write(self, kind: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
         """Append a record; its numbers, also those one level down, become TensorBoard scalars."""

@@ -84,7 +84,8 @@ class SweepConfig:
         at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
             core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
-        last_fraction: of the training, over which the weights are averaged.
+        last_fraction: of the training, over which the weights are averaged; none = each run has the window
+            that recognises its validation split best, see :class:`zipformer.averaging.AverageConfig`.
         method: of decoding.
         split: that is measured.
         resamples: of the bootstrap.
@@ -105,7 +106,7 @@ class SweepConfig:
     launcher: list[str] = field(default_factory=list)
     at_once: int = 0
     start: str | None = None
-    last_fraction: float = 0.5
+    last_fraction: float | None = None
     method: str = "ctc"
     split: str = "test"
     resamples: int = 1000
@@ -222,7 +223,8 @@ def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve
     commands = {
         "train": [*train, *config.machine, where, run, f"seed={seed}"]
         + ([_path_setting("init_from", start)] if start else []),
-        "average": [run, f"last_fraction={config.last_fraction}"],
+        "average": [run]
+        + ([] if config.last_fraction is None else [f"last_fraction={config.last_fraction}"]),
         "decode": [*measured, f"method={config.method}"],
         "embed": measured,
     }

@@ -100,7 +100,7 @@ def test_commands_say_everything(data_dir: Path, tmp_path: Path) -> None:
         "seed=1",
         f"init_from={begin}",
     ]
-    assert run.commands["average"] == [f"exp_dir={directory}", "last_fraction=0.5"]
+    assert run.commands["average"] == [f"exp_dir={directory}"]
     measured = [f"model_dir={directory}/averaged", f"data_dir={other}", "split=test"]
     assert run.commands["decode"] == [*measured, "method=greedy"]
     assert run.commands["embed"] == measured

@@ -201,7 +201,7 @@ def check_writable(directory: Path, remedy: str) -> None:
 
 
 def _recover(final: Path) -> None:
-    """Put the old folder back after a kill between the two renames of :func:`replace_folder`, or remove it."""
+    """Put the old folder back, or remove it, after a kill within :func:`replace_folder`."""
     old = _replaced(final)
     if old.exists() and not final.exists():
         os.rename(old, final)

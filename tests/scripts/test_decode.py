@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -113,3 +114,19 @@ def test_an_unknown_setting_is_named(
     with pytest.raises(SystemExit):
         run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "beem=8")
     assert "'beem'" in capsys.readouterr().err
+
+
+def test_results_of_a_model_that_cannot_be_written_go_elsewhere(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_dir, data_dir = folders
+    settings = [f"model_dir={model_dir}", f"data_dir={data_dir}", "method=ctc", "device=cpu"]
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, rights: Path(path) != model_dir and access(path, rights))
+    with pytest.raises(SystemExit, match=r"^error: .*results cannot be written .*results_dir=DIR$"):
+        run(monkeypatch, *settings)
+    place = tmp_path / "mine"
+    run(monkeypatch, *settings, f"results_dir={place}")
+    assert not (model_dir / "results").exists()
+    assert len(list(place.glob("results/**/cer.json"))) == 1
+    run(monkeypatch, f"model_dir={place}", *settings[1:])  # the place is a model directory itself

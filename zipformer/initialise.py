@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from zipformer.checkpoint import MODEL_FILE, RECORD_FILE
+from zipformer.model import AsrModel
 from zipformer.model_config import read_config
 from zipformer.tokenizer import Tokenizer
 
@@ -60,7 +60,7 @@ class Transfer:
 
 
 @torch.no_grad()
-def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Transfer:
+def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer) -> Transfer:
     """Copy the weights of a model directory into ``model`` wherever name and shape agree.
 
     Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that
@@ -104,7 +104,7 @@ def initialise_from(model: nn.Module, source: Path, tokenizer: Tokenizer) -> Tra
     return transfer
 
 
-def _check_encoder(model: nn.Module, source: Path, transfer: Transfer) -> None:
+def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
     """Raise ValueError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
 
     Some small tensors agree between any two sizes, so it is not enough that there are any.
@@ -113,11 +113,11 @@ def _check_encoder(model: nn.Module, source: Path, transfer: Transfer) -> None:
     loaded = sum(sizes.get(name, 0) for name in transfer.loaded)
     if not sizes or loaded >= LEAST_SHARE * sum(sizes.values()):
         return
-    ours, theirs = model.config.encoder, read_config(source).encoder  # type: ignore[union-attr]
+    ours, theirs = model.config.encoder, read_config(source).encoder
     different = [
         f"encoder.{item.name} {getattr(theirs, item.name)} there, {getattr(ours, item.name)} here"
-        for item in fields(ours)  # type: ignore[arg-type]
-        if getattr(theirs, item.name) != getattr(ours, item.name)  # type: ignore[union-attr]
+        for item in fields(ours)
+        if getattr(theirs, item.name) != getattr(ours, item.name)
     ]
     raise ValueError(
         f"init_from={source} is a model of another size: of the {sum(sizes.values()):,} parameters of the "

@@ -37,9 +37,7 @@ def results_place(model_dir: Path, results_dir: str | None) -> Path:
         if not file.is_file() or link.resolve() == file:
             continue
         if link.exists() or link.is_symlink():
-            raise StorageError(
-                f"results_dir={place} holds the results of another model: give an empty folder"
-            )
+            raise StorageError(f"results_dir={place} belongs to another model: give an empty folder")
         os.symlink(file, link)
     return place
 

@@ -188,9 +188,7 @@ def _chunk_findings(file: BinaryIO, size: int, magic: bytes) -> ByteFindings:
             if magic in (b"RF64", b"BW64") and length == 0xFFFFFFFF:
                 length = long_size if long_size else _STREAMED_LENGTH
             streamed = length < 0 or (length >= _STREAMED_LENGTH and start + length > size)
-            return (
-                ByteFindings() if streamed else _compare(file, size, start, length, layout, byte_rate)
-            )
+            return ByteFindings() if streamed else _compare(file, size, start, length, layout, byte_rate)
     return ByteFindings()
 
 

@@ -15,7 +15,11 @@ _RATES_V1 = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
 _LOW_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES_V2 = {1: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256), 2: _LOW_RATES, 3: _LOW_RATES}
+_RATES_V2 = {
+    1: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    2: _LOW_RATES,
+    3: _LOW_RATES,
+}
 _SAMPLING_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _SEARCHED_BYTES = 1 << 16
 
@@ -78,7 +82,11 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
             following = _behind_tags(file, position)
             position = following if following > position else _next_frame(file, position + 1, size)
             continue
-        if not samples and promised is None and (promised := _promised_frames(file, position, frame)) is not None:
+        if (
+            not samples
+            and promised is None
+            and (promised := _promised_frames(file, position, frame)) is not None
+        ):
             position += frame.length
             continue
         if position + frame.length > size:

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
 
 from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
+from data_prep.decoding import UndecodableError, read_header
 from data_prep.errors import PreparationError
 from data_prep.splitting import Sentence, SplitConfig, split_by_sentence
 from data_prep.tables import Columns, Row, read_table
@@ -121,12 +121,11 @@ def _recording(recording_id: str, file: Path) -> Recording:
     """Recording as its header describes it; without samples where the file cannot be read."""
     frames, rate, channels = 0, _UNREADABLE_RATE, 1
     try:
-        info = soundfile.info(str(file))
-        frames, rate, channels = info.frames, info.samplerate, info.channels
-    except soundfile.SoundFileError as error:
-        logger.debug(
-            "%s: %s", file, error
-        )  # the checks decode every file and report this one by utterance id
+        header = read_header(file)
+        frames, rate, channels = header.num_samples, header.sampling_rate, header.num_channels
+    except (FileNotFoundError, UndecodableError) as error:
+        # The checks decode every file and report this one by utterance id.
+        logger.debug("%s: %s", file, error)
     return Recording(
         id=recording_id,
         sources=[AudioSource(type="file", channels=list(range(channels)), source=str(file))],
@@ -156,6 +155,8 @@ def _supervision(row: Row, recording: Recording, config: FolderConfig) -> Superv
         recording_id=recording.id,
         start=0.0,
         duration=recording.duration,
+        # All channels: which of them are used is for audio.channel to say.
+        channel=recording.channel_ids if recording.num_channels > 1 else 0,
         text=row["text"],
         language=language,
         speaker=row.get("speaker"),

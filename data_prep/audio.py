@@ -1,7 +1,7 @@
 """What an audio file really holds, found by decoding it, and which of its channels are used.
 
-Most recordings stay where they are: files with one channel that Lhotse reads as they are. The others are decoded once
-and for all into WAV files with one channel: those whose channels are mixed, and those that Lhotse cannot read.
+Most recordings are used where they are. Two kinds are decoded into WAV files in the data directory, and used
+from there: those whose channels are mixed, and those that Lhotse cannot read.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ class AudioConfig:
     """How recordings are read.
 
     Attributes:
-        channel: ``mean``, or the number of the channel to use (from 0) of recordings with several. The mean is that
-            of the channels that have sound: one that is 30 dB weaker than the loudest is left out, and where the
-            channels cancel each other, the loudest is used alone. Recordings whose transcripts name a channel of
-            their own, as telephone corpora have them, keep it.
+        channel: ``mean``, or the number of the channel to use (from 0) of recordings with several. The mean
+            is that of the channels that have sound: one that is 30 dB weaker than the loudest is left out,
+            and where the channels cancel each other, the loudest is used alone. Where transcripts name a
+            channel each, as in corpora of telephone calls, that one is used instead.
     """
 
     channel: str = MEAN
@@ -262,7 +262,7 @@ def _content_findings(levels: Levels, mix: Mix, header: AudioHeader) -> list[tup
     if FROZEN_SHARE * levels.samples < levels.longest_constant < levels.samples:
         seconds = levels.longest_constant / header.sampling_rate
         share = levels.longest_constant / levels.samples
-        findings.append(("frozen_audio", f"nothing changes in {seconds:.2f} s of it on end ({share:.0%})"))
+        findings.append(("frozen_audio", f"no sample changes in {seconds:.2f} s of it ({share:.0%})"))
     return findings
 
 
@@ -297,8 +297,8 @@ def _write_converted(
                 written += len(block)
     except (OSError, soundfile.SoundFileError) as error:
         raise PreparationError(
-            f"cannot write {target} for recording {probe.recording_id}: {error}. Make room there, or correct its "
-            "rights, and start again; what is finished is kept"
+            f"cannot write {target} for recording {probe.recording_id}: {error}. Make room there, or "
+            "correct its rights, and start again; what is finished is kept"
         ) from error
     if written != probe.num_samples:
         raise UndecodableError("the file changed while it was read")

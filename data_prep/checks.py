@@ -151,7 +151,8 @@ class CorpusChecker:
         if not probe.decodable:
             return found
         length, rate = described.num_samples, described.sampling_rate
-        # A manifest that says what the header says was made from it: what the header has wrong is found already.
+        # A manifest that says what the header says was made from it; faults of the header are in the
+        # findings.
         if not described.transforms and (length, rate) not in (
             (probe.num_samples, probe.sampling_rate),
             (probe.promised_samples, probe.sampling_rate),

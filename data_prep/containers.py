@@ -1,8 +1,8 @@
 """What the bytes of an audio file say about its length, to be compared with what a decoder reads from it.
 
-A decoder believes the header. A recorder that crashed leaves a header that promises less than the file holds; an
-interrupted copy leaves one that promises more; and the end of an MP3 or Ogg file is known only to who walks
-through it. Nothing is decoded here: files are read in small pieces, and only in chunks, pages and frames.
+A decoder believes the header. A recorder that crashed leaves a header that promises less than the file holds;
+an interrupted copy leaves one that promises more; and MP3 and Ogg files have no length in their header at
+all. Nothing is decoded here: only the headers of chunks, pages and frames are read.
 """
 
 import struct
@@ -16,7 +16,7 @@ from data_prep.mpeg import MpegLength, mpeg_length
 _BUFFER_BYTES = 1 << 20
 # Programs that write WAV to a pipe do not know its length and put a huge one into the header.
 _STREAMED_LENGTH = 0x7FFFF000
-# Fewer bytes behind the promised end are no speech (or not even a tenth of a second, where the rate is known).
+# Less than this behind the promised end is no speech. The bytes are for formats whose byte rate is not known.
 _TRAILING_BYTES = 4096
 _TRAILING_SECONDS = 0.1
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")  # written behind the data by programs that know MP3 files only
@@ -127,7 +127,7 @@ def _compare(
         return ByteFindings()
     seconds = f" ({left / byte_rate:.2f} s)" if byte_rate else ""
     return ByteFindings(
-        unread=f"the header promises {promised} bytes of samples, but {left} more{seconds} stand behind them"
+        unread=f"the header promises {promised} bytes of samples, but {left} more{seconds} follow them"
     )
 
 
@@ -145,7 +145,7 @@ def _unexplained(file: BinaryIO, size: int, position: int, layout: _Chunks | Non
 
 
 def _has_content(file: BinaryIO, position: int) -> bool:
-    """Whether other bytes than zeros (space that a recorder has reserved) stand from a position to the end."""
+    """Whether other bytes than zeros (space that a recorder has reserved) are behind a position."""
     file.seek(position)
     while block := file.read(_BUFFER_BYTES):
         if block.strip(b"\0"):
@@ -220,7 +220,7 @@ def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
         if position + length > size:
             break
         if flags & 2:
-            streams += not open_streams  # streams that are open together are one after another no more
+            streams += not open_streams  # streams that are open at the same time are not one after the other
         elif serial in open_streams:
             lost += max(0, number - open_streams[serial] - 1)
         open_streams[serial] = number

@@ -1,7 +1,8 @@
 """Decoding of audio files of any format, block by block.
 
-soundfile (libsndfile) reads what most corpora consist of. What it cannot read goes to PyAV (FFmpeg's libraries), where
-that is installed: the extra ``audio``. Everything that can go wrong with a file becomes an ``UndecodableError``.
+soundfile (libsndfile) reads what most corpora consist of. What it cannot read goes to PyAV (the libraries of
+FFmpeg), where that is installed: the extra ``audio``. Whatever goes wrong with a file becomes an
+``UndecodableError``.
 """
 
 import stat
@@ -20,13 +21,33 @@ except ImportError:
     av = None  # type: ignore[assignment]
 
 _BLOCK_FRAMES = 1 << 18
-# FFmpeg guesses at files without a signature (text as subtitles, raw samples as MP3). These have a strong one.
+# FFmpeg guesses at files without a signature (text as subtitles, raw samples as MP3). These formats have one.
 _SIGNED_FORMATS = frozenset(
-    "mov matroska asf amr avi flv ogg caf w64 wav aiff au nistsphere flac wv ape tta mpegts voc".split()
+    [
+        "mov",
+        "matroska",
+        "asf",
+        "amr",
+        "avi",
+        "flv",
+        "ogg",
+        "caf",
+        "w64",
+        "wav",
+        "aiff",
+        "au",
+        "nistsphere",
+        "flac",
+        "wv",
+        "ape",
+        "tta",
+        "mpegts",
+        "voc",
+    ]
 )
 _UNSIGNED_FORMATS = {"mp3": (".mp3", ".mp2", ".mpga"), "aac": (".aac",), "ac3": (".ac3",), "eac3": (".eac3",)}
 # Formats whose header holds the length; that of others is an estimate.
-_EXACT_FORMATS = frozenset("mov matroska asf flac wv ape tta".split())
+_EXACT_FORMATS = frozenset(["mov", "matroska", "asf", "flac", "wv", "ape", "tta"])
 _RATES = range(2000, 768001)  # Hz, of sound
 
 
@@ -116,7 +137,7 @@ def read_header(path: Path) -> AudioHeader:
 def _soundfile_header(path: Path) -> AudioHeader:
     with soundfile.SoundFile(path) as file:
         _require_sound(file.samplerate, file.channels)
-        # The length of an MP3 file is an estimate; that of a FLAC or Ogg stream may be unknown, which is 2**63 - 1.
+        # The length of an MP3 file is an estimate; that of a FLAC stream may be unknown, which is 2**63 - 1.
         known = file.frames < 1 << 62
         frames = file.frames if known else 0
         exact = known and file.format != "MP3"
@@ -192,10 +213,10 @@ def _av_blocks(path: Path, header: AudioHeader) -> Iterator[NDArray[np.float32]]
     with av.open(str(path)) as container:
         stream = _audio_stream(path, container)
         converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=header.sampling_rate)
-        for frame in container.decode(stream):
+        for frame in _av_frames(container, stream):
             if frame.sample_rate != header.sampling_rate:
                 raise UndecodableError(
-                    f"the sampling rate changes from {header.sampling_rate} to {frame.sample_rate} Hz in the file"
+                    f"its sampling rate changes from {header.sampling_rate} to {frame.sample_rate} Hz"
                 )
             for part in converter.resample(frame):
                 yield np.ascontiguousarray(part.to_ndarray().T)
@@ -203,8 +224,21 @@ def _av_blocks(path: Path, header: AudioHeader) -> Iterator[NDArray[np.float32]]
             yield np.ascontiguousarray(part.to_ndarray().T)
 
 
+def _av_frames(
+    container: "av.container.InputContainer", stream: "av.AudioStream"
+) -> Iterator["av.AudioFrame"]:
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            # Where MP3 files were joined, the first frame lacks what its predecessor should have held. How
+            # much is left out altogether is found by counting the frames.
+            if container.format.name != "mp3":
+                raise
+
+
 def other_decoder(path: Path, header: AudioHeader) -> AudioHeader | None:
-    """Header by PyAV of a file that soundfile has opened, but does not read well; None if PyAV cannot open it."""
+    """Header by PyAV of a file that soundfile opens, but does not read whole; None if PyAV cannot open it."""
     if av is None or header.decoder == "PyAV":
         return None
     try:

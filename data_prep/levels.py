@@ -15,14 +15,14 @@ CHANNEL_FLOOR_DB = 30.0
 """A channel so much weaker than the strongest one has no sound of its own, but hum, noise or cross-talk."""
 
 FULL_SCALE_PEAK = 4.0
-"""Larger samples are not between -1 and 1 with some overshoot, but integers written as floating-point numbers."""
+"""Larger samples are no overshoot beyond -1 to 1, but integers written as floating-point numbers."""
 
 CLIPPED_SHARE = 0.01
 FROZEN_SHARE = 0.5
 
 _CLIPPED_FROM = 0.98  # the largest sample of 8 bits is 0.992, of mu-law 0.980
-# Power of a mean against that of channels which have nothing to do with each other; it is the number of channels
-# for equal ones and 0 for opposite ones.
+# Power of a mean, relative to the mean of unrelated channels: 0 for opposite channels, and for equal ones the
+# number of channels.
 _CANCELLING = 0.25
 
 

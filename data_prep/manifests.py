@@ -118,10 +118,10 @@ def probe_shard(shard: ProbeShard) -> int:
 
 
 def read_recordings_to_mix(directory: Path, split: str) -> Iterator[tuple[Recording, bool]]:
-    """Recordings, and whether all their transcripts are of all channels, or one names a channel of its own.
+    """Recordings, each with whether its channels are to be used as one.
 
-    A corpus whose channels have transcripts of their own (telephone calls) gives each supervision one number of a
-    channel; a list of all channels stands for a recording that is to be used as one.
+    Supervisions of such a recording name a list of channels. Where the channels have transcripts of their
+    own, as in telephone calls, each supervision names one.
     """
     supervisions = read_supervisions(directory, split)
     supervision = next(supervisions, None)

@@ -1,8 +1,8 @@
 """Length of an MP3 file, counted frame by frame.
 
-An MP3 file has no header that tells its length. Many begin with a frame that holds no sound but their number of
-frames (``Xing``, ``Info``); without it, decoders estimate the length from the bit rate of the first frame, which is
-wrong where the bit rate changes.
+Many MP3 files begin with a frame that holds no sound, but the number of frames (``Xing``, ``Info``). Without
+it, decoders estimate the length from the bit rate of the first frame, which is wrong where the bit rate
+changes.
 """
 
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def _behind_tags(file: BinaryIO, position: int) -> int:
 
 
 def _next_frame(file: BinaryIO, position: int, size: int) -> int:
-    """Position of the next frame that another frame or the end of the file follows; ``size`` if there is none."""
+    """Position of the next frame that is followed by another or the end of the file; ``size`` for none."""
     while position < size:
         file.seek(position)
         block = file.read(_SEARCHED_BYTES)

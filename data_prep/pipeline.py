@@ -23,7 +23,7 @@ from data_prep.audio import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
 from data_prep.corpora import SPLITS, corpus_of
 from data_prep.errors import PreparationError
-from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard
+from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.files import replacing
 from data_prep.manifests import (
     ProbeShard,
@@ -42,7 +42,7 @@ from data_prep.manifests import (
     write_manifests,
 )
 from data_prep.parallel import Workers
-from data_prep.problems import ProblemLog
+from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.text import TextConfig, TextNormaliser
@@ -214,7 +214,20 @@ class _Preparation:
             elapsed,
             seconds / elapsed,
         )
-        return {"seconds_of_audio_in_last_run": round(seconds, 1)}
+        lost = [
+            Problem(utterance_id, split, "lost_audio", detail)
+            for split in self.splits
+            for utterance_id, detail in read_lost(self.directory / "fbank" / split)
+        ]
+        if lost:
+            file = self.directory / PROBLEMS_FILE
+            append_problems(file, lost, self.config.checks.severities)
+            logger.warning(
+                "%d utterances are not used: their audio changed or vanished during the run; %s names them",
+                len(lost),
+                file,
+            )
+        return {"seconds_of_audio_in_last_run": round(seconds, 1), "lost": len(lost)}
 
     def _extract(self, split: str) -> float:
         """Features of the shards of a split that are not there yet; returns their seconds of audio."""
@@ -228,11 +241,12 @@ class _Preparation:
                 "fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split
             )
         factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
+        may_lose = self.config.checks.on_problem is OnProblem.drop
         seconds = 0.0
         with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
             progress.advance(task, there)
             jobs = (
-                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate)
+                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate, may_lose)
                 for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))
                 if not cuts_file(folder, index).is_file()
             )

@@ -4,10 +4,13 @@ import csv
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TextIO
 
 from rich.markup import escape
 from rich.table import Table
+
+from data_prep.files import replacing
 
 COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
 
@@ -31,9 +34,9 @@ class Severities:
         unread_audio: the audio file holds more sound than its header promises, and than can be decoded.
         silent_audio: there is no sound: nothing above -80 dBFS (root mean square).
         faint_audio: nothing above -60 dBFS.
-        not_full_scale: samples far beyond -1 to 1, as of integers that were written as floating-point numbers.
+        not_full_scale: samples far beyond -1 to 1, such as integers written as floating-point numbers.
         clipped_audio: more than one sample in a hundred stays at full scale.
-        frozen_audio: no sample changes in more than half of the recording, on end.
+        frozen_audio: the samples do not change in one stretch of more than half of the recording.
         lost_audio: the audio could be read when it was checked, but not when its features were computed.
         audio_mismatch: the file holds another number of samples, or another rate, than its manifest says.
         zero_duration: the utterance is empty or shorter than ``min_duration``.
@@ -83,11 +86,12 @@ class Severities:
 
 REMEDIES: dict[str, str] = {
     "missing_audio": "put the file there or correct its path in the table",
-    "unreadable_audio": "copy or convert the file again (16 kHz mono WAV or FLAC). WAV, FLAC, Ogg, Opus, MP3, AIFF,"
-    " AU, CAF, W64 and NIST SPHERE can be read; pip install 'fangyan[audio]' adds MP4, M4A, AAC, AMR, WMA and WebM",
+    "unreadable_audio": "copy or convert the file again (16 kHz mono WAV or FLAC). WAV, FLAC, Ogg, Opus, MP3,"
+    " AIFF, AU, CAF, W64 and NIST SPHERE can be read; pip install 'fangyan[audio]' adds MP4, M4A, AAC, AMR,"
+    " WMA and WebM",
     "truncated_audio": "copy the file again, or use what is left: checks.severities.truncated_audio=warning",
-    "unread_audio": "write the file anew, e.g. ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav for a WAV file whose"
-    " header is wrong; MP3 and Ogg files can be read whole after pip install 'fangyan[audio]'",
+    "unread_audio": "write the file anew: for a WAV file, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3"
+    " and Ogg files can be read whole after pip install 'fangyan[audio]'",
     "silent_audio": "remove the utterance, or choose the channel with the speech: audio.channel=1",
     "faint_audio": "listen to it; amplify it if it is speech",
     "not_full_scale": "divide the samples by their full scale, e.g. 32768, and write the file again",
@@ -167,3 +171,23 @@ class ProblemLog:
             if any(counts):
                 table.add_row(kind, severity.value, *map(str, counts), escape(REMEDIES[kind]))
         return table
+
+
+def append_problems(path: Path, problems: list[Problem], severities: Severities) -> None:
+    """Add problems that were found after the checks to the file of all problems.
+
+    Kinds that are there already are taken out first, so that a stage that is begun again repeats nothing.
+    """
+    kinds = {problem.kind for problem in problems}
+    with (
+        replacing(path) as temporary,
+        path.open(encoding="utf-8", newline="") as old,
+        temporary.open("w", encoding="utf-8", newline="") as new,
+    ):
+        log = ProblemLog(new, severities)
+        writer = csv.writer(new, delimiter="\t", lineterminator="\n")
+        rows = csv.reader(old, delimiter="\t")
+        next(rows)
+        writer.writerows(row for row in rows if row[COLUMNS.index("problem")] not in kinds)
+        for problem in problems:
+            log.report([problem])

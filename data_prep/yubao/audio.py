@@ -1,8 +1,8 @@
 """The recordings: WAV or MP4 files named by utterance id, in folders of any kind.
 
 The platform serves videos. Their sound is decoded with PyAV, which brings the libraries of FFmpeg along, to
-16-bit WAV with all its channels, as ``mp4_to_wav.sh`` of the benchmark does; ``audio.channel`` says which of them
-are used, of WAV files and of videos alike.
+16-bit WAV with all its channels, as ``mp4_to_wav.sh`` of the benchmark does. Which of them are used, of WAV
+files and of videos alike, ``audio.channel`` says.
 """
 
 import os

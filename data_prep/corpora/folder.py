@@ -74,7 +74,7 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     table = Path(config.tsv)
     rows = read_table(table, config.columns, config.delimiter, config.keep)
     audio_dir = Path(config.audio_dir) if config.audio_dir else table.parent
-    files = [(audio_dir / row["path"]).resolve() for row in rows]
+    files = [_resolved(audio_dir / row["path"]) for row in rows]
     ids = [config.id_prefix + _utterance_id(row) for row in rows]
     splits = _splits(rows, config)
     logger.info("%s: %d rows, reading the headers of their audio", table, len(rows))
@@ -96,7 +96,16 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
 
 def _utterance_id(row: Row) -> str:
     """The id column, or else the path without its suffix (``wav/a/1.flac`` is ``wav-a-1``)."""
-    return row.get("id") or "-".join(Path(row["path"]).with_suffix("").parts).lstrip("/-.")
+    path = Path(row["path"])
+    return row.get("id") or "-".join([*path.parts[:-1], path.stem]).lstrip("/-.") or row["path"]
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links; one that no file can have stays as it is, for the checks to report."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL character
+        return path.absolute()
 
 
 def _splits(rows: Sequence[Row], config: FolderConfig) -> list[str]:

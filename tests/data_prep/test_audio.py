@@ -232,7 +232,7 @@ def test_an_mp3_file_that_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     soundfile.write(path, glide(4), RATE)  # with a header that tells the number of frames
     assert checked(path)[0] == []
-    path.write_bytes(path.read_bytes()[:9000])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert checked(path)[0] == ["truncated_audio"]
 
 
@@ -293,9 +293,10 @@ def test_rubbish_is_not_taken_for_sound(content: bytes, tmp_path: Path) -> None:
 
 def test_errors_of_the_caller_are_not_taken_for_those_of_the_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", glide(), RATE)
+    blocks = decode(tmp_path / "a.wav", read_header(tmp_path / "a.wav"))
+    next(blocks)
     with pytest.raises(OSError, match="disk full"):
-        for _ in decode(tmp_path / "a.wav", read_header(tmp_path / "a.wav")):
-            raise OSError("disk full")
+        blocks.throw(OSError("disk full"))  # type: ignore[attr-defined]
 
 
 SPEECH = np.random.default_rng(0).normal(0, 0.1, (4000, 3))

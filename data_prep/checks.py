@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+from lhotse.utils import fastcopy
 
 from data_prep.audio import AudioProbe
 from data_prep.errors import PreparationError
+from data_prep.levels import level_findings
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.taxonomy import groups
 from data_prep.text import TextNormaliser
@@ -19,6 +21,8 @@ from data_prep.text import TextNormaliser
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")
 
+# A supervision this close to its whole recording was made from the recording's header.
+_WHOLE_TOLERANCE_SECONDS = 0.001
 # A segment may end this much after its recording, because times are often rounded to frames.
 _END_TOLERANCE_SECONDS = 0.011
 
@@ -89,12 +93,19 @@ class CorpusChecker:
         remaining = iter(supervisions)
         supervision = next(remaining, None)
         for recording, probe in recordings:
-            audio_problems = self._audio_problems(recording, probe)
+            described, recording = recording, _as_decoded(recording, probe)
+            audio_problems = self._audio_problems(described, recording, probe)
             if supervision is None or supervision.recording_id != recording.id:
                 detail = f"no transcript belongs to recording {recording.id}"
                 self._log.report([Problem(recording.id, split, "no_transcript", detail)])
             while supervision is not None and supervision.recording_id == recording.id:
-                yield from self._check_utterance(split, recording, audio_problems, supervision)
+                whole = _of_whole_recording(supervision, described)
+                if whole and described.duration != recording.duration:
+                    supervision = fastcopy(supervision, duration=recording.duration)
+                channel = _channel(supervision, recording, probe)
+                level = level_findings(_level(channel, recording, probe))
+                problems = [*audio_problems, *level]
+                yield from self._check_utterance(split, recording, channel, problems, supervision)
                 supervision = next(remaining, None)
         if supervision is not None:
             raise PreparationError(
@@ -104,7 +115,12 @@ class CorpusChecker:
             )
 
     def _check_utterance(
-        self, split: str, recording: Recording, audio: list[tuple[str, str]], supervision: SupervisionSegment
+        self,
+        split: str,
+        recording: Recording,
+        channel: int,
+        audio: list[tuple[str, str]],
+        supervision: SupervisionSegment,
     ) -> Iterator[MonoCut]:
         text = self._normaliser(supervision.text or "")
         found = [
@@ -119,27 +135,41 @@ class CorpusChecker:
         problems = [Problem(supervision.id, split, kind, detail + suffix) for kind, detail in found]
         if self._log.report(problems):
             self._remember(split, supervision, text)
-            yield self._cut(recording, supervision, text)
+            yield self._cut(recording, channel, supervision, text)
 
-    def _audio_problems(self, recording: Recording, probe: AudioProbe) -> list[tuple[str, str]]:
-        """Problems of a recording, which all its utterances share."""
-        if probe.fault:
-            return [(probe.fault, probe.detail)]
-        found = []
-        described = (recording.num_samples, recording.sampling_rate)
-        if not recording.transforms and described != (probe.num_samples, probe.sampling_rate):
+    def _audio_problems(
+        self, described: Recording, recording: Recording, probe: AudioProbe
+    ) -> list[tuple[str, str]]:
+        """Problems of a recording, which all its utterances share.
+
+        Args:
+            described: the recording by the manifest of the corpus.
+            recording: as its file was decoded.
+            probe: what was found in the file.
+        """
+        found = [(kind, detail) for kind, detail in probe.findings]
+        if not probe.decodable:
+            return found
+        length, rate = described.num_samples, described.sampling_rate
+        # A manifest that says what the header says was made from it; faults of the header are in the
+        # findings.
+        if not described.transforms and (length, rate) not in (
+            (probe.num_samples, probe.sampling_rate),
+            (probe.promised_samples, probe.sampling_rate),
+        ):
             found.append(
                 (
                     "audio_mismatch",
-                    f"the manifest says {described[0]} samples at {described[1]} Hz, the file has "
+                    f"the manifest says {length} samples at {rate} Hz, the file has "
                     f"{probe.num_samples} at {probe.sampling_rate} Hz",
                 )
             )
         if recording.sampling_rate != self._sampling_rate:
             rates = f"{recording.sampling_rate} Hz instead of {self._sampling_rate} Hz"
             found.append(("sampling_rate", rates))
-        if recording.num_channels > 1:
-            found.append(("several_channels", f"{recording.num_channels} channels"))
+        if probe.num_channels > 1:
+            used = f": {probe.used}" if probe.used else ""
+            found.append(("several_channels", f"{probe.num_channels} channels{used}"))
         twin = self._audio.setdefault(probe.digest, recording.id)
         if twin != recording.id and probe.num_samples:
             found.append(("duplicate_audio", f"same samples as recording {twin}"))
@@ -206,7 +236,7 @@ class CorpusChecker:
         if supervision.speaker:
             self._held_out_speakers.setdefault(supervision.speaker, utterance)
 
-    def _cut(self, recording: Recording, supervision: SupervisionSegment, text: str) -> MonoCut:
+    def _cut(self, recording: Recording, channel: int, supervision: SupervisionSegment, text: str) -> MonoCut:
         custom = {
             key: value
             for key, value in {**(supervision.custom or {}), "raw_text": supervision.text}.items()
@@ -215,8 +245,6 @@ class CorpusChecker:
         if recording.sampling_rate != self._sampling_rate:
             recording = recording.resample(self._sampling_rate)
         duration = min(supervision.duration, recording.duration - supervision.start)
-        channel = supervision.channel
-        channel = channel if isinstance(channel, int) else channel[0]
         return MonoCut(
             id=supervision.id,
             start=supervision.start,
@@ -238,6 +266,49 @@ class CorpusChecker:
                 )
             ],
         )
+
+
+def _as_decoded(recording: Recording, probe: AudioProbe) -> Recording:
+    """A recording with the length, rate and file that its samples were found to have."""
+    if not probe.decodable or recording.transforms:
+        return recording
+    source = probe.converted or recording.sources[0].source
+    same = (recording.num_samples, recording.sampling_rate) == (probe.num_samples, probe.sampling_rate)
+    if same and not probe.converted:
+        return recording
+    channels = [0] if probe.converted and probe.mixed else list(range(probe.num_channels))
+    if len(channels) == len(recording.channel_ids):
+        channels = recording.channel_ids  # a corpus may number them in its own way
+    return Recording(
+        id=recording.id,
+        sources=[AudioSource(type="file", channels=channels, source=source)],
+        sampling_rate=probe.sampling_rate,
+        num_samples=probe.num_samples,
+        duration=probe.num_samples / probe.sampling_rate,
+    )
+
+
+def _of_whole_recording(supervision: SupervisionSegment, recording: Recording) -> bool:
+    difference = abs(supervision.duration - recording.duration)
+    return supervision.start == 0 and difference < _WHOLE_TOLERANCE_SECONDS
+
+
+def _channel(supervision: SupervisionSegment, recording: Recording, probe: AudioProbe) -> int:
+    """Number of the channel of a recording that an utterance is read from."""
+    if probe.mixed and probe.decodable and recording.num_channels > 1:
+        return recording.channel_ids[probe.channels[0]]
+    if recording.num_channels == 1:
+        return recording.channel_ids[0]
+    return supervision.channel if isinstance(supervision.channel, int) else supervision.channel[0]
+
+
+def _level(channel: int, recording: Recording, probe: AudioProbe) -> float:
+    """Level of what is used of a recording in dBFS; 0 where it is not known."""
+    if not probe.decodable or not probe.num_samples:
+        return 0.0
+    if probe.mixed or channel not in recording.channel_ids[: len(probe.channel_levels)]:
+        return probe.level
+    return probe.channel_levels[recording.channel_ids.index(channel)]
 
 
 def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:

@@ -5,16 +5,19 @@ The features are those that Kaldi computes without dither and with the frames ce
 frequency, natural logarithm of the power. Samples are between -1 and 1.
 
 A shard is a file of features and a file of cuts that point into it. Both are renamed when they are complete,
-the cuts last: a file of cuts says that its shard is finished.
+the cuts last: a file of cuts says that its shard is finished. Utterances whose audio cannot be read any more
+are listed in a third file.
 """
 
+import json
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from lhotse import CutSet, Fbank, FbankConfig, LilcomChunkyWriter, MonoCut
-from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.augmentation import Speed
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
@@ -23,6 +26,8 @@ from data_prep.errors import PreparationError
 from data_prep.files import replacing
 from data_prep.manifests import write_jsonl
 from zipformer.manifest import with_relative_paths
+
+logger = logging.getLogger(__name__)
 
 NUM_FILTERS = 80
 ORIGINAL_SPEED = 1.0
@@ -66,6 +71,8 @@ class FeatureShard:
         speed_factors: see ``FeatureConfig``; empty for none.
         sampling_rate: of the cuts, Hz.
         data_dir: the cuts name files below it relative to it, so that it can be moved; None = absolute paths.
+        may_lose: whether the shard is finished without utterances whose audio cannot be read any more, as
+            long as they are less than half of it; otherwise one of them ends the run.
     """
 
     directory: Path
@@ -74,6 +81,11 @@ class FeatureShard:
     speed_factors: tuple[float, ...]
     sampling_rate: int
     data_dir: Path | None = None
+    may_lose: bool = False
+
+
+class LostAudioError(Exception):
+    """Audio that could be read when it was checked, but not any more; the message names its file."""
 
 
 def cuts_file(directory: Path, index: int) -> Path:
@@ -85,19 +97,42 @@ def features_file(directory: Path, index: int) -> Path:
     return directory / f"feats-{index:05d}.lca"
 
 
+def lost_file(directory: Path, index: int) -> Path:
+    """Utterances of a shard that were lost, one JSON object a line; the file exists if there are any."""
+    return directory / f"lost-{index:05d}.jsonl"
+
+
+def read_lost(directory: Path) -> Iterator[tuple[str, str]]:
+    """Id of each lost utterance of all shards, and what happened."""
+    for path in sorted(directory.glob("lost-[0-9]*.jsonl")):
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            entry = json.loads(line)
+            yield entry["utterance_id"], entry["detail"]
+
+
 def extract_shard(shard: FeatureShard) -> float:
     """Compute and store the features of one shard; returns the seconds of audio in it.
 
     Raises:
-        PreparationError: the audio of an utterance cannot be loaded.
+        PreparationError: audio cannot be loaded any more, of more utterances than the shard may lose.
     """
     extractor = fbank_extractor(shard.sampling_rate)
     final = features_file(shard.directory, shard.index)
     seconds = 0.0
     with_features = []
+    lost: list[tuple[str, str]] = []
     with replacing(final) as temporary, LilcomChunkyWriter(temporary) as storage:
         for cut in shard.cuts:
-            samples = _samples(cut)
+            try:
+                samples = _samples(cut)
+            except LostAudioError as error:
+                lost.append((cut.id, str(error)))
+                if not shard.may_lose or 2 * len(lost) >= len(shard.cuts):
+                    raise PreparationError(
+                        f"utterance {cut.id}: {error}. Put the file back (or its disk, if others are missing "
+                        "too) and start again; finished shards are kept"
+                    ) from error
+                continue
             for factor in shard.speed_factors or (ORIGINAL_SPEED,):
                 copy, copy_samples = _at_speed(cut, samples, factor)
                 features = extractor.extract_from_samples_and_store(
@@ -109,6 +144,7 @@ def extract_shard(shard: FeatureShard) -> float:
                 seconds += copy.duration
     if shard.data_dir is not None:
         with_features = [with_relative_paths(cut, shard.data_dir) for cut in with_features]
+    _write_lost(lost, lost_file(shard.directory, shard.index))
     write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
     return seconds
 
@@ -118,15 +154,29 @@ def fbank_extractor(sampling_rate: int) -> Fbank:
     return Fbank(FbankConfig(sampling_rate=sampling_rate, num_filters=NUM_FILTERS))
 
 
+def _write_lost(lost: list[tuple[str, str]], path: Path) -> None:
+    path.unlink(missing_ok=True)  # of a run that was killed
+    if lost:
+        entries = ({"utterance_id": utterance_id, "detail": detail} for utterance_id, detail in lost)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), encoding="utf-8")
+
+
 def _samples(cut: MonoCut) -> NDArray[np.float32]:
-    """Audio of a cut, (1, number of samples)."""
+    """Audio of a cut, (1, number of samples).
+
+    Raises:
+        LostAudioError: it cannot be loaded.
+    """
     try:
         samples: NDArray[np.float32] = cut.load_audio()
-    except (AudioLoadingError, DurationMismatchError, OSError) as error:
-        source = cut.recording.sources[0].source
-        raise PreparationError(
-            f"utterance {cut.id}: the audio {source} could be read when it was checked, but not any more: "
-            f"{error}. Put the file back and start again; finished shards are kept"
+    except Exception as error:
+        # Decoders raise any class of exception over a file that has changed; one recording must not end the
+        # run.
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise LostAudioError(
+            f"the audio {cut.recording.sources[0].source} could be read when it was checked, but not any "
+            f"more: {reason}"
         ) from error
     return samples
 

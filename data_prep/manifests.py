@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from lhotse import MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet, load_manifest_lazy
 
-from data_prep.audio import AudioProbe, probe_audio
+from data_prep.audio import AudioConfig, AudioProbe, probe_audio
 from data_prep.corpora import SPLITS, CorpusManifests
 from data_prep.errors import PreparationError
 from data_prep.files import replacing
@@ -87,22 +87,64 @@ def read_checked_cuts(directory: Path, split: str) -> Iterator[MonoCut]:
     yield from _lines(checked_file(directory, split))
 
 
-def probe_shard(job: tuple[list[Recording], Path]) -> int:
+@dataclass(frozen=True)
+class ProbeShard:
+    """Recordings whose audio is to be probed together.
+
+    Attributes:
+        recordings: each with whether it is used as one channel (its transcripts name none of its own).
+        path: file of the findings.
+        converted: folder for the samples of those that have to be converted.
+        config: how recordings are read.
+    """
+
+    recordings: list[tuple[Recording, bool]]
+    path: Path
+    converted: Path
+    config: AudioConfig
+
+
+def probe_shard(shard: ProbeShard) -> int:
     """Probe the audio of some recordings and write the findings; returns the number of recordings."""
-    recordings, path = job
-    probes = [probe_audio(recording) for recording in recordings]
+    # Converted files are named by number: an id may be no name of a file.
+    probes = [
+        probe_audio(recording, shard.config, shard.converted / f"{number:04d}.wav", mixed)
+        for number, (recording, mixed) in enumerate(shard.recordings)
+    ]
     lines = "".join(json.dumps(asdict(probe), ensure_ascii=False) + "\n" for probe in probes)
-    with replacing(path) as temporary:
+    with replacing(shard.path) as temporary:
         temporary.write_text(lines, encoding="utf-8")
     return len(probes)
+
+
+def read_recordings_to_mix(directory: Path, split: str) -> Iterator[tuple[Recording, bool]]:
+    """Recordings, each with whether its channels are to be used as one.
+
+    Supervisions of such a recording name a list of channels. Where the channels have transcripts of their
+    own, as in telephone calls, each supervision names one.
+    """
+    supervisions = read_supervisions(directory, split)
+    supervision = next(supervisions, None)
+    for recording in read_recordings(directory, split):
+        mixed = True
+        while supervision is not None and supervision.recording_id == recording.id:
+            mixed = mixed and (recording.num_channels == 1 or not isinstance(supervision.channel, int))
+            supervision = next(supervisions, None)
+        yield recording, mixed
 
 
 def read_probes(directory: Path, split: str) -> Iterator[AudioProbe]:
     """Findings of all shards of a split, in the order of the recordings."""
     for path in sorted(probes_file(directory, split, 0).parent.glob("[0-9]*.jsonl")):
         if path.stem.isdigit():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            # Not splitlines(), which also divides at characters that an id or a path may hold.
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                 yield AudioProbe(**json.loads(line))
+
+
+def converted_folder(directory: Path, split: str, shard: int) -> Path:
+    """Samples of the recordings of a shard that had to be converted."""
+    return directory / "converted" / split / f"{shard:05d}"
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

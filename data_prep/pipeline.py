@@ -19,26 +19,30 @@ from omegaconf import MISSING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from data_prep.audio import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
 from data_prep.corpora import SPLITS, corpus_of
 from data_prep.errors import PreparationError
-from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard
+from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.files import replacing
 from data_prep.manifests import (
+    ProbeShard,
     batches,
     checked_file,
+    converted_folder,
     final_cuts_file,
     probe_shard,
     probes_file,
     read_checked_cuts,
     read_probes,
     read_recordings,
+    read_recordings_to_mix,
     read_supervisions,
     write_jsonl,
     write_manifests,
 )
 from data_prep.parallel import Workers
-from data_prep.problems import ProblemLog
+from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.text import TextConfig, TextNormaliser
@@ -58,6 +62,7 @@ class PrepareConfig:
         corpus: config of one of the registered corpora.
         data_dir: where everything goes.
         num_workers: processes that decode audio and compute features.
+        audio: how recordings are read.
         text: normalisation of the transcripts.
         checks: what is checked and what happens with problems.
         fbank: features and speed perturbation.
@@ -67,6 +72,7 @@ class PrepareConfig:
     corpus: Any = MISSING
     data_dir: str = MISSING
     num_workers: int = 2
+    audio: AudioConfig = field(default_factory=AudioConfig)
     text: TextConfig = field(default_factory=TextConfig)
     checks: CheckConfig = field(default_factory=CheckConfig)
     fbank: FeatureConfig = field(default_factory=FeatureConfig)
@@ -134,11 +140,8 @@ class _Preparation:
     # The stages. Each returns what prepare.json is to say about it.
 
     def _manifests(self) -> dict[str, Any]:
-        for outdated in (
-            "manifests",
-            "fbank",
-            "tokens",
-        ):  # shards of another corpus must not be taken for finished
+        # Shards of another corpus must not be taken for finished.
+        for outdated in ("manifests", "converted", "fbank", "tokens"):
             shutil.rmtree(self.directory / outdated, ignore_errors=True)
         manifests = self.corpus.prepare(self.config.corpus, self.directory)
         return {"recordings": write_manifests(manifests, self.directory)}
@@ -188,13 +191,15 @@ class _Preparation:
         total = self.state.stages["manifests"]["recordings"][split]
         with self._progress(f"decode {split}", total, "recordings") as (progress, task):
 
-            def jobs() -> Iterator[tuple[list[Any], Path]]:
-                for index, batch in enumerate(batches(read_recordings(self.directory, split), _PROBE_SHARD)):
+            def jobs() -> Iterator[ProbeShard]:
+                recordings = read_recordings_to_mix(self.directory, split)
+                for index, batch in enumerate(batches(recordings, _PROBE_SHARD)):
                     path = probes_file(self.directory, split, index)
                     if path.is_file():
                         progress.advance(task, len(batch))
                     else:
-                        yield batch, path
+                        converted = converted_folder(self.directory, split, index)
+                        yield ProbeShard(batch, path, converted, self.config.audio)
 
             for count in self.workers.map(probe_shard, jobs()):
                 progress.advance(task, count)
@@ -209,7 +214,20 @@ class _Preparation:
             elapsed,
             seconds / elapsed,
         )
-        return {"seconds_of_audio_in_last_run": round(seconds, 1)}
+        lost = [
+            Problem(utterance_id, split, "lost_audio", detail)
+            for split in self.splits
+            for utterance_id, detail in read_lost(self.directory / "fbank" / split)
+        ]
+        if lost:
+            file = self.directory / PROBLEMS_FILE
+            append_problems(file, lost, self.config.checks.severities)
+            logger.warning(
+                "%d utterances are not used: their audio changed or vanished during the run; %s names them",
+                len(lost),
+                file,
+            )
+        return {"seconds_of_audio_in_last_run": round(seconds, 1), "lost": len(lost)}
 
     def _extract(self, split: str) -> float:
         """Features of the shards of a split that are not there yet; returns their seconds of audio."""
@@ -223,11 +241,20 @@ class _Preparation:
                 "fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split
             )
         factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
+        may_lose = self.config.checks.on_problem is OnProblem.drop
         seconds = 0.0
         with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
             progress.advance(task, there)
             jobs = (
-                FeatureShard(folder, index, cuts, factors, self.config.fbank.sampling_rate, self.directory)
+                FeatureShard(
+                    folder,
+                    index,
+                    cuts,
+                    factors,
+                    self.config.fbank.sampling_rate,
+                    data_dir=self.directory,
+                    may_lose=may_lose,
+                )
                 for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))
                 if not cuts_file(folder, index).is_file()
             )

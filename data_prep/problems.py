@@ -4,9 +4,13 @@ import csv
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TextIO
 
+from rich.markup import escape
 from rich.table import Table
+
+from data_prep.files import replacing
 
 COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
 
@@ -25,12 +29,21 @@ class Severities:
 
     Attributes:
         missing_audio: the audio file does not exist.
-        unreadable_audio: the audio file cannot be decoded, or is cut off.
+        unreadable_audio: the audio file cannot be decoded, or holds samples that are no numbers.
+        truncated_audio: the audio file is cut off; what is left can be decoded.
+        unread_audio: the audio file holds more sound than its header promises, and than can be decoded.
+        silent_audio: there is no sound: nothing above -80 dBFS (root mean square).
+        faint_audio: nothing above -60 dBFS.
+        not_full_scale: samples far beyond -1 to 1, such as integers written as floating-point numbers.
+        clipped_audio: more than one sample in a hundred stays at full scale.
+        frozen_audio: the samples do not change in one stretch of more than half of the recording.
+        lost_audio: the audio could be read when it was checked, but not when its features were computed.
         audio_mismatch: the file holds another number of samples, or another rate, than its manifest says.
         zero_duration: the utterance is empty or shorter than ``min_duration``.
         overlong: the utterance is longer than ``max_duration``.
         sampling_rate: the recording has another rate than the features; it is resampled.
-        several_channels: the recording has more than one channel; one is used.
+        several_channels: the recording has more than one channel; ``audio.channel`` says which are used.
+        missing_channel: the recording has several channels, but not that of ``audio.channel``.
         beyond_audio: the transcript's segment begins before or ends after its recording.
         no_transcript: a recording that no transcript belongs to (it is not used in any case).
         empty_text: there is no transcript.
@@ -45,11 +58,20 @@ class Severities:
 
     missing_audio: Severity = Severity.error
     unreadable_audio: Severity = Severity.error
+    truncated_audio: Severity = Severity.error
+    unread_audio: Severity = Severity.error
+    silent_audio: Severity = Severity.error
+    faint_audio: Severity = Severity.warning
+    not_full_scale: Severity = Severity.error
+    clipped_audio: Severity = Severity.warning
+    frozen_audio: Severity = Severity.warning
+    lost_audio: Severity = Severity.error
     audio_mismatch: Severity = Severity.error
     zero_duration: Severity = Severity.error
     overlong: Severity = Severity.error
     sampling_rate: Severity = Severity.warning
     several_channels: Severity = Severity.warning
+    missing_channel: Severity = Severity.error
     beyond_audio: Severity = Severity.error
     no_transcript: Severity = Severity.warning
     empty_text: Severity = Severity.error
@@ -64,12 +86,24 @@ class Severities:
 
 REMEDIES: dict[str, str] = {
     "missing_audio": "put the file there or correct its path in the table",
-    "unreadable_audio": "copy or convert the file again (16 kHz mono WAV or FLAC)",
+    "unreadable_audio": "copy or convert the file again (16 kHz mono WAV or FLAC). WAV, FLAC, Ogg, Opus, MP3,"
+    " AIFF, AU, CAF, W64 and NIST SPHERE can be read; pip install 'fangyan[audio]' adds MP4, M4A, AAC, AMR,"
+    " WMA and WebM",
+    "truncated_audio": "copy the file again, or use what is left: checks.severities.truncated_audio=warning",
+    "unread_audio": "write the file anew: for a WAV file, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3"
+    " and Ogg files can be read whole after pip install 'fangyan[audio]'",
+    "silent_audio": "remove the utterance, or choose the channel with the speech: audio.channel=1",
+    "faint_audio": "listen to it; amplify it if it is speech",
+    "not_full_scale": "divide the samples by their full scale, e.g. 32768, and write the file again",
+    "clipped_audio": "listen to it; record or copy it again at a lower level if the speech is distorted",
+    "frozen_audio": "listen to it; copy it again if speech is missing there, or cut the pause off",
+    "lost_audio": "put the file back, delete the data directory and prepare it again",
     "audio_mismatch": "make the manifest from the file that is there now",
     "zero_duration": "remove the utterance, or lower checks.min_duration",
     "overlong": "cut the recording into utterances, or raise checks.max_duration",
     "sampling_rate": "nothing: it is resampled; check the file if its rate is a surprise",
-    "several_channels": "nothing: one channel is used; mix or split the file if the speech is on another",
+    "several_channels": "nothing if the speech is there; otherwise audio.channel=0, 1, ... chooses a channel",
+    "missing_channel": "choose a channel that all recordings have, or audio.channel=mean",
     "beyond_audio": "correct the start and end times, or check that the audio is complete",
     "no_transcript": "add a transcript, or remove the recording",
     "empty_text": "write the transcript, or remove the utterance",
@@ -135,5 +169,25 @@ class ProblemLog:
         for kind, severity in self._severities.items():
             counts = [self.counts[kind, split] for split in splits]
             if any(counts):
-                table.add_row(kind, severity.value, *map(str, counts), REMEDIES[kind])
+                table.add_row(kind, severity.value, *map(str, counts), escape(REMEDIES[kind]))
         return table
+
+
+def append_problems(path: Path, problems: list[Problem], severities: Severities) -> None:
+    """Add problems that were found after the checks to the file of all problems.
+
+    Kinds that are there already are taken out first, so that a stage that is begun again repeats nothing.
+    """
+    kinds = {problem.kind for problem in problems}
+    with (
+        replacing(path) as temporary,
+        path.open(encoding="utf-8", newline="") as old,
+        temporary.open("w", encoding="utf-8", newline="") as new,
+    ):
+        log = ProblemLog(new, severities)
+        writer = csv.writer(new, delimiter="\t", lineterminator="\n")
+        rows = csv.reader(old, delimiter="\t")
+        next(rows)
+        writer.writerows(row for row in rows if row[COLUMNS.index("problem")] not in kinds)
+        for problem in problems:
+            log.report([problem])

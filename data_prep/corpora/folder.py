@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
 
 from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
+from data_prep.decoding import UndecodableError, read_header
 from data_prep.errors import PreparationError
 from data_prep.splitting import Sentence, SplitConfig, split_by_sentence
 from data_prep.tables import Columns, Row, read_table
@@ -74,7 +74,7 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     table = Path(config.tsv)
     rows = read_table(table, config.columns, config.delimiter, config.keep)
     audio_dir = Path(config.audio_dir) if config.audio_dir else table.parent
-    files = [(audio_dir / row["path"]).resolve() for row in rows]
+    files = [_resolved(audio_dir / row["path"]) for row in rows]
     ids = [config.id_prefix + _utterance_id(row) for row in rows]
     splits = _splits(rows, config)
     logger.info("%s: %d rows, reading the headers of their audio", table, len(rows))
@@ -96,7 +96,16 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
 
 def _utterance_id(row: Row) -> str:
     """The id column, or else the path without its suffix (``wav/a/1.flac`` is ``wav-a-1``)."""
-    return row.get("id") or "-".join(Path(row["path"]).with_suffix("").parts).lstrip("/-.")
+    path = Path(row["path"])
+    return row.get("id") or "-".join([*path.parts[:-1], path.stem]).lstrip("/-.") or row["path"]
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links; one that no file can have stays as it is, for the checks to report."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL character
+        return path.absolute()
 
 
 def _splits(rows: Sequence[Row], config: FolderConfig) -> list[str]:
@@ -121,12 +130,11 @@ def _recording(recording_id: str, file: Path) -> Recording:
     """Recording as its header describes it; without samples where the file cannot be read."""
     frames, rate, channels = 0, _UNREADABLE_RATE, 1
     try:
-        info = soundfile.info(str(file))
-        frames, rate, channels = info.frames, info.samplerate, info.channels
-    except soundfile.SoundFileError as error:
-        logger.debug(
-            "%s: %s", file, error
-        )  # the checks decode every file and report this one by utterance id
+        header = read_header(file)
+        frames, rate, channels = header.num_samples, header.sampling_rate, header.num_channels
+    except (FileNotFoundError, UndecodableError) as error:
+        # The checks decode every file and report this one by utterance id.
+        logger.debug("%s: %s", file, error)
     return Recording(
         id=recording_id,
         sources=[AudioSource(type="file", channels=list(range(channels)), source=str(file))],
@@ -156,6 +164,8 @@ def _supervision(row: Row, recording: Recording, config: FolderConfig) -> Superv
         recording_id=recording.id,
         start=0.0,
         duration=recording.duration,
+        # All channels: which of them are used is for audio.channel to say.
+        channel=recording.channel_ids if recording.num_channels > 1 else 0,
         text=row["text"],
         language=language,
         speaker=row.get("speaker"),

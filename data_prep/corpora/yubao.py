@@ -264,6 +264,7 @@ def _supervision(sentence: Sentence, recording: Recording, normaliser: TextNorma
         recording_id=recording.id,
         start=0.0,
         duration=recording.duration,
+        channel=recording.channel_ids if recording.num_channels > 1 else 0,
         text=sentence.transcript,
         language=sentence.site.group,
         speaker=sentence.speaker,

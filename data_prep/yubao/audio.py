@@ -1,7 +1,8 @@
 """The recordings: WAV or MP4 files named by utterance id, in folders of any kind.
 
 The platform serves videos. Their sound is decoded with PyAV, which brings the libraries of FFmpeg along, to
-16-bit WAV with one channel. WAV files are used as they are.
+16-bit WAV with all its channels, as ``mp4_to_wav.sh`` of the benchmark does. Which of them are used, of WAV
+files and of videos alike, ``audio.channel`` says.
 """
 
 import os
@@ -99,7 +100,7 @@ def recording_of(utterance_id: str, source: Path, converted: Path) -> Recording:
 
 
 def decode_video(source: Path, target: Path) -> None:
-    """Write the sound of a video as WAV: 16 kHz, one channel (the mean of several), 16 bit.
+    """Write the sound of a video as WAV: 16 kHz, 16 bit, with all its channels.
 
     The file gets the time of the video, which tells later whether it was made from it.
 
@@ -122,13 +123,13 @@ def decode_video(source: Path, target: Path) -> None:
             stream = container.streams.audio[0]
             if stream.duration is not None and stream.time_base is not None:
                 promised = float(stream.duration * stream.time_base)
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLING_RATE)
+            resampler = av.AudioResampler(format="s16p", layout=stream.layout, rate=SAMPLING_RATE)
             for frame in container.decode(stream):
-                blocks += [part.to_ndarray() for part in resampler.resample(frame)]  # (1, samples) each
+                blocks += [part.to_ndarray() for part in resampler.resample(frame)]  # (channels, samples)
             blocks += [part.to_ndarray() for part in resampler.resample(None)]
     except av.FFmpegError as error:
         raise AudioFileError(f"{source}: {error}") from error
-    samples = np.concatenate(blocks, axis=1)[0] if blocks else np.zeros(0, np.int16)
+    samples = np.concatenate(blocks, axis=1).T if blocks else np.zeros((0, 1), np.int16)
     seconds = len(samples) / SAMPLING_RATE
     if promised is not None and seconds < promised - _LENGTH_TOLERANCE_SECONDS:
         raise AudioFileError(

@@ -8,7 +8,7 @@ import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment, load_manifest
 
 from data_prep.errors import PreparationError
-from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, features_file
+from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, features_file, read_lost
 
 LILCOM_STEP = 2.0**-5  # features are stored as multiples of this
 
@@ -107,6 +107,25 @@ def test_a_shard_is_renamed_when_complete(tmp_path: Path) -> None:
     make_cut(tmp_path, "bad")
     assert len(extract(tmp_path, [make_cut(tmp_path), bad])) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["cuts-00000.jsonl.gz", "feats-00000.lca"]
+
+
+@pytest.mark.parametrize("may_lose", [True, False])
+def test_an_utterance_that_is_lost_after_its_check(may_lose: bool, tmp_path: Path) -> None:
+    cuts = [make_cut(tmp_path, name) for name in "abcd"]
+    (tmp_path / "b.wav").write_text("no sound any more")
+    shard = FeatureShard(tmp_path / "fbank", 0, cuts, (), 16000, may_lose)
+    if not may_lose:
+        with pytest.raises(PreparationError, match=r"utterance b: .*b\.wav.*start again"):
+            extract_shard(shard)
+        return
+    extract_shard(shard)
+    assert [cut.id for cut in load_manifest(cuts_file(tmp_path / "fbank", 0))] == ["a", "c", "d"]
+    ((utterance_id, detail),) = read_lost(tmp_path / "fbank")
+    assert utterance_id == "b"
+    assert str(tmp_path / "b.wav") in detail
+    (tmp_path / "c.wav").unlink()  # half of the shard: rather the disk than the files
+    with pytest.raises(PreparationError, match="Put the file back"):
+        extract_shard(shard)
 
 
 @pytest.mark.parametrize("factors", [[1.0, 1.0], [0.1], [0.9, 3.0]])

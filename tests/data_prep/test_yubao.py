@@ -85,7 +85,7 @@ def test_videos_are_decoded_once(benchmark_data: Benchmark, tmp_path: Path) -> N
         patch.setattr(av, "open", None)
         prepare_yubao(config, directory)
     recording = recordings["15556mb01yf0003"]
-    assert (recording.sampling_rate, recording.num_channels) == (16000, 1)
+    assert (recording.sampling_rate, recording.num_channels) == (16000, 2)
     assert recording.duration == pytest.approx(0.4, abs=0.1)  # AAC pads to blocks of 1024 samples
     samples = recording.load_audio()[0]
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))

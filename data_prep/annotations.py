@@ -20,13 +20,14 @@ LABELS_FILE = Path(__file__).with_name("labels.tsv")
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 _NASAL = re.compile(r"<sup>n</sup>", re.IGNORECASE)  # POJ on web pages: sa<sup>n</sup>
 _INLINE_TAG = re.compile(
-    r"</?(?:a|b|big|em|font|i|rb|ruby|small|span|strong|sub|sup|u)(?:\s[^<>]*)?/?>", re.IGNORECASE
+    r"</?(?:a|b|big|em|font|i|rb|ruby|small|span|strong|sub|sup|u)(?:\s[^<>]*=[^<>]*)?\s*/?>", re.IGNORECASE
 )
-_BREAK_TAG = re.compile(r"</?(?:br|div|p|td|tr)(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_BREAK_TAG = re.compile(r"</?(?:br|div|p|td|tr)(?:\s[^<>]*=[^<>]*)?\s*/?>", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")  # 1,000 is one number
 
 _SQUARE = re.compile(r"\[([^\[\]]*)\]")
 _OTHER_BRACKETS = re.compile(r"([(【〔〖{])([^()【】〔〕〖〗{}]+)([)】〕〗}])")
+_TAG = re.compile(r"<\|[A-Za-z0-9_./ -]*\|>")  # WenetSpeech-Yue: <|HAPPY|>
 _ANGLE = re.compile(r"<([^<>0-9][^<>]*)>")  # not 3<5>2
 _BRACED = re.compile(r"([({【〔〖])([^(){}【】〔〕〖〗]*)([)}】〕〗])")
 _PARENTHESISED = re.compile(r"\(([^()]*)\)")
@@ -151,7 +152,7 @@ def _components(content: str) -> str:
 
 def without_labels(text: str, report: Report) -> str:
     """Without the labels of sounds, in any brackets; labels that nobody knows are reported."""
-    text = re.sub(r"<\|[^<>]*\|>", " ", text)  # tags of WenetSpeech-Yue: <|HAPPY|>
+    text = _TAG.sub(" ", text)
     text = _ANGLE.sub(lambda match: _without_label(match[1], match[1], report, marks_words=False), text)
     text = _SQUARE.sub(lambda match: _without_label(match[1], match[1], report, marks_words=False), text)
     return _BRACED.sub(lambda match: _without_label(match[2], match[0], report, marks_words=True), text)

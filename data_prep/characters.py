@@ -53,7 +53,7 @@ _EXPONENTS = ("²", "³")
 # One apostrophe however it is typed (AISHELL-2 has Let’s; ʻ and ` are glottal stops).
 _APOSTROPHES = frozenset("'’‘‛ʼʻʽʹ′´`ꞌꞋʾʿ")
 # Tones: spacing letters that Unicode counts as symbols. They belong to the syllable before them.
-_TONE_LETTER = re.compile("[\u02e5-\u02ed˙\ua700-\ua721]")
+TONE_LETTER = re.compile("[\u02e5-\u02ed˙\ua700-\ua721]")
 
 _SPOKEN_PUNCTUATION = frozenset("%‰‱&@/\\#§〃")
 _UNSPOKEN_SYMBOLS = re.compile(
@@ -203,7 +203,7 @@ def _is_letter(character: str) -> bool:
 def _belongs_to_word(character: str) -> bool:
     """Letters, and the marks and tone letters on them."""
     return bool(
-        _is_letter(character) or unicodedata.category(character)[0] == "M" or _TONE_LETTER.match(character)
+        _is_letter(character) or unicodedata.category(character)[0] == "M" or TONE_LETTER.match(character)
     )
 
 
@@ -224,7 +224,7 @@ def _is_part_of_word(text: str, i: int, before: str) -> bool:
     category = unicodedata.category(character)
     if character in _APOSTROPHES:
         return False
-    if category[0] == "M" or _TONE_LETTER.match(character):
+    if category[0] == "M" or TONE_LETTER.match(character):
         return _belongs_to_word(before)
     if category == "Lm":
         after = text[i + 1 : i + 2]

@@ -159,7 +159,7 @@ def without_labels(text: str, report: Report) -> str:
 
 
 def _without_label(content: str, otherwise: str, report: Report, *, marks_words: bool) -> str:
-    """Nothing for a label, else what it is otherwise: words in {} are spoken (MDCC marks the uncertain so)."""
+    """A space for a label, else ``otherwise``: words in {} are spoken (MDCC marks uncertain ones so)."""
     label = content.strip(" /").casefold()
     marks = _labels().get(label)
     if not label and otherwise.startswith("{"):

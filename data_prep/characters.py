@@ -12,7 +12,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 Report = Callable[[str, str], None]
@@ -97,7 +97,7 @@ def compatible(text: str) -> str:
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compatible(character: str) -> str:
     if character < "\x80" or SYLLABIC.match(character):
         return character
@@ -163,7 +163,7 @@ def kept(text: str, report: Report) -> str:
     """Letters, marks, tones and digits; an apostrophe inside a word; anything else becomes a space."""
     result: list[str] = []
     for i, character in enumerate(text):
-        keeps = SYLLABIC.match(character) or character.isascii() and character.isalnum()
+        keeps = SYLLABIC.match(character) or (character.isascii() and character.isalnum())
         if not keeps and character in _APOSTROPHES and _is_inside_word(text, i):
             character, keeps = "'", True
         if not keeps and _is_part_of_word(text, i, result[-1] if result else " "):
@@ -246,9 +246,10 @@ def _is_unusual(character: str) -> bool:
 def _report_dropped(text: str, i: int, report: Report) -> None:
     character = text[i]
     category = unicodedata.category(character)
-    if character in _PLACE_HOLDERS or category == "Cs" or (category == "Cc" and "\x80" <= character <= "\x9f"):
-        if not character.isspace():
-            report("untranscribed_speech", described(character))
+    # C1 controls come from text that was read in another encoding than it was written in.
+    unreadable = category == "Cs" or ("\x80" <= character <= "\x9f" and not character.isspace())
+    if character in _PLACE_HOLDERS or unreadable:
+        report("untranscribed_speech", described(character))
     elif _may_be_spoken(text, i, category):
         report("dropped_symbol", described(character))
 

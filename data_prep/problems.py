@@ -36,8 +36,8 @@ class Severities:
         empty_text: there is no transcript.
         empty_after_normalisation: nothing of the transcript is left by normalisation.
         unknown_composition: a bracketed composition without a character; its components stay in the text.
-        unmatched_bracket: a bracket without its partner, so that it is unclear what is a remark. A known label
-            beside it is left out, other words stay.
+        unmatched_bracket: a bracket without its partner, so that it is unclear what is a remark. A known
+            label beside it is left out, other words stay.
         unknown_label: Latin letters or numbers in square or angle brackets, which are left out as a label.
         dropped_remark: Han characters in parentheses, which are left out.
         dropped_symbol: a symbol that may be spoken (%, +, ½, the dash of 3-5) and is left out.
@@ -93,8 +93,8 @@ REMEDIES: dict[str, str] = {
     " checks.severities.unmatched_bracket=error",
     "unknown_label": "nothing if it is no speech; else map it to what is spoken: in a file"
     " conf/corpus/NAME.yaml write text: {replace: {'[label]': words}}, and choose it with corpus=NAME",
-    "dropped_remark": "nothing if it is a remark or an alternative; text.keep_parentheses=true if it is spoken",
-    "dropped_symbol": "write it as it is spoken, in the transcript, or where it is always spoken so: in a file"
+    "dropped_remark": "nothing if it is a remark or an alternative, else text.keep_parentheses=true",
+    "dropped_symbol": "write it in the transcript as it is spoken, or for the whole corpus: in a file"
     " conf/corpus/NAME.yaml write text: {replace: {'symbol': words}}, and choose it with corpus=NAME",
     "unusual_letter": "if it stands for another character, map it: in a file conf/corpus/NAME.yaml write"
     " text: {replace: {'letter': character}}, and choose it with corpus=NAME",

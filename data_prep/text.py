@@ -5,9 +5,11 @@ written down (width, case, punctuation, labels, remarks in parentheses). ``yubao
 YuBao benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
 
 Both understand transcripts of dialects, where a character without a code point is written as its components
-in brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point. The rules are in
-:mod:`data_prep.annotations` (brackets and labels) and :mod:`data_prep.characters` (single characters). What
-``plain`` leaves out although it may be spoken, such as %, is a finding, which the checks report.
+in brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
+
+The rules are in :mod:`data_prep.annotations` (brackets and labels) and :mod:`data_prep.characters` (single
+characters). What ``plain`` leaves out although it may be spoken, such as %, is a finding, which the checks
+report.
 """
 
 import re
@@ -29,7 +31,6 @@ _CHINESE_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _YUBAO_FINDINGS = ("unknown_composition", "unmatched_bracket")
 # What stays in the text would be found again by every pass.
 _FINDINGS_OF_FIRST_PASS = ("unusual_letter",)
-
 
 
 class TextStyle(Enum):
@@ -76,8 +77,8 @@ class TextConfig:
         keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
             because transcripts of dialects use parentheses for alternatives that were not spoken.
         composed: further compositions, from the components (``亻厓``) to the character (``𠊎``).
-        replace: what is to stand for a character or string of the raw transcript, e.g. ``{℃: 度, "#": 井號}``.
-            It comes before all other rules.
+        replace: by character or string of the raw transcript, what is to stand in its place, e.g.
+            ``{℃: 度}``. It comes before all other rules.
     """
 
     style: TextStyle = TextStyle.plain

@@ -16,7 +16,9 @@ TEXTS = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from("[]()（）/。，'’ aßǰ1①亻厓𠊎\u0301\u0345\ufe00"),
-        st.sampled_from("{}<>【】|&;#%*-~.,:=0²½㈠⑴○〇ㄧ一二⺅⿰ⁿᴺˇ˥ーニЖАоμKm·ʼ`´¨ﾞｶ\u200b\u0358\u030d\ufffd\ue705"),
+        st.sampled_from(
+            "{}<>【】|&;#%*-~.,:=0²½㈠⑴○〇ㄧ一二⺅⿰ⁿᴺˇ˥ーニЖАоμKm·ʼ`´¨ﾞｶ\u200b\u0358\u030d\ufffd\ue705"
+        ),
     )
 )
 LATIN_CASES = st.sampled_from(LatinCase)
@@ -156,7 +158,9 @@ def test_composed_and_decomposed_writing_give_the_same(text: str, config: TextCo
     )
 
 
-@given(st.text(st.sampled_from("我去佢食(){}<>（）［］《》「」|/ａa1,。 %#○ㄧ一⺅Жㄚ\u200b\u0301")), LATIN_CASES)
+@given(
+    st.text(st.sampled_from("我去佢食(){}<>（）［］《》「」|/ａa1,。 %#○ㄧ一⺅Жㄚ\u200b\u0301")), LATIN_CASES
+)
 def test_no_han_character_is_lost_unless_it_is_reported(text: str, case: LatinCase) -> None:
     examined = TextNormaliser(TextConfig(latin_case=case)).examine(text)
     if "dropped_remark" not in examined.findings:
@@ -165,12 +169,12 @@ def test_no_han_character_is_lost_unless_it_is_reported(text: str, case: LatinCa
         ]
 
 
-@given(st.text(st.sampled_from("好2½²³%‰°℃+=&@$¥€£/×÷<>±№㎏⺀★§^~-－％＋＆″"), max_size=8))
+@given(st.text(st.sampled_from("好2½²³%‰°℃+=&@$¥€£/×÷<>±⺀★§^~-－％＋＆″"), max_size=8))
 def test_no_symbol_is_lost_unless_it_is_reported(text: str) -> None:
     examined = TextNormaliser().examine(text)
     reported = " ".join(chain.from_iterable(examined.findings.values()))
     for symbol in "½²³%‰°℃+=&@$¥€£/×÷±⺀§^″":
-        if symbol in text and symbol not in "<>":
+        if symbol in text:
             assert symbol in reported, (text, examined)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from data_prep.characters import HAN, Report, look_alikes
+from data_prep.characters import COMPONENT, HAN, Report, look_alikes
 
 COMPOSED_FILE = Path(__file__).with_name("composed.tsv")
 LABELS_FILE = Path(__file__).with_name("labels.tsv")
@@ -26,12 +26,13 @@ _BREAK_TAG = re.compile(r"</?(?:br|div|p|td|tr)(?:\s[^<>]*=[^<>]*)?\s*/?>", re.I
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")  # 1,000 is one number
 
 _SQUARE = re.compile(r"\[([^\[\]]*)\]")
-_OTHER_BRACKETS = re.compile(r"([(【〔〖{])([^()【】〔〕〖〗{}]+)([)】〕〗}])")
+_OTHER_BRACKETS = re.compile(r"([(【〔〖{<〈「『])([^()【】〔〕〖〗{}<>〈〉「」『』]+)([)】〕〗}>〉」』])")
 _TAG = re.compile(r"<\|[A-Za-z0-9_./ -]*\|>")  # WenetSpeech-Yue: <|HAPPY|>
 _ANGLE = re.compile(r"<([^<>0-9][^<>]*)>")  # not 3<5>2
 _BRACED = re.compile(r"([({【〔〖])([^(){}【】〔〕〖〗]*)([)}】〕〗])")
 _PARENTHESISED = re.compile(r"\(([^()]*)\)")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "【": "】", "〔": "〕", "〖": "〗"}
+_QUOTATIONS = {"<": ">", "〈": "〉", "「": "」", "『": "』"}
 
 # Unicode's description characters, with the number of components that each takes.
 _ARITY = dict.fromkeys("⿰⿱⿴⿵⿶⿷⿸⿹⿺⿻⿼⿽㇯", 2) | dict.fromkeys("⿲⿳", 3) | dict.fromkeys("⿾⿿", 1)
@@ -39,7 +40,7 @@ _DESCRIPTION = re.compile("[" + "".join(_ARITY) + "]")
 # Signs between components: Unicode's, and those of the Buddhist texts of CBETA ([亻*厓], [亻+厓]).
 _COMPOSING_SIGNS = re.compile("[" + "".join(_ARITY) + r"*+/@\s]")
 # 【不要】 can be two words in brackets as well: only square brackets make these one character.
-_AMBIGUOUS = ("不", "勿")
+_AMBIGUOUS = ("不", "勿", "多角", "衣甲")
 
 _PROSODY = re.compile(r"#[1-4](?![0-9])")  # corpora for synthesis: 卡尔普#2陪外孙#1玩滑梯#4。
 _PROSODY_AT_END = re.compile(r"#[1-4]\W*$")
@@ -94,7 +95,16 @@ def composed(text: str, known: Mapping[str, str], report: Report) -> str:
     """
     text = _SQUARE.sub(lambda match: _composed_in_square(match, known, report), text)
     text = _OTHER_BRACKETS.sub(lambda match: _composed_in_other(match, known, report), text)
-    return _described(text, known, report)
+    return _composed_bare(_described(text, known, report), known)
+
+
+def _composed_bare(text: str, known: Mapping[str, str]) -> str:
+    """Components without any sign, where the first can be nothing else."""
+    if COMPONENT.search(text):
+        for components, character in known.items():
+            if COMPONENT.match(components):
+                text = text.replace(components, character)
+    return text
 
 
 def _composed_in_square(match: re.Match[str], known: Mapping[str, str], report: Report) -> str:
@@ -111,10 +121,11 @@ def _composed_in_square(match: re.Match[str], known: Mapping[str, str], report: 
 
 def _composed_in_other(match: re.Match[str], known: Mapping[str, str], report: Report) -> str:
     components = _components(match[2])
-    if _PAIRS[match[1]] != match[3] or components not in known:
+    if {**_PAIRS, **_QUOTATIONS}[match[1]] != match[3] or components not in known:
         return match[0]
     if match[2].startswith(_AMBIGUOUS):
-        report("unknown_composition", f"{match[0]} can be {known[components]} or two words")
+        if match[1] in _PAIRS:
+            report("unknown_composition", f"{match[0]} can be {known[components]} or two words")
         return match[0]
     return known[components]
 
@@ -162,8 +173,10 @@ def _without_label(content: str, otherwise: str, report: Report, *, marks_words:
     """A space for a label, else ``otherwise``: words in {} are spoken (MDCC marks uncertain ones so)."""
     label = content.strip(" /").casefold()
     marks = _labels().get(label)
-    if not label and otherwise.startswith("{"):
+    if otherwise.startswith("{") and not label:
         marks = "speech"  # MDCC: not heard
+    elif otherwise.startswith("{") and HAN.search(label):
+        marks = None  # MDCC: an uncertain word
     if marks == "speech":
         report("untranscribed_speech", content.strip() or "{}")
     if marks:

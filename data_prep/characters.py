@@ -24,6 +24,8 @@ LOOK_ALIKES_FILE = Path(__file__).with_name("look_alikes.tsv")
 # dialects keep their own characters) stand for syllables as well.
 HAN_RANGES = "々〆〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 _PRIVATE_RANGES = "\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
+# Components that are no characters by themselves: 亻厓 is a composition without any brackets too.
+COMPONENT = re.compile("[亻扌氵忄犭纟讠饣钅衤礻辶艹灬疒]")
 HAN = re.compile(f"[{HAN_RANGES}]")
 SYLLABIC = re.compile(f"[{HAN_RANGES}{_PRIVATE_RANGES}]")
 _PRIVATE = re.compile(f"[{_PRIVATE_RANGES}]")
@@ -37,7 +39,7 @@ _INVISIBLE = re.compile(
 
 _NUMERALS = "0-9〇零一二三四五六七八九十百千萬万億亿兩两"
 # The circle of 二○一九 is one of several that stand for 〇, beside other numerals only: 陳○○ hides a name.
-_CIRCLE_ZERO = re.compile(f"(?<=[{_NUMERALS}])[○◯⭕]+|[○◯⭕]+(?=[{_NUMERALS}])")
+_CIRCLE_ZERO = re.compile(f"(?<=[{_NUMERALS}])[○◯⭕⚪]+|[○◯⭕⚪]+(?=[{_NUMERALS}])")
 _LETTER_ZERO = re.compile("(?<=[〇零一二三四五六七八九])[Oo]+(?=[〇零一二三四五六七八九年月日號号])")
 # Common Voice has sentences with the Bopomofo letter ㄧ for 一 (yue, zh-HK): it has no other beside it then.
 _BOPOMOFO = "\u3105-\u312f\u31a0-\u31bf"
@@ -51,13 +53,13 @@ _LAST_WORD = re.compile(f"(?:(?![{HAN_RANGES}])[^\\W\\d_]|[\u0300-\u036f])*$")
 _EXPONENTS = ("²", "³")
 
 # One apostrophe however it is typed (AISHELL-2 has Let’s; ʻ and ` are glottal stops).
-_APOSTROPHES = frozenset("'’‘‛ʼʻʽʹ′´`ꞌꞋʾʿ")
+_APOSTROPHES = frozenset("'’‘‛ʼʻʽʹ′‵´`ꞌꞋʾʿ՚")
 # Tones: spacing letters that Unicode counts as symbols. They belong to the syllable before them.
 TONE_LETTER = re.compile("[\u02e5-\u02ed˙\ua700-\ua721]")
 
-_SPOKEN_PUNCTUATION = frozenset("%‰‱&@/\\#§〃")
+_SPOKEN_PUNCTUATION = frozenset("%‰‱&@/\\#§〃➕➖➗✕✖⚪丶")
 _UNSPOKEN_SYMBOLS = re.compile(
-    "[~∼©®™℠℗\u2500-\u257f□■◆◇▲△▼▽◎※\u2600-\u27bf\u2b50\u303f\U0001f000-\U0001faff\u20e3]"
+    "[~∼©®™℠℗\u2500-\u257f▁■◆◇▲△▼▽◎※\u2600-\u27bf\u2b50\u303f\U0001f000-\U0001faff\u20e3]"
 )
 _ARROWS = re.compile("[←-⇿]")
 _RANGE_MARKS = frozenset("-‐‑‒–—―~〜∼")
@@ -66,6 +68,9 @@ _NUMERAL = re.compile(f"[{_NUMERALS}]")
 # A place holder of what the transcriber could not hear or the font did not have. Tests of WenetSpeech-Chuan
 # write * for the unintelligible, transcripts of Hakka for fused syllables.
 _PLACE_HOLDERS = frozenset("*□▢☐〓⬚\ufffd")
+
+_KANA = re.compile("[\u3041-\u30ff]")
+_DOTTED_O = re.compile("o[\u0300-\u036f]*$", re.IGNORECASE)
 
 _KNOWN_SCRIPTS = ("LATIN ", "BOPOMOFO ", "MODIFIER LETTER ", "SUPERSCRIPT LATIN ", "SUBSCRIPT LATIN ")
 
@@ -163,7 +168,10 @@ def kept(text: str, report: Report) -> str:
     """Letters, marks, tones and digits; an apostrophe inside a word; anything else becomes a space."""
     result: list[str] = []
     for i, character in enumerate(text):
-        keeps = SYLLABIC.match(character) or (character.isascii() and character.isalnum())
+        # 丶 is the comma 、 of another input method (AliMeeting).
+        keeps = (SYLLABIC.match(character) and character != "丶") or (
+            character.isascii() and character.isalnum()
+        )
         if not keeps and character in _APOSTROPHES and _is_inside_word(text, i):
             character, keeps = "'", True
         if not keeps and _is_part_of_word(text, i, result[-1] if result else " "):
@@ -222,8 +230,10 @@ def _is_part_of_word(text: str, i: int, before: str) -> bool:
     """
     character = text[i]
     category = unicodedata.category(character)
-    if character in _APOSTROPHES:
+    if character in _APOSTROPHES or character == "丶":
         return False
+    if character == "ー":  # lengthens a kana; else it is a dash, or 一
+        return bool(_KANA.match(before))
     if category[0] == "M" or TONE_LETTER.match(character):
         return _belongs_to_word(before)
     if category == "Lm":
@@ -235,8 +245,8 @@ def _is_part_of_word(text: str, i: int, before: str) -> bool:
 
 
 def _is_unusual(character: str) -> bool:
-    """Letters that are neither Han, Latin nor Bopomofo; private use, whose meaning is that of a font."""
-    if _PRIVATE.match(character):
+    """Letters that are neither Han, Latin nor Bopomofo; components; private use, where a font has its own."""
+    if _PRIVATE.match(character) or COMPONENT.match(character):
         return True
     if SYLLABIC.match(character) or not _is_letter(character) or "\u02b0" <= character <= "\u02ff":
         return False
@@ -262,7 +272,8 @@ def _may_be_spoken(text: str, i: int, category: str) -> bool:
     if character in _NUMBER_MARKS:
         return before.isdecimal() and after.isdecimal()
     if character in "·‧•":
-        return before in ("o", "O")  # POJ o͘ typed with a dot of its own
+        # POJ o͘ typed with a dot of its own, with or without a tone
+        return bool(_DOTTED_O.search(unicodedata.normalize("NFD", text[max(0, i - 3) : i])))
     if character in "′″":
         return bool(_NUMERAL.match(before))
     if character in _SPOKEN_PUNCTUATION or _ARROWS.match(character):

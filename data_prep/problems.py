@@ -41,7 +41,8 @@ class Severities:
         unknown_label: Latin letters or numbers in square or angle brackets, which are left out as a label.
         dropped_remark: Han characters in parentheses, which are left out.
         dropped_symbol: a symbol that may be spoken (%, +, ½, the dash of 3-5) and is left out.
-        unusual_letter: a letter that is neither Han, Latin nor Bopomofo, or of private use; it stays.
+        unusual_letter: a letter that is neither Han, Latin nor Bopomofo, or is of private use, or a component
+            of Han characters such as 亻; it stays.
         untranscribed_speech: a mark of speech that could not be written down (□, *, <unk>) and is left out.
         unknown_dialect: the dialect is not a group of the taxonomy.
         duplicate_id: an utterance with this id came before.

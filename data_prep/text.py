@@ -23,7 +23,8 @@ from data_prep import annotations, characters
 from data_prep.characters import Report
 from data_prep.errors import PreparationError
 
-_COMMON_HAN = re.compile("[\u4e00-\u9fff]*")
+# The characters that no rule is about: no comma 丶, no components such as 亻.
+_FINAL = re.compile(f"(?:(?!丶|{characters.COMPONENT.pattern})[\u4e00-\u9fff])*")
 _YUBAO_ALTERNATIVE = re.compile(r"/[^。]*。")
 _CHINESE_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 
@@ -144,7 +145,7 @@ class TextNormaliser:
 
     def _is_final(self, text: str) -> bool:
         """Most transcripts are Han characters only, which no rule changes."""
-        return not self._replace and self._converter is None and bool(_COMMON_HAN.fullmatch(text))
+        return not self._replace and self._converter is None and bool(_FINAL.fullmatch(text))
 
     def _replaced(self, text: str) -> str:
         if not self._replace:

@@ -17,6 +17,7 @@ Findings = dict[str, list[str]]
         ("(music)我哋去街市", "我哋去街市", {}),
         ("(MUSIC) 我哋去街市", "我哋去街市", {}),
         ("{阿明}去咗邊度", "阿明去咗邊度", {}),
+        ("佢{笑}我", "佢笑我", {}),
         ("{}去咗邊度", "去咗邊度", {"untranscribed_speech": ["{}"]}),
         # Common Voice nan-tw: readings in parentheses of any width.
         ("攕血（tshiam-hueh | tshiam-huih）", "攕血", {}),
@@ -67,7 +68,7 @@ def test_labels_go_from_kept_parentheses_too() -> None:
         ("(musical我哋", "MUSICAL我哋"),  # another word
         ("熱天（jua̍h", "熱天JUA̍H"),
         ("{阿明去咗", "阿明去咗"),
-        ("[亻厓去", "亻厓去"),
+        ("[亻厓去", "𠊎去"),
         ("(甲]乙", "甲乙"),
     ],
 )
@@ -89,6 +90,9 @@ def test_unmatched_brackets_are_reported_and_take_their_label_with_them(raw: str
         "⿰亻厓",
         "[⿰亻厓]",
         "【⿰亻厓】",
+        "「亻厓」",
+        "＜亻厓＞",
+        "亻厓",
         "[亻*厓]",
         "[亻+厓]",
         "[亻\u3000厓]",
@@ -106,7 +110,7 @@ def test_a_composition_is_one_character_however_it_is_written(raw: str) -> None:
     ("raw", "text", "reported"),
     [
         ("⿰虫牙去", "虫牙去", "[⿰虫牙]"),  # no such character is known
-        ("⿱艹⿰亻木去", "艹亻木去", "[⿱艹⿰亻木]"),  # a description in a description
+        ("⿱竹⿰木虫去", "竹木虫去", "[⿱竹⿰木虫]"),  # a description in a description
         ("[⿰虫牙]去", "虫牙去", "[⿰虫牙]"),
         ("【不要】去", "不要去", "【不要】 can be 嫑 or two words"),
     ],
@@ -116,8 +120,13 @@ def test_compositions_without_a_certain_character_are_reported(raw: str, text: s
     assert (examined.text, examined.findings) == (text, {"unknown_composition": [reported]})
 
 
+def test_quoted_words_are_no_compositions() -> None:
+    examined = TextNormaliser().examine("「不要」講「多角」")
+    assert (examined.text, examined.findings) == ("不要講多角", {})
+
+
 def test_an_unfinished_description_is_reported() -> None:
-    examined = TextNormaliser().examine("⿰亻")
+    examined = TextNormaliser().examine("⿰木")
     assert list(examined.findings) == ["dropped_symbol"]
 
 

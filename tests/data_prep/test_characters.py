@@ -29,6 +29,7 @@ from data_prep.text import TextConfig, TextNormaliser, normalise
         ("二○一九年", "二〇一九年"),
         ("二◯◯八年", "二〇〇八年"),
         ("第一⭕三回", "第一〇三回"),
+        ("二⚪一八", "二〇一八"),
         ("二Ｏ一八年，一O一大樓", "二〇一八年一〇一大樓"),
         ("А股升咗，МТR", "A股升咗MTR"),
         ("〡〥蚊", "一五蚊"),
@@ -43,7 +44,7 @@ from data_prep.text import TextConfig, TextNormaliser, normalise
         ("\u202a好\u202c\u0000啊\u3000呀\u2028", "好啊呀"),
         ("葛\U000e0100城1\ufe0f\u20e3", "葛城1"),
         # Apostrophes and hyphens.
-        *((f"播Let{mark}s go呀", "播LET'S GO呀") for mark in "'’‘ʼʻ`´＇′ꞌ"),
+        *((f"播Let{mark}s go呀", "播LET'S GO呀") for mark in "'’‘‵ʼʻ`´＇′ꞌ"),
         ("不断'拉抽屉'了，‘好’`啊`", "不断拉抽屉了好啊"),
         *((f"x{dash}ray", "X RAY") for dash in "-‐‑–—－﹣"),
         # Accents that stand alone.
@@ -86,6 +87,11 @@ def test_characters(raw: str, text: str) -> None:
         ("同〃", "同", "〃"),
         ("三ー四", "三四", "ー"),
         ("ko·", "KO", "·"),
+        ("hô·", "HÔ", "·"),
+        ("o\u030d·", "O\u030d", "·"),
+        ("x\u30fcray", "X RAY", "ー"),
+        ("好丶啊", "好啊", "丶"),
+        ("1➕1", "1 1", "➕"),
         ("A→B", "A B", "→"),
         ("cafe´", "CAFE", "´"),
         ("5′", "5", "′"),
@@ -112,7 +118,7 @@ def test_marks_of_unwritten_speech_are_reported(raw: str) -> None:
     assert list(TextNormaliser().examine(raw).findings) == ["untranscribed_speech"]
 
 
-@pytest.mark.parametrize("raw", ["ニ十", "力カ", "αβ", "Вова", "μm", "の", "한", "我愛\ue705山"])
+@pytest.mark.parametrize("raw", ["ニ十", "力カ", "αβ", "Вова", "μm", "の", "한", "亻木", "我愛\ue705山"])
 def test_letters_of_other_scripts_stay_and_are_reported(raw: str) -> None:
     examined = TextNormaliser(TextConfig()).examine(raw)
     assert examined.text == raw.upper()

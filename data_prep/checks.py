@@ -16,7 +16,7 @@ from data_prep.errors import PreparationError
 from data_prep.levels import level_findings
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.taxonomy import groups
-from data_prep.text import TextNormaliser
+from data_prep.text import Examined, TextNormaliser
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")
@@ -122,11 +122,12 @@ class CorpusChecker:
         audio: list[tuple[str, str]],
         supervision: SupervisionSegment,
     ) -> Iterator[MonoCut]:
-        text = self._normaliser(supervision.text or "")
+        examined = self._normaliser.examine(supervision.text or "")
+        text = examined.text
         found = [
             *audio,
             *self._time_problems(recording, supervision, decodable=not _undecodable(audio)),
-            *self._text_problems(supervision, text),
+            *self._text_problems(supervision, examined),
             *self._label_problems(supervision),
             *self._clashes(split, supervision, text),
         ]
@@ -193,14 +194,13 @@ class CorpusChecker:
             found.append(("overlong", f"{duration:.1f} s, at most {self._config.max_duration} s are allowed"))
         return found
 
-    def _text_problems(self, supervision: SupervisionSegment, text: str) -> list[tuple[str, str]]:
+    def _text_problems(self, supervision: SupervisionSegment, examined: Examined) -> list[tuple[str, str]]:
         raw = supervision.text or ""
         if not raw.strip():
             return [("empty_text", "no transcript")]
-        if not text:
+        if not examined.text:
             return [("empty_after_normalisation", f"nothing is left of {raw!r}")]
-        unknown = self._normaliser.unknown_compositions(raw)
-        return [("unknown_composition", ", ".join(f"[{content}]" for content in unknown))] if unknown else []
+        return [(kind, ", ".join(details)) for kind, details in examined.findings.items()]
 
     def _label_problems(self, supervision: SupervisionSegment) -> list[tuple[str, str]]:
         if supervision.language in self._groups:

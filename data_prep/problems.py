@@ -49,6 +49,14 @@ class Severities:
         empty_text: there is no transcript.
         empty_after_normalisation: nothing of the transcript is left by normalisation.
         unknown_composition: a bracketed composition without a character; its components stay in the text.
+        unmatched_bracket: a bracket without its partner, so that it is unclear what is a remark. A known
+            label beside it is left out, other words stay.
+        unknown_label: Latin letters or numbers in square or angle brackets, which are left out as a label.
+        dropped_remark: Han characters in parentheses, which are left out.
+        dropped_symbol: a symbol that may be spoken (%, +, ½, the dash of 3-5) and is left out.
+        unusual_letter: a letter that is neither Han, Latin nor Bopomofo, or is of private use, or a component
+            of Han characters such as 亻; it stays.
+        untranscribed_speech: a mark of speech that could not be written down (□, *, <unk>) and is left out.
         unknown_dialect: the dialect is not a group of the taxonomy.
         duplicate_id: an utterance with this id came before.
         duplicate_audio: another recording has exactly the same samples.
@@ -77,6 +85,12 @@ class Severities:
     empty_text: Severity = Severity.error
     empty_after_normalisation: Severity = Severity.error
     unknown_composition: Severity = Severity.warning
+    unmatched_bracket: Severity = Severity.warning
+    unknown_label: Severity = Severity.warning
+    dropped_remark: Severity = Severity.warning
+    dropped_symbol: Severity = Severity.warning
+    unusual_letter: Severity = Severity.warning
+    untranscribed_speech: Severity = Severity.warning
     unknown_dialect: Severity = Severity.error
     duplicate_id: Severity = Severity.error
     duplicate_audio: Severity = Severity.error
@@ -108,7 +122,19 @@ REMEDIES: dict[str, str] = {
     "no_transcript": "add a transcript, or remove the recording",
     "empty_text": "write the transcript, or remove the utterance",
     "empty_after_normalisation": "check the transcript, or choose other text.* options",
-    "unknown_composition": "map it to a character: '+text.composed={components: character}'",
+    "unknown_composition": "map it to a character: in a file conf/corpus/NAME.yaml write"
+    " text: {composed: {components: character}}, and choose it with corpus=NAME",
+    "unmatched_bracket": "correct the transcript, or exclude such utterances:"
+    " checks.severities.unmatched_bracket=error",
+    "unknown_label": "nothing if it is no speech; else map it to what is spoken: in a file"
+    " conf/corpus/NAME.yaml write text: {replace: {'[label]': words}}, and choose it with corpus=NAME",
+    "dropped_remark": "nothing if it is a remark or an alternative, else text.keep_parentheses=true",
+    "dropped_symbol": "write it in the transcript as it is spoken, or for the whole corpus: in a file"
+    " conf/corpus/NAME.yaml write text: {replace: {'symbol': words}}, and choose it with corpus=NAME",
+    "unusual_letter": "if it stands for another character, map it: in a file conf/corpus/NAME.yaml write"
+    " text: {replace: {'letter': character}}, and choose it with corpus=NAME",
+    "untranscribed_speech": "complete the transcript, or exclude such utterances:"
+    " checks.severities.untranscribed_speech=error",
     "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: in a file"
     " conf/corpus/NAME.yaml write dialect_map: {label: id}, and choose it with corpus=NAME",
     "duplicate_id": "give every utterance an id (or an audio path) of its own",

@@ -1,41 +1,37 @@
 """Normalisation of Chinese transcripts.
 
 Two styles are known. ``plain`` keeps what is spoken (Han characters, Latin words, digits) and drops how it is
-written down (width, case, punctuation, remarks in parentheses). ``yubao`` applies the rules of the YuBao
-benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
+written down (width, case, punctuation, labels, remarks in parentheses). ``yubao`` applies the rules of the
+YuBao benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
 
 Both understand transcripts of dialects, where a character without a code point is written as its components
 in brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
+
+The rules are in :mod:`data_prep.annotations` (brackets and labels) and :mod:`data_prep.characters` (single
+characters). What ``plain`` leaves out although it may be spoken, such as %, is a finding, which the checks
+report.
 """
 
-import csv
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
-from pathlib import Path
 
 from opencc import OpenCC
 
-COMPOSED_FILE = Path(__file__).with_name("composed.tsv")
+from data_prep import annotations, characters
+from data_prep.characters import Report
+from data_prep.errors import PreparationError
 
-# By range and not by unicodedata, which does not know the extensions that are younger than the Python it came
-# with. The iteration mark 々, the numeral 〇 and the private use area (where fonts of dialects keep their own
-# characters) stand for syllables as well.
-_HAN_RANGES = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
-_PRIVATE_RANGES = "\ue000-\uf8ff"
-_HAN = re.compile(f"[{_HAN_RANGES}]")
-_SYLLABIC = re.compile(f"[{_HAN_RANGES}{_PRIVATE_RANGES}]")
-_LETTER = re.compile(f"[^\\W\\d_{_HAN_RANGES}{_PRIVATE_RANGES}]")
-_VARIATION_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-
-_COMPOSED = re.compile(r"\[([^\[\]]+)\]")
-_IDEOGRAPHIC_DESCRIPTION = re.compile("[\u2ff0-\u2fff]")
-_PARENTHESISED = re.compile(r"\([^()]*\)")
+# The characters that no rule is about: no comma 丶, no components such as 亻.
+_FINAL = re.compile(f"(?:(?!丶|{characters.COMPONENT.pattern})[\u4e00-\u9fff])*")
 _YUBAO_ALTERNATIVE = re.compile(r"/[^。]*。")
 _CHINESE_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
+
+# The rules of the benchmark drop all but Han characters on purpose: only what concerns these is a finding.
+_YUBAO_FINDINGS = ("unknown_composition", "unmatched_bracket")
+# What stays in the text would be found again by every pass.
+_FINDINGS_OF_FIRST_PASS = ("unusual_letter",)
 
 
 class TextStyle(Enum):
@@ -82,6 +78,8 @@ class TextConfig:
         keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
             because transcripts of dialects use parentheses for alternatives that were not spoken.
         composed: further compositions, from the components (``亻厓``) to the character (``𠊎``).
+        replace: by character or string of the raw transcript, what is to stand in its place, e.g.
+            ``{℃: 度}``. It comes before all other rules.
     """
 
     style: TextStyle = TextStyle.plain
@@ -90,43 +88,89 @@ class TextConfig:
     digits: Digits = Digits.keep
     keep_parentheses: bool = False
     composed: dict[str, str] = field(default_factory=dict)
+    replace: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A normalised transcript, and what may be wrong with it.
+
+    Attributes:
+        text: the normalised transcript.
+        findings: by kind of problem (:class:`data_prep.problems.Severities`), the characters or remarks.
+    """
+
+    text: str
+    findings: dict[str, list[str]]
 
 
 class TextNormaliser:
-    """Callable ``raw transcript -> normalised transcript``; applying it twice is like applying it once."""
+    """Callable ``raw transcript -> normalised transcript``; applying it twice is like applying it once.
+
+    Composed and decomposed writing (NFC, NFD) of a transcript give the same.
+
+    Raises:
+        PreparationError: a value of ``text.replace`` holds a key of it, so that no text would be final.
+    """
 
     def __init__(self, config: TextConfig | None = None) -> None:
         self.config = config or TextConfig()
-        self._composed = {**_composed_characters(), **self.config.composed}
+        self._composed = {**annotations.composed_characters(), **self.config.composed}
         self._converter = None if self.config.script is Script.keep else OpenCC("t2s")
+        self._replace = _replacements(self.config.replace)
 
     def __call__(self, text: str) -> str:
+        return self.examine(text).text
+
+    def examine(self, raw: str) -> Examined:
+        """Normalise a transcript and say what was left out of it although it may be spoken."""
+        findings: dict[str, dict[str, None]] = {}
+        if self._is_final(raw):
+            return Examined(raw, {})
+
+        def report(kind: str, detail: str) -> None:
+            if self.config.style is TextStyle.plain or kind in _YUBAO_FINDINGS:
+                findings.setdefault(kind, {})[detail] = None
+
+        def report_later(kind: str, detail: str) -> None:
+            if kind not in _FINDINGS_OF_FIRST_PASS:
+                report(kind, detail)
+
+        text = self._once(self._replaced(raw), report)
         # Removing one mark can bring two others together (a letter and an accent, two parentheses), so that a
         # single pass is not always final.
-        while (normal := self._once(text)) != text:
+        while (normal := self._once(text, report_later)) != text:
             text = normal
+        return Examined(text, {kind: list(details) for kind, details in findings.items()})
+
+    def _is_final(self, text: str) -> bool:
+        """Most transcripts are Han characters only, which no rule changes."""
+        return not self._replace and self._converter is None and bool(_FINAL.fullmatch(text))
+
+    def _replaced(self, text: str) -> str:
+        if not self._replace:
+            return text
+        text = unicodedata.normalize("NFC", text)
+        for old, new in self._replace.items():
+            text = text.replace(old, new)
         return text
 
-    def unknown_compositions(self, text: str) -> list[str]:
-        """Bracketed compositions that have no character; only their brackets are removed from the text."""
-        contents = _COMPOSED.findall(unicodedata.normalize("NFKC", text))
-        return [content for content in contents if _components(content) not in self._composed]
-
-    def _once(self, text: str) -> str:
-        text = _compatible(text)
-        text = _COMPOSED.sub(lambda match: self._compose(match[1]), text)
+    def _once(self, text: str, report: Report) -> str:
+        text = annotations.without_markup(unicodedata.normalize("NFC", text))
+        text = characters.meant(characters.compatible(text))
+        text = annotations.composed(text, self._composed, report)
+        if self.config.style is TextStyle.plain:
+            text = annotations.without_labels(annotations.without_number_signs(text), report)
         if not self.config.keep_parentheses:
-            text = _without_parentheses(text)
+            text = annotations.without_parentheses(text, report)
+        text = annotations.with_unmatched_reported(text, report)
         if self._converter is not None:
             text = self._converter.convert(text)
         if self.config.style is TextStyle.yubao:
-            return "".join(_HAN.findall(_YUBAO_ALTERNATIVE.sub("", text.lower())))
-        text = _compatible(_in_case(text, self.config.latin_case))
-        text = _with_digits(text, self.config.digits)
-        return unicodedata.normalize("NFC", _joined(_kept(text)))
-
-    def _compose(self, content: str) -> str:
-        return self._composed.get(_components(content), content)
+            return "".join(characters.HAN.findall(_YUBAO_ALTERNATIVE.sub("", text.lower())))
+        text = characters.kept(characters.raised_digits(text, report), report)
+        text = _with_digits(_in_case(text, self.config.latin_case), self.config.digits)
+        return unicodedata.normalize("NFC", characters.joined(text))
 
 
 def normalise(text: str, config: TextConfig | None = None) -> str:
@@ -138,28 +182,19 @@ def normalise(text: str, config: TextConfig | None = None) -> str:
     return TextNormaliser(config)(text)
 
 
-@lru_cache(maxsize=1)
-def _composed_characters() -> Mapping[str, str]:
-    with COMPOSED_FILE.open(encoding="utf-8", newline="") as stream:
-        return {row["components"]: row["character"] for row in csv.DictReader(stream, delimiter="\t")}
-
-
-def _components(content: str) -> str:
-    """``⿰亻厓`` and ``亻厓`` name the same composition."""
-    return _IDEOGRAPHIC_DESCRIPTION.sub("", content).strip()
-
-
-def _compatible(text: str) -> str:
-    """Compatibility composition: full-width forms, ligatures, circled numbers become plain characters."""
-    text = _VARIATION_SELECTOR.sub("", text)
-    return unicodedata.normalize("NFKC", text.replace("’", "'"))
-
-
-def _without_parentheses(text: str) -> str:
-    removed = 1
-    while removed:  # from the inside out
-        text, removed = _PARENTHESISED.subn(" ", text)
-    return text
+def _replacements(replace: dict[str, str]) -> dict[str, str]:
+    """The longest first, in NFC; each character that has a full-width form also in that form."""
+    replacements: dict[str, str] = {}
+    for old, new in sorted(replace.items(), key=lambda item: -len(item[0])):
+        old = unicodedata.normalize("NFC", old)
+        if not old or any(key and key in new for key in replace):
+            raise PreparationError(
+                f"text.replace: {old!r} -> {new!r} replaces nothing, or gives text that is replaced again"
+            )
+        replacements[old] = new
+        if len(old) == 1 and "!" <= old <= "~":
+            replacements[chr(ord(old) + 0xFEE0)] = new
+    return replacements
 
 
 def _in_case(text: str, case: LatinCase) -> str:
@@ -172,26 +207,3 @@ def _with_digits(text: str, digits: Digits) -> str:
     if digits is Digits.chinese:
         return text.translate(_CHINESE_DIGITS)
     return re.sub("[0-9]", " ", text) if digits is Digits.drop else text
-
-
-def _kept(text: str) -> str:
-    """Letters, marks and numbers stay; an apostrophe stays inside a word; anything else becomes a space."""
-    return "".join(
-        character if _SYLLABIC.match(character) or _is_part_of_word(text, i) else " "
-        for i, character in enumerate(text)
-    )
-
-
-def _is_part_of_word(text: str, i: int) -> bool:
-    if text[i] == "'":
-        return bool(_LETTER.match(text[i - 1 : i]) and _LETTER.match(text[i + 1 : i + 2]))
-    return unicodedata.category(text[i])[0] in "LMN"
-
-
-def _joined(text: str) -> str:
-    """Words are separated by one space; there is none beside a character that is a syllable by itself."""
-    joined = ""
-    for word in text.split():
-        apart = joined and not _SYLLABIC.match(joined[-1]) and not _SYLLABIC.match(word)
-        joined += f" {word}" if apart else word
-    return joined

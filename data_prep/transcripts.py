@@ -21,10 +21,12 @@ from rich.progress import track
 
 from data_prep.corpora import SPLITS
 from data_prep.errors import PreparationError
-from data_prep.files import write_json
+from data_prep.files import replacing, write_json
 from data_prep.manifests import final_cuts_file, write_jsonl
+from data_prep.pipeline import PROBLEMS_FILE
+from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.state import file_digest, fingerprint
-from data_prep.text import TextConfig, TextNormaliser
+from data_prep.text import Examined, TextConfig, TextNormaliser
 from data_prep.tokens import (
     TokenConfig,
     further_manifests,
@@ -62,7 +64,10 @@ class TranscriptsConfig:
 
 
 def rewrite_transcripts(config: TranscriptsConfig) -> None:
-    """Write ``cuts_{split}.jsonl.gz`` and the tokens into ``data_dir``. What is complete already is kept.
+    """Write ``cuts_{split}.jsonl.gz``, the tokens, and ``problems.tsv`` into ``data_dir``.
+
+    A ``data_dir`` that is complete already is kept. The problems are those of the transcripts, each with its
+    utterance and remedy.
 
     Raises:
         PreparationError: the source is not prepared, a conversion is not known, or a transcript is empty
@@ -83,11 +88,17 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
         logger.info("%s is complete already", directory)
         return
     state.unlink(missing_ok=True)
-    rewriting = Rewriting(config)
-    for split, manifest in manifests.items():
-        target = final_cuts_file(directory, split)
-        count = write_jsonl(CutSet, rewriting.cuts(split, manifest), target)
-        logger.info("%s: %d utterances, %d transcripts changed", target, count, rewriting.changed)
+    directory.mkdir(parents=True, exist_ok=True)
+    problems = directory / PROBLEMS_FILE
+    with replacing(problems) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        log = ProblemLog(stream, Severities())
+        rewriting = Rewriting(config, log)
+        for split, manifest in manifests.items():
+            target = final_cuts_file(directory, split)
+            count = write_jsonl(CutSet, rewriting.cuts(split, manifest), target)
+            logger.info("%s: %d utterances, %d transcripts changed", target, count, rewriting.changed)
+    if log.counts:
+        logger.warning("%d problems of transcripts, all in %s", log.counts.total(), problems)
     reused = config.tokens.reuse
     own = (cut.supervisions[0].text for cut in load_manifest_lazy(final_cuts_file(directory, "train")))
     texts = chain(own, further_texts(config.tokens.further_data_dirs))
@@ -98,7 +109,7 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
 
 
 class Rewriting:
-    """Cuts with their transcripts written anew.
+    """Cuts with their transcripts written anew; what may be wrong with a transcript goes to the log.
 
     Attributes:
         changed: transcripts of the last split that are not what they were.
@@ -107,28 +118,32 @@ class Rewriting:
         PreparationError: OpenCC does not know a conversion.
     """
 
-    def __init__(self, config: TranscriptsConfig) -> None:
+    def __init__(self, config: TranscriptsConfig, log: ProblemLog) -> None:
         self.changed = 0
-        self._normalise = TextNormaliser(config.text)
+        self._log = log
+        self._normaliser = TextNormaliser(config.text)
         self._converters = {group: _converter(group, name) for group, name in config.scripts.items()}
 
     def cuts(self, split: str, manifest: Path) -> Iterator[MonoCut]:
         self.changed = 0
         for cut in track(load_manifest_lazy(manifest), description=f"transcripts of {split}"):
             supervision = cut.supervisions[0]
-            text = self.text(
-                supervision.language, (supervision.custom or {}).get("raw_text", supervision.text)
-            )
+            raw = (supervision.custom or {}).get("raw_text", supervision.text)
+            examined = self._examined(supervision.language, raw)
+            text = examined.text
             if not text:
                 raise PreparationError(f"{manifest}: nothing is left of the transcript of {cut.id}")
+            self._log.report(
+                [Problem(cut.id, split, kind, ", ".join(found)) for kind, found in examined.findings.items()]
+            )
             self.changed += text != supervision.text
             absolute = with_absolute_paths(cut, manifest.parent)
             yield fastcopy(absolute, supervisions=[fastcopy(supervision, text=text)])
 
-    def text(self, group: str | None, raw: str) -> str:
+    def _examined(self, group: str | None, raw: str) -> Examined:
         """The transcript of a dialect group as it is to be written."""
         converter = self._converters.get(group or "")
-        return self._normalise(converter.convert(raw) if converter else raw)
+        return self._normaliser.examine(converter.convert(raw) if converter else raw)
 
 
 def _converter(group: str, name: str) -> OpenCC:

@@ -168,6 +168,36 @@ def composition_without_character(rows: Rows, folder: Path) -> str:
     return "unknown_composition"
 
 
+def unclosed_label(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "(music" + rows[0]["text"]
+    return "unmatched_bracket"
+
+
+def label_of_another_corpus(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "[OVERLAP]" + rows[0]["text"]
+    return "unknown_label"
+
+
+def alternative_in_parentheses(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] += "（夜餐）"
+    return "dropped_remark"
+
+
+def percent_sign(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] += "５０％"
+    return "dropped_symbol"
+
+
+def katakana_for_han(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "ニ" + rows[0]["text"]
+    return "unusual_letter"
+
+
+def missing_character(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "□" + rows[0]["text"]
+    return "untranscribed_speech"
+
+
 ERRORS = [
     corrupt_wav,
     cut_off_wav,
@@ -197,6 +227,12 @@ WARNINGS = [
     clipped,
     zeros_at_the_end,
     composition_without_character,
+    unclosed_label,
+    label_of_another_corpus,
+    alternative_in_parentheses,
+    percent_sign,
+    katakana_for_han,
+    missing_character,
 ]
 
 

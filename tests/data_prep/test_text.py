@@ -1,9 +1,12 @@
 import unicodedata
+from itertools import chain, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.characters import HAN, SYLLABIC, TONE_LETTER
+from data_prep.errors import PreparationError
 from data_prep.text import Digits, LatinCase, Script, TextConfig, TextNormaliser, TextStyle, normalise
 
 YUBAO = TextConfig(style=TextStyle.yubao)
@@ -13,13 +16,17 @@ TEXTS = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from("[]()（）/。，'’ aßǰ1①亻厓𠊎\u0301\u0345\ufe00"),
+        st.sampled_from(
+            "{}<>【】|&;#%*-~.,:=0²½㈠⑴○〇ㄧ一二⺅⿰ⁿᴺˇ˥ーニЖАоμKm·ʼ`´¨ﾞｶ\u200b\u0358\u030d\ufffd\ue705"
+        ),
     )
 )
+LATIN_CASES = st.sampled_from(LatinCase)
 CONFIGS = st.builds(
     TextConfig,
     style=st.sampled_from(TextStyle),
     script=st.sampled_from(Script),
-    latin_case=st.sampled_from(LatinCase),
+    latin_case=LATIN_CASES,
     digits=st.sampled_from(Digits),
     keep_parentheses=st.booleans(),
 )
@@ -91,11 +98,31 @@ def test_simplified_script_keeps_dialect_words() -> None:
 
 def test_own_compositions() -> None:
     assert normalise("[勿愛]耍", TextConfig(composed={"勿愛": "嫑"})) == "嫑耍"
-    assert TextNormaliser().unknown_compositions("[勿愛][亻厓]") == ["勿愛"]
+    assert TextNormaliser().examine("[勿愛][亻厓]").findings == {"unknown_composition": ["[勿愛]"]}
 
 
 def test_parentheses_can_be_kept() -> None:
     assert normalise("暗餐（夜餐）", TextConfig(keep_parentheses=True)) == "暗餐夜餐"
+
+
+def test_replacements_come_first_in_half_and_full_width() -> None:
+    config = TextConfig(replace={"℃": "度", "%": "巴仙", "hó--ah": "好矣"})
+    examined = TextNormaliser(config).examine("25℃ 50％（hó--ah）")
+    assert examined.text == "25度50巴仙"
+    assert TextNormaliser(config).examine("hó--ah 啦").text == "好矣啦"  # NFD in the transcript
+    assert examined.findings == {"dropped_remark": ["(好矣)"]}
+
+
+@pytest.mark.parametrize("replace", [{"一": "一一"}, {"": "好"}, {"a": "b", "b": "c"}])
+def test_replacements_without_an_end_are_refused(replace: dict[str, str]) -> None:
+    with pytest.raises(PreparationError, match=r"text\.replace"):
+        TextNormaliser(TextConfig(replace=replace))
+
+
+def test_yubao_reports_what_concerns_han_characters_only() -> None:
+    examined = TextNormaliser(YUBAO).examine("渠#56去過50%上海，[勿愛]我（music冇去過。/我。")
+    assert examined.text == "渠去過上海勿愛我冇去過"
+    assert set(examined.findings) == {"unknown_composition", "unmatched_bracket"}
 
 
 @given(TEXTS, CONFIGS)
@@ -105,15 +132,53 @@ def test_normalising_twice_changes_nothing(text: str, config: TextConfig) -> Non
 
 
 @given(TEXTS, CONFIGS)
-def test_no_punctuation_symbol_or_double_space_is_left(text: str, config: TextConfig) -> None:
+def test_only_letters_marks_digits_and_single_spaces_are_left(text: str, config: TextConfig) -> None:
     normal = normalise(text, config)
     assert normal == normal.strip()
     assert "  " not in normal
-    categories = {unicodedata.category(c) for c in normal if c not in " '"}
-    assert not {c for c in categories if c[0] in "PSZ" or c in ("Cc", "Cf")}
+    tone_letters = "\u02e5\u02e6\u02e7\u02e8\u02e9"
+    for character in normal:
+        category = unicodedata.category(character)
+        allowed = category[0] in "LM" or category == "Co" or character in " '0123456789〇" + tone_letters
+        assert allowed or SYLLABIC.match(character) or TONE_LETTER.match(character), character
 
 
-@given(st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF)))
+@given(TEXTS, CONFIGS)
+def test_no_combining_mark_stands_alone(text: str, config: TextConfig) -> None:
+    normal = f" {normalise(text, config)}"
+    for before, character in pairwise(normal):
+        assert not unicodedata.combining(character) or not (before in " '" or SYLLABIC.match(before)), normal
+
+
+@given(TEXTS, CONFIGS)
+def test_composed_and_decomposed_writing_give_the_same(text: str, config: TextConfig) -> None:
+    normaliser = TextNormaliser(config)
+    assert normaliser.examine(unicodedata.normalize("NFD", text)) == normaliser.examine(
+        unicodedata.normalize("NFC", text)
+    )
+
+
+@given(
+    st.text(st.sampled_from("我去佢食(){}<>（）［］《》「」|/ａa1,。 %#○ㄧ一⺅Жㄚ\u200b\u0301")), LATIN_CASES
+)
+def test_no_han_character_is_lost_unless_it_is_reported(text: str, case: LatinCase) -> None:
+    examined = TextNormaliser(TextConfig(latin_case=case)).examine(text)
+    if "dropped_remark" not in examined.findings:
+        assert [c for c in examined.text if HAN.match(c) and c in "我去佢食"] == [
+            c for c in text if c in "我去佢食"
+        ]
+
+
+@given(st.text(st.sampled_from("好2½²³%‰°℃+=&@$¥€£/×÷<>±⺀★§^~-－％＋＆"), max_size=8))
+def test_no_symbol_is_lost_unless_it_is_reported(text: str) -> None:
+    examined = TextNormaliser().examine(text)
+    reported = " ".join(chain.from_iterable(examined.findings.values()))
+    for symbol in "½²³%‰°℃+=&@$¥€£/×÷±⺀§^":
+        if symbol in text:
+            assert symbol in reported, (text, examined)
+
+
+@given(st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF, exclude_characters="丶亻扌衤")))
 def test_han_text_is_left_alone(text: str) -> None:
     assert normalise(text) == text
     assert normalise(text, YUBAO) == text

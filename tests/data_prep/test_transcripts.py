@@ -1,5 +1,6 @@
 """The same corpus with other transcripts: scripts by dialect, normalisation, tokens; features stay."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_each_dialect_in_its_script(source: Path, tmp_path: Path) -> None:
     cut = next(iter(CutSet.from_file(target / "cuts_train.jsonl.gz")))
     assert cut.load_features().shape == (100, 80)  # from where the source has them
     assert cut.supervisions[0].custom["raw_text"] == "我们听讲这个。"
+
+
+def test_what_may_be_wrong_with_a_transcript_is_in_problems_tsv(source: Path, tmp_path: Path) -> None:
+    cuts = list(CutSet.from_file(source / "cuts_train.jsonl.gz"))
+    cuts[0].supervisions[0].custom["raw_text"] = "我们听讲50%（music"
+    CutSet.from_cuts(cuts).to_file(source / "cuts_train.jsonl.gz")
+    rewrite_transcripts(TranscriptsConfig(str(source), str(tmp_path / "target")))
+    with (tmp_path / "target" / "problems.tsv").open(encoding="utf-8", newline="") as stream:
+        problems = [(row["utterance_id"], row["problem"]) for row in csv.DictReader(stream, delimiter="\t")]
+    assert problems == [(cuts[0].id, "unmatched_bracket"), (cuts[0].id, "dropped_symbol")]
 
 
 def test_normalisation_takes_the_scripts_back(source: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +17,7 @@ from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.weights import weights_of
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="embed")
+@command("embed")
 def main(settings: DictConfig) -> None:
     try:
         embed(cast(EmbedConfig, OmegaConf.to_object(settings)))

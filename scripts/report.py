@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,11 +11,12 @@ from omegaconf.errors import OmegaConfBaseException
 from retrieval.challenge.comparison import comparison_table
 from retrieval.report import ReportConfig, collect, write_report
 from retrieval.tables import print_tables
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@command("report")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ReportConfig, OmegaConf.to_object(settings))

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,12 +24,13 @@ from retrieval.recall import Challenge, RetrieveConfig, retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.writing import complete_files
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 
 ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="retrieve")
+@command("retrieve")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(RetrieveConfig, OmegaConf.to_object(settings))

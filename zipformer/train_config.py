@@ -30,7 +30,7 @@ class OptimConfig:
     )
     lr_epochs: float = 3.5  # the same in epochs
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
-    warmup_start: float = 0.1
+    warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
 
 
 @dataclass
@@ -47,16 +47,16 @@ class LossConfig:
     count from there.
     """
 
-    simple_start: float = 1.0
-    simple: float = 0.5
-    pruned_start: float = 0.1
-    pruned: float = 1.0
-    warm_steps: int = 2000
-    ctc_first_steps: int = 0
-    ctc: float = 0.2
-    attention: float = 0.8
+    simple_start: float = 1.0  # of the simple transducer loss, before the warm steps
+    simple: float = 0.5  # the same after the warm steps
+    pruned_start: float = 0.1  # of the pruned transducer loss, before the warm steps
+    pruned: float = 1.0  # the same after the warm steps
+    warm_steps: int = 2000  # steps over which these weights change
+    ctc_first_steps: int = 0  # steps at the start that train CTC alone
+    ctc: float = 0.2  # weight of CTC
+    attention: float = 0.8  # weight of the attention decoder
     translation: float = 0.8  # of the attention decoder's second text
-    text_alignment: float = 1.0
+    text_alignment: float = 1.0  # weight of the likeness to a text encoder
     prune_range: int = 5  # label positions per frame in the pruned loss
     lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
     am_scale: float = 0.0  # and towards the encoder alone
@@ -81,7 +81,7 @@ class LossConfig:
 class ValidationConfig:
     """Recognition of a part of the validation split during training."""
 
-    split: str = "valid"
+    split: str = "valid"  # whose cuts are recognised
     interval: int = 1000  # steps; 0 = never
     utterances_per_dialect: int = 50  # a fixed random choice of at most so many
     max_duration: float = 300.0  # seconds of audio in a batch
@@ -104,8 +104,8 @@ class TrainConfig:
     # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
     translation_field: str = "translation"
 
-    num_epochs: int | None = None
-    max_steps: int | None = None
+    num_epochs: int | None = None  # end after so many passes over the training data
+    max_steps: int | None = None  # end after so many steps
     max_minutes: float | None = None  # of training, validation included, over all runs into this exp_dir
     init_from: str | None = (
         None  # model directory to take weights from; what does not fit is listed and left out

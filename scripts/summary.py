@@ -33,6 +33,11 @@ def main(settings: DictConfig) -> None:
     if report.recall is not None:
         tables.append(recall_matrix(report.recall.table))
         tables.append(recall_summary(report.recall.table, report.recall.settings["confidence"]))
+    if not tables:
+        sys.exit(
+            f"error: {config.model_dir} has no results of the split {config.split}: make them with"
+            " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
+        )
     print_tables(tables)
     page = Path(config.model_dir) / "results" / "report" / "index.html"
     if page.is_file():

@@ -1,6 +1,7 @@
 """The command line of the scripts: settings by Hydra, a help that explains them, errors of one line."""
 
 import difflib
+import errno
 import functools
 import inspect
 import os
@@ -17,7 +18,7 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +30,17 @@ HYDRA_FLAGS = (
     "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
+# Errors of a folder or disk that the user gives, by number, with the remedy.
+PLACES = {
+    errno.EACCES: "allow reading and writing there, or give another place",
+    errno.EPERM: "allow reading and writing there, or give another place",
+    errno.EROFS: "it cannot be written to: give another place",
+    errno.EEXIST: "a file is where a folder is needed: move it, or give another place",
+    errno.ENOTDIR: "a file is where a folder is needed: move it, or give another place",
+    errno.EISDIR: "a folder is where a file is needed: give a file",
+    errno.ENOSPC: "make room, and start the same command again",
+    errno.EDQUOT: "make room, and start the same command again",
+}
 QUOTES = "A value with commas, brackets or letters other than ASCII is put in quotes twice: 'NAME=\"VALUE\"'."
 WIDEST = 110  # columns of the help on a wide terminal
 
@@ -51,7 +63,12 @@ def command(name: str) -> Callable[[Main], Callable[[], None]]:
         def with_all_settings(settings: DictConfig) -> None:
             if missing := sorted(OmegaConf.missing_keys(settings)):
                 sys.exit(f"error: {script_help.ask_for(missing, settings)}")
-            main(settings)
+            try:
+                main(settings)
+            except OSError as error:
+                if error.errno not in PLACES or error.filename is None:
+                    raise
+                sys.exit(f"error: {error.filename}: {error.strerror}; {PLACES[error.errno]}")
 
         start = hydra.main(version_base="1.3", config_path=str(script_help.folder), config_name=name)
 
@@ -204,8 +221,10 @@ class ScriptHelp:
             near = difflib.get_close_matches(name, choices, 1)
             guess = f"did you mean {near[0]}? " if near else ""
             return f"{group}={name} is not there: choose one of {', '.join(choices)}; {guess}{remedy}"
-        if unread := re.match(r"Error parsing override '(.*)'", message):
-            return f"{unread[1]} is not understood: settings are NAME=VALUE. {QUOTES} {remedy}"
+        if isinstance(error, OverrideParseException):
+            return f"{error.override} is not understood: settings are NAME=VALUE. {QUOTES} {remedy}"
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            message = f"{message.removeprefix('Error merging override ')}: {error.__cause__}"
         lines = [line.strip() for line in message.splitlines() if line.strip()]
         kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https"))]
         return f"{'; '.join(kept)}; {remedy}"

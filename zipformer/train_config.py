@@ -183,15 +183,15 @@ def check(config: TrainConfig) -> None:
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
     needed = ["train"] + ([config.validation.split] if config.validation.interval else [])
-    for path in [data_dir / f"cuts_{split}.jsonl.gz" for split in needed] + [
-        data_dir / "tokens" / "tokens.model"
-    ]:
-        if not path.is_file():
-            problems.append(
-                f"data_dir has no {path.relative_to(data_dir)}: prepare it with scripts/prepare.py ({path})"
-            )
+    paths = [*(f"cuts_{split}.jsonl.gz" for split in needed), "tokens/tokens.model"]
+    if missing := [path for path in paths if not (data_dir / path).is_file()]:
+        problems.append(
+            f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with scripts/prepare.py"
+        )
     if config.init_from is not None and not Path(config.init_from).is_dir():
         problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
+    if len(problems) == 1:
+        raise ConfigError(f"this training cannot start: {problems[0]}")
     if problems:
         raise ConfigError("this training cannot start:\n  " + "\n  ".join(problems))
 

@@ -23,7 +23,11 @@ def main(settings: DictConfig) -> None:
         model_dir = Path(config.model_dir)
         report = collect(model_dir, config.split, metrics=Path(config.metrics) if config.metrics else None)
         page = write_report(
-            report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
+            report,
+            model_dir / "results" / "report",
+            samples=config.samples,
+            confusions=config.confusions,
+            seed=config.seed,
         )
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")

@@ -103,7 +103,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     for model, (table, header) in zip(models, results, strict=True):
         with complete_files(model.path) as path:
             tables.write_tables(path, table, model.outcome, header)
-            save_png(recall_heat_map(table), path / "recall.png")
+            save_png(recall_heat_map(table, confidence=config.confidence), path / "recall.png")
     if compared is None:
         return views.retrieval_views(results[0][0], config.confidence), models[0].path
     directory = folder(config, model_dirs[0], "comparison", challenge)

@@ -156,12 +156,12 @@ CALLS = [
     ("train", "data_dir={any} exp_dir={new} max_steps=1", "scripts/prepare.py"),
     ("train", "data_dir={data} exp_dir={new}", "set num_epochs, max_steps"),
     ("train", "data_dir={data} exp_dir={new} max_steps=1 init_from={none}", "give a model directory"),
-    ("train", "data_dir={data} exp_dir={file} max_steps=1 model=tiny data=mini", "a file is where a folder is"),
+    ("train", "data_dir={data} exp_dir={file} max_steps=1 model=tiny data=mini", "a file is where a"),
     ("prepare", "corpus=folder corpus.tsv={none} data_dir={new}", "set corpus.tsv to your table"),
     ("prepare", "corpus=folder corpus.tsv={empty} data_dir={new}", "set corpus.tsv to your table"),
     ("prepare", "corpus=folder corpus.tsv={file} data_dir={new}", "the table has no column 'path'"),
     ("prepare", "corpus=folder corpus.tsv={file} data_dir={file}", "a file is where a folder is needed"),
-    ("prepare", "corpus=yubao corpus.metadata={none} corpus.audio_dir={none} data_dir={new}", "set corpus.metad"),
+    ("prepare", "corpus=yubao corpus.metadata={none} corpus.audio_dir={none} data_dir={new}", "set corpus"),
     ("sweep", "sweep=supervision data_dir={data} exp_dir={new} start={any}", "scripts/average.py"),
 ]  # fmt: skip
 SINGLE_CALLS = [

@@ -23,7 +23,7 @@ class Evidence:
     """Error rates on validation data.
 
     Attributes:
-        source: what they are, to be read after "by".
+        source: where they come from, to be read after "in".
         rates: CER in per cent by method, the mean over trained dialects.
     """
 
@@ -85,13 +85,13 @@ def choose_headline(methods: Sequence[str], evidence: Iterable[Evidence]) -> Hea
         left = f" There is no such number for the {' and the '.join(unjudged)}." if unjudged else ""
         return Headline(
             best,
-            f"{method_name(best)}, whose head has the lowest mean CER over trained dialects by {found.source}"
-            f" ({numbers}).{left} The results below had no part in the choice.",
+            f"{method_name(best)}. Its head has the lowest mean CER over trained dialects in {found.source}:"
+            f" {numbers}.{left} The results on this page had no part in the choice.",
         )
     return Headline(
         None,
-        "No validation results say which method to prefer, and the results below must not: all are shown. To"
-        f" choose one, decode the validation data with each method (split={VALIDATION_SPLIT}).",
+        "no validation results say which method to prefer, and the results themselves must not: all are"
+        f" shown. To choose one, decode the validation data with each method (split={VALIDATION_SPLIT}).",
     )
 
 
@@ -115,7 +115,7 @@ def evidence_for(
     decoded = {
         result.method: rate for result in validation if (rate := mean_rate(result, trained)) is not None
     }
-    found = [Evidence(f"decoding the split {VALIDATION_SPLIT}", decoded)]
+    found = [Evidence(f"the split {VALIDATION_SPLIT}", decoded)]
     provenance = provenance or {}
     steps, window = provenance.get("steps"), provenance.get("window")
     for candidate in window.get("candidates", []) if isinstance(window, Mapping) else []:
@@ -131,7 +131,7 @@ def evidence_for(
                 for key, method in names.items()
                 if (rate := _mean_over(lines[-1].get(key, {}), trained)) is not None
             }
-            source = f"the last validation of the training (step {lines[-1]['step']}, weights not averaged)"
+            source = f"the last validation of the training, at step {lines[-1]['step']} without averaging"
             found.append(Evidence(source, rates))
     return found
 

@@ -143,7 +143,7 @@ class Metrics:
         return sorted(names, key=lambda name: (name != "overall", name))
 
     def cer_against_minutes(self, name: str, key: str = "cer") -> tuple[list[float], list[float]]:
-        """Minutes of training and CER (%) of a dialect at each validation; ``key`` is one of ``VALIDATED``."""
+        """Minutes of training and CER (%) of a dialect at each validation, by a key of ``VALIDATED``."""
         steps = [line["step"] for line in self.train]
         minutes, rates = [], []
         for line in self.valid:

@@ -130,7 +130,7 @@ CALLS = [
     ("decode embed controls layers", "model_dir={empty} data_dir={data} split=valid", "config.json"),
     ("decode embed controls layers", "model_dir={damaged} data_dir={data} split=valid", "is not valid JSON"),
     ("decode embed controls layers interpret", "model_dir={damaged} data_dir={any}", "scripts/prepare.py"),
-    ("decode embed controls layers interpret", "model_dir={damaged} data_dir={data} split=tst", "train, valid"),
+    ("decode embed controls layers interpret", "model_dir={damaged} data_dir={data} split=tst", "train, v"),
     ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of greedy, beam, ctc, attention"),
     ("decode", "model_dir={damaged} data_dir={data} split=valid device=gpu", "use auto, cpu, cuda"),
     ("controls", "model_dir={damaged} data_dir={data} controls=[zip]", "no control zip: give permuted, or"),

@@ -124,7 +124,7 @@ class TrainConfig:
     # and dropout of a beginner: 20000 is past the end of nearly all schedules.
     clock_start: float = 0.0
     average_period: int = 200  # steps between the samples of the running average
-    log_interval: int = 50  # steps
+    log_interval: int = 50  # steps between reports; steps 1 and 10 are reported too
     save_interval: int = 4000  # steps
     keep_last: int = 5  # whole checkpoints
     keep_averages: int = 20  # running averages kept of older ones, spread over the run

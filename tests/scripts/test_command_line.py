@@ -85,6 +85,10 @@ def test_help_shows_the_values_of_the_rest_of_the_command_line(
     assert f"  log_interval={experiment['log_interval']}\n" in text
     assert "  seed=7\n      of the weights" in text
     assert "  mini: The embedded corpus" in text
+    run("train", "--help", "experiment=cpu", "model=small", monkeypatch=monkeypatch)
+    text = capsys.readouterr().out
+    assert "  data.max_duration=60.0\n" in text
+    assert "  model.encoder.num_encoder_layers=[2,2,2,2,2,2]\n" in text  # the command line wins
 
 
 @pytest.mark.parametrize("name", NAMES)

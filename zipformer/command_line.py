@@ -233,17 +233,15 @@ class ScriptHelp:
 def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | None, str]]:
     """Every setting: its name, its value as text (None for a part with settings of its own), its meaning."""
     nested = []
-    for key in settings:
+    for key in map(str, settings):
         name = f"{prefix}{key}"
         node = settings._get_node(key)
         if isinstance(node, DictConfig) and not node._is_missing() and _type(node) is not None:
             nested.append((name, node))
             continue
-        value = (
-            MISSING if OmegaConf.is_missing(settings, key) else _shown(OmegaConf.select(settings, str(key)))
-        )
+        value = MISSING if OmegaConf.is_missing(settings, key) else _shown(OmegaConf.select(settings, key))
         kind = getattr(node, "enum_type", None)
-        meaning = _meaning(settings, str(key))
+        meaning = _meaning(settings, key)
         if isinstance(kind, type) and issubclass(kind, Enum):
             meaning = f"{meaning} One of {', '.join(member.name for member in kind)}.".strip()
         yield name, value, meaning

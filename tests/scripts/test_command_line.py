@@ -116,7 +116,7 @@ def test_typos_in_parts_and_values(places: dict[str, Path], monkeypatch: pytest.
         ("train", ["data.max_durration=3"], "did you mean data.max_duration?"),
         ("train", ["max_duration=3"], "did you mean data.max_duration?"),
         ("train", ["model=larg"], "choose one of large, medium, small, tiny; did you mean large?"),
-        ("train", ["experiment=nothing"], "choose one of human, "),
+        ("train", ["experiment=nothing"], "choose one of cpu, human, "),
         ("train", ["seed=many"], "seed=many: Value 'many' of type 'str' could not be converted to Integer"),
         ("prepare", [], "choose corpus=NAME, one of folder, human, mini, yubao"),
         ("prepare", ["corpus=minni"], "did you mean mini?"),

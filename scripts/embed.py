@@ -18,6 +18,7 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.weights import weights_of
 from zipformer.command_line import command
+from zipformer.environment import keep_freed_memory
 from zipformer.evaluation import choose_device
 from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -72,6 +73,8 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     if config.embedder is EmbedderKind.speech_embedding:
         return speech_embedding.load()
     device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.embedder is EmbedderKind.huggingface:
         return huggingface.load(config.huggingface, layer=config.layer, device=device)
     model_dir = Path(config.model_dir)

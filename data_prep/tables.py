@@ -20,17 +20,17 @@ class Columns:
     syllables with their tones, a space between them, one for each character of the text.
     """
 
-    path: str = "path"
-    text: str = "text"
-    dialect: str = "dialect"
-    id: str = "id"
-    site: str = "site"
-    speaker: str = "speaker"
-    sentence_id: str = "sentence_id"
-    split: str = "split"
-    translation: str = "translation"
-    ipa: str = "ipa"
-    romanisation: str = "romanisation"
+    path: str = "path"  # audio file, from the folder of the table
+    text: str = "text"  # transcript
+    dialect: str = "dialect"  # label of the dialect
+    id: str = "id"  # of the utterance
+    site: str = "site"  # place where it is spoken
+    speaker: str = "speaker"  # of the utterance
+    sentence_id: str = "sentence_id"  # the same for parallel sentences
+    split: str = "split"  # train, valid or test
+    translation: str = "translation"  # of the sentence
+    ipa: str = "ipa"  # pronunciation in IPA, a syllable for each character
+    romanisation: str = "romanisation"  # pronunciation, a syllable for each character
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,11 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
     if log.counts:
         logger.warning("%d problems of transcripts, all in %s", log.counts.total(), problems)
     reused = config.tokens.reuse
+    if unused := sorted(config.scripts.keys() - rewriting.groups):
+        raise PreparationError(
+            f"scripts.{unused[0]}: {source} has no utterance of that dialect group; there are"
+            f" {', '.join(sorted(rewriting.groups))}"
+        )
     own = (cut.supervisions[0].text for cut in load_manifest_lazy(final_cuts_file(directory, "train")))
     texts = chain(own, further_texts(config.tokens.further_data_dirs))
     model = read_token_model(reused) if reused else train_token_model(texts, config.tokens.min_count)
@@ -113,6 +118,7 @@ class Rewriting:
 
     Attributes:
         changed: transcripts of the last split that are not what they were.
+        groups: dialect groups of all utterances.
 
     Raises:
         PreparationError: OpenCC does not know a conversion.
@@ -120,6 +126,7 @@ class Rewriting:
 
     def __init__(self, config: TranscriptsConfig, log: ProblemLog) -> None:
         self.changed = 0
+        self.groups: set[str] = set()
         self._log = log
         self._normaliser = TextNormaliser(config.text)
         self._converters = {group: _converter(group, name) for group, name in config.scripts.items()}
@@ -128,6 +135,7 @@ class Rewriting:
         self.changed = 0
         for cut in track(load_manifest_lazy(manifest), description=f"transcripts of {split}"):
             supervision = cut.supervisions[0]
+            self.groups.add(supervision.language or "")
             raw = (supervision.custom or {}).get("raw_text", supervision.text)
             examined = self._examined(supervision.language, raw)
             text = examined.text

@@ -8,16 +8,16 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import kaldialign
 import torch
 
+from data_prep.taxonomy import entries
 from retrieval.challenge.comparison import (
     ChallengeComparison,
     read_comparison,
@@ -25,23 +25,25 @@ from retrieval.challenge.comparison import (
     write_comparison,
 )
 from retrieval.comparison import CompareConfig
-from retrieval.controls import Control, ControlRow, ControlsConfig
+from retrieval.controls import ControlsConfig
 from retrieval.figures.challenge import challenge_figure
 from retrieval.figures.controls import control_dots
 from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
 from retrieval.figures.style import save_png, svg_data_uri
+from retrieval.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
 from retrieval.layers.report import LayersSection, layers_section
 from retrieval.layers.study import STEPS, LayersConfig
 from retrieval.naming import result_folder
 from retrieval.recall import calls_of
+from retrieval.report_cards import cer_cards, recall_cards
 from retrieval.report_controls import ControlsSection, controls_section
+from retrieval.report_examples import draw_examples
 from retrieval.report_ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results import (
     CerResult,
     CerRow,
     ConfusionRow,
-    Hypothesis,
     Metrics,
     RecallResult,
     read_decodings,
@@ -50,11 +52,11 @@ from retrieval.results import (
     read_recall,
     trained_groups,
 )
-from retrieval.similarity.scores import ScoreKind
-from retrieval.tables import SUMMARY_NAMES, PairRow, RecallTable, SummaryRow
+from retrieval.tables import SUMMARY_NAMES, PairRow, RecallTable
 from retrieval.weights import Sieve, command
 
-METHOD_ORDER = ("beam", "greedy", "ctc")  # the first of these that was run gives the headline numbers
+NAMED_LEVELS = ("dialect", "subdialect")
+METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
 
 
 @dataclass
@@ -69,8 +71,9 @@ class ReportConfig:
         model_dir: model directory with ``results``; the page goes to ``results/report``.
         split: which results.
         metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
-        samples: hypotheses of each dialect.
+        samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
+        seed: of the draw of the examples.
     """
 
     model_dir: str
@@ -78,6 +81,7 @@ class ReportConfig:
     metrics: str | None = None
     samples: int = 3
     confusions: int = 15
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,25 +107,13 @@ class Report:
     provenance: dict[str, Any] | None
     config: dict[str, Any] | None
     warnings: list[str] = field(default_factory=list)
+    headline: Headline | None = None
 
-
-@dataclass(frozen=True)
-class Card:
-    """A headline number: what it is, the number, and what to hold it against."""
-
-    name: str
-    value: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A hypothesis, with its reference marked where they differ: pairs of text and "is wrong"."""
-
-    utterance_id: str
-    dialect: str
-    reference: list[tuple[str, bool]]
-    hypothesis: list[tuple[str, bool]]
+    @property
+    def shown(self) -> list[CerResult]:
+        """Results of the headline method, or of all where none could be chosen."""
+        method = None if self.headline is None else self.headline.method
+        return [result for result in self.decodings if method in (None, result.method)]
 
 
 def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Report:
@@ -144,10 +136,22 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
     recall = read_recall(recall_file)
     if recall is not None:
         recall = sieve.keep(recall, recall_file, calls_of(model_dir, split, recall.settings))
+    decodings = _decodings(model_dir, split, sieve)
+    known = trained_groups(model_dir)
+    config = read_json(model_dir / "config.json", "average")
+    provenance = read_json(model_dir / "provenance.json", "average")
+    training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    evidence = evidence_for(
+        _decodings(model_dir, VALIDATION_SPLIT, sieve),
+        provenance,
+        training,
+        trained=known,
+        transducer=bool(((config or {}).get("model") or {}).get("transducer", True)),
+    )
     return Report(
         model_dir=str(model_dir),
         split=split,
-        decodings=_decodings(model_dir, split, sieve),
+        decodings=decodings,
         recall=recall,
         control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
         comparison=_comparison(model_dir, split, sieve),
@@ -155,11 +159,12 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         challenges=read_comparison(results, split, sieve),
         interpretations=read_interpretations(model_dir, split, sieve),
         layers=_layers(model_dir, split, sieve),
-        metrics=read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl"),
-        trained_groups=trained_groups(model_dir),
-        provenance=read_json(model_dir / "provenance.json", "average"),
-        config=read_json(model_dir / "config.json", "average"),
+        metrics=training,
+        trained_groups=known,
+        provenance=provenance,
+        config=config,
         warnings=sieve.warnings,
+        headline=choose_headline([result.method for result in decodings], evidence),
     )
 
 
@@ -210,7 +215,9 @@ def _layers(model_dir: Path, split: str, sieve: Sieve) -> LayersSection | None:
     return sieve.keep(section, path, command("layers", LayersConfig, settings))
 
 
-def write_report(report: Report, directory: Path, *, samples: int = 3, confusions: int = 15) -> Path:
+def write_report(
+    report: Report, directory: Path, *, samples: int = 3, confusions: int = 15, seed: int = 0
+) -> Path:
     """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
 
     Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
@@ -218,12 +225,13 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
     Args:
         report: from :func:`collect`.
         directory: made if absent; files in it are replaced.
-        samples: hypotheses of each dialect.
+        samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
+        seed: of the draw of the examples.
     """
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "index.html"
-    page.write_text(render(report, samples=samples, confusions=confusions), encoding="utf-8")
+    page.write_text(render(report, samples=samples, confusions=confusions, seed=seed), encoding="utf-8")
     with (directory / "cer.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["method", *(field.name for field in fields(CerRow))])
         writer.writeheader()
@@ -243,6 +251,7 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
         "split": report.split,
         "warnings": report.warnings,
         "trained_groups": report.trained_groups,
+        "headline": None if report.headline is None else asdict(report.headline),
         "cer": [
             {"method": result.method, "rows": [asdict(row) for row in result.rows]}
             for result in report.decodings
@@ -254,7 +263,7 @@ def write_report(report: Report, directory: Path, *, samples: int = 3, confusion
     return page
 
 
-def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
+def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int = 0) -> str:
     """The page as HTML; arguments as in :func:`write_report`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"),
@@ -266,9 +275,9 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     environment.filters["rate"] = lambda value: "–" if value is None else f"{value:.1f}"
     environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     held_out = _held_out(report)
-    main = report.decodings[0] if report.decodings else None
     bars = cer_bars(report.decodings, held_out=held_out) if report.decodings else None
-    heat = None if report.recall is None else recall_heat_map(report.recall.table)
+    confidence = 0.95 if report.recall is None else float(report.recall.settings.get("confidence", 0.95))
+    heat = report.recall and recall_heat_map(report.recall.table, confidence=confidence)
     controls = report.controls
     dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
     curves = None if report.metrics is None else training_curves(report.metrics)
@@ -276,7 +285,12 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         held_out=held_out,
-        cards=_cards(report, main),
+        cards=[
+            *cer_cards(report.shown, report.trained_groups),
+            *recall_cards(report.recall, report.control, controls),
+        ],
+        names=dialect_names(_named(report)),
+        method_name=method_name,
         cer_figure=bars and svg_data_uri(bars),
         recall_figure=heat and svg_data_uri(heat),
         controls=controls,
@@ -286,10 +300,13 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15) -> str:
         challenge=report.challenges and report_context(report.challenges),
         challenge_figure=hard and svg_data_uri(hard),
         training_figure=curves and svg_data_uri(curves),
-        confusions={} if main is None else _frequent(main.confusions, confusions),
-        samples=[] if main is None else _samples(main.hypotheses, samples),
+        confusions={r.method: _frequent(r.confusions, confusions) for r in report.shown if r.confusions},
+        samples=draw_examples(report.shown, samples, seed=seed),
+        facts=_facts(report.provenance),
         ranks=ranks_section(report.recall),
         comparison=report.comparison,
+        confidence=f"{100 * confidence:g}",
+        doubtful=set() if report.recall is None else report.recall.table.doubtful_pairs,
         recall_rows={} if report.recall is None else _recall_cells(report.recall.table),
         summary_names=SUMMARY_NAMES,
         machine=machine(),
@@ -322,53 +339,6 @@ def _held_out(report: Report) -> list[str]:
     return sorted(seen - set(report.trained_groups))
 
 
-def _cards(report: Report, main: CerResult | None) -> list[Card]:
-    cards = []
-    if main is not None:
-        rated = [row for row in main.level("dialect") if row.cer is not None]
-        trained = [row for row in rated if report.trained_groups is None or row.name in report.trained_groups]
-        if trained:
-            mean = sum(row.cer or 0 for row in trained) / len(trained)
-            worst = max(trained, key=lambda row: row.cer or 0)
-            note = f"worst {worst.cer:.1f} % ({worst.name}); {main.method}"
-            which = "dialects" if report.trained_groups is None else "trained dialects"
-            cards.append(Card(f"mean CER of {which}", f"{mean:.1f} %", note))
-        cards += [
-            Card(
-                f"CER of {row.name}, held out",
-                f"{row.cer:.1f} %",
-                f"{row.low or 0:.1f} to {row.high or 0:.1f}",
-            )
-            for row in rated
-            if row not in trained
-        ]
-    if report.recall is not None:
-        cards += [
-            Card(f"recall@1 {SUMMARY_NAMES[row.name]}", f"{row.recall_at_1:.1f} %", _against(row))
-            for row in report.recall.table.summary
-            if row.name != "all" or len(report.recall.table.summary) == 1
-        ]
-    if sounds := _sounds(report):
-        name, best = max(sounds, key=lambda sound: sound[1].recall_at_1)
-        cards.append(Card(f"recall@1 of sound alone: {name}", f"{best.recall_at_1:.1f} %", _against(best)))
-    return cards
-
-
-def _sounds(report: Report) -> list[tuple[str, SummaryRow | ControlRow]]:
-    """Sound alone over all pairs of groups: the best of the controls, and what scripts/retrieve.py left."""
-    found: list[tuple[str, SummaryRow | ControlRow]] = []
-    if report.controls is not None and report.controls.sound is not None:
-        found.append((report.controls.sound.label, report.controls.sound))
-    if report.control is not None:
-        name = Control("mfcc", "mfcc", ScoreKind.seqsim).label
-        found += [(name, row) for row in report.control.table.summary if row.name == "all"]
-    return found
-
-
-def _against(row: SummaryRow | ControlRow) -> str:
-    return f"{row.low:.1f} to {row.high:.1f}; chance {row.chance:.1f} %"
-
-
 def _frequent(confusions: Sequence[ConfusionRow], count: int) -> dict[str, list[ConfusionRow]]:
     """Most frequent errors over all dialects, by kind."""
     overall = [row for row in confusions if not row.dialect]
@@ -379,22 +349,36 @@ def _frequent(confusions: Sequence[ConfusionRow], count: int) -> dict[str, list[
     }
 
 
-def _samples(hypotheses: Sequence[Hypothesis], count: int) -> list[Sample]:
-    """The first hypotheses of each dialect; taken by order, not by quality."""
-    taken: dict[str, list[Sample]] = {}
-    for item in hypotheses:
-        of_dialect = taken.setdefault(item.dialect or "", [])
-        if len(of_dialect) < count:
-            pairs = kaldialign.align(list(item.reference), list(item.hypothesis), "")
-            of_dialect.append(
-                Sample(
-                    item.id,
-                    item.dialect or "",
-                    [(reference, reference != hypothesis) for reference, hypothesis in pairs if reference],
-                    [(hypothesis, reference != hypothesis) for reference, hypothesis in pairs if hypothesis],
-                )
-            )
-    return [sample for dialect in sorted(taken) for sample in taken[dialect]]
+def _named(report: Report) -> list[str]:
+    """Dialects and varieties that the page names."""
+    names = [row.name for result in report.decodings for row in result.rows if row.level in NAMED_LEVELS]
+    if report.recall is not None:
+        names += report.recall.table.groups
+    if report.metrics is not None:
+        names += report.metrics.validated_dialects()
+    return list(dict.fromkeys([*names, *(report.trained_groups or [])]))
+
+
+def dialect_names(ids: Sequence[str]) -> dict[str, str]:
+    """English and Chinese names of those dialects and varieties that the taxonomy has, in its order."""
+    known = {entry.variety.id: f"{entry.english} ({entry.chinese})" for entry in entries()}
+    return {name: full for name, full in known.items() if name in ids}
+
+
+def _facts(provenance: Mapping[str, Any] | None) -> str:
+    """One line about the training: the steps that were averaged, the hours, the revision of the code."""
+    if provenance is None:
+        return ""
+    training = provenance.get("training") or {}
+    facts = []
+    if steps := provenance.get("steps"):
+        facts.append(f"steps {' to '.join(str(step) for step in steps)}")
+    if hours := training.get("trained_hours"):
+        facts.append(f"{sum(hours.values()):.1f} hours of speech")
+    revision = provenance.get("git_revision") or (training.get("environment") or {}).get("git_revision")
+    if revision:
+        facts.append(f"code {str(revision)[:12]}")
+    return ", ".join(facts)
 
 
 def _recall_cells(table: RecallTable) -> dict[str, list[PairRow | None]]:

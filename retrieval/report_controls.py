@@ -18,8 +18,8 @@ class ControlsSection:
 
     Attributes:
         rows: of the parts that are shown.
-        sound: control of sound alone with the highest recall over all pairs of groups; None where none was
-            run.
+        sounds: controls of sound alone, for all parts of the pairs of groups.
+        groups: of the retrieval; None if unknown.
         confidence, level: settings.
         settings: all of them.
         weights: behind the embeddings (:mod:`retrieval.weights`).
@@ -29,7 +29,8 @@ class ControlsSection:
     """
 
     rows: list[ControlRow]
-    sound: ControlRow | None
+    sounds: list[ControlRow]
+    groups: list[str] | None
     confidence: float
     level: str
     settings: Mapping[str, Any]
@@ -54,10 +55,10 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
     groups = names_or_none(header, "groups", path, "controls")
     single = names_or_none(header, "single_site_groups", path, "controls")
     permuted = any(row.name == PERMUTED for row in rows)
-    sounds = [row for row in rows if row.pairs == "all" and row.name.partition("-")[0] in SOUND]
     return ControlsSection(
         [row for row in rows if row.pairs in parts],
-        max(sounds, key=lambda row: row.recall_at_1, default=None),
+        [row for row in rows if row.name.partition("-")[0] in SOUND],
+        groups,
         float(settings.get("confidence", 0.95)),
         str(settings.get("level", "group")),
         settings,

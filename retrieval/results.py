@@ -28,6 +28,9 @@ ACCEPTED: dict[Any, tuple[type, ...]] = {
     str: (str,),
     str | None: (str, type(None)),
 }
+# Error rates of a validation: of the transducer's greedy search, and of the CTC head (or the first of a model
+# that has no transducer).
+VALIDATED = ("cer", "cer_ctc")
 METRIC_FIELDS: dict[str, dict[str, type]] = {"train": {"elapsed_seconds": float}, "valid": {"cer": dict}}
 
 
@@ -136,18 +139,18 @@ class Metrics:
 
     def validated_dialects(self) -> list[str]:
         """Names in the validation results, ``overall`` first."""
-        names = {name for line in self.valid for name in line.get("cer", {})}
+        names = {name for line in self.valid for key in VALIDATED for name in line.get(key, {})}
         return sorted(names, key=lambda name: (name != "overall", name))
 
-    def cer_against_minutes(self, name: str) -> tuple[list[float], list[float]]:
-        """Minutes of training and CER (%) of a dialect at each validation."""
+    def cer_against_minutes(self, name: str, key: str = "cer") -> tuple[list[float], list[float]]:
+        """Minutes of training and CER (%) of a dialect at each validation, by a key of ``VALIDATED``."""
         steps = [line["step"] for line in self.train]
         minutes, rates = [], []
         for line in self.valid:
-            if _finite(line.get("cer", {}).get(name)):
+            if _finite(line.get(key, {}).get(name)):
                 trained = bisect_right(steps, line["step"])  # training records up to this validation
                 minutes.append(self.train[trained - 1]["elapsed_seconds"] / 60 if trained else 0.0)
-                rates.append(float(line["cer"][name]))
+                rates.append(float(line[key][name]))
         return minutes, rates
 
 

@@ -3,18 +3,18 @@
 import sys
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.averaging import AverageConfig, write_averaged_model
 from zipformer.checkpoint import CheckpointError
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="average_schema", node=AverageConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="average")
+@command("average")
 def main(settings: DictConfig) -> None:
     try:
         write_averaged_model(cast(AverageConfig, OmegaConf.to_object(settings)))

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,11 +13,12 @@ from retrieval.challenge.comparison import sets_overview
 from retrieval.challenge.sets import read_challenge
 from retrieval.challenge.settings import ChallengeConfig
 from retrieval.tables import print_tables
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="challenge_schema", node=ChallengeConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="challenge")
+@command("challenge")
 def main(settings: DictConfig) -> None:
     try:
         paths: list[Path] = build_challenges(cast(ChallengeConfig, OmegaConf.to_object(settings)))

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,11 +16,12 @@ from retrieval.finished import check_same_queries, read_finished
 from retrieval.tables import print_tables
 from retrieval.views import comparison_views
 from retrieval.writing import complete_files
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
+@command("compare")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(CompareConfig, OmegaConf.to_object(settings))

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
-import hydra
 from embed import embed
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -33,13 +32,14 @@ from retrieval.recall import retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import labels_of_dialects, sites_of
 from retrieval.tables import print_tables, tabulate
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="controls")
+@command("controls")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ControlsConfig, OmegaConf.to_object(settings))

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from retrieval.results import trained_groups
+from zipformer.command_line import command
 from zipformer.evaluation import DecodeConfig, decode
 from zipformer.files import StorageError, place_errors
 from zipformer.results_place import REMEDY, results_place
@@ -20,7 +20,7 @@ from zipformer.scoring.files import rate_table, write_results
 ConfigStore.instance().store(name="decode_schema", node=DecodeConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="decode")
+@command("decode")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(DecodeConfig, OmegaConf.to_object(settings))

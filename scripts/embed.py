@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +17,8 @@ from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.weights import weights_of
+from zipformer.command_line import command
+from zipformer.environment import keep_freed_memory
 from zipformer.evaluation import choose_device
 from zipformer.files import place_errors
 from zipformer.layer_outputs import layer_places
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="embed")
+@command("embed")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(EmbedConfig, OmegaConf.to_object(settings))
@@ -77,6 +78,8 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     if config.embedder is EmbedderKind.speech_embedding:
         return speech_embedding.load()
     device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.embedder is EmbedderKind.huggingface:
         return huggingface.load(config.huggingface, layer=config.layer, device=device)
     model_dir = Path(config.model_dir)

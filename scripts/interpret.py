@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-import hydra
 import numpy as np
 from hydra.core.config_store import ConfigStore
 from lhotse import CutSet
@@ -31,6 +30,7 @@ from zipformer.alignment import (
     align_cuts,
     choose_segmenter,
 )
+from zipformer.command_line import command
 from zipformer.evaluation import check_model_files, choose_device
 from zipformer.layer_outputs import FRONT_END_RATE
 from zipformer.model import AsrModel
@@ -42,7 +42,7 @@ ENCODER_CLOCK = FrameClock(FRAME_SECONDS, FIRST_FRAME_SECONDS)
 FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="interpret")
+@command("interpret")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(InterpretConfig, OmegaConf.to_object(settings))

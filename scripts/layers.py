@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from lhotse import CutSet
@@ -49,6 +48,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.tables import print_tables
 from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
+from zipformer.command_line import command
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
 from zipformer.layer_outputs import layer_places
@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 ConfigStore.instance().store(name="layers_schema", node=LayersConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="layers")
+@command("layers")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(LayersConfig, OmegaConf.to_object(settings))

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,11 +13,12 @@ from retrieval.naming import result_folder
 from retrieval.paper_table import PaperTableConfig, deviations, paper_table, sites_asked, write_paper_table
 from retrieval.results import read_recall
 from retrieval.tables import print_tables
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="paper_table_schema", node=PaperTableConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="paper_table")
+@command("paper_table")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(PaperTableConfig, OmegaConf.to_object(settings))

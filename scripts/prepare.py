@@ -7,7 +7,6 @@ it was when the same command is started again.
 import sys
 from pathlib import Path
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.corpora import corpora
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
+from zipformer.command_line import command
 from zipformer.files import check_writable, place_errors
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -33,7 +33,7 @@ def register_configs() -> None:
 register_configs()
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="prepare")
+@command("prepare")
 def main(config: DictConfig) -> None:
     try:
         remedy = "free space there, or choose another data_dir"

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,12 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from retrieval.challenge.comparison import comparison_table
 from retrieval.report import ReportConfig, collect, write_report
 from retrieval.tables import print_tables
+from zipformer.command_line import command
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@command("report")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ReportConfig, OmegaConf.to_object(settings))
@@ -25,7 +25,11 @@ def main(settings: DictConfig) -> None:
         report = collect(model_dir, config.split, metrics=Path(config.metrics) if config.metrics else None)
         with writable_results(model_dir):
             page = write_report(
-                report, model_dir / "results" / "report", samples=config.samples, confusions=config.confusions
+                report,
+                model_dir / "results" / "report",
+                samples=config.samples,
+                confusions=config.confusions,
+                seed=config.seed,
             )
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")

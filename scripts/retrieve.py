@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,13 +24,14 @@ from retrieval.recall import Challenge, RetrieveConfig, retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.writing import complete_files
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="retrieve")
+@command("retrieve")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(RetrieveConfig, OmegaConf.to_object(settings))
@@ -105,7 +105,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     for model, (table, header) in zip(models, results, strict=True):
         with complete_files(model.path) as path:
             tables.write_tables(path, table, model.outcome, header)
-            save_png(recall_heat_map(table), path / "recall.png")
+            save_png(recall_heat_map(table, confidence=config.confidence), path / "recall.png")
     if compared is None:
         return views.retrieval_views(results[0][0], config.confidence), models[0].path
     directory = folder(config, model_dirs[0], "comparison", challenge)

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,12 +18,13 @@ from retrieval.tables import print_tables
 from retrieval.variants.comparison import Comparison
 from retrieval.variants.runs import ScoresConfig, baseline_of, variants_of_scores
 from retrieval.variants.tables import variant_rows, variants_view, write_tables
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 
 ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="scores")
+@command("scores")
 def main(settings: DictConfig) -> None:
     try:
         compare(cast(ScoresConfig, OmegaConf.to_object(settings)))

@@ -9,7 +9,7 @@ fail() {
 
 # The head comment of the recipe is its help.
 usage() {
-    sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p;}' "$0"
+    sed -n '2,/^[^#]/{/^# shellcheck /d;/^#/s/^# \{0,1\}//p;}' "$0"
 }
 
 absolute() {

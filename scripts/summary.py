@@ -4,20 +4,20 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.report import ReportConfig, collect
 from retrieval.tables import print_tables, recall_matrix, recall_summary
+from zipformer.command_line import command
 from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@command("report")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ReportConfig, OmegaConf.to_object(settings))
@@ -33,6 +33,11 @@ def main(settings: DictConfig) -> None:
     if report.recall is not None:
         tables.append(recall_matrix(report.recall.table))
         tables.append(recall_summary(report.recall.table, report.recall.settings["confidence"]))
+    if not tables:
+        sys.exit(
+            f"error: {config.model_dir} has no results of the split {config.split}: make them with"
+            " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
+        )
     print_tables(tables)
     page = Path(config.model_dir) / "results" / "report" / "index.html"
     if page.is_file():

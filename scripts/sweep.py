@@ -19,7 +19,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 import numpy as np
 from hydra import compose
 from hydra.core.config_store import ConfigStore
@@ -32,6 +31,7 @@ from retrieval.tables import print_tables
 from retrieval.variants.comparison import Comparison, Errors, Run
 from retrieval.variants.runs import retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_view, write_tables
+from zipformer.command_line import command
 from zipformer.evaluation import choose_device
 from zipformer.scoring import align
 from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs
@@ -49,7 +49,7 @@ class StepFailedError(RuntimeError):
     """A step of a run ended with an error; the message has the end of its log."""
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="sweep")
+@command("sweep")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(SweepConfig, OmegaConf.to_object(settings))

@@ -3,13 +3,13 @@
 import sys
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
+from zipformer.command_line import command
 from zipformer.files import place_errors
 from zipformer.train_config import TrainConfig
 from zipformer.trainer import train
@@ -17,7 +17,7 @@ from zipformer.trainer import train
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@command("train")
 def main(settings: DictConfig) -> None:
     try:
         config = cast(TrainConfig, OmegaConf.to_object(settings))

@@ -6,18 +6,18 @@ python scripts/transcripts.py source=data/mini data_dir=data/mini-customary +scr
 import sys
 from typing import cast
 
-import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.errors import PreparationError
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
+from zipformer.command_line import command
 
 ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="transcripts")
+@command("transcripts")
 def main(settings: DictConfig) -> None:
     try:
         rewrite_transcripts(cast(TranscriptsConfig, OmegaConf.to_object(settings)))

@@ -35,14 +35,14 @@ class AttentionDecoderConfig:
     decoder write translations too.
     """
 
-    num_layers: int = 0
-    dim: int = 512
-    attention_dim: int = 512
-    num_heads: int = 8
-    feedforward_dim: int = 2048
-    dropout: float = 0.1
-    label_smoothing: float = 0.1
-    translation: bool = False
+    num_layers: int = 0  # 0 = no attention decoder
+    dim: int = 512  # channels of its layers
+    attention_dim: int = 512  # channels of all heads together
+    num_heads: int = 8  # attention heads
+    feedforward_dim: int = 2048  # hidden channels of the feedforward modules
+    dropout: float = 0.1  # of the embedded tokens, inside the feedforward and of each residual branch
+    label_smoothing: float = 0.1  # share of the target probability that is spread evenly over the vocabulary
+    translation: bool = False  # let the decoder write translations too
 
     def __post_init__(self) -> None:
         if self.translation and not self.num_layers:

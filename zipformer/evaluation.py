@@ -21,6 +21,7 @@ from zipformer.decoding import (
     greedy_search,
     modified_beam_search,
 )
+from zipformer.environment import keep_freed_memory
 from zipformer.manifest import check_feature_files
 from zipformer.model import MIN_FRAMES, AsrModel
 from zipformer.scoring import Transcript
@@ -155,6 +156,8 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     manifest = find_manifest(data_dir, config.split)
     cuts = read_test_cuts(manifest, config.reference)
     device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
     search = choose_search(model, config)
     tokenizer = Tokenizer.load(model_dir)

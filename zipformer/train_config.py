@@ -31,7 +31,7 @@ class OptimConfig:
     )
     lr_epochs: float = 3.5  # the same in epochs
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
-    warmup_start: float = 0.1
+    warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
 
 
 @dataclass
@@ -48,16 +48,16 @@ class LossConfig:
     count from there.
     """
 
-    simple_start: float = 1.0
-    simple: float = 0.5
-    pruned_start: float = 0.1
-    pruned: float = 1.0
-    warm_steps: int = 2000
-    ctc_first_steps: int = 0
-    ctc: float = 0.2
-    attention: float = 0.8
+    simple_start: float = 1.0  # of the simple transducer loss, before the warm steps
+    simple: float = 0.5  # the same after the warm steps
+    pruned_start: float = 0.1  # of the pruned transducer loss, before the warm steps
+    pruned: float = 1.0  # the same after the warm steps
+    warm_steps: int = 2000  # steps over which these weights change
+    ctc_first_steps: int = 0  # steps at the start that train CTC alone
+    ctc: float = 0.2  # weight of CTC
+    attention: float = 0.8  # weight of the attention decoder
     translation: float = 0.8  # of the attention decoder's second text
-    text_alignment: float = 1.0
+    text_alignment: float = 1.0  # weight of the likeness to a text encoder
     prune_range: int = 5  # label positions per frame in the pruned loss
     lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
     am_scale: float = 0.0  # and towards the encoder alone
@@ -82,7 +82,7 @@ class LossConfig:
 class ValidationConfig:
     """Recognition of a part of the validation split during training."""
 
-    split: str = "valid"
+    split: str = "valid"  # whose cuts are recognised
     interval: int = 1000  # steps; 0 = never
     utterances_per_dialect: int = 50  # a fixed random choice of at most so many
     max_duration: float = 300.0  # seconds of audio in a batch
@@ -105,8 +105,8 @@ class TrainConfig:
     # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
     translation_field: str = "translation"
 
-    num_epochs: int | None = None
-    max_steps: int | None = None
+    num_epochs: int | None = None  # end after so many passes over the training data
+    max_steps: int | None = None  # end after so many steps
     max_minutes: float | None = None  # of training, validation included, over all runs into this exp_dir
     init_from: str | None = (
         None  # model directory to take weights from; what does not fit is counted and left out
@@ -125,7 +125,7 @@ class TrainConfig:
     # and dropout of a beginner: 20000 is past the end of nearly all schedules.
     clock_start: float = 0.0
     average_period: int = 200  # steps between the samples of the running average
-    log_interval: int = 50  # steps
+    log_interval: int = 50  # steps between reports; steps 1 and 10 are reported too
     save_interval: int = 4000  # steps
     keep_last: int = 5  # whole checkpoints
     keep_averages: int = 20  # running averages kept of older ones, spread over the run
@@ -184,19 +184,19 @@ def check(config: TrainConfig) -> None:
     if config.validation.ctc and not config.model.ctc:
         problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
     needed = ["train"] + ([config.validation.split] if config.validation.interval else [])
-    for path in [data_dir / f"cuts_{split}.jsonl.gz" for split in needed] + [
-        data_dir / "tokens" / "tokens.model"
-    ]:
-        if not path.is_file():
-            problems.append(
-                f"data_dir has no {path.relative_to(data_dir)}: prepare it with scripts/prepare.py ({path})"
-            )
+    paths = [*(f"cuts_{split}.jsonl.gz" for split in needed), "tokens/tokens.model"]
+    if missing := [path for path in paths if not (data_dir / path).is_file()]:
+        problems.append(
+            f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with scripts/prepare.py"
+        )
     try:
         check_writable(Path(config.exp_dir), "choose another exp_dir")
     except StorageError as error:
         problems.append(str(error))
     if config.init_from is not None and not Path(config.init_from).is_dir():
         problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
+    if len(problems) == 1:
+        raise ConfigError(f"this training cannot start: {problems[0]}")
     if problems:
         raise ConfigError("this training cannot start:\n  " + "\n  ".join(problems))
 

@@ -46,6 +46,8 @@ from zipformer.validation import Validator
 
 logger = logging.getLogger(__name__)
 
+EARLY_REPORTS = (1, 10)  # steps: a slow machine should not be silent until log_interval
+
 
 class Trainer:
     """One training run, in one process or as one of several.
@@ -163,7 +165,7 @@ class Trainer:
 
                     if counters.step % config.average_period == 0 and self.world.is_main:
                         self.state.average.update(self.model)
-                    if counters.step % config.log_interval == 0:
+                    if counters.step in EARLY_REPORTS or counters.step % config.log_interval == 0:
                         self._report()
                     stop = self._finished() or self._asked_to_stop()
                     if stop:

@@ -138,7 +138,7 @@ class DurationConfig:
     Where two sites keep no more sentences than that, all are compared, and a warning says at how many pairs.
     """
 
-    candidates: int = 10
+    candidates: int = 10  # utterances that a query is compared with, the right one included
 
     def __post_init__(self) -> None:
         if self.candidates < 2:

@@ -27,8 +27,8 @@ class FbankConfig:
     second of the encoder.
     """
 
-    normalise: bool = True
-    stride: int = 4
+    normalise: bool = True  # each mel bin to mean 0 and variance 1 over the utterance
+    stride: int = 4  # keep every so-many-th frame of 100 per second; 4 = 25 per second
 
     def __post_init__(self) -> None:
         _at_least_one("fbank", stride=self.stride)
@@ -43,9 +43,9 @@ class MfccConfig:
     (100/s) every ``stride``-th is kept, as in :class:`FbankConfig`.
     """
 
-    coefficients: int = 13
-    delta_window: int = 2
-    stride: int = 2
+    coefficients: int = 13  # with c0, the loudness
+    delta_window: int = 2  # frames on each side over which the slope is fitted
+    stride: int = 2  # keep every so-many-th frame of 100 per second; 2 = 50 per second
 
     def __post_init__(self) -> None:
         _at_least_one(

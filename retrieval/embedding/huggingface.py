@@ -47,8 +47,8 @@ class HuggingFaceConfig:
     ``revision`` is a branch, tag or commit on the Hub; a commit never changes.
     """
 
-    model: str = ""
-    revision: str = "main"
+    model: str = ""  # name on the Hub, or a folder that save_pretrained wrote
+    revision: str = "main"  # branch, tag or commit on the Hub
 
     @property
     def short_name(self) -> str:

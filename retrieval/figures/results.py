@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from retrieval.figures.fonts import label
 from retrieval.figures.style import PALETTE, style
-from retrieval.results import CerResult, Metrics
+from retrieval.headline import method_name
+from retrieval.results import VALIDATED, CerResult, Metrics
 from retrieval.tables import RecallTable
 
 LOSS_NAMES = {
@@ -22,10 +23,17 @@ LOSS_NAMES = {
 }
 
 
-def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval") -> Figure:
+def recall_heat_map(
+    table: RecallTable, *, title: str = "Cross-dialect retrieval", confidence: float = 0.95
+) -> Figure:
     """Matrix of recall@1 with its interval in every cell.
 
     Held-out groups have an asterisk, and cells that are not surely above chance a question mark.
+
+    Args:
+        table: rates and intervals.
+        title: of the figure.
+        confidence: of the intervals; the figure says it.
     """
     groups = table.groups
     names = [label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
@@ -60,12 +68,12 @@ def recall_heat_map(table: RecallTable, *, title: str = "Cross-dialect retrieval
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        notes = ["target group (pool)"]
+        notes = ["target group (pool)", f"small: {100 * confidence:g} % interval"]
         if table.held_out_groups:
             notes.append("* not trained on")
         if doubtful:
             notes.append("? not surely above chance")
-        axes.set_xlabel("    ".join(notes))
+        axes.set_xlabel(f"{notes[0]}\n{'    '.join(notes[1:])}")
         axes.set_ylabel("source group (query)")
         axes.set_title(f"{title}: recall@1 (%), chance {chance:.1f} %")
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="recall@1 (%)")
@@ -90,7 +98,7 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
                 [max(0.0, _number(row.high) - rate) for rate, (_, row) in zip(rates, shown, strict=True)],
             ]
             colour = PALETTE[index % len(PALETTE)]
-            axes.bar(places, rates, 0.92 * width, color=colour, label=result.method)
+            axes.bar(places, rates, 0.92 * width, color=colour, label=method_name(result.method))
             axes.errorbar(places, rates, errors, fmt="none", ecolor="#222222", elinewidth=1, capsize=2.5)
             tops = [rate + error for rate, error in zip(rates, errors[1], strict=True)]
             for place, rate, top in zip(places, rates, tops, strict=True):
@@ -119,7 +127,10 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
 
 
 def training_curves(metrics: Metrics) -> Figure:
-    """Losses and learning rate against the step, CER by dialect against minutes of training."""
+    """Losses and learning rate against the step, CER by dialect against minutes of training.
+
+    Where both were validated, error rates of the CTC head are dashed beside those of the transducer.
+    """
     with style():
         figure = Figure(figsize=(11.5, 3.6), layout="constrained")
         losses, errors, rates = figure.subplots(1, 3)
@@ -133,19 +144,25 @@ def training_curves(metrics: Metrics) -> Figure:
         losses.set_yscale("log")
         _legend(losses)
 
+        several = all(any(key in line for line in metrics.valid) for key in VALIDATED)
         for index, name in enumerate(metrics.validated_dialects()):
-            minutes, values = metrics.cer_against_minutes(name)
             overall = name == "overall"
-            errors.plot(
-                minutes,
-                values,
-                color="black" if overall else PALETTE[index % len(PALETTE)],
-                linewidth=2.2 if overall else 1.4,
-                marker="o",
-                markersize=3,
-                label=label(name),
-            )
-        errors.set_title("CER in validation")
+            for key, line in zip(VALIDATED, ("-", "--"), strict=True):
+                minutes, values = metrics.cer_against_minutes(name, key)
+                if minutes:
+                    errors.plot(
+                        minutes,
+                        values,
+                        color="black" if overall else PALETTE[index % len(PALETTE)],
+                        linewidth=2.2 if overall else 1.4,
+                        linestyle=line if several else "-",
+                        marker="o",
+                        markersize=3,
+                        label=label(name) if key == VALIDATED[0] or not several else None,
+                    )
+        if several:
+            errors.plot([], [], color="black", linestyle="--", label="dashed: CTC")
+        errors.set_title(_validation_title(metrics))
         errors.set_ylabel("CER (%)")
         errors.set_xlabel("training time (min)")
         errors.set_ylim(bottom=0)
@@ -159,6 +176,13 @@ def training_curves(metrics: Metrics) -> Figure:
         rates.set_xlabel("step")
         rates.set_ylim(bottom=0)
     return figure
+
+
+def _validation_title(metrics: Metrics) -> str:
+    """What the validation curves are of, where it is CTC alone."""
+    if metrics.valid and not any("cer" in line for line in metrics.valid):
+        return "CER in validation, CTC"
+    return "CER in validation"
 
 
 def _legend(axes: Axes) -> None:

@@ -43,9 +43,9 @@ class WhisperConfig:
     ``yue``); null = what it takes each utterance for.
     """
 
-    model: str = ""
-    revision: str = "main"
-    language: str | None = None
+    model: str = ""  # name on the Hub, or a folder that save_pretrained wrote
+    revision: str = "main"  # branch, tag or commit on the Hub
+    language: str | None = None  # code that the model knows (zh, yue); null = as it hears each utterance
 
     @property
     def short_name(self) -> str:

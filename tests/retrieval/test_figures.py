@@ -106,3 +106,36 @@ def test_svg_is_whole_and_repeatable(table):
     root = ElementTree.fromstring(base64.b64decode(body))
     assert root.tag.endswith("svg")
     assert first == svg_data_uri(recall_heat_map(table))
+
+
+def test_both_validated_heads_are_drawn(tmp_path):
+    write_metrics(tmp_path / "metrics.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "valid":
+            line["cer_ctc"] = {name: rate / 2 for name, rate in line["cer"].items()}
+
+    def curves(kept):
+        kept_lines = [
+            {key: value for key, value in line.items() if key in kept or not key.startswith("cer")}
+            for line in lines
+        ]
+        (tmp_path / "kept.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept_lines))
+        axes = training_curves(read_metrics(tmp_path / "kept.jsonl")).axes[1]
+        return axes, [line for line in axes.get_lines() if len(line.get_xdata())]
+
+    axes, both = curves(("cer", "cer_ctc"))
+    _, transducer = curves(("cer",))
+    ctc_axes, ctc = curves(("cer_ctc",))
+    assert len(both) == 2 * len(transducer) == 2 * len(ctc) == 2 * 7
+    assert {line.get_linestyle() for line in both} == {"-", "--"}
+    for solid, dashed in zip(both[::2], both[1::2], strict=True):
+        assert dashed.get_color() == solid.get_color()
+        assert list(dashed.get_ydata()) == pytest.approx([rate / 2 for rate in solid.get_ydata()])
+    assert "dashed: CTC" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert ctc_axes.get_title() == "CER in validation, CTC"
+    assert "yue" in [text.get_text() for text in ctc_axes.get_legend().get_texts()]
+
+
+def test_heat_map_says_what_its_small_numbers_are(table):
+    assert "small: 90 % interval" in recall_heat_map(table, confidence=0.9).axes[0].get_xlabel()

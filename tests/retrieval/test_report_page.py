@@ -5,7 +5,7 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from result_files import write_json, write_results
+from result_files import write_decoding, write_json, write_results
 
 from retrieval.comparison import Comparison, DifferenceRow, write_comparison
 from retrieval.controls import ControlRow, write_controls
@@ -17,18 +17,21 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Checks that tags are closed in order; collects text, sources and tags."""
+    """Checks that tags are closed in order; collects text, tags, figures, links and ids."""
 
     def __init__(self, html):
         super().__init__()
-        self.open, self.text, self.sources, self.tags = [], "", [], set()
+        self.open, self.text, self.tags = [], "", set()
+        self.figures, self.links, self.ids = [], [], set()
         self.feed(html)
         self.close()
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
-        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        self.figures += [value for name, value in attributes if name == "src"]
+        self.links += [value for name, value in attributes if name == "href"]
+        self.ids |= {value for name, value in attributes if name == "id"}
         if tag not in VOID:
             self.open.append(tag)
 
@@ -63,7 +66,7 @@ def test_page_holds_the_numbers(model_dir):
     trained = next(row for row in report.recall.table.summary if row.name == "trained")
     assert f"{trained.recall_at_1:.1f} %" in text
     assert f"chance {trained.chance:.1f} %" in text
-    assert "recall@1 of sound alone: MFCC, SeqSim" in text
+    assert "recall@1 between trained groups by sound alone: MFCC, SeqSim" in text
     assert "not trained on: gan." in text
     assert "bootstrap interval over sentences and sites." in text
     assert "0123abcd" in text
@@ -146,7 +149,7 @@ def test_models_side_by_side_are_shown(model_dir, tmp_path):
     assert "Models side by side" in page.text
     assert "a - b" in page.text
     assert page.text.count("p 0.08") == len(METRICS)
-    assert len(page.sources) == 3  # error rates, recall and the comparison
+    assert len(page.figures) == 3  # error rates, recall and the comparison
     (folder / "comparison.json").write_text('{"groups": []}')
     with pytest.raises(MalformedResultError, match=r"metrics must be dict.*scripts/compare\.py"):
         collect(tmp_path / "averaged", "test")
@@ -156,8 +159,10 @@ def test_page_is_self_contained(model_dir):
     html = render(collect(model_dir, "test"))
     page = Page(html)
     assert "script" not in page.tags
-    assert len(page.sources) == 3
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert len(page.figures) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.figures)
+    assert page.links
+    assert all(link.removeprefix("#") in page.ids for link in page.links)
     assert not re.search(r"url\(|@import|https?://", re.sub(r'src="[^"]*"', "", html))
 
 
@@ -170,30 +175,147 @@ def test_transcripts_are_escaped_and_differences_marked(model_dir):
 
 def test_headline_is_the_mean_over_trained_dialects(model_dir):
     report = collect(model_dir, "test")
-    assert [result.method for result in report.decodings] == ["beam", "greedy"]
-    rows = [row for row in report.decodings[0].level("dialect") if row.name != "gan"]
+    (beam,) = report.shown
+    assert beam.method == "beam"  # both are of the transducer
+    rows = [row for row in beam.level("dialect") if row.name != "gan"]
     mean = sum(row.cer for row in rows) / len(rows)
     text = squeezed(Page(render(report)).text)
-    assert f"mean CER of trained dialects{mean:.1f} %" in text
+    assert f"mean CER of trained dialects{mean:.1f} %transducer, beam search; worst" in text
     assert "CER of gan, held out" in text
+    assert "Decoding: transducer, beam search, which looks further than greedy search." in text
 
 
-def test_files_beside_the_page_hold_the_same_numbers(model_dir, tmp_path):
+def with_validation(model_dir, folder, rates):
+    """A copy with results of CTC, and with these rates in the last validation of the training."""
+    shutil.copytree(model_dir.parent, folder)
+    copied = folder / "averaged"
+    write_decoding(copied / "results" / "decode-test-ctc", "ctc", better=-5)  # worse on the test set
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        line = {"kind": "valid", "step": 600, "epoch": 6}
+        line |= {key: {"overall": 0.0, "gan": 0.0, "yue": rate} for key, rate in rates.items()}
+        file.write(json.dumps(line) + "\n")
+    return copied
+
+
+def test_headline_method_is_chosen_on_validation_data(model_dir, tmp_path):
+    copied = with_validation(model_dir, tmp_path / "exp", {"cer": 8.0, "cer_ctc": 5.25})
+    report = collect(copied, "test")
+    assert report.headline.method == "ctc"
+    text = squeezed(Page(render(report)).text)
+    assert (
+        "Decoding: CTC. Its head has the lowest mean CER over trained dialects in the last validation" in text
+    )
+    assert "step 600 without averaging: transducer, greedy search 8.0 %, CTC 5.2 %." in text
+    assert "All dialects together, decoding: CTC." in text
+    write_report(report, tmp_path / "report")
+    written = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert written["headline"] == {"method": "ctc", "rule": report.headline.rule}
+
+
+def test_without_validation_all_methods_are_headlines(model_dir, tmp_path):
+    copied = with_validation(model_dir, tmp_path / "exp", {"cer": 8.0})
+    report = collect(copied, "test")
+    assert report.headline.method is None
+    text = squeezed(Page(render(report)).text)
+    assert text.count("mean CER of trained dialects") == 3
+    assert "Decoding: no validation results say which method to prefer" in text
+    for name in ("CTC", "transducer, greedy search", "transducer, beam search"):
+        assert f"All dialects together, decoding: {name}" in text
+    drawn = re.findall(r"yue-\d", Page(render(report)).text)
+    assert len(drawn) == 3 * 3
+    assert len(set(drawn)) == 3
+
+
+def test_codes_are_spelt_out(model_dir):
+    text = squeezed(Page(render(collect(model_dir, "test"))).text)
+    assert "nan Southern Min (闽南语)" in text
+    assert "wuu Wu (吴语)" in text
+
+
+def test_the_record_of_the_training_is_folded(model_dir):
+    html = render(collect(model_dir, "test"))
+    assert re.search(r"<details><summary>Record of the training: code 0123abcd</summary><pre>", html)
+
+
+def test_doubtful_cells_are_marked_in_the_table_too(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "averaged")
+    file = tmp_path / "averaged" / "results" / "retrieval-test" / "recall.json"
+    content = json.loads(file.read_text())
+    for row in content["metrics"]:
+        if (row["part"], row["metric"], row["source"], row["target"]) == ("pair", METRICS[0], "gan", "yue"):
+            row["p"] = row["p_holm"] = 0.5
+            value = f"{row['value']:.1f}"
+    write_json(file, content)
+    text = re.sub(r"\s", "", Page(render(collect(tmp_path / "averaged", "test"))).text)
+    assert f"{value}?" in text
+    assert text.count("?") == 2  # in the cell and in the caption
+    assert "small:95%interval" in text
+
+
+class Tables(HTMLParser):
+    """Rows of all tables, as lists of the texts of their cells without space."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.rows, self.inside = [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.inside = True
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][-1] += "".join(data.split())
+
+
+def test_page_csv_and_json_hold_the_same_numbers(model_dir, tmp_path):
     report = collect(model_dir, "test")
     page = write_report(report, tmp_path / "report")
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    with (tmp_path / "report" / "cer.csv").open() as file:
-        rates = {
-            (line["method"], line["level"], line["name"]): float(line["cer"]) for line in csv.DictReader(file)
-        }
-    assert len(rates) == 2 * 15
-    assert rates["beam", "dialect", "yue"] == pytest.approx(report.decodings[0].level("dialect")[-1].cer)
-    with (tmp_path / "report" / "recall.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert [sum(line["embedder"] == name for line in lines) for name in ("zipformer", "mfcc")] == [49, 49]
+    shown = [row[1:] for row in Tables(page.read_text(encoding="utf-8")).rows if row]
     content = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert content["recall"][0]["pairs"][0]["recall_at_1"] == report.recall.table.pairs[0].recall_at_1
-    assert content["cer"][1]["rows"][0]["cer"] == report.decodings[1].rows[0].cer
+
+    def written(name):
+        with (tmp_path / "report" / name).open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def as_text(row):
+        return {key: "" if value is None else str(value) for key, value in row.items()}
+
+    rates = [{"method": found["method"], **row} for found in content["cer"] for row in found["rows"]]
+    assert written("cer.csv") == [as_text(row) for row in rates]
+    assert len(rates) == 2 * 15
+    counts = ("substitutions", "deletions", "insertions", "reference_characters", "utterances")
+    for row in rates:
+        interval = f"{row['low']:.1f}–{row['high']:.1f}"
+        assert [f"{row['cer']:.1f}", interval, *(str(row[key]) for key in counts)] in shown
+
+    recalls = [
+        {"embedder": found["embedder"], **row}
+        for found in content["recall"]
+        for row in found["pairs"] + found["within"]
+    ]
+    assert written("recall.csv") == [as_text(row) for row in recalls]
+    assert len(recalls) == 2 * 49
+    groups = content["recall"][0]["groups"]
+    matrix = [["–"] * len(groups) for _ in groups]
+    for row in content["recall"][0]["pairs"]:
+        cell = f"{row['recall_at_1']:.1f}{row['low']:.1f}–{row['high']:.1f}"
+        matrix[groups.index(row["source"])][groups.index(row["target"])] = cell
+    assert all(cells in shown for cells in matrix)
+    for found in content["recall"]:
+        for row in found["summary"]:
+            interval = f"{row['low']:.1f}–{row['high']:.1f}"
+            cells = [str(row["pairs"]), f"{row['recall_at_1']:.1f}", interval, f"{row['chance']:.1f}"]
+            assert cells in shown
 
 
 def test_the_model_stands_beside_its_controls(tmp_path):
@@ -215,28 +337,39 @@ def test_the_model_stands_beside_its_controls(tmp_path):
     assert "model,SeqSimallpairsofgroups83.178.1–89.12.0" in cells
     assert "MFCC,DTWallpairsofgroups31.726.7–37.72.051.444.2–58.6" in cells
     assert "scripts/controls.py" not in page.text
-    assert sum(source.startswith("data:image/svg") for source in page.sources) == 1
+    assert sum(source.startswith("data:image/svg") for source in page.figures) == 1
 
 
-def test_the_card_shows_the_strongest_control_of_sound(model_dir, tmp_path):
+def test_the_card_shows_the_strongest_control_of_sound_over_the_same_pairs(model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "averaged")
     folder = tmp_path / "averaged" / "results" / "controls-test"
-    (weak,) = (row for row in collect(model_dir, "test").control.table.summary if row.name == "all")
+    summary = collect(model_dir, "test").control.table.summary
+    weak = next(row for row in summary if row.name == "trained")
 
-    def text_with(**recalls):
+    def text_with(recalls, **header):
         rows = [
-            ControlRow(name, name.upper(), "all", recall, recall - 5, recall + 6, 2.0, 1.0, 0.0, 2.0)
-            for name, recall in recalls.items()
+            ControlRow(name, name.upper(), part, recall, recall - 5, recall + 6, 2.0, 1.0, 0.0, 2.0)
+            for name, of_parts in recalls.items()
+            for part, recall in of_parts.items()
         ]
-        write_controls(folder, rows, {}, {"settings": {}})
+        write_controls(folder, rows, {}, {"settings": {}} | header)
         return squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
 
     # Neither the model nor an encoder that was trained on speech is sound alone.
-    text = text_with(**{"zipformer": 99.0, "speech_embedding-dtw": 98.0, "mfcc-dtw": 97.3, "fbank-dtw": 96.0})
-    assert "recall@1 of sound alone: MFCC-DTW97.3 %92.3 to 103.3; chance 2.0 %" in text
-    assert text.count("of sound alone") == 1
-    text = text_with(zipformer=99.0, fbank=0.5)
-    assert f"recall@1 of sound alone: MFCC, SeqSim{weak.recall_at_1:.1f} %" in text
+    recalls = {
+        "zipformer": {"all": 99.0, "trained": 99.0},
+        "speech_embedding-dtw": {"all": 98.0, "trained": 98.0},
+        "mfcc-dtw": {"all": 97.3, "trained": 50.0},
+        "fbank-dtw": {"all": 96.0, "trained": 51.0},
+    }
+    text = text_with(recalls)
+    title = "recall@1 between trained groups by sound alone: "
+    assert f"{title}FBANK-DTW51.0 %46.0 to 57.0; chance 2.0 %" in text
+    assert text.count("sound alone") == 1
+    other = text_with(recalls, groups=["cmn", "yue"])  # over other pairs: not to be held against the model
+    assert f"{title}MFCC, SeqSim{weak.recall_at_1:.1f} %" in other
+    text = text_with({"zipformer": {"all": 99.0, "trained": 99.0}, "fbank": {"all": 9.0, "trained": 0.5}})
+    assert f"{title}MFCC, SeqSim{weak.recall_at_1:.1f} %" in text
 
 
 def test_missing_inputs_say_which_command_makes_them(tmp_path):

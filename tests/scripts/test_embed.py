@@ -280,15 +280,11 @@ def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.
         runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def test_an_unknown_setting_is_named(
-    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
+def test_an_unknown_setting_is_named(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"^error: mfcc\.strid cannot be set: .*did you mean mfcc\.stride\?"):
         run(monkeypatch, *folders, "mfcc.strid=3")
-    assert "'strid'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^error: embedder=whisper: .*expected one of \[zipformer, "):
         run(monkeypatch, *folders, "embedder=whisper")
-    assert "whisper" in capsys.readouterr().err
 
 
 def test_description_is_written(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,10 +70,7 @@ def test_killed_and_started_again(command: list[str], tmp_path: Path) -> None:
         ("corpus=nonesuch", "nonesuch"),
         ("corpus.columns.text=transcript", "no column 'transcript' (corpus.columns.text)"),
         ("fbank.speed_factors=[9]", "fbank.speed_factors is [9.0]"),
-        (
-            "corpus.tsv=???",
-            "error: Structured config of type `FolderConfig` has missing mandatory value: tsv",
-        ),
+        ("corpus.tsv=???", "error: give corpus.tsv=VALUE (the table); python scripts/prepare.py --help"),
     ],
 )
 def test_one_clear_message_for_a_wrong_setting(

@@ -123,7 +123,8 @@ def test_torchrun(corpus: Path, tmp_path: Path) -> None:
 def test_a_wrong_key_is_named_without_a_traceback(corpus: Path, tmp_path: Path) -> None:
     result = run("train.py", *TINY, f"data_dir={corpus}", f"exp_dir={tmp_path}", "optim.learning_rate=1")
     assert result.returncode == 1
-    assert "Key 'learning_rate' not in 'OptimConfig'" in result.stderr
+    assert result.stderr.startswith("error: optim.learning_rate cannot be set: ")
+    assert result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
 
 
@@ -137,7 +138,8 @@ def test_a_value_of_the_wrong_type_is_named() -> None:
 def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
     result = run("train.py", *TINY, f"data_dir={tmp_path}", f"exp_dir={tmp_path}", "max_steps=1")
     assert result.returncode == 1
-    assert f"prepare it with scripts/prepare.py ({tmp_path}/cuts_train.jsonl.gz)" in result.stderr
+    assert f"data_dir={tmp_path} has no cuts_train.jsonl.gz, " in result.stderr
+    assert "prepare it with scripts/prepare.py" in result.stderr
 
 
 def composed(*overrides: str) -> TrainConfig:

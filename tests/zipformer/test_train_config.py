@@ -74,7 +74,8 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         check(config_for(tmp_path, max_steps=None, log_interval=0))
     lines = str(error.value).splitlines()
-    assert len(lines) == 1 + 2 + 3  # the two settings, two manifests and the tokens
+    assert len(lines) == 1 + 3  # two settings and the data
+    assert "has no cuts_train.jsonl.gz, cuts_valid.jsonl.gz, tokens/tokens.model: prepare it" in lines[-1]
 
 
 def test_validation_split_is_not_needed_without_validation(data_dir: Path) -> None:

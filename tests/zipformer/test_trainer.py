@@ -278,6 +278,11 @@ def test_validation_reports_error_rates_by_dialect(corpus: Path, tmp_path: Path)
     assert all(torch.equal(tensor, without[name]) for name, tensor in with_it.items())
 
 
+def test_the_first_steps_are_reported_early(corpus: Path, tmp_path: Path) -> None:
+    trained(config_for(corpus, tmp_path, max_steps=12, log_interval=6))
+    assert [record["step"] for record in records(tmp_path, "train")] == [1, 6, 10, 12]
+
+
 def test_metrics_after_the_checkpoint_are_taken_back(corpus: Path, tmp_path: Path) -> None:
     trained(config_for(corpus, tmp_path, max_steps=3))
     with (tmp_path / "metrics.jsonl").open("a") as file:

@@ -1,0 +1,197 @@
+"""Every script explains its settings, and answers a wrong call with one line that says what to change."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_corpus import write_tiny_corpus
+
+from zipformer.command_line import ScriptHelp, _rows
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+CONFIGS = {"summary": "report"}  # others have the name of the script
+FURTHER = {"prepare": ["corpus=folder", "corpus=mini", "corpus=yubao"], "sweep": ["sweep=supervision"]}
+MODEL = ["config.json", "model.safetensors", "tokens.model", "tokens.txt"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What a user may name by mistake, and a small corpus without sentences."""
+    root = tmp_path_factory.mktemp("places")
+    found = {name: root / name for name in ("data", "empty", "damaged", "file", "none", "new")}
+    for name in ("data", "empty", "damaged"):
+        found[name].mkdir()
+    for name in MODEL:
+        (found["damaged"] / name).write_text("{")
+    found["file"].write_text("x")
+    write_tiny_corpus(found["data"], utterances=3)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+def run(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = SCRIPTS / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def answer(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch, capsys) -> str:
+    """The one line that the script ends with."""
+    with pytest.raises(SystemExit) as end:
+        run(name, *arguments, monkeypatch=monkeypatch)
+    message = end.value.code
+    assert isinstance(message, str)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert "Error executing job" not in shown
+    return message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_gives_each_setting_with_value_and_meaning(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    for choice in [[], *([group] for group in FURTHER.get(name, []))]:
+        run(name, "--help", *choice, monkeypatch=monkeypatch)
+        text = capsys.readouterr().out
+        content = ScriptHelp(CONFIGS.get(name, name), SCRIPTS / f"{name}.py", "").compose(choice)
+        for key, value, meaning in _rows(content):
+            assert meaning, f"{key} of scripts/{name}.py has no meaning: comment it in its dataclass"
+            assert f"  {key}={value}\n" in text if value is not None else f"  {key}:\n" in text
+            assert " ".join(meaning.split()[:3]) in " ".join(text.split())
+    assert f"scripts/{name}.py " in text.partition("usage:")[2].partition("\n")[2]  # an example
+    assert text.count("sweep=NAME") == (name == "sweep")  # groups of other scripts are not offered
+    assert text.count("experiment=NAME") == (name == "train")
+    assert text.count("corpus=NAME") == (name == "prepare")
+
+
+def test_help_shows_the_values_of_the_rest_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    run("train", "--help", "experiment=mini", "seed=7", monkeypatch=monkeypatch)
+    text = capsys.readouterr().out
+    experiment = yaml.safe_load((SCRIPTS.parent / "conf/experiment/mini.yaml").read_text(encoding="utf-8"))
+    assert f"  log_interval={experiment['log_interval']}\n" in text
+    assert "  seed=7\n      of the weights" in text
+    assert "  mini: The embedded corpus" in text
+    run("train", "--help", "experiment=cpu", "model=small", monkeypatch=monkeypatch)
+    text = capsys.readouterr().out
+    assert "  data.max_duration=60.0\n" in text
+    assert "  model.encoder.num_encoder_layers=[2,2,2,2,2,2]\n" in text  # the command line wins
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_command_line_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    first = {"prepare": ["corpus=mini"], "sweep": ["sweep=supervision"]}.get(name, [])
+    message = answer(name, *first, "sed=1", monkeypatch=monkeypatch, capsys=capsys)
+    assert f"sed cannot be set: scripts/{name}.py has no such setting" in message
+    composed = ScriptHelp(CONFIGS.get(name, name), SCRIPTS / f"{name}.py", "").compose(first)
+    required = [key for key, value, _ in _rows(composed) if value == "???"]
+    typo = required[-1][:-1]
+    message = answer(name, *first, f"{typo}=1", monkeypatch=monkeypatch, capsys=capsys)
+    assert f"did you mean {required[-1]}? " in message
+    message = answer(name, *first, monkeypatch=monkeypatch, capsys=capsys)
+    assert all(f"{key}=VALUE" in message for key in required if key != "start")
+    message = answer(name, "--model-dir", "x", monkeypatch=monkeypatch, capsys=capsys)
+    assert "--model-dir is no option; settings have no dashes: model_dir=VALUE" in message
+    for unread in ("data_dir", "data_dir=[", "data_dir=录音"):
+        message = answer(name, unread, monkeypatch=monkeypatch, capsys=capsys)
+        assert f"{unread} is not understood: settings are NAME=VALUE" in message
+    assert "--help lists all settings" in message
+
+
+def test_typos_in_parts_and_values(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    for name, arguments, remedy in [
+        ("train", ["data.max_durration=3"], "did you mean data.max_duration?"),
+        ("train", ["max_duration=3"], "did you mean data.max_duration?"),
+        ("train", ["model=larg"], "choose one of large, medium, small, tiny; did you mean large?"),
+        ("train", ["experiment=nothing"], "choose one of cpu, human, "),
+        ("train", ["seed=many"], "seed=many: Value 'many' of type 'str' could not be converted to Integer"),
+        ("prepare", [], "choose corpus=NAME, one of folder, human, mini, yubao"),
+        ("prepare", ["corpus=minni"], "did you mean mini?"),
+        ("sweep", [], "choose sweep=NAME, one of decoder_depth"),
+        ("embed", ["embedder=zip"], "expected one of [zipformer, "),
+        ("retrieve", ["score=seq"], "score=seq: Invalid value 'seq', expected one of [seqsim, pooled"),
+        ("challenge", ["removals=[foo]"], "expected one of [sound, names, duration]"),
+    ]:
+        assert remedy in answer(name, *arguments, monkeypatch=monkeypatch, capsys=capsys)
+
+
+# Scripts, their settings, and what the answer must say; {any} stands for each of none, empty and file.
+CALLS = [
+    ("decode embed controls layers", "model_dir={none} data_dir={data} split=valid", "scripts/average.py"),
+    ("decode embed controls layers", "model_dir={empty} data_dir={data} split=valid", "config.json"),
+    ("decode embed controls layers", "model_dir={damaged} data_dir={data} split=valid", "is not valid JSON"),
+    ("decode embed controls layers interpret", "model_dir={damaged} data_dir={any}", "scripts/prepare.py"),
+    ("decode embed controls layers interpret", "model_dir={damaged} data_dir={data} split=tst", "train, v"),
+    ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of greedy, beam, ctc, attention"),
+    ("decode", "model_dir={damaged} data_dir={data} split=valid device=gpu", "use auto, cpu, cuda"),
+    ("controls", "model_dir={damaged} data_dir={data} controls=[zip]", "no control zip: give permuted, or"),
+    ("layers", "model_dir={damaged} data_dir={data} steps=[foo]", "some of retrieval, exits, probes"),
+    ("interpret", "model_dir={damaged} data_dir={data} aligner=foo", "choose one of attention, ctc"),
+    ("report summary", "model_dir={none}", "scripts/average.py"),
+    ("report summary", "model_dir={file}", "scripts/average.py"),
+    ("report summary", "model_dir={damaged}", "config.json: not JSON"),
+    ("summary", "model_dir={empty}", "has no results of the split test: make them with scripts/decode.py"),
+    ("paper_table", "model_dir={any}", "scripts/retrieve.py"),
+    ("retrieve", "model_dir={any}", "scripts/embed.py"),
+    ("retrieve", "model_dir={empty} challenge={none}", "scripts/challenge.py"),
+    ("scores", "model_dirs=[{any}] out_dir={new}", "scripts/embed.py"),
+    ("scores", "model_dirs=[] out_dir={new}", "model_dirs is empty"),
+    ("compare", "results=[{any},{damaged}] output={new}", "scripts/retrieve.py"),
+    ("compare", "results=[] output={new}", "at least two models"),
+    ("average", "exp_dir={any}", "train first (scripts/train.py"),
+    ("average", "exp_dir={empty} method=mean", "choose one of running, checkpoints"),
+    ("challenge", "data_dir={any}", "scripts/prepare.py"),
+    ("challenge", "data_dir={data} split=tst", "train, valid"),
+    ("transcripts", "source={any} data_dir={new}", "scripts/prepare.py"),
+    ("transcripts", "source={data} data_dir={new} +scripts.foo=s2t", "of that dialect group; there are cmn"),
+    ("train", "data_dir={any} exp_dir={new} max_steps=1", "scripts/prepare.py"),
+    ("train", "data_dir={data} exp_dir={new}", "set num_epochs, max_steps"),
+    ("train", "data_dir={data} exp_dir={new} max_steps=1 init_from={none}", "give a model directory"),
+    ("train", "data_dir={data} exp_dir={file} max_steps=1 model=tiny data=mini", "a file is where a"),
+    ("prepare", "corpus=folder corpus.tsv={none} data_dir={new}", "set corpus.tsv to your table"),
+    ("prepare", "corpus=folder corpus.tsv={empty} data_dir={new}", "set corpus.tsv to your table"),
+    ("prepare", "corpus=folder corpus.tsv={file} data_dir={new}", "the table has no column 'path'"),
+    ("prepare", "corpus=folder corpus.tsv={file} data_dir={file}", "a file is where a folder is needed"),
+    ("prepare", "corpus=yubao corpus.metadata={none} corpus.audio_dir={none} data_dir={new}", "set corpus"),
+    ("sweep", "sweep=supervision data_dir={data} exp_dir={new} start={any}", "scripts/average.py"),
+]  # fmt: skip
+SINGLE_CALLS = [
+    (name, arguments.replace("{any}", f"{{{place}}}"), remedy)
+    for names, arguments, remedy in CALLS
+    for name in names.split()
+    for place in (("none", "empty", "file") if "{any}" in arguments else ("none",))
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "remedy"), SINGLE_CALLS)
+def test_wrong_places_are_one_line(
+    name: str, arguments: str, remedy: str, places, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    filled = arguments.format(**places).split()
+    assert remedy in answer(name, *filled, monkeypatch=monkeypatch, capsys=capsys)
+    assert not (places["none"]).exists()
+
+
+def test_every_script_is_called_wrongly() -> None:
+    assert {call[0] for call in SINGLE_CALLS} == set(NAMES)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipformer.evaluation.check_model_files", lambda directory: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("decode", f"model_dir={places['none']}", f"data_dir={places['data']}", monkeypatch=monkeypatch)

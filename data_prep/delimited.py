@@ -70,7 +70,7 @@ def read_text(path: Path, encoding: str = "utf-8", setting: str | None = None) -
     except UnicodeDecodeError as error:
         raise PreparationError(_not_decodable(path, data, used, error, setting)) from error
     text = text.removeprefix("\ufeff")
-    # Lines of old Mac programs end in CR alone. CR beside LF within a file is dealt with where values are read.
+    # Lines of old Mac programs end in CR alone. CR in a file with LF is dealt with where values are read.
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
     if (position := text.find("\0")) >= 0:
         raise PreparationError(
@@ -101,8 +101,8 @@ def read_records(
 
     Returns:
         The header, the records (empty lines are left out), and a list to which reading the records adds a
-        message for each line that cannot be used. All values are without spaces at their ends, and there are as
-        many in each record as in the header.
+        message for each line that cannot be used. Values have no spaces at their ends, and there are as many
+        in each record as in the header.
 
     Raises:
         PreparationError: the file cannot be read or is empty.
@@ -203,8 +203,8 @@ def _plain_records(path: Path, text: str, delimiter: str, faults: list[str]) -> 
             values = [value.strip() for value in line.split(delimiter)]
             if any("\r" in value for value in values):
                 faults.append(
-                    f"{path}:{number}: a carriage return (CR) within a value; replace it by a space, or write "
-                    "one kind of line end in the whole file"
+                    f"{path}:{number}: a carriage return (CR) within a value; replace it by a space, or "
+                    "write one kind of line end in the whole file"
                 )
                 continue
             yield Record(number, values)
@@ -225,8 +225,8 @@ def _quoted_records(
                 records.append(Record(begin, [" ".join(value.split("\n")).strip() for value in values]))
     except csv.Error as error:
         faults.append(
-            f"{path}:{before + 1}: quotation marks that do not match ({error}); write a quotation mark within "
-            f"a quoted value twice, or set {settings}.quoted=false if quotation marks are ordinary characters"
+            f"{path}:{before + 1}: quotation marks that do not match ({error}); write a quotation mark "
+            f"within a quoted value twice, or set {settings}.quoted=false if they are ordinary characters"
         )
     finally:
         csv.field_size_limit(limit)

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from rich.table import Table
 
+_LONGEST_DETAIL = 1000  # characters
+
 COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
 
 
@@ -36,11 +38,16 @@ class Severities:
         empty_text: there is no transcript.
         empty_after_normalisation: nothing of the transcript is left by normalisation.
         unknown_composition: a bracketed composition without a character; its components stay in the text.
-        unknown_dialect: the dialect is not a group of the taxonomy.
+        text_too_long: more characters a second than anyone speaks (``max_characters_per_second``).
+        text_too_short: far fewer characters a second than people speak (``min_characters_per_second``).
+        unknown_dialect: the dialect is not a group of the taxonomy, or its label is ambiguous.
         duplicate_id: an utterance with this id came before.
         duplicate_audio: another recording has exactly the same samples.
         sentence_overlap: a training utterance whose sentence (id or text) is in the valid or test split.
         speaker_overlap: a training utterance whose speaker is in the valid or test split.
+        held_out_sentence_overlap: a validation utterance whose sentence is in the test split: the model is
+            chosen by a sentence that it is tested on.
+        held_out_speaker_overlap: a validation utterance whose speaker is in the test split.
     """
 
     missing_audio: Severity = Severity.error
@@ -55,11 +62,15 @@ class Severities:
     empty_text: Severity = Severity.error
     empty_after_normalisation: Severity = Severity.error
     unknown_composition: Severity = Severity.warning
+    text_too_long: Severity = Severity.error
+    text_too_short: Severity = Severity.warning
     unknown_dialect: Severity = Severity.error
     duplicate_id: Severity = Severity.error
     duplicate_audio: Severity = Severity.error
     sentence_overlap: Severity = Severity.error
     speaker_overlap: Severity = Severity.error
+    held_out_sentence_overlap: Severity = Severity.warning
+    held_out_speaker_overlap: Severity = Severity.ignore
 
 
 REMEDIES: dict[str, str] = {
@@ -75,13 +86,28 @@ REMEDIES: dict[str, str] = {
     "empty_text": "write the transcript, or remove the utterance",
     "empty_after_normalisation": "check the transcript, or choose other text.* options",
     "unknown_composition": "map it to a character: '+text.composed={components: character}'",
-    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: in a file"
-    " conf/corpus/NAME.yaml write dialect_map: {label: id}, and choose it with corpus=NAME",
+    "text_too_long": "correct the transcript or the audio, or raise checks.max_characters_per_second",
+    "text_too_short": "check that the transcript is complete; or lower checks.min_characters_per_second",
+    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: '+corpus.dialect_map={label: id}',"
+    " or a line label<TAB>id in a file given with corpus.dialect_map_file=FILE",
     "duplicate_id": "give every utterance an id (or an audio path) of its own",
     "duplicate_audio": "remove one of the two, or correct the path of one",
     "sentence_overlap": "keep all recordings of a sentence in one split",
     "speaker_overlap": "keep a speaker in one split, or accept it: checks.severities.speaker_overlap=warning",
+    "held_out_sentence_overlap": "keep all recordings of a sentence in one split",
+    "held_out_speaker_overlap": "keep a speaker in one split",
 }
+
+# Where the remedy of an error is to make it a warning, and it is one.
+_REMEDIES_OF_WARNINGS = {
+    "speaker_overlap": "keep a speaker in one split; hide it: checks.severities.speaker_overlap=ignore",
+}
+
+
+def remedy_of(kind: str, severity: Severity) -> str:
+    """What a user can do about a problem that has this severity now."""
+    accepted = _REMEDIES_OF_WARNINGS if severity is Severity.warning else {}
+    return accepted.get(kind, REMEDIES[kind])
 
 
 @dataclass(frozen=True)
@@ -116,8 +142,10 @@ class ProblemLog:
             severity = self._severities[problem.kind]
             if severity is Severity.ignore:
                 continue
-            remedy = REMEDIES[problem.kind]
+            remedy = remedy_of(problem.kind, severity)
             detail = " ".join(problem.detail.split())  # one line, without tabs
+            if len(detail) > _LONGEST_DETAIL:
+                detail = f"{detail[:_LONGEST_DETAIL]}... ({len(detail)} characters)"
             self._writer.writerow(
                 [problem.utterance_id, problem.split, problem.kind, detail, remedy, severity.value]
             )
@@ -135,5 +163,5 @@ class ProblemLog:
         for kind, severity in self._severities.items():
             counts = [self.counts[kind, split] for split in splits]
             if any(counts):
-                table.add_row(kind, severity.value, *map(str, counts), REMEDIES[kind])
+                table.add_row(kind, severity.value, *map(str, counts), remedy_of(kind, severity))
         return table

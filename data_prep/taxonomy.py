@@ -26,6 +26,10 @@ class UnknownDialectError(ValueError):
     """A label that neither the taxonomy nor the mapping of the corpus knows, or that has several meanings."""
 
 
+class AmbiguousDialectError(UnknownDialectError):
+    """A label that means one thing in one corpus and another in the next."""
+
+
 @dataclass(frozen=True)
 class Variety:
     """What an utterance is spoken in.
@@ -106,6 +110,17 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
     return _variety_of_label(label)
 
 
+def label_fault(label: str) -> str:
+    """Why a label has no variety, in short, and how to map it."""
+    try:
+        variety = _variety_of_label(label)
+    except AmbiguousDialectError as error:
+        return str(error)
+    except UnknownDialectError:
+        return f"unknown dialect label {label!r}: {map_setting(label)}" if _key(label) else "no dialect label"
+    return f"{label!r} is a label of {variety.id}, which the corpus has not mapped"
+
+
 def map_setting(label: str, target: str = "<id>") -> str:
     """How a user maps a label to an id, in a form that Hydra's command line takes."""
     key = _key(label)
@@ -128,7 +143,7 @@ def _variety_of_label(label: str) -> Variety:
     if ambiguity := _ambiguous_labels().get(key):
         choices = " or ".join(f"{choice} ({_name(choice)})" for choice in ambiguity.ids)
         remedies = " or ".join(map_setting(label, choice) for choice in ambiguity.ids[:2])
-        raise UnknownDialectError(
+        raise AmbiguousDialectError(
             f"the dialect label {label!r} is ambiguous: {ambiguity.why}. Say whether it means {choices} in "
             f"this corpus: {remedies}"
         )

@@ -21,7 +21,7 @@ from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
 from data_prep.delimited import read_text
 from data_prep.errors import PreparationError
 from data_prep.progress import progress
-from data_prep.splitting import Sentence, SplitConfig, split_by_sentence
+from data_prep.splitting import Sentence, SplitConfig, split_by_sentence, warn_of_few
 from data_prep.tables import Columns, Row, read_table
 from data_prep.taxonomy import UnknownDialectError, Variety, variety_of
 from data_prep.text import TextNormaliser
@@ -161,7 +161,9 @@ def _splits(rows: Sequence[Row], config: FolderConfig) -> list[str]:
         return [_split_of_row(row, config) for row in rows]
     normaliser = TextNormaliser()
     sentences = [Sentence(row.get("sentence_id"), normaliser(row["text"]), row["dialect"]) for row in rows]
-    return split_by_sentence(sentences, config.split)
+    splits = split_by_sentence(sentences, config.split)
+    warn_of_few(sentences, splits)
+    return splits
 
 
 def _split_of_row(row: Row, config: FolderConfig) -> str:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
-from rich.progress import track
 
 from data_prep.corpora import CorpusManifests, register_corpus
 from data_prep.errors import PreparationError, listed
 from data_prep.manifests import final_cuts_file, read_supervisions, write_jsonl
+from data_prep.progress import progress
 from data_prep.text import TextConfig, TextNormaliser, TextStyle
 from data_prep.yubao import SENTENCES
 from data_prep.yubao.audio import AudioFileError, FoundAudio, find_audio, recording_of
@@ -222,10 +222,14 @@ def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) 
         except AudioFileError as error:
             return error
 
-    with ThreadPoolExecutor(_DECODING_THREADS) as threads:
-        results = list(
-            track(threads.map(read, sentences), description="read recordings", total=len(sentences))
-        )
+    results = []
+    with (
+        progress("read recordings", len(sentences), "recordings") as advance,
+        ThreadPoolExecutor(_DECODING_THREADS) as threads,
+    ):
+        for result in threads.map(read, sentences):
+            results.append(result)
+            advance(1)
     if faults := [str(result) for result in results if isinstance(result, AudioFileError)]:
         raise PreparationError(
             listed("recordings that cannot be read", faults) + "\nObtain them again, or remove them"

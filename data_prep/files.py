@@ -1,6 +1,7 @@
 """Files that are either complete or not there."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,21 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
     temporary.replace(path)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, by name; folders that are links are searched too, each real folder once."""
+    found: list[Path] = []
+    seen: set[Path] = set()  # of a cycle of links, the first round
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = Path(parent).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [path for path in (Path(parent, name) for name in names) if path.is_file()]
+    return sorted(found)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -98,8 +98,8 @@ def warn_of_few(utterances: Sequence[Sentence], splits: Sequence[str]) -> None:
         width = 100 * interval_of_error_rate(sum(lengths.values()))
         logger.warning(
             "the test set has only %d different sentences: a character error rate of 20 %% would have a "
-            "95 %% interval of about plus or minus %.0f points. Hold out more (corpus.split.test=N sentences), or "
-            "record more",
+            "95 %% interval of about plus or minus %.0f points. Hold out more (corpus.split.test=N "
+            "sentences), or record more",
             len(lengths),
             width,
         )

@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from zipformer.averaging import AverageConfig, write_averaged_model
 from zipformer.checkpoint import CheckpointError
 
@@ -23,4 +24,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

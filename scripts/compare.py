@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.comparison import CompareConfig, Comparison, compare, write_comparison
 from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.style import save_png
@@ -50,4 +51,4 @@ def run(config: CompareConfig) -> Comparison:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
+from data_prep.command_line import run_main
 from retrieval.controls import (
     MODEL,
     Control,
@@ -136,4 +137,4 @@ def _embed_config(config: ControlsConfig, name: str, hugging: dict[str, HuggingF
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

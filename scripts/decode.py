@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from data_prep.command_line import run_main
 from retrieval.results import trained_groups
 from zipformer.evaluation import DecodeConfig, decode
 from zipformer.scoring import align_all, score
@@ -44,4 +45,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

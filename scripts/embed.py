@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.embedding import huggingface, speech_embedding
 from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
@@ -98,4 +99,4 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

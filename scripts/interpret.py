@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.embedding.cuts import collate, open_cuts
 from retrieval.embedding.embedder import EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingStore
@@ -187,4 +188,4 @@ def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int]
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

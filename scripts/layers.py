@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from data_prep.command_line import run_main
 from retrieval.embedding.acoustic import MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import EmbedderKind
@@ -316,4 +317,4 @@ def estimate_of(recall: Mapping[str, float] | None) -> Estimate | None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from data_prep.yubao.sites import read_sites, same_name
 from retrieval.naming import result_folder
 from retrieval.paper_table import PaperTableConfig, deviations, paper_table, sites_asked, write_paper_table
@@ -46,4 +47,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

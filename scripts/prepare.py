@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from data_prep.corpora import corpora
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
@@ -41,4 +42,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

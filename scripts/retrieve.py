@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
+from data_prep.command_line import run_main
 from retrieval import comparison, finished, tables, views
 from retrieval.challenge import read_challenge
 from retrieval.embedding.store import EmbeddingStore
@@ -152,4 +153,4 @@ def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.tables import print_tables
 from retrieval.variants.comparison import Comparison
 from retrieval.variants.runs import ScoresConfig, baseline_of, variants_of_scores
@@ -52,4 +53,4 @@ def compare(config: ScoresConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

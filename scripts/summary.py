@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.report import ReportConfig, collect
 from retrieval.tables import print_tables, recall_matrix, recall_summary
 from zipformer.scoring import ScoreRow
@@ -40,4 +41,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

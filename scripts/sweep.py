@@ -26,6 +26,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from retrieval.results import read_decoding
 from retrieval.sites import Site
 from retrieval.tables import print_tables
@@ -191,4 +192,4 @@ def count_errors(
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

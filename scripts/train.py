@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
 from zipformer.train_config import TrainConfig
@@ -25,4 +26,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.command_line import run_main
 from data_prep.errors import PreparationError
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
 
@@ -26,4 +27,4 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -65,8 +65,8 @@ class YubaoConfig:
 
     Attributes:
         metadata: table of the recordings, Parquet or TSV, or a folder with such tables.
-        audio_dir: folder of the WAV or MP4 files, named by utterance id, or by city and number (CITY_0001.mp4)
-            in a folder that has the name or id of the site; subfolders are searched.
+        audio_dir: folder of the WAV or MP4 files, named by utterance id, or by city and number
+            (CITY_0001.mp4) in a folder that has the name or id of the site; subfolders are searched.
         site_list: another list of sites than the benchmark's 78, in the form of data_prep/yubao/sites.tsv.
         min_sentences: recordings, of 50, from which a site counts as complete.
         incomplete: what happens to sites with fewer, but at least one: ``keep``, ``drop`` or ``stop``.

@@ -47,8 +47,8 @@ class NumberedNames:
         """Log what was taken for what, because the number alone cannot be checked."""
         if self._found:
             logger.warning(
-                "%d recordings are named by number (%s): each is taken for the sentence of this number at the "
-                "site of its folder; listen to some, or rename them to their utterance ids",
+                "%d recordings are named by number (%s): each is taken for the sentence of this number at "
+                "the site of its folder; listen to some, or rename them to their utterance ids",
                 len(self._found),
                 _shown(self._found),
             )

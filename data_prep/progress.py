@@ -60,7 +60,7 @@ class _Lines(threading.Thread):
     """Logs the state at fixed intervals, also while no unit is finished for long."""
 
     def __init__(self, what: str, total: int, unit: str, done: int, interval: float) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name=f"progress of {what}", daemon=True)
         self._what, self._total, self._unit, self._interval = what, total, unit, interval
         self._before = self._done = done
         self._begin = time.monotonic()

@@ -124,7 +124,7 @@ def label_fault(label: str) -> str:
 def map_setting(label: str, target: str = "<id>") -> str:
     """How a user maps a label to an id, in a form that Hydra's command line takes."""
     key = _key(label)
-    if re.fullmatch(r"[a-z][a-z0-9]*", key) and key not in ("null", "true", "false", "inf"):
+    if re.fullmatch(r"[a-z][a-z0-9]*", key) and key not in ("null", "true", "false", "inf", "nan"):
         return f"'+corpus.dialect_map={{{key}: {target}}}'"
     # Keys of other letters, or with brackets, are errors on Hydra's command line.
     return f"corpus.dialect_map_file=FILE with the line '{label}<TAB>{target}' in FILE"

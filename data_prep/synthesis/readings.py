@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
+from data_prep.jieba_import import without_jieba_warnings
 from data_prep.synthesis import romanisations as roman
 from data_prep.synthesis.phonemes import Syllable
 
@@ -137,7 +138,9 @@ def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dic
     # The segmenter underneath announces its cache on the first call.
     logging.getLogger("jieba").setLevel(logging.WARNING)
     import opencc
-    from formog2p.hakka import g2p
+
+    with without_jieba_warnings():
+        from formog2p.hakka import g2p
 
     traditional = opencc.OpenCC("s2t")
 

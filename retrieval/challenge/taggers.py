@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
-from data_prep.jieba_import import without_jieba_warnings
+from data_prep.foreign_warnings import without_jieba_warnings
 from retrieval.challenge.settings import NamesConfig, TaggerKind
 
 logger = logging.getLogger(__name__)

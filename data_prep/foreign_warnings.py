@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_jieba_warnings() -> Iterator[None]:
-    """For the import of jieba, or of a package that imports it: its ``pkg_resources`` warns of its removal."""
+    """For the import of jieba, or of what imports it: its ``pkg_resources`` warns of its own removal."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
         yield
@@ -16,7 +16,7 @@ def without_jieba_warnings() -> Iterator[None]:
 
 @contextmanager
 def without_native_stderr() -> Iterator[None]:
-    """For a short call of a library in C++ that writes to the standard error itself; exceptions still come."""
+    """For a short call of a C++ library that writes to the standard error itself; exceptions still come."""
     before = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:

@@ -67,6 +67,11 @@ def very_short(rows: Rows, folder: Path) -> str:
     return "zero_duration"
 
 
+def one_very_short_word(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "好"
+    return very_short(rows, folder)
+
+
 def very_long(rows: Rows, folder: Path) -> str:
     write_noise(folder / rows[0]["path"], seconds=31)
     return "overlong"
@@ -414,7 +419,7 @@ def test_settings_in_remedies_exist_and_change_something(
 @pytest.mark.parametrize(
     ("spoil", "mend"),
     [
-        (very_short, lambda checks: setattr(checks, "min_duration", 0.01)),
+        (one_very_short_word, lambda checks: setattr(checks, "min_duration", 0.01)),
         (very_long, lambda checks: setattr(checks, "max_duration", 40.0)),
         (too_much_text, lambda checks: setattr(checks, "max_characters_per_second", 30.0)),
         (little_text, lambda checks: setattr(checks, "min_characters_per_second", 0.1)),

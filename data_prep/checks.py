@@ -4,6 +4,8 @@ The checks stream over the manifests. What they keep in memory is the ids and au
 and the speakers and sentences of the valid and test splits.
 """
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +17,7 @@ from data_prep.audio import AudioProbe
 from data_prep.errors import PreparationError
 from data_prep.levels import level_findings
 from data_prep.problems import Problem, ProblemLog, Severities
-from data_prep.taxonomy import groups
+from data_prep.taxonomy import groups, label_fault
 from data_prep.text import Examined, TextNormaliser
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
@@ -25,6 +27,9 @@ CHECK_ORDER = ("test", "valid", "train")
 _WHOLE_TOLERANCE_SECONDS = 0.001
 # A segment may end this much after its recording, because times are often rounded to frames.
 _END_TOLERANCE_SECONDS = 0.011
+
+_PACE_FROM_SECONDS = 5.0  # shorter recordings may be silence for the most part
+_CHARACTERS_SHOWN = 30
 
 
 class OnProblem(Enum):
@@ -42,12 +47,20 @@ class CheckConfig:
         on_problem: go on without the utterances that have an error, or stop.
         min_duration: seconds; shorter utterances are a ``zero_duration``.
         max_duration: seconds; longer utterances are ``overlong``. Raising it costs memory in training.
+        max_characters_per_second: more are ``text_too_long``. Fast speech has about 10 Han characters a
+            second; three letters of an alphabet count as one. The encoder has 25 frames a second.
+        min_characters_per_second: fewer are ``text_too_short``, in utterances of more than 5 seconds.
+        max_unknown_dialects: share of the utterances whose dialect label may be unknown or ambiguous. More
+            end the run, because a mapping of the label brings them back.
         severities: gravity of each kind of problem.
     """
 
     on_problem: OnProblem = OnProblem.drop
     min_duration: float = 0.1
     max_duration: float = 30.0
+    max_characters_per_second: float = 20.0
+    min_characters_per_second: float = 0.5
+    max_unknown_dialects: float = 0.1
     severities: Severities = field(default_factory=Severities)
 
 
@@ -59,6 +72,9 @@ class CorpusChecker:
         normaliser: makes the transcript of the cuts.
         sampling_rate: of the features; other recordings are resampled.
         log: receives the problems.
+
+    Attributes:
+        unknown_labels: number of utterances by dialect label that is unknown or ambiguous.
     """
 
     def __init__(
@@ -71,8 +87,10 @@ class CorpusChecker:
         self._groups = frozenset(groups())
         self._ids: dict[str, str] = {}  # utterance id -> split
         self._audio: dict[str, str] = {}  # digest -> recording id
-        self._held_out_speakers: dict[str, str] = {}  # speaker -> utterance
-        self._held_out_sentences: dict[tuple[str, str], str] = {}  # ("id" or "text", value) -> utterance
+        # By speaker, and by sentence ("id" or "text", value): the first split and utterance that has it.
+        self._held_out_speakers: dict[str, tuple[str, str]] = {}
+        self._held_out_sentences: dict[tuple[str, str], tuple[str, str]] = {}
+        self.unknown_labels: Counter[str] = Counter()
 
     def check_split(
         self,
@@ -128,6 +146,7 @@ class CorpusChecker:
             *audio,
             *self._time_problems(recording, supervision, decodable=not _undecodable(audio)),
             *self._text_problems(supervision, examined),
+            *self._pace_problems(recording, supervision, text, decodable=not _undecodable(audio)),
             *self._label_problems(supervision),
             *self._clashes(split, supervision, text),
         ]
@@ -202,10 +221,32 @@ class CorpusChecker:
             return [("empty_after_normalisation", f"nothing is left of {raw!r}")]
         return [(kind, ", ".join(details)) for kind, details in examined.findings.items()]
 
+    def _pace_problems(
+        self, recording: Recording, supervision: SupervisionSegment, text: str, decodable: bool
+    ) -> list[tuple[str, str]]:
+        """More or less text than the audio has time for."""
+        duration = min(supervision.duration, recording.duration - supervision.start)
+        if not decodable or not text or duration < self._config.min_duration:
+            return []
+        pace = weighted_length(text) / duration
+        said = f"{len(text)} characters in {duration:.2f} s"
+        if pace > self._config.max_characters_per_second:
+            limit = f"at most {self._config.max_characters_per_second:g} a second are possible"
+            return [("text_too_long", f"{said}, {limit}: {text[:_CHARACTERS_SHOWN]!r}")]
+        if (
+            _PACE_FROM_SECONDS < duration <= self._config.max_duration
+            and pace < self._config.min_characters_per_second
+        ):
+            limit = f"at least {self._config.min_characters_per_second:g} a second are usual"
+            return [("text_too_short", f"{said}, {limit}: {text[:_CHARACTERS_SHOWN]!r}")]
+        return []
+
     def _label_problems(self, supervision: SupervisionSegment) -> list[tuple[str, str]]:
         if supervision.language in self._groups:
             return []
-        return [("unknown_dialect", f"dialect {supervision.language!r} is not in the taxonomy")]
+        label = supervision.language or ""
+        self.unknown_labels[label] += 1
+        return [("unknown_dialect", label_fault(label))]
 
     def _clashes(self, split: str, supervision: SupervisionSegment, text: str) -> list[tuple[str, str]]:
         found = []
@@ -213,28 +254,27 @@ class CorpusChecker:
             found.append(
                 ("duplicate_id", f"the id is taken by an utterance of split {self._ids[supervision.id]}")
             )
-        if split != "train":
-            return found
+        prefix = "" if split == "train" else "held_out_"
         for key in _sentence_keys(supervision, text):
-            if key in self._held_out_sentences:
-                found.append(
-                    ("sentence_overlap", f"sentence {key[1]!r} is that of {self._held_out_sentences[key]}")
-                )
+            there, other = self._held_out_sentences.get(key, (split, ""))
+            if there != split:
+                overlap = f"sentence {key[1]!r} is that of {there} utterance {other}"
+                found.append((f"{prefix}sentence_overlap", overlap))
                 break
-        if supervision.speaker in self._held_out_speakers:
-            other = self._held_out_speakers[supervision.speaker]
-            found.append(("speaker_overlap", f"speaker {supervision.speaker!r} also speaks {other}"))
+        there, other = self._held_out_speakers.get(supervision.speaker or "", (split, ""))
+        if there != split:
+            overlap = f"speaker {supervision.speaker!r} also speaks {there} utterance {other}"
+            found.append((f"{prefix}speaker_overlap", overlap))
         return found
 
     def _remember(self, split: str, supervision: SupervisionSegment, text: str) -> None:
         self._ids[supervision.id] = split
         if split == "train":
             return
-        utterance = f"{split} utterance {supervision.id}"
         for key in _sentence_keys(supervision, text):
-            self._held_out_sentences.setdefault(key, utterance)
+            self._held_out_sentences.setdefault(key, (split, supervision.id))
         if supervision.speaker:
-            self._held_out_speakers.setdefault(supervision.speaker, utterance)
+            self._held_out_speakers.setdefault(supervision.speaker, (split, supervision.id))
 
     def _cut(self, recording: Recording, channel: int, supervision: SupervisionSegment, text: str) -> MonoCut:
         custom = {
@@ -309,6 +349,13 @@ def _level(channel: int, recording: Recording, probe: AudioProbe) -> float:
     if probe.mixed or channel not in recording.channel_ids[: len(probe.channel_levels)]:
         return probe.level
     return probe.channel_levels[recording.channel_ids.index(channel)]
+
+
+def weighted_length(text: str) -> float:
+    """About the syllables of a text: one for a Han character or digit, a third for another letter."""
+    categories = Counter(unicodedata.category(c) for c in text)
+    letters = categories["Lu"] + categories["Ll"] + categories["Lm"]
+    return categories["Lo"] + categories["Nd"] + categories["Nl"] + letters / 3
 
 
 def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:

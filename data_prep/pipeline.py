@@ -8,8 +8,8 @@ done. A run that was killed is simply started again: finished stages are skipped
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from typing import Any
 from lhotse import CutSet, MonoCut, load_manifest_lazy
 from omegaconf import MISSING
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from data_prep.audio import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
 from data_prep.corpora import SPLITS, corpus_of
-from data_prep.errors import PreparationError
+from data_prep.errors import PreparationError, listed
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.files import replacing
 from data_prep.manifests import (
@@ -43,8 +42,10 @@ from data_prep.manifests import (
 )
 from data_prep.parallel import Workers
 from data_prep.problems import Problem, ProblemLog, append_problems
+from data_prep.progress import progress
 from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
+from data_prep.taxonomy import label_fault
 from data_prep.text import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
 
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEMS_FILE = "problems.tsv"
 _PROBE_SHARD = 1000  # recordings
+_LOUD_LOSS = 0.1  # share of a split
 
 
 @dataclass
@@ -164,6 +166,7 @@ class _Preparation:
                 usable = write_jsonl(CutSet, cuts, checked_file(self.directory, split))
                 counts[split] = {"usable": usable, "dropped": log.dropped[split]}
         self._judge(log, counts, file)
+        self._judge_labels(checker.unknown_labels, counts)
         return {"utterances": counts, "problems": log.counts.total()}
 
     def _judge(self, log: ProblemLog, counts: dict[str, dict[str, Any]], file: Path) -> None:
@@ -186,23 +189,44 @@ class _Preparation:
                 ", or set checks.on_problem=drop to go on without them" if stop and not empty else ""
             )
             raise PreparationError(f"{reason}. {file} names every one with its remedy. {advice}")
+        for split, count in counts.items():
+            share = count["dropped"] / (count["usable"] + count["dropped"])
+            if share > _LOUD_LOSS:
+                message = "%.0f %% of the split %s are not used (%d utterances); %s says why of each"
+                logger.warning(message, 100 * share, split, count["dropped"], file)
+
+    def _judge_labels(self, labels: Counter[str], counts: dict[str, dict[str, Any]]) -> None:
+        """Name the dialect labels that nobody knows; raise if too much of the corpus is lost by them."""
+        if not labels:
+            return
+        total = sum(count["usable"] + count["dropped"] for count in counts.values())
+        lost = labels.total()
+        names = [f"{count} utterances: {label_fault(label)}" for label, count in labels.most_common()]
+        message = listed(f"{lost} of {total} utterances have a dialect label without a variety", names)
+        if lost > self.config.checks.max_unknown_dialects * total:
+            self.state.forget()  # a mapping changes the settings
+            raise PreparationError(
+                f"{message}\nMap the labels and start again, or set checks.max_unknown_dialects=1 to go on "
+                "without these utterances"
+            )
+        logger.warning("%s", message)
 
     def _probe(self, split: str) -> None:
         total = self.state.stages["manifests"]["recordings"][split]
-        with self._progress(f"decode {split}", total, "recordings") as (progress, task):
+        with progress(f"decode {split}", total, "recordings", console=self.console) as advance:
 
             def jobs() -> Iterator[ProbeShard]:
                 recordings = read_recordings_to_mix(self.directory, split)
                 for index, batch in enumerate(batches(recordings, _PROBE_SHARD)):
                     path = probes_file(self.directory, split, index)
                     if path.is_file():
-                        progress.advance(task, len(batch))
+                        advance(len(batch))
                     else:
                         converted = converted_folder(self.directory, split, index)
                         yield ProbeShard(batch, path, converted, self.config.audio)
 
             for count in self.workers.map(probe_shard, jobs()):
-                progress.advance(task, count)
+                advance(count)
 
     def _fbank(self) -> dict[str, Any]:
         begin = time.monotonic()
@@ -243,8 +267,7 @@ class _Preparation:
         factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
         may_lose = self.config.checks.on_problem is OnProblem.drop
         seconds = 0.0
-        with self._progress(f"fbank {split}", shards, "shards") as (progress, task):
-            progress.advance(task, there)
+        with progress(f"fbank {split}", shards, "shards", done=there, console=self.console) as advance:
             jobs = (
                 FeatureShard(
                     folder,
@@ -260,7 +283,7 @@ class _Preparation:
             )
             for shard_seconds in self.workers.map(extract_shard, jobs):
                 seconds += shard_seconds
-                progress.advance(task)
+                advance(1)
         return seconds
 
     def _tokens(self) -> dict[str, Any]:
@@ -300,18 +323,6 @@ class _Preparation:
             logger.info("%s: %s", file, report[split])
         self.corpus.finish(self.config.corpus, self.directory)
         return report
-
-    @contextmanager
-    def _progress(self, what: str, total: int, unit: str) -> Iterator[tuple[Progress, TaskID]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        with Progress(*columns, console=self.console) as progress:
-            yield progress, progress.add_task(what, total=total)
 
 
 def _summary(cuts: Iterator[MonoCut]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from data_prep.files import replacing
 
+_LONGEST_DETAIL = 1000  # characters
+
 COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
 
 
@@ -58,10 +60,16 @@ class Severities:
             of Han characters such as 亻; it stays.
         untranscribed_speech: a mark of speech that could not be written down (□, *, <unk>) and is left out.
         unknown_dialect: the dialect is not a group of the taxonomy.
+        text_too_long: more characters a second than anyone speaks (``max_characters_per_second``).
+        text_too_short: far fewer characters a second than people speak (``min_characters_per_second``).
+        unknown_dialect: the dialect is not a group of the taxonomy, or its label is ambiguous.
         duplicate_id: an utterance with this id came before.
         duplicate_audio: another recording has exactly the same samples.
         sentence_overlap: a training utterance whose sentence (id or text) is in the valid or test split.
         speaker_overlap: a training utterance whose speaker is in the valid or test split.
+        held_out_sentence_overlap: a validation utterance whose sentence is in the test split: the model is
+            chosen by a sentence that it is tested on.
+        held_out_speaker_overlap: a validation utterance whose speaker is in the test split.
     """
 
     missing_audio: Severity = Severity.error
@@ -91,11 +99,15 @@ class Severities:
     dropped_symbol: Severity = Severity.warning
     unusual_letter: Severity = Severity.warning
     untranscribed_speech: Severity = Severity.warning
+    text_too_long: Severity = Severity.error
+    text_too_short: Severity = Severity.warning
     unknown_dialect: Severity = Severity.error
     duplicate_id: Severity = Severity.error
     duplicate_audio: Severity = Severity.error
     sentence_overlap: Severity = Severity.error
     speaker_overlap: Severity = Severity.error
+    held_out_sentence_overlap: Severity = Severity.warning
+    held_out_speaker_overlap: Severity = Severity.ignore
 
 
 REMEDIES: dict[str, str] = {
@@ -135,13 +147,28 @@ REMEDIES: dict[str, str] = {
     " text: {replace: {'letter': character}}, and choose it with corpus=NAME",
     "untranscribed_speech": "complete the transcript, or exclude such utterances:"
     " checks.severities.untranscribed_speech=error",
-    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: in a file"
-    " conf/corpus/NAME.yaml write dialect_map: {label: id}, and choose it with corpus=NAME",
+    "text_too_long": "correct the transcript or the audio, or raise checks.max_characters_per_second",
+    "text_too_short": "check that the transcript is complete; or lower checks.min_characters_per_second",
+    "unknown_dialect": "map the label to an id of data_prep/taxonomy.tsv: a line label<TAB>id in a file given"
+    " with corpus.dialect_map_file=FILE",
     "duplicate_id": "give every utterance an id (or an audio path) of its own",
     "duplicate_audio": "remove one of the two, or correct the path of one",
     "sentence_overlap": "keep all recordings of a sentence in one split",
     "speaker_overlap": "keep a speaker in one split, or accept it: checks.severities.speaker_overlap=warning",
+    "held_out_sentence_overlap": "keep all recordings of a sentence in one split",
+    "held_out_speaker_overlap": "keep a speaker in one split",
 }
+
+# Where the remedy of an error is to make it a warning, and it is one.
+_REMEDIES_OF_WARNINGS = {
+    "speaker_overlap": "keep a speaker in one split; hide it: checks.severities.speaker_overlap=ignore",
+}
+
+
+def remedy_of(kind: str, severity: Severity) -> str:
+    """What a user can do about a problem that has this severity now."""
+    accepted = _REMEDIES_OF_WARNINGS if severity is Severity.warning else {}
+    return accepted.get(kind, REMEDIES[kind])
 
 
 @dataclass(frozen=True)
@@ -176,8 +203,10 @@ class ProblemLog:
             severity = self._severities[problem.kind]
             if severity is Severity.ignore:
                 continue
-            remedy = REMEDIES[problem.kind]
+            remedy = remedy_of(problem.kind, severity)
             detail = " ".join(problem.detail.split())  # one line, without tabs
+            if len(detail) > _LONGEST_DETAIL:
+                detail = f"{detail[:_LONGEST_DETAIL]}... ({len(detail)} characters)"
             self._writer.writerow(
                 [problem.utterance_id, problem.split, problem.kind, detail, remedy, severity.value]
             )
@@ -195,7 +224,7 @@ class ProblemLog:
         for kind, severity in self._severities.items():
             counts = [self.counts[kind, split] for split in splits]
             if any(counts):
-                table.add_row(kind, severity.value, *map(str, counts), escape(REMEDIES[kind]))
+                table.add_row(kind, severity.value, *map(str, counts), escape(remedy_of(kind, severity)))
         return table
 
 

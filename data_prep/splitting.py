@@ -1,11 +1,19 @@
 """Division of utterances into train, valid and test, so that no sentence is in two of them."""
 
 import hashlib
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from data_prep.errors import PreparationError
+
+logger = logging.getLogger(__name__)
+
+# Fewer test sentences than this give intervals that are too wide to compare models by.
+ENOUGH_TEST_SENTENCES = 30
+ENOUGH_VALID_SENTENCES = 10
 
 
 @dataclass
@@ -13,15 +21,17 @@ class SplitConfig:
     """How many sentences are held out.
 
     Attributes:
-        valid: sentences for validation: a number below 1 is a fraction of all sentences, else a count.
-        test: sentences for the test, likewise.
+        valid: sentences for validation: a number below 1 is a fraction of all sentences, else a count. By
+            default a twentieth, but in small corpora up to an eighth, so that there are 10.
+        test: sentences for the test, likewise. By default a tenth, but in small corpora up to a quarter, so
+            that there are 30.
         seed: another seed draws other sentences.
         complete_first: draw the held-out sentences from those that were recorded in most dialects first. For
             parallel recordings, so that every dialect has all of the test sentences.
     """
 
-    valid: float = 0.05
-    test: float = 0.1
+    valid: float | None = None
+    test: float | None = None
     seed: int = 0
     complete_first: bool = False
 
@@ -54,8 +64,8 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
         return (-len(dialects[group]) if config.complete_first else 0, drawn)
 
     order = sorted(dialects, key=rank)
-    test = _count(config.test, len(order))
-    valid = _count(config.valid, len(order))
+    test = _count(config.test, len(order), share=10, enough=ENOUGH_TEST_SENTENCES, at_most=4)
+    valid = _count(config.valid, len(order), share=20, enough=ENOUGH_VALID_SENTENCES, at_most=8)
     if min(test, valid) < 0 or test + valid >= len(order):
         raise PreparationError(
             f"{len(order)} sentences cannot be divided into {test} for test, {valid} for valid and at least "
@@ -66,7 +76,42 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
     return [split_of.get(group, "train") for group in group_of]
 
 
-def _count(amount: float, total: int) -> int:
+def interval_of_error_rate(characters: float, error_rate: float = 0.2) -> float:
+    """Half the width of the 95 % interval of a character error rate, as a share.
+
+    Binomial, with twice the variance because errors come in groups (a sentence is hard or easy as a whole).
+
+    Args:
+        characters: of the different sentences of the test set; more speakers of the same ones add little.
+        error_rate: of the model, as a share.
+    """
+    return 1.96 * math.sqrt(2 * error_rate * (1 - error_rate) / characters) if characters else 1.0
+
+
+def warn_of_few(utterances: Sequence[Sentence], splits: Sequence[str]) -> None:
+    """Log how sure an error rate can be, where there are few test sentences."""
+    lengths: dict[str, int] = {}
+    for utterance, split in zip(utterances, splits, strict=True):
+        if split == "test":
+            lengths.setdefault(utterance.sentence_id or utterance.text, len(utterance.text))
+    if len(lengths) < ENOUGH_TEST_SENTENCES:
+        width = 100 * interval_of_error_rate(sum(lengths.values()))
+        logger.warning(
+            "the test set has only %d different sentences: a character error rate of 20 %% would have a "
+            "95 %% interval of about plus or minus %.0f points. Hold out more (corpus.split.test=N "
+            "sentences), or record more",
+            len(lengths),
+            width,
+        )
+
+
+def _count(amount: float | None, total: int, *, share: int, enough: int, at_most: int) -> int:
+    """Sentences to hold out: the amount asked for, else one in ``share``, but at least ``enough``.
+
+    In small corpora ``enough`` gives way to 1 sentence in ``at_most``; three sentences or fewer all train.
+    """
+    if amount is None:
+        return max(round(total / share), min(enough, -(-total // at_most))) if total > 3 else 0
     return round(amount * total) if amount < 1 else int(amount)
 
 

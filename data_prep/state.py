@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import PreparationError
-from data_prep.files import write_json
+from data_prep.files import files_below, write_json
 
 STATE_FILE = "prepare.json"
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
@@ -85,10 +85,16 @@ def fingerprint(config: object, prefix: str = "") -> dict[str, Any]:
 def file_digest(path: Path) -> str:
     """Hash of a file's content, or of the names and sizes of all files in a folder, or ``missing``."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        names = "".join(f"{file.relative_to(path)}\t{file.stat().st_size}\n" for file in files)
-        return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else "missing"
+        names = "".join(f"{file.relative_to(path)}\t{file.stat().st_size}\n" for file in files_below(path))
+        return hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    if not path.is_file():
+        return "missing"
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        raise PreparationError(
+            f"{path} cannot be read ({error.strerror}); correct its permissions"
+        ) from error
 
 
 def _has_audio(directory: Path) -> bool:

@@ -1,14 +1,13 @@
 """Tables that describe utterances, one row each."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_prep.errors import PreparationError
+from data_prep.delimited import read_records, seeming_delimiter
+from data_prep.errors import PreparationError, listed
 
 REQUIRED = ("path", "text", "dialect")
-_ERRORS_SHOWN = 10
 
 
 @dataclass
@@ -16,7 +15,8 @@ class Columns:
     """Names of the columns of a table.
 
     ``path``, ``text`` and ``dialect`` must be there. The others are used if they are there; but one that was
-    given another name than the default must be there too. ``ipa`` and ``romanisation`` hold pronunciations:
+    given another name than the default must be there too. Upper and lower case are told apart only where a
+    table has both. ``ipa`` and ``romanisation`` hold pronunciations:
     syllables with their tones, a space between them, one for each character of the text.
     """
 
@@ -49,54 +49,50 @@ class Row:
 
 
 def read_table(
-    path: Path, columns: Columns, delimiter: str = "\t", keep: Mapping[str, list[str]] | None = None
+    path: Path,
+    columns: Columns,
+    delimiter: str = "\t",
+    keep: Mapping[str, list[str]] | None = None,
+    *,
+    quoted: bool | None = None,
+    encoding: str = "utf-8",
 ) -> list[Row]:
     """Read a table.
 
     Args:
-        path: file in UTF-8 (a byte order mark is fine) with a header line. Quotation marks are ordinary
-            characters.
+        path: text file with a header line, or its gzip.
         columns: names of its columns.
         delimiter: between the values of a line.
         keep: by column name (as in the file), the values of the rows to keep. Other rows are left out.
+        quoted: whether quotation marks enclose values, as in CSV; None means unless the delimiter is a tab.
+        encoding: of a file without a byte order mark.
 
     Raises:
-        PreparationError: the file is missing, is not UTF-8, lacks columns, or has lines with too many or too
-            few values.
+        PreparationError: the file is missing, is not text in this encoding, lacks columns, or has lines with
+            too many or too few values.
     """
-    if not path.is_file():
+    if not path.exists():
         raise PreparationError(f"the table {path} does not exist; set corpus.tsv to your table")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise PreparationError(
-            f"{path}:{line}: not UTF-8 ({error.reason}); save the table as UTF-8 text"
-        ) from error
-    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    header = [name.strip() for name in next(reader, [])]
+    delimiter = delimiter.replace("\\t", "\t")  # as shells and Hydra pass a tab on
+    quoted = delimiter != "\t" if quoted is None else quoted
+    header, records, faults = read_records(
+        path, delimiter, quoted=quoted, encoding=encoding, settings="corpus"
+    )
     used = _used_columns(path, header, columns, delimiter)
-    wanted = {name: set(values) for name, values in (keep or {}).items()}
+    wanted = {_column(name, header): set(values) for name, values in (keep or {}).items()}
     if unknown := sorted(set(wanted) - set(header)):
         raise PreparationError(f"{path}: corpus.keep names the columns {unknown}; the table has {header}")
 
-    rows, faults = [], []
-    for number, values in enumerate(reader, start=2):
-        if not values:
-            continue
-        if len(values) != len(header):
-            faults.append(f"{path}:{number}: {len(values)} values instead of {len(header)}")
-            continue
-        record = dict(zip(header, (value.strip() for value in values), strict=True))
-        if all(record[name] in accepted for name, accepted in wanted.items()):
-            row = Row({name: record[column] for name, column in used.items()}, f"{path.name}:{number}")
+    rows = []
+    for record in records:
+        values = dict(zip(header, record.values, strict=True))
+        if all(values[name] in accepted for name, accepted in wanted.items()):
+            row = Row({name: values[column] for name, column in used.items()}, f"{path.name}:{record.line}")
             if not row["path"]:
-                faults.append(f"{path}:{number}: no audio path in column {columns.path!r}")
+                faults.append(f"{path}:{record.line}: no audio path in column {used['path']!r}")
             rows.append(row)
     if faults:
-        shown = "\n  ".join(faults[:_ERRORS_SHOWN])
-        more = f"\n  and {len(faults) - _ERRORS_SHOWN} more" if len(faults) > _ERRORS_SHOWN else ""
-        raise PreparationError(f"lines of the table that cannot be used; correct them:\n  {shown}{more}")
+        raise PreparationError(listed("lines of the table that cannot be used; correct them", faults))
     if not rows:
         raise PreparationError(f"{path}: no row is left" + (f" by corpus.keep={dict(keep)}" if keep else ""))
     return rows
@@ -104,14 +100,39 @@ def read_table(
 
 def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: str) -> dict[str, str]:
     """Field name -> column name, for the columns that are there."""
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise PreparationError(f"{path}:1: the columns {twice} are there more than once")
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise PreparationError(
+            f"{path}:1: the columns {twice} are there more than once; rename or remove all but one of each"
+        )
     names: dict[str, str] = asdict(columns)
+    found = {name: _column(column, header) for name, column in names.items()}
     needed = [name for name in names if name in REQUIRED or names[name] != name]
-    missing = [f"{names[name]!r} (corpus.columns.{name})" for name in needed if names[name] not in header]
+    missing = [f"{names[name]!r} (corpus.columns.{name})" for name in needed if found[name] not in header]
     if missing:
         raise PreparationError(
             f"{path}:1: the table has no column {', '.join(missing)}. Its columns, separated by "
-            f"{delimiter!r}, are {header}. Name the right ones, e.g. corpus.columns.text=transcript"
+            f"{delimiter!r}, are {header}. {_advice(header, delimiter, [names[name] for name in REQUIRED])}"
         )
-    return {name: column for name, column in names.items() if column in header}
+    return {name: column for name, column in found.items() if column in header}
+
+
+def _column(name: str, header: list[str]) -> str:
+    """The column that a name means: the one of this name, else the only one that differs from it in case."""
+    if name in header:
+        return name
+    alike = [column for column in header if column.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else name
+
+
+def _advice(header: list[str], delimiter: str, wanted: list[str]) -> str:
+    if seeming := seeming_delimiter(header, delimiter, wanted):
+        value = "\\t" if seeming == "\t" else seeming
+        return f"They seem to be separated by {seeming!r}: set 'corpus.delimiter=\"{value}\"'"
+    if any(name.startswith('"') and name.endswith('"') for name in header):
+        return "Quotation marks seem to enclose the values: set corpus.quoted=true"
+    if len(header) == 1:
+        return (
+            "If something else stands between the values, set it, e.g. 'corpus.delimiter=\",\"'; spaces must "
+            "be replaced by tabs"
+        )
+    return "Name the right ones, e.g. corpus.columns.text=transcript"

@@ -4,21 +4,30 @@ Every table of the toolkit speaks of a *group* (``yue``, ``wuu``, ...; ISO 639-3
 where it is known, of a *subdialect* (``wuu-shanghai``). Corpora label their recordings in many ways;
 ``variety_of`` is the only place where such a label becomes one of these names. The names and labels
 themselves are data: ``taxonomy.tsv`` has one line per variety with its id, its Chinese and English name, and
-further labels separated by semicolons.
+further labels separated by semicolons. Labels that mean one thing in one corpus and another in the next are
+refused: ``ambiguous.tsv`` has them, with the ids they may stand for.
 """
 
 import csv
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from opencc import OpenCC
+
 TAXONOMY_FILE = Path(__file__).with_name("taxonomy.tsv")
+AMBIGUOUS_FILE = Path(__file__).with_name("ambiguous.tsv")
 
 
 class UnknownDialectError(ValueError):
-    """A label that neither the taxonomy nor the mapping of the corpus knows."""
+    """A label that neither the taxonomy nor the mapping of the corpus knows, or that has several meanings."""
+
+
+class AmbiguousDialectError(UnknownDialectError):
+    """A label that means one thing in one corpus and another in the next."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,14 @@ class TaxonomyEntry:
     labels: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Ambiguity:
+    """What an ambiguous label may stand for: ids of the taxonomy, and the reason in words."""
+
+    ids: tuple[str, ...]
+    why: str
+
+
 def groups() -> tuple[str, ...]:
     """Ids of all dialect groups, in the order of the taxonomy file."""
     return tuple(entry.variety.group for entry in entries() if entry.variety.subdialect is None)
@@ -62,38 +79,95 @@ def entries() -> tuple[TaxonomyEntry, ...]:
         return tuple(_entry(row) for row in csv.DictReader(stream, delimiter="\t"))
 
 
+def variety_of_id(name: str) -> Variety:
+    """The variety with an id of the taxonomy, written exactly so.
+
+    Raises:
+        UnknownDialectError: there is no such id. The message lists those that there are.
+    """
+    for entry in entries():
+        if entry.variety.id == name:
+            return entry.variety
+    raise UnknownDialectError(f"{name!r} is not an id of {TAXONOMY_FILE}. Known ids: {_known_ids()}")
+
+
 def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Variety:
     """Map a corpus's own dialect label to its variety.
 
     Args:
-        label: the label as the corpus writes it. Case, spaces and punctuation do not matter: ``Xi'an``,
-            ``xian`` and ``XI AN`` are one label.
+        label: the label as the corpus writes it. Case, spaces, punctuation, and simplified or traditional
+            characters do not matter: ``Xi'an``, ``xian`` and ``XI AN`` are one label.
         dialect_map: further labels of this corpus, from the label to any label or id of the taxonomy. They
             win over the labels of the taxonomy.
 
     Raises:
-        UnknownDialectError: nobody knows the label. The message lists the known ids and says how to add a
-            mapping.
+        UnknownDialectError: nobody knows the label, or it is ambiguous. The message says how to map it.
     """
-    if dialect_map:
-        wanted = _key(label)
-        label = next((target for source, target in dialect_map.items() if _key(source) == wanted), label)
+    wanted = _key(label)
+    for source, target in (dialect_map or {}).items():
+        if _key(source) == wanted:
+            return _variety_of_target(source, target)
+    return _variety_of_label(label)
+
+
+def label_fault(label: str) -> str:
+    """Why a label has no variety, in short, and how to map it."""
     try:
-        return _varieties_by_label()[_key(label)]
-    except KeyError:
-        known = ", ".join(entry.variety.id for entry in entries())
-        mapping = f"dialect_map: {{{_key(label)}: <id>}} in a file conf/corpus/NAME.yaml for corpus=NAME"
-        if label.isascii():  # Hydra's command line takes no other keys
-            mapping = f"'+corpus.dialect_map={{{_key(label)}: <id>}}'"
-        raise UnknownDialectError(
-            f"unknown dialect label {label!r}. Known ids: {known}. Map the label to one of them in the "
-            f"settings of the corpus ({mapping}), or add it to the labels in {TAXONOMY_FILE}"
-        ) from None
+        variety = _variety_of_label(label)
+    except AmbiguousDialectError as error:
+        return str(error)
+    except UnknownDialectError:
+        return f"unknown dialect label {label!r}: {map_setting(label)}" if _key(label) else "no dialect label"
+    return f"{label!r} is a label of {variety.id}, which the corpus has not mapped"
+
+
+def map_setting(label: str, target: str = "<id>") -> str:
+    """How a user maps a label to an id, in a form that Hydra's command line takes."""
+    key = _key(label)
+    if re.fullmatch(r"[a-z][a-z0-9]*", key) and key not in ("null", "true", "false", "inf", "nan"):
+        return f"'+corpus.dialect_map={{{key}: {target}}}'"
+    # Keys of other letters, or with brackets, are errors on Hydra's command line.
+    return f"corpus.dialect_map_file=FILE with the line '{label}<TAB>{target}' in FILE"
+
+
+def _variety_of_target(source: str, target: str) -> Variety:
+    ids = {entry.variety.id: entry.variety for entry in entries()}
+    try:
+        return ids.get(target.strip()) or _variety_of_label(target)
+    except UnknownDialectError as error:
+        raise UnknownDialectError(f"dialect_map maps {source!r} to {target!r}: {error}") from error
+
+
+def _variety_of_label(label: str) -> Variety:
+    key = _key(label)
+    if ambiguity := _ambiguous_labels().get(key):
+        choices = " or ".join(f"{choice} ({_name(choice)})" for choice in ambiguity.ids)
+        remedies = " or ".join(map_setting(label, choice) for choice in ambiguity.ids[:2])
+        raise AmbiguousDialectError(
+            f"the dialect label {label!r} is ambiguous: {ambiguity.why}. Say whether it means {choices} in "
+            f"this corpus: {remedies}"
+        )
+    if found := _varieties_by_label().get(key):
+        return found
+    if not key:
+        raise UnknownDialectError("the dialect label is empty; write one into the table")
+    raise UnknownDialectError(
+        f"unknown dialect label {label!r}. Known ids: {_known_ids()}. Map the label to one of them: "
+        f"{map_setting(label)}, or add it to the labels in {TAXONOMY_FILE}"
+    )
+
+
+def _known_ids() -> str:
+    return ", ".join(entry.variety.id for entry in entries())
+
+
+def _name(variety_id: str) -> str:
+    return next(entry.english for entry in entries() if entry.variety.id == variety_id)
 
 
 @lru_cache(maxsize=1)
 def _varieties_by_label() -> dict[str, Variety]:
-    """Every spelling the taxonomy knows; ids and names win over the free labels of another line."""
+    """Every spelling the taxonomy knows, but for those that are ambiguous."""
     table: dict[str, Variety] = {}
     for entry in entries():
         for label in (entry.variety.id, entry.chinese, entry.english, *entry.labels):
@@ -105,6 +179,16 @@ def _varieties_by_label() -> dict[str, Variety]:
     return table
 
 
+@lru_cache(maxsize=1)
+def _ambiguous_labels() -> dict[str, Ambiguity]:
+    table: dict[str, Ambiguity] = {}
+    with AMBIGUOUS_FILE.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            ambiguity = Ambiguity(tuple(row["ids"].split(";")), row["why"])
+            table.update({_key(label): ambiguity for label in row["labels"].split(";")})
+    return table
+
+
 def _entry(row: Mapping[str, str]) -> TaxonomyEntry:
     group, _, _ = row["id"].partition("-")
     variety = Variety(group, row["id"] if row["id"] != group else None)
@@ -113,4 +197,13 @@ def _entry(row: Mapping[str, str]) -> TaxonomyEntry:
 
 
 def _key(label: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if c.isalnum())
+    return "".join(c for c in _simplified(unicodedata.normalize("NFKC", label)).casefold() if c.isalnum())
+
+
+def _simplified(label: str) -> str:
+    return label if label.isascii() else _converter().convert(label)
+
+
+@lru_cache(maxsize=1)
+def _converter() -> OpenCC:
+    return OpenCC("t2s")

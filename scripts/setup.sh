@@ -56,5 +56,10 @@ if [[ -f $stamp_file && $(<"$stamp_file") == "$stamp" ]]; then
     exit
 fi
 echo "installing Fangyan with the extras $extras into .venv (some minutes the first time)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
+# Of the many lines that pip writes: a line for each package and each large download.
+.venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e ".[$extras]" |
+    sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p' \
+        -e 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/    downloading \1, \2/p' \
+        -e 's/^ *Building wheel for \([^ ]*\).*/    building \1/p' \
+        -e 's/^Installing collected packages.*/  installing them/p'
 echo "$stamp" >"$stamp_file"

@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -222,12 +223,28 @@ class ScriptHelp:
             guess = f"did you mean {near[0]}? " if near else ""
             return f"{group}={name} is not there: choose one of {', '.join(choices)}; {guess}{remedy}"
         if isinstance(error, OverrideParseException):
-            return f"{error.override} is not understood: settings are NAME=VALUE. {QUOTES} {remedy}"
+            return f"{error.override} is not understood: {_in_quotes(error.override)}; {remedy}"
         if isinstance(error.__cause__, OmegaConfBaseException):
             message = f"{message.removeprefix('Error merging override ')}: {error.__cause__}"
         lines = [line.strip() for line in message.splitlines() if line.strip()]
         kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https"))]
         return f"{'; '.join(kept)}; {remedy}"
+
+
+def _in_quotes(override: str) -> str:
+    """How a setting that Hydra cannot read is written."""
+    name, equals, value = override.partition("=")
+    if not equals:
+        return "settings are NAME=VALUE"
+    if value.startswith("{"):
+        return (
+            "settings are NAME=VALUE, and names in braces can have ASCII letters only; dialect labels of any kind "
+            "can be in a file: corpus.dialect_map_file=FILE"
+        )
+    if value.startswith("["):
+        return "settings are NAME=VALUE; put each item of the list in quotes"
+    escaped = value.replace('"', '\\"')
+    return f"settings are NAME=VALUE; put it in quotes: {shlex.quote(f'{name}="{escaped}"')}"
 
 
 def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | None, str]]:

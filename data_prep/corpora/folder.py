@@ -7,6 +7,7 @@ they are.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from omegaconf import MISSING
 
 from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
 from data_prep.decoding import UndecodableError, read_header
+from data_prep.delimited import read_text
 from data_prep.errors import PreparationError
-from data_prep.splitting import Sentence, SplitConfig, split_by_sentence
+from data_prep.progress import progress
+from data_prep.splitting import Sentence, SplitConfig, split_by_sentence, warn_of_few
 from data_prep.tables import Columns, Row, read_table
-from data_prep.taxonomy import UnknownDialectError, variety_of
+from data_prep.taxonomy import UnknownDialectError, Variety, variety_of
 from data_prep.text import TextNormaliser
 
 logger = logging.getLogger(__name__)
@@ -37,10 +40,15 @@ class FolderConfig:
         tsv: the table.
         audio_dir: folder that relative paths of the table start from; the table's own folder if not given.
         delimiter: between the values of a line of the table.
+        quoted: whether quotation marks enclose values of the table, as in CSV; by default, where the
+            delimiter is not a tab. Otherwise they are ordinary characters.
+        encoding: of the table, if it is neither UTF-8 nor UTF-16, e.g. ``gb18030`` or ``big5hkscs``.
         columns: names of the table's columns.
         keep: by column, the values of the rows to use, e.g. ``{lang: [yue, nan]}``; all rows if empty.
         dialect_map: from a dialect label of the table to an id or label of the taxonomy, for labels that the
-            taxonomy does not know.
+            taxonomy does not know, or that are ambiguous.
+        dialect_map_file: text file with more of them, a line each: label, tab, id. For labels that Hydra's
+            command line cannot take as keys, such as Chinese characters.
         split_map: from a value of the split column to train, valid or test, e.g. ``{dev: valid}``.
         split: how sentences are held out where the table has no split column.
         id_prefix: put before every utterance id, so that two prepared folders can be used together.
@@ -49,37 +57,49 @@ class FolderConfig:
     tsv: str = MISSING
     audio_dir: str | None = None
     delimiter: str = "\t"
+    quoted: bool | None = None
+    encoding: str = "utf-8"
     columns: Columns = field(default_factory=Columns)
     keep: dict[str, list[str]] = field(default_factory=dict)
     dialect_map: dict[str, str] = field(default_factory=dict)
+    dialect_map_file: str | None = None
     split_map: dict[str, str] = field(default_factory=dict)
     split: SplitConfig = field(default_factory=SplitConfig)
     id_prefix: str = ""
 
 
-def _table_of(config: FolderConfig) -> list[Path]:
-    return [Path(config.tsv)]
+def _tables_of(config: FolderConfig) -> list[Path]:
+    return [Path(config.tsv), *([Path(config.dialect_map_file)] if config.dialect_map_file else [])]
 
 
-@register_corpus("folder", FolderConfig, inputs=_table_of)
+@register_corpus("folder", FolderConfig, inputs=_tables_of)
 def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     """Manifests of the recordings in a table.
 
-    A dialect label that nobody knows, an empty transcript or a bad audio file is left for the checks to
-    report, together with the line of the table.
+    A dialect label that nobody knows or that is ambiguous, an empty transcript or a bad audio file is left
+    for the checks to report, together with the line of the table.
 
     Raises:
         PreparationError: the table itself cannot be used; the message names the line.
     """
     table = Path(config.tsv)
-    rows = read_table(table, config.columns, config.delimiter, config.keep)
+    rows = read_table(
+        table, config.columns, config.delimiter, config.keep, quoted=config.quoted, encoding=config.encoding
+    )
+    varieties = _varieties(rows, config)
     audio_dir = Path(config.audio_dir) if config.audio_dir else table.parent
     files = [_resolved(audio_dir / row["path"]) for row in rows]
     ids = [config.id_prefix + _utterance_id(row) for row in rows]
     splits = _splits(rows, config)
     logger.info("%s: %d rows, reading the headers of their audio", table, len(rows))
-    with ThreadPoolExecutor(_HEADER_THREADS) as threads:
-        recordings = list(threads.map(_recording, ids, files))
+    with (
+        progress(f"headers of {table.name}", len(rows), "recordings") as advance,
+        ThreadPoolExecutor(_HEADER_THREADS) as threads,
+    ):
+        recordings = []
+        for recording in threads.map(_recording, ids, files):
+            recordings.append(recording)
+            advance(1)
 
     parts: dict[str, tuple[dict[str, Recording], list[SupervisionSegment]]] = {}
     for row, split, recording in zip(rows, splits, recordings, strict=True):
@@ -87,7 +107,7 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
         split_recordings.setdefault(
             recording.id, recording
         )  # a second row of this id is for the checks to report
-        split_supervisions.append(_supervision(row, recording, config))
+        split_supervisions.append(_supervision(row, recording, varieties.get(row["dialect"])))
     return {
         split: (RecordingSet.from_recordings(found.values()), SupervisionSet.from_segments(supervisions))
         for split, (found, supervisions) in parts.items()
@@ -108,22 +128,65 @@ def _resolved(path: Path) -> Path:
         return path.absolute()
 
 
+def _varieties(rows: Sequence[Row], config: FolderConfig) -> dict[str, Variety]:
+    """Variety of each label of the table; without labels that are unknown or ambiguous.
+
+    Raises:
+        PreparationError: a mapping leads to no variety, or its file cannot be read.
+    """
+    mapping = dict(config.dialect_map)
+    if config.dialect_map_file:
+        mapping.update(_dialect_map(Path(config.dialect_map_file)))
+    for source, target in mapping.items():
+        try:
+            variety_of(source, {source: target})
+        except UnknownDialectError as error:
+            raise PreparationError(f"corpus.{error}") from error
+    varieties = {}
+    for label in dict.fromkeys(row["dialect"] for row in rows):
+        try:
+            varieties[label] = variety_of(label, mapping)
+        except UnknownDialectError as error:
+            logger.debug("%s", error)  # the checks report the utterances
+    return varieties
+
+
+def _dialect_map(file: Path) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        values = [value.strip() for value in line.split("\t")]
+        if len(values) != 2 or not all(values):
+            raise PreparationError(
+                f"{file}:{number}: {line!r} is not a label, a tab and an id of data_prep/taxonomy.tsv"
+            )
+        mapping[values[0]] = values[1]
+    return mapping
+
+
 def _splits(rows: Sequence[Row], config: FolderConfig) -> list[str]:
     if "split" in rows[0].values:
         return [_split_of_row(row, config) for row in rows]
     normaliser = TextNormaliser()
     sentences = [Sentence(row.get("sentence_id"), normaliser(row["text"]), row["dialect"]) for row in rows]
-    return split_by_sentence(sentences, config.split)
+    splits = split_by_sentence(sentences, config.split)
+    warn_of_few(sentences, splits)
+    return splits
 
 
 def _split_of_row(row: Row, config: FolderConfig) -> str:
     split = config.split_map.get(row["split"], row["split"])
-    if split not in SPLITS:
+    if split.casefold() not in SPLITS:
         raise PreparationError(
-            f"{row.origin}: split {row['split']!r} is not one of {', '.join(SPLITS)}; map it, e.g. "
-            f"'+corpus.split_map={{{row['split'] or 'dev'}: valid}}'"
+            f"{row.origin}: split {row['split']!r} is not one of {', '.join(SPLITS)}; "
+            + (
+                f"map it, e.g. '+corpus.split_map={{{row['split']}: valid}}'"
+                if re.fullmatch(r"[A-Za-z_][\w-]*", row["split"], re.ASCII)
+                else "write one of them into the table"
+            )
         )
-    return split
+    return split.casefold()
 
 
 def _recording(recording_id: str, file: Path) -> Recording:
@@ -144,14 +207,9 @@ def _recording(recording_id: str, file: Path) -> Recording:
     )
 
 
-def _supervision(row: Row, recording: Recording, config: FolderConfig) -> SupervisionSegment:
-    try:
-        variety = variety_of(row["dialect"], config.dialect_map)
-        language, subdialect = variety.group, variety.subdialect
-    except UnknownDialectError:
-        language, subdialect = row["dialect"], None  # reported by the checks
+def _supervision(row: Row, recording: Recording, variety: Variety | None) -> SupervisionSegment:
     custom = {
-        "subdialect": subdialect,
+        "subdialect": variety.subdialect if variety else None,
         "site": row.get("site"),
         "sentence_id": row.get("sentence_id"),
         "translation": row.get("translation"),
@@ -167,7 +225,7 @@ def _supervision(row: Row, recording: Recording, config: FolderConfig) -> Superv
         # All channels: which of them are used is for audio.channel to say.
         channel=recording.channel_ids if recording.num_channels > 1 else 0,
         text=row["text"],
-        language=language,
+        language=variety.group if variety else row["dialect"],  # which the checks report
         speaker=row.get("speaker"),
         custom={name: value for name, value in custom.items() if value is not None},
     )

@@ -19,16 +19,17 @@ from pathlib import Path
 
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
-from rich.progress import track
 
 from data_prep.corpora import CorpusManifests, register_corpus
 from data_prep.errors import PreparationError, listed
 from data_prep.manifests import final_cuts_file, read_supervisions, write_jsonl
+from data_prep.progress import progress
 from data_prep.text import TextConfig, TextNormaliser, TextStyle
 from data_prep.yubao import SENTENCES
 from data_prep.yubao.audio import AudioFileError, FoundAudio, find_audio, recording_of
 from data_prep.yubao.completeness import SiteCompleteness, completeness, summary, write_completeness
 from data_prep.yubao.metadata import Metadata, Sentence, metadata_files, read_metadata
+from data_prep.yubao.naming import NumberedNames
 from data_prep.yubao.sites import (
     SITE_ID_LENGTH,
     SITES_FILE,
@@ -64,7 +65,8 @@ class YubaoConfig:
 
     Attributes:
         metadata: table of the recordings, Parquet or TSV, or a folder with such tables.
-        audio_dir: folder of the WAV or MP4 files, named by utterance id; subfolders are searched.
+        audio_dir: folder of the WAV or MP4 files, named by utterance id, or by city and number
+            (CITY_0001.mp4) in a folder that has the name or id of the site; subfolders are searched.
         site_list: another list of sites than the benchmark's 78, in the form of data_prep/yubao/sites.tsv.
         min_sentences: recordings, of 50, from which a site counts as complete.
         incomplete: what happens to sites with fewer, but at least one: ``keep``, ``drop`` or ``stop``.
@@ -131,12 +133,15 @@ def prepare_yubao(config: YubaoConfig, directory: Path) -> CorpusManifests:
     sentences = [
         sentence for of_site in metadata.sentences.values() for _, sentence in sorted(of_site.items())
     ]
-    audio = find_audio(Path(config.audio_dir), {sentence.utterance_id for sentence in sentences})
+    numbered = NumberedNames(metadata.sentences)
+    wanted = {sentence.utterance_id for sentence in sentences}
+    audio = find_audio(Path(config.audio_dir), wanted, numbered.utterance_id)
+    numbered.report()
     _report_oddities(metadata, audio, sites)
     found = completeness(sites, metadata.sentences, audio.files)
     write_completeness(directory / COMPLETENESS_FILE, found, config.min_sentences)
     logger.info("%s (%s)", summary(found, config.min_sentences), directory / COMPLETENESS_FILE)
-    used = {one.site.site_id for one in _usable(found, config)}
+    used = {one.site.site_id for one in _usable(found, config, numbered.advice(audio.others))}
     present = [s for s in sentences if s.site.site_id in used and s.utterance_id in audio.files]
     # Not in audio/: that ties a data directory to its settings, and decoded videos depend on none of them.
     recordings = _recordings(present, audio, directory / "decoded")
@@ -174,7 +179,7 @@ def _report_oddities(metadata: Metadata, audio: FoundAudio, sites: Sequence[Benc
         )
 
 
-def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig) -> list[SiteCompleteness]:
+def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str) -> list[SiteCompleteness]:
     """The sites that are used.
 
     Raises:
@@ -194,6 +199,7 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig) -> list[Site
     if faults:
         raise PreparationError(
             listed("sites that cannot be used", faults)
+            + advice
             + f"\nObtain what is missing ({COMPLETENESS_FILE} in the data directory names it), or leave "
             f"sites out: copy {SITES_FILE} without their lines and set corpus.site_list to the copy"
         )
@@ -222,10 +228,14 @@ def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) 
         except AudioFileError as error:
             return error
 
-    with ThreadPoolExecutor(_DECODING_THREADS) as threads:
-        results = list(
-            track(threads.map(read, sentences), description="read recordings", total=len(sentences))
-        )
+    results = []
+    with (
+        progress("read recordings", len(sentences), "recordings") as advance,
+        ThreadPoolExecutor(_DECODING_THREADS) as threads,
+    ):
+        for result in threads.map(read, sentences):
+            results.append(result)
+            advance(1)
     if faults := [str(result) for result in results if isinstance(result, AudioFileError)]:
         raise PreparationError(
             listed("recordings that cannot be read", faults) + "\nObtain them again, or remove them"

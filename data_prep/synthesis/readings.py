@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
+from data_prep.foreign_warnings import without_jieba_warnings, without_native_stderr
 from data_prep.synthesis import romanisations as roman
 from data_prep.synthesis.phonemes import Syllable
 
@@ -137,7 +138,9 @@ def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dic
     # The segmenter underneath announces its cache on the first call.
     logging.getLogger("jieba").setLevel(logging.WARNING)
     import opencc
-    from formog2p.hakka import g2p
+
+    with without_jieba_warnings():
+        from formog2p.hakka import g2p
 
     traditional = opencc.OpenCC("s2t")
 
@@ -150,6 +153,11 @@ def _hakka_reader(variety: str, lexicon: Literal["hak_sx", "hak_hl"], tones: dic
 
 def _ngungu_reader(variety: str, dialect: str, parse: Callable[[str], Syllable]) -> Reader:
     import ngungu
+
+    with (
+        without_native_stderr()
+    ):  # OpenCC warns of the package's dictionary, whose form is older than its schema
+        ngungu.convert("", dialect)
 
     def syllables(word: str) -> list[str]:
         return [s for s in ngungu.convert(word, dialect).replace("-", "$").split("$") if s]

@@ -9,16 +9,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 import data_prep
+from data_prep.progress import progress
 from data_prep.synthesis.unit import DESCRIPTION, DONE, Unit
 
 
@@ -35,22 +27,14 @@ def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, 
     Raises:
         RuntimeError: a unit failed; the message holds its directory and what it printed.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     counts: dict[Path, dict[str, int]] = {}
-    with Progress(*columns) as progress, ThreadPoolExecutor(workers) as pool:
-        total = sum(len(unit.lines) for unit in units.values())
-        task = progress.add_task("synthesis (utterances)", total=total)
+    total = sum(len(unit.lines) for unit in units.values())
+    with progress("synthesis", total, "utterances") as advance, ThreadPoolExecutor(workers) as pool:
         jobs = {pool.submit(_run_or_keep, unit, directory): directory for directory, unit in units.items()}
         try:
             for job in as_completed(jobs):
                 counts[jobs[job]] = job.result()
-                progress.advance(task, len(counts[jobs[job]]))
+                advance(len(counts[jobs[job]]))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -6,7 +6,7 @@ files and of videos alike, ``audio.channel`` says.
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import soundfile
 from lhotse import AudioSource, Recording
 
 from data_prep.errors import PreparationError
-from data_prep.files import replacing
+from data_prep.files import files_below, replacing
 
 SUFFIXES = (".wav", ".mp4")  # the first is preferred where there are both
 SAMPLING_RATE = 16000  # Hz, of decoded videos
@@ -41,8 +41,15 @@ class FoundAudio:
     others: list[Path]
 
 
-def find_audio(folder: Path, wanted: Container[str]) -> FoundAudio:
-    """Look for the audio of utterances anywhere below a folder.
+def find_audio(
+    folder: Path, wanted: Container[str], id_of_number: Callable[[Path], str | None] = lambda path: None
+) -> FoundAudio:
+    """Look for the audio of utterances anywhere below a folder, also in folders that are links.
+
+    Args:
+        folder: where to look.
+        wanted: ids of the utterances.
+        id_of_number: id of the utterance in a file that has another name, if it can be told.
 
     Raises:
         PreparationError: the folder is missing, or two files of one kind have the same utterance id.
@@ -51,19 +58,22 @@ def find_audio(folder: Path, wanted: Container[str]) -> FoundAudio:
         raise PreparationError(f"the folder of recordings {folder} does not exist; correct corpus.audio_dir")
     files: dict[str, Path] = {}
     others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    for path in files_below(folder):
+        if path.suffix.lower() not in SUFFIXES:
             continue
-        if path.stem not in wanted:
+        utterance_id = path.stem if path.stem in wanted else id_of_number(path)
+        if utterance_id is None:
             others.append(path)
             continue
-        first = files.setdefault(path.stem, path)
+        first = files.setdefault(utterance_id, path)
         if first is path:
             continue
         if first.suffix.lower() == path.suffix.lower():
-            raise PreparationError(f"two recordings of {path.stem}: {first} and {path}; remove one of them")
+            raise PreparationError(
+                f"two recordings of {utterance_id}: {first} and {path}; remove one of them"
+            )
         if path.suffix.lower() == SUFFIXES[0]:
-            files[path.stem] = path
+            files[utterance_id] = path
     return FoundAudio(files, others)
 
 

@@ -5,16 +5,22 @@ utterance. The platform's whole table has some 57,000 rows of 1,250 sites; only 
 kept.
 """
 
-import csv
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from data_prep.delimited import read_records
 from data_prep.errors import PreparationError, listed
+from data_prep.files import files_below
 from data_prep.yubao import SENTENCES
 from data_prep.yubao.sites import SITE_ID_LENGTH, BenchmarkSite, same_name
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("transcript", "translation", "ipa", "english", "utterance_id", "site", "subgrouping")
 # 15J15mb01yf0001: site 15J15, its speaker mb01, sentence 1 of the part yf (grammar).
@@ -66,15 +72,19 @@ class Metadata:
 
 
 def metadata_files(path: Path) -> list[Path]:
-    """The tables: ``path`` itself, or the ``*.parquet`` or else the ``*.tsv`` anywhere below a folder.
+    """The tables: ``path`` itself, or the Parquet files or else the TSV files anywhere below a folder.
+
+    The folder may be a cache of the Hugging Face Hub (``hf download``): of several revisions of a data set
+    there, the newest counts.
 
     Raises:
         PreparationError: there are none.
     """
     if path.is_file():
         return [path]
-    for pattern in ("*.parquet", "*.tsv"):
-        if found := sorted(path.rglob(pattern)):
+    files = _newest_revisions(files_below(path)) if path.is_dir() else []
+    for suffix in (".parquet", ".tsv"):
+        if found := [file for file in files if file.suffix.lower() == suffix]:
             return found
     raise PreparationError(
         f"no metadata at {path}: set corpus.metadata to a .parquet or .tsv file with the columns "
@@ -91,10 +101,40 @@ def read_metadata(files: Sequence[Path], sites: Sequence[BenchmarkSite]) -> Meta
             a site has twice. One message names all of them.
     """
     reader = _Reader(sites)
+    others = []
     for file in files:
+        if missing := [name for name in COLUMNS if name not in (found := _columns(file))]:
+            there = ", ".join(found) or "none"
+            others.append(f"{file}: the table has no column {', '.join(missing)}; its columns are {there}")
+            continue
         for number, values in _rows(file):
             reader.read(values, f"{file.name}:{number}")
+    if len(others) == len(files):
+        raise PreparationError(
+            listed("no table of utterances (yubao_videos) is among the metadata", others)
+            + "\nSet corpus.metadata to it; recipes/yubao/README.md says how to obtain it"
+        )
+    for other in others:
+        logger.info("not a table of utterances, not used: %s", other)
     return reader.finish()
+
+
+def _newest_revisions(files: Sequence[Path]) -> list[Path]:
+    """Without the older revisions in a Hugging Face cache (``datasets--NAME/snapshots/REVISION/...``)."""
+    revision_of: dict[Path, Path | None] = {}
+    newest: dict[Path, tuple[float, Path]] = {}
+    for file in files:
+        revision = next((p for p in file.parents if p.parent.name == "snapshots"), None)
+        revision_of[file] = revision
+        if revision is not None:
+            snapshots = revision.parent
+            age = (revision.stat().st_mtime, revision)
+            newest[snapshots] = max(newest.get(snapshots, age), age)
+    return [
+        file
+        for file, revision in revision_of.items()
+        if revision is None or newest[revision.parent][1] == revision
+    ]
 
 
 class _Reader:
@@ -178,12 +218,28 @@ class _Reader:
         return {number: list(found) for number, found in sorted(texts.items()) if len(found) > 1}
 
 
+def _columns(file: Path) -> list[str]:
+    if _is_parquet(file):
+        with _parquet_file(file) as table:
+            return list(table.schema_arrow.names)
+    return read_records(file)[0]
+
+
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows with their number: the line of a TSV file, the place from 1 in a Parquet file."""
-    yield from (_parquet_rows if file.suffix.lower() == ".parquet" else _tsv_rows)(file)
+    yield from (_parquet_rows if _is_parquet(file) else _tsv_rows)(file)
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _is_parquet(file: Path) -> bool:
+    # A file in the blobs of a Hugging Face cache has no suffix.
+    if file.suffix.lower() == ".parquet":
+        return True
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
+@contextmanager
+def _parquet_file(file: Path) -> Iterator[Any]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -193,38 +249,28 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         ) from error
     try:
         with parquet.ParquetFile(file) as table:
-            _require_columns(file, table.schema_arrow.names)
-            number = 0
-            for batch in table.iter_batches(columns=list(COLUMNS)):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, {name: str(value or "").strip() for name, value in record.items()}
+            yield table
     except (pyarrow.ArrowException, OSError) as error:
         raise PreparationError(f"{file} cannot be read as Parquet: {error}; obtain it again") from error
 
 
+def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    with _parquet_file(file) as table:
+        number = 0
+        for batch in table.iter_batches(columns=list(COLUMNS)):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, {name: str(value or "").strip() for name, value in record.items()}
+
+
 def _tsv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            header = [name.strip() for name in next(lines, [])]
-            _require_columns(file, header)
-            for number, values in enumerate(lines, start=2):
-                if values and len(values) != len(header):
-                    raise PreparationError(
-                        f"{file}:{number}: {len(values)} values instead of {len(header)}; a value must not "
-                        "hold tabs or line breaks"
-                    )
-                if values:
-                    record = dict(zip(header, values, strict=True))
-                    yield number, {name: record[name].strip() for name in COLUMNS}
-    except UnicodeDecodeError as error:
-        raise PreparationError(f"{file}: not UTF-8 ({error.reason}); save the table as UTF-8 text") from error
-
-
-def _require_columns(file: Path, found: Sequence[str]) -> None:
-    if missing := [name for name in COLUMNS if name not in found]:
+    header, records, faults = read_records(file)
+    for record in records:
+        values = dict(zip(header, record.values, strict=True))
+        yield record.line, {name: values[name] for name in COLUMNS}
+    if faults:
         raise PreparationError(
-            f"{file}: the table has no column {', '.join(missing)}; "
-            f"its columns are {', '.join(found) or 'none'}"
+            listed(
+                "lines of the metadata that cannot be used; a value must not hold tabs or line breaks", faults
+            )
         )

@@ -5,13 +5,13 @@ characters of every utterance id), and its name as the platform writes it (provi
 The groups stand in the order of the paper's table.
 """
 
-import csv
 import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.errors import PreparationError
+from data_prep.delimited import read_records
+from data_prep.errors import PreparationError, listed
 from data_prep.taxonomy import groups
 
 SITES_FILE = Path(__file__).with_name("sites.tsv")
@@ -59,22 +59,20 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
         PreparationError: the file is missing or not a list of sites; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        header, records, faults = read_records(path)
+    except PreparationError as error:
         raise PreparationError(
             f"the list of sites {path} cannot be read ({error}); write one like {SITES_FILE}"
         ) from error
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    if (header := next(rows, [])) != COLUMNS:
+    if header != COLUMNS:
         raise PreparationError(
             f"{path}:1: the columns must be {', '.join(COLUMNS)} with tabs between them, found {header}"
         )
     sites: list[BenchmarkSite] = []
     known, lines_by_value = set(groups()), dict[str, int]()
-    for number, row in enumerate(rows, start=2):
-        if not row:
-            continue
-        if len(row) != len(COLUMNS) or len(row[1]) != SITE_ID_LENGTH or not row[2]:
+    for record in records:
+        number, row = record.line, record.values
+        if len(row[1]) != SITE_ID_LENGTH or not row[2]:
             raise PreparationError(
                 f"{path}:{number}: {row} is not a group, a site id of {SITE_ID_LENGTH} characters and a name"
             )
@@ -90,6 +88,8 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
                     "remove one"
                 )
         sites.append(site)
+    if faults:
+        raise PreparationError(listed("lines of the list of sites that cannot be used", faults))
     if not sites:
         raise PreparationError(f"{path}: the list has no site; write one like {SITES_FILE}")
     return sites

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
+from data_prep.foreign_warnings import without_jieba_warnings
 from retrieval.challenge.settings import NamesConfig, TaggerKind
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def _tagger(config: NamesConfig) -> Tagger:
 
 def _jieba() -> Tagger:
     try:
-        import jieba
+        with without_jieba_warnings():
+            import jieba
     except ModuleNotFoundError as error:
         raise ValueError(_absent("jieba", "challenge")) from error
     jieba.setLogLevel(logging.WARNING)  # it announces its cache

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from rich.console import Console
 from sound_folder import COLUMNS, WriteTable, good_rows, write_noise
 
 from data_prep.audio import AudioConfig, AudioProbe, probe_audio
-from data_prep.checks import CheckConfig, CorpusChecker, OnProblem
+from data_prep.checks import CheckConfig, CorpusChecker, OnProblem, weighted_length
 from data_prep.corpora.folder import FolderConfig
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
-from data_prep.problems import REMEDIES, ProblemLog, Severities, Severity
+from data_prep.problems import REMEDIES, ProblemLog, Severities, Severity, remedy_of
+from data_prep.state import fingerprint
 from data_prep.text import TextNormaliser
 
 Rows = list[dict[str, str]]
@@ -67,6 +69,11 @@ def very_short(rows: Rows, folder: Path) -> str:
     return "zero_duration"
 
 
+def one_very_short_word(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "好"
+    return very_short(rows, folder)
+
+
 def very_long(rows: Rows, folder: Path) -> str:
     write_noise(folder / rows[0]["path"], seconds=31)
     return "overlong"
@@ -85,6 +92,31 @@ def punctuation_only(rows: Rows, folder: Path) -> str:
 def unknown_dialect(rows: Rows, folder: Path) -> str:
     rows[0]["dialect"] = "Klingon"
     return "unknown_dialect"
+
+
+def ambiguous_dialect(rows: Rows, folder: Path) -> str:
+    rows[0]["dialect"] = "Mandarin"
+    return "unknown_dialect"
+
+
+def no_dialect(rows: Rows, folder: Path) -> str:
+    rows[0]["dialect"] = ""
+    return "unknown_dialect"
+
+
+def far_too_much_text(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "好" * 10_000
+    return "text_too_long"
+
+
+def too_much_text(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "好" * 11  # in half a second
+    return "text_too_long"
+
+
+def too_many_words(rows: Rows, folder: Path) -> str:
+    rows[0]["text"] = "o kin a jit khi chhit tho to bo lang chai"
+    return "text_too_long"
 
 
 def same_path_twice(rows: Rows, folder: Path) -> str:
@@ -198,6 +230,23 @@ def missing_character(rows: Rows, folder: Path) -> str:
     return "untranscribed_speech"
 
 
+def little_text(rows: Rows, folder: Path) -> str:
+    write_noise(folder / rows[0]["path"], seconds=20)
+    return "text_too_short"
+
+
+def sentence_of_the_test_in_valid(rows: Rows, folder: Path) -> str:
+    rows[0].update(split="valid", speaker=rows[2]["speaker"], sentence_id=rows[3]["sentence_id"])
+    return "held_out_sentence_overlap"
+
+
+def text_of_the_test_in_valid(rows: Rows, folder: Path) -> str:
+    sentence_of_the_test_in_valid(rows, folder)
+    rows[0]["sentence_id"] = "none"
+    rows[0]["text"] = rows[3]["text"]
+    return "held_out_sentence_overlap"
+
+
 ERRORS = [
     corrupt_wav,
     cut_off_wav,
@@ -213,6 +262,11 @@ ERRORS = [
     empty_transcript,
     punctuation_only,
     unknown_dialect,
+    ambiguous_dialect,
+    no_dialect,
+    far_too_much_text,
+    too_much_text,
+    too_many_words,
     same_path_twice,
     copied_file,
     sentence_number_of_the_test,
@@ -233,6 +287,9 @@ WARNINGS = [
     percent_sign,
     katakana_for_han,
     missing_character,
+    little_text,
+    sentence_of_the_test_in_valid,
+    text_of_the_test_in_valid,
 ]
 
 
@@ -291,6 +348,7 @@ def test_warnings_are_reported_and_the_utterance_is_used(
     config = prepare_config(write_table(rows))
     (problem,) = run(config)
     assert (problem["utterance_id"], problem["problem"], problem["severity"]) == ("good0", kind, "warning")
+    assert problem["remedy"] == REMEDIES[kind]
     assert len(cuts(config)) == 12
 
 
@@ -511,7 +569,7 @@ def test_a_split_without_usable_utterances_stops(
 ) -> None:
     rows = good_rows(tmp_path)
     for row in rows:
-        row["dialect"] = "Klingon" if row["split"] == "valid" else row["dialect"]
+        row["text"] = "" if row["split"] == "valid" else row["text"]
     with pytest.raises(PreparationError, match="no usable utterance is left in valid"):
         run(prepare_config(write_table(rows)))
 
@@ -576,3 +634,95 @@ def test_supervision_without_recording_is_the_fault_of_the_corpus() -> None:
 
 def test_every_kind_of_problem_has_a_remedy() -> None:
     assert set(REMEDIES) == {field.name for field in dataclasses.fields(Severities)}
+
+
+def test_settings_in_remedies_exist_and_change_something(
+    tmp_path: Path, write_table: WriteTable, prepare_config: MakeConfig
+) -> None:
+    config = prepare_config(write_table(good_rows(tmp_path)))
+    known = set(fingerprint(config))
+    for kind in REMEDIES:
+        for severity in Severity:
+            remedy = remedy_of(kind, severity)
+            for name, value in re.findall(r"((?:checks|corpus|text)\.[a-z_.]+)(?:=(\w+))?", remedy):
+                assert any(setting == name or setting.startswith(f"{name}.") for setting in known) or hasattr(
+                    config.text if name.startswith("text.") else config.corpus, name.split(".")[1]
+                ), name
+                if name == f"checks.severities.{kind}":
+                    assert value != severity.value, f"{kind}: the remedy is the setting that is on"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend"),
+    [
+        (one_very_short_word, lambda checks: setattr(checks, "min_duration", 0.01)),
+        (very_long, lambda checks: setattr(checks, "max_duration", 40.0)),
+        (too_much_text, lambda checks: setattr(checks, "max_characters_per_second", 30.0)),
+        (little_text, lambda checks: setattr(checks, "min_characters_per_second", 0.1)),
+        (speaker_of_the_test, lambda checks: setattr(checks.severities, "speaker_overlap", Severity.ignore)),
+    ],
+)
+def test_remedies_in_the_settings_work(
+    spoil: Callable[[Rows, Path], str],
+    mend: Callable[[CheckConfig], None],
+    tmp_path: Path,
+    write_table: WriteTable,
+    prepare_config: MakeConfig,
+) -> None:
+    rows = good_rows(tmp_path)
+    kind = spoil(rows, tmp_path)
+    config = prepare_config(write_table(rows))
+    mend(config.checks)
+    assert kind not in {problem["problem"] for problem in run(config)}
+    assert len(cuts(config)) == 12
+
+
+def test_many_unknown_labels_stop_with_each_label_and_can_be_mapped(
+    tmp_path: Path, write_table: WriteTable, prepare_config: MakeConfig
+) -> None:
+    rows = good_rows(tmp_path)
+    for i, label in {0: "Klingon", 4: "Klingon", 1: "火星話", 5: "Mandarin"}.items():
+        rows[i]["dialect"] = label
+    config = prepare_config(write_table(rows))
+    with pytest.raises(PreparationError) as error:
+        run(config)
+    message = str(error.value)
+    assert "4 of 12 utterances have a dialect label without a variety" in message
+    assert "2 utterances: unknown dialect label 'Klingon': '+corpus.dialect_map={klingon: <id>}'" in message
+    assert "1 utterances: unknown dialect label '火星話': corpus.dialect_map_file=FILE" in message
+    assert "1 utterances: the dialect label 'Mandarin' is ambiguous" in message
+    assert "checks.max_unknown_dialects=1" in message
+    config.checks.max_unknown_dialects = 1
+    assert {problem["problem"] for problem in run(config)} == {"unknown_dialect"}
+    assert len(cuts(config)) == 8
+    shutil.rmtree(config.data_dir)
+    config.checks.max_unknown_dialects = 0.1
+    config.corpus.dialect_map = {"klingon": "hak", "Mandarin": "cmn", "火星话": "yue"}
+    assert run(config) == []
+    assert len(cuts(config)) == 12
+
+
+def test_overlap_of_speakers_between_valid_and_test_is_reported_on_request(
+    tmp_path: Path, write_table: WriteTable, prepare_config: MakeConfig
+) -> None:
+    rows = good_rows(tmp_path)
+    rows[2]["speaker"] = rows[3]["speaker"]
+    config = prepare_config(write_table(rows))
+    config.checks.severities.held_out_speaker_overlap = Severity.warning
+    (problem,) = run(config)
+    assert (problem["problem"], problem["utterance_id"]) == ("held_out_speaker_overlap", "good2")
+
+
+def test_long_details_leave_a_readable_table(
+    tmp_path: Path, write_table: WriteTable, prepare_config: MakeConfig
+) -> None:
+    rows = good_rows(tmp_path)
+    rows[0]["text"] = "！" * 140_000
+    config = prepare_config(write_table(rows))
+    (problem,) = run(config)  # read by csv, which refuses values of more than 131,072 characters
+    assert problem["problem"] == "empty_after_normalisation"
+
+
+@pytest.mark.parametrize(("text", "length"), [("你好", 2), ("ABC DEF", 2), ("2024年", 5), ("", 0)])
+def test_length_of_a_text_is_about_its_syllables(text: str, length: float) -> None:
+    assert weighted_length(text) == length

@@ -1,6 +1,9 @@
+import logging
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from sound_folder import WriteTable, good_rows, write_noise
 
 from data_prep.corpora import corpora, corpus_of
@@ -8,6 +11,7 @@ from data_prep.corpora.folder import FolderConfig, prepare_folder
 from data_prep.errors import PreparationError
 from data_prep.splitting import SplitConfig
 from data_prep.tables import Columns
+from scripts.prepare import CONF_DIR
 
 
 def test_the_corpus_is_registered() -> None:
@@ -91,3 +95,68 @@ def test_human_recordings_are_read_through_the_config_alone(human_data_dir: Path
     assert not sentences["train"] & sentences["test"]
     assert not sentences["train"] & sentences["valid"]
     assert sum(len(found[1]) for found in manifests.values()) == 1596
+
+
+def test_labels_of_any_kind_are_mapped_on_the_command_line(tmp_path: Path, write_table: WriteTable) -> None:
+    rows = good_rows(tmp_path, count=8)
+    labels = ["Mandarin", "官話（北京）", "Min", "My [village]", "4th site", "閩語", "Cantonese", "nan"]
+    for row, label in zip(rows, labels, strict=True):
+        row["dialect"] = label
+    write_table(rows)
+    mapping = tmp_path / "labels, = and 中文.tsv"
+    lines = ("官話（北京）\tmandarin-beijing", "My [village]\thak", "4th site\tgan", "闽语\tcdo", "")
+    mapping.write_text("\n".join(lines), encoding="utf-8")
+    overrides = [
+        *("corpus=folder", f"corpus.tsv={tmp_path / 'table.tsv'}", "data_dir=d"),
+        *("+corpus.dialect_map={mandarin: cmn, min: nan}", f'corpus.dialect_map_file="{mapping}"'),
+    ]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = OmegaConf.to_object(compose("prepare", overrides))
+    varieties = {
+        supervision.id: supervision.custom.get("subdialect", supervision.language)
+        for _, supervisions in prepare_folder(config.corpus, tmp_path).values()  # type: ignore[union-attr]
+        for supervision in supervisions
+    }
+    assert list(map(varieties.get, (f"good{i}" for i in range(8)))) == [
+        *("cmn", "mandarin-beijing", "nan", "hak", "gan", "cdo", "yue-guangzhou", "nan"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("official yue\n", r"map\.tsv:1: 'official yue' is not a label, a tab and an id"),
+        ("\nx\tyeu\n", r"corpus\.dialect_map maps 'x' to 'yeu': unknown dialect label 'yeu'.*yue-guangzhou"),
+        (
+            "x\tMandarin\n",
+            "corpus.dialect_map maps 'x' to 'Mandarin': the dialect label 'Mandarin' is ambiguous",
+        ),
+    ],
+)
+def test_mappings_that_lead_nowhere(
+    lines: str, message: str, tmp_path: Path, write_table: WriteTable
+) -> None:
+    config = write_table(good_rows(tmp_path))
+    (tmp_path / "map.tsv").write_text(lines, encoding="utf-8")
+    config.dialect_map_file = str(tmp_path / "map.tsv")
+    with pytest.raises(PreparationError, match=message):
+        prepare_folder(config, tmp_path)
+
+
+def test_names_of_splits_in_any_case(tmp_path: Path, write_table: WriteTable) -> None:
+    rows = good_rows(tmp_path)
+    for row in rows:
+        row["split"] = row["split"].title()
+    assert set(prepare_folder(write_table(rows), tmp_path)) == {"train", "valid", "test"}
+
+
+def test_a_small_test_set_comes_with_the_width_of_its_interval(
+    tmp_path: Path, write_table: WriteTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = write_table(good_rows(tmp_path), columns=("path", "text", "dialect"))
+    with caplog.at_level(logging.WARNING):
+        manifests = prepare_folder(config, tmp_path)
+    assert {split: len(found[1]) for split, found in manifests.items()} == {"train": 7, "valid": 2, "test": 3}
+    # 3 sentences of 4 characters: 1.96 sqrt(2 0.2 0.8 / 12) = 0.32
+    assert "only 3 different sentences" in caplog.text
+    assert "plus or minus 32 points" in caplog.text

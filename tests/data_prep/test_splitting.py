@@ -1,11 +1,12 @@
 import random
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import PreparationError
-from data_prep.splitting import Sentence, SplitConfig, split_by_sentence
+from data_prep.splitting import Sentence, SplitConfig, interval_of_error_rate, split_by_sentence
 
 UTTERANCES = st.lists(
     st.builds(
@@ -22,6 +23,7 @@ def parallel(sentences: int, dialects: str = "abc") -> list[Sentence]:
     return [Sentence(f"{i:03d}", f"{d}{i}", d) for i in range(sentences) for d in dialects]
 
 
+@settings(deadline=None)
 @given(UTTERANCES, st.integers(0, 5))
 def test_no_sentence_is_in_two_splits(utterances: list[Sentence], seed: int) -> None:
     try:
@@ -35,6 +37,7 @@ def test_no_sentence_is_in_two_splits(utterances: list[Sentence], seed: int) -> 
             assert not (same_id or same_text) or split == splits[i]
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_order_of_the_table_does_not_matter(shuffler: random.Random) -> None:
     utterances = [*parallel(20), Sentence(None, "a3", "d"), Sentence("004", "a5", "d")]
@@ -77,3 +80,28 @@ def test_complete_sentences_are_held_out_first() -> None:
 def test_something_must_be_left_for_training(valid: float, test: float) -> None:
     with pytest.raises(PreparationError, match=r"10 sentences cannot be divided.*corpus\.split\.test"):
         split_by_sentence(parallel(10), SplitConfig(valid=valid, test=test))
+
+
+@pytest.mark.parametrize(
+    ("sentences", "valid", "test"),
+    [(3, 0, 0), (4, 1, 1), (8, 1, 2), (60, 8, 15), (120, 10, 30), (300, 15, 30), (1000, 50, 100)],
+)
+def test_small_corpora_hold_out_a_larger_share(sentences: int, valid: int, test: int) -> None:
+    splits = split_by_sentence(parallel(sentences, "a"), SplitConfig())
+    assert [splits.count(split) for split in ("valid", "test")] == [valid, test]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400))
+def test_most_of_a_corpus_is_left_for_training(sentences: int) -> None:
+    splits = split_by_sentence(parallel(sentences, "a"), SplitConfig())
+    assert splits.count("train") >= sentences / 2
+
+
+def test_width_of_an_interval_against_simulated_sentences() -> None:
+    # Sentences of 8 characters, each with an error rate of its own from a beta distribution of mean 0.2 that
+    # makes the variance of the total twice that of independent characters: intraclass correlation 1/7.
+    random = np.random.default_rng(0)
+    rates = random.beta(0.2 * 6, 0.8 * 6, size=(4000, 50))
+    totals = random.binomial(8, rates).sum(axis=1) / 400
+    assert interval_of_error_rate(400) == pytest.approx(1.96 * totals.std(), rel=0.05)

@@ -1,11 +1,13 @@
 """Every script explains its settings, and answers a wrong call with one line that says what to change."""
 
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_corpus import write_tiny_corpus
 
 from zipformer.command_line import ScriptHelp, _rows
@@ -195,3 +197,20 @@ def test_a_fault_of_the_program_keeps_its_traceback(
     monkeypatch.setattr("zipformer.evaluation.check_model_files", lambda directory: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("decode", f"model_dir={places['none']}", f"data_dir={places['data']}", monkeypatch=monkeypatch)
+
+
+@pytest.mark.parametrize("value", ["/data/lang=yue/t.tsv", "/录音/t.tsv", "/a(b)/c", "it's, 1=2"])
+def test_a_path_that_hydra_cannot_read_comes_back_in_quotes(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    message = answer("train", f"data_dir={value}", monkeypatch=monkeypatch, capsys=capsys)
+    quoted = message.partition("put it in quotes: ")[2].rpartition("; ")[0]
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(quoted))
+    assert (override.key_or_group, override.value()) == ("data_dir", value)
+
+
+def test_labels_that_hydra_cannot_read_can_be_in_a_file(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    arguments = ["corpus=folder", "+corpus.dialect_map={官話: yue}"]
+    assert "corpus.dialect_map_file=FILE" in answer(
+        "prepare", *arguments, monkeypatch=monkeypatch, capsys=capsys
+    )

@@ -67,12 +67,40 @@ def test_set_up_installs_once_until_the_requirements_change(checkout: Path, tmp_
         result = bash(script, "mini,dev", python, folder=tmp_path)
         assert result.returncode == 0, result.stderr
     assert "up to date" in result.stdout
-    install = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[mini,dev]"
+    install = (
+        "-m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e .[mini,dev]"
+    )
     assert lines(log) == [install]
     with (checkout / "constraints.txt").open("a") as file:
         file.write("# changed\n")
     bash(script, "mini,dev", folder=tmp_path)
     assert lines(log) == [install, install]
+
+
+def test_set_up_shows_what_pip_does(checkout: Path, tmp_path: Path) -> None:
+    python = write_program(tmp_path / "bin" / "python3.12", tmp_path / "log")
+    pip = (
+        "Obtaining file:///checkout",
+        "Collecting torch==2.11.0 (from fangyan==0.1.0)",
+        "  Using cached torch.metadata (25 kB)",
+        "  Downloading torch-2.11.0-cp312-manylinux_2_28_x86_64.whl (190.3 MB)",
+        "Requirement already satisfied: numpy>=1.26 in ./.venv/lib",
+        "  Building wheel for jieba (setup.py): started",
+        "Installing collected packages: torch, jieba",
+    )
+    print_lines = "; ".join(f"echo '{line}'" for line in pip)
+    content = python.read_text().replace(
+        '*) echo "$*"', f'*pip\\ install*) {print_lines} ;;\n    *) echo "$*"'
+    )
+    python.write_text(content)
+    result = bash(checkout / "scripts" / "setup.sh", "mini", python, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-4:] == [
+        "  torch==2.11.0",
+        "    downloading torch-2.11.0-cp312-manylinux_2_28_x86_64.whl, 190.3 MB",
+        "    building jieba",
+        "  installing them",
+    ]
 
 
 def test_an_interrupted_installation_is_repeated(checkout: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Cutting a text without spaces into words."""
 
 import logging
+import warnings
 from collections.abc import Iterable
 
 from zipformer.alignment.spans import Segmenter
@@ -34,7 +35,9 @@ def choose_segmenter(name: str, vocabulary: Iterable[str] = ()) -> Segmenter:
 
 def _jieba(words: frozenset[str]) -> Segmenter:
     try:
-        import jieba
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+            import jieba
     except ImportError as error:
         raise ValueError(
             "segmenter=jieba needs the package jieba; install it with: pip install 'fangyan[words]'"

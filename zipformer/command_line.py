@@ -238,13 +238,14 @@ def _in_quotes(override: str) -> str:
         return "settings are NAME=VALUE"
     if value.startswith("{"):
         return (
-            "settings are NAME=VALUE, and names in braces can have ASCII letters only; dialect labels of any kind "
-            "can be in a file: corpus.dialect_map_file=FILE"
+            "settings are NAME=VALUE, and names in braces can have ASCII letters only; dialect labels of any "
+            "kind can be in a file: corpus.dialect_map_file=FILE"
         )
     if value.startswith("["):
         return "settings are NAME=VALUE; put each item of the list in quotes"
     escaped = value.replace('"', '\\"')
-    return f"settings are NAME=VALUE; put it in quotes: {shlex.quote(f'{name}="{escaped}"')}"
+    quoted = shlex.quote(f'{name}="{escaped}"')
+    return f"settings are NAME=VALUE; put it in quotes: {quoted}"
 
 
 def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | None, str]]:

@@ -1,5 +1,6 @@
 """Character error rate by dialect, on a small fixed part of the validation split."""
 
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,8 +16,11 @@ from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.scoring import ErrorCounts, align
+from zipformer.token_coverage import coverage_of
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ValidationConfig
+
+logger = logging.getLogger(__name__)
 
 Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
 
@@ -35,6 +39,10 @@ class Validator:
         self.cuts = choose_utterances(
             read_cuts(data_dir / f"cuts_{config.split}.jsonl.gz"), config.utterances_per_dialect
         )
+        texts = (cut.supervisions[0] for cut in self.cuts)
+        coverage = coverage_of(((text.text or "", text.language) for text in texts), tokenizer)
+        if world.is_main and (warning := coverage.warning(f"the split {config.split}")):
+            logger.warning("%s", warning)
 
     @torch.inference_mode()
     def __call__(self, model: AsrModel, *, ctc_only: bool = False) -> dict[str, dict[str, float]]:

@@ -15,6 +15,7 @@ from data_prep.errors import PreparationError
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.taxonomy import groups
 from data_prep.text import TextNormaliser
+from data_prep.translations import with_normalised_translation
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")
@@ -207,9 +208,10 @@ class CorpusChecker:
             self._held_out_speakers.setdefault(supervision.speaker, utterance)
 
     def _cut(self, recording: Recording, supervision: SupervisionSegment, text: str) -> MonoCut:
+        known = with_normalised_translation(supervision.custom or {}, self._normaliser)
         custom = {
             key: value
-            for key, value in {**(supervision.custom or {}), "raw_text": supervision.text}.items()
+            for key, value in {**known, "raw_text": supervision.text}.items()
             if value is not None and key != "origin"
         }
         if recording.sampling_rate != self._sampling_rate:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from data_prep.fbank import FeatureShard, extract_shard
 from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.text import LatinCase
+from data_prep.tokens import train_token_model, write_tokens
+from zipformer.dataset import read_dataset
 from zipformer.tokenizer import Tokenizer
 
 MakeConfig = Callable[[FolderConfig], PrepareConfig]
@@ -218,3 +221,31 @@ def test_tokens_can_be_reused_or_counted_over_two_corpora(config: PrepareConfig,
     config.data_dir, config.tokens.further_data_dirs = str(tmp_path / "none"), [str(tmp_path / "nowhere")]
     with pytest.raises(PreparationError, match=r"prepare .*nowhere first"):
         run(config)
+
+
+def test_the_same_corpus_is_the_same_data_set_wherever_it_is_prepared(
+    config: PrepareConfig, tmp_path: Path
+) -> None:
+    run(config)
+    first = {split: read_dataset(Path(config.data_dir), split) for split in ("train", "test")}
+    assert first["test"].name == Path(config.data_dir).name
+    config.data_dir, config.dataset = str(tmp_path / "again"), "named"
+    config.fbank.shard_size = 1  # other shards, and another order of the training cuts
+    run(config)
+    for split, before in first.items():
+        after = read_dataset(Path(config.data_dir), split)
+        assert after == replace(before, name="named")
+    config.dataset = "renamed"  # nothing is prepared again
+    run(config)
+    assert read_dataset(Path(config.data_dir), "test").name == "renamed"
+
+
+def test_characters_that_are_no_tokens_are_named(
+    config: PrepareConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tokens(train_token_model(["第一二三四五六七八九十句"]), tmp_path / "tokens")
+    config.tokens.reuse = str(tmp_path / "tokens")
+    run(config)
+    (warning,) = (record.message for record in caplog.records if "of the split test" in record.message)
+    assert "are no tokens of the model" in warning
+    assert "布 (3)" in warning

@@ -153,9 +153,12 @@ def record_name(data_dir: Path, name: str | None) -> str:
     None keeps the name that was recorded before, or else records that of the folder.
     """
     name = name_of(data_dir, name)
+    file = data_dir / DATASET_FILE
+    if file.is_file() and _read(file).get("name") == name:
+        return name
     partial = data_dir / f"{DATASET_FILE}.{os.getpid()}"
     partial.write_text(json.dumps({"name": name}, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(data_dir / DATASET_FILE)
+    partial.replace(file)
     return name
 
 

@@ -248,4 +248,4 @@ def test_characters_that_are_no_tokens_are_named(
     run(config)
     (warning,) = (record.message for record in caplog.records if "of the split test" in record.message)
     assert "are no tokens of the model" in warning
-    assert "布 (3)" in warning
+    assert "布 (1)" in warning

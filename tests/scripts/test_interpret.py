@@ -107,7 +107,7 @@ def test_times_in_milliseconds_are_an_error(
             monkeypatch,
             prepared,
             f"words={words}",
-            f"embeddings={prepared[0] / 'results' / 'embeddings-test'}",
+            f"embeddings={prepared[0] / 'results' / 'data' / 'embeddings-test'}",
         )
 
 

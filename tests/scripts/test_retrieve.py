@@ -196,9 +196,8 @@ def test_models_that_do_not_fit_leave_no_table(model_dir: Path, monkeypatch: pyt
         run(monkeypatch, model_dir, f"compare_with=[{model_dir / 'none'}]")
     with pytest.raises(SystemExit, match=r"^error: compare_with names a model directory twice"):
         run(monkeypatch, model_dir, f"compare_with=[{model_dir}]")
-    assert sorted(path.name for path in (model_dir / "results").iterdir()) == [
-        *("embeddings-test", "embeddings-test-mfcc")
-    ]
+    found = sorted(path.name for path in (model_dir / "results" / "data").iterdir())
+    assert found == ["dataset.json", "embeddings-test", "embeddings-test-mfcc"]
 
 
 def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

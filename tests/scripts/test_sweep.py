@@ -223,7 +223,7 @@ def test_scores_are_compared_on_the_same_models(
         "pooled, center",
     }
     assert {row["runs"] for row in content["rows"]} == {2}
-    kept = sorted(path.name for path in (models[0] / "results").glob("hits*"))
+    kept = sorted(path.name for path in (models[0] / "results" / "data").glob("hits*"))
     assert len(kept) == 4
     call(monkeypatch, "scores", *arguments)
     assert "site pairs" not in capsys.readouterr().out  # read from what was kept

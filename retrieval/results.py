@@ -100,7 +100,7 @@ class CerResult:
     confusions: list[ConfusionRow]
     folder: Path
     weights: Digests
-    data: Digests
+    data: Digests = None
 
     def level(self, level: str) -> list[CerRow]:
         """Rows of one level: overall, dialect, subdialect or site."""

@@ -19,6 +19,7 @@ from data_prep.levels import level_findings
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.taxonomy import groups, label_fault
 from data_prep.text import Examined, TextNormaliser
+from data_prep.translations import with_normalised_translation
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")
@@ -277,9 +278,10 @@ class CorpusChecker:
             self._held_out_speakers.setdefault(supervision.speaker, (split, supervision.id))
 
     def _cut(self, recording: Recording, channel: int, supervision: SupervisionSegment, text: str) -> MonoCut:
+        known = with_normalised_translation(supervision.custom or {}, self._normaliser)
         custom = {
             key: value
-            for key, value in {**(supervision.custom or {}), "raw_text": supervision.text}.items()
+            for key, value in {**known, "raw_text": supervision.text}.items()
             if value is not None and key != "origin"
         }
         if recording.sampling_rate != self._sampling_rate:

@@ -48,6 +48,9 @@ from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.taxonomy import label_fault
 from data_prep.text import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
+from zipformer.dataset import record_name
+from zipformer.token_coverage import TokenCoverage
+from zipformer.tokenizer import MODEL_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class PrepareConfig:
     Attributes:
         corpus: config of one of the registered corpora.
         data_dir: where everything goes.
+        dataset: name of the prepared corpus, which results lie under; null = that of the folder.
         num_workers: processes that decode audio and compute features.
         audio: how recordings are read.
         text: normalisation of the transcripts.
@@ -73,6 +77,7 @@ class PrepareConfig:
 
     corpus: Any = MISSING
     data_dir: str = MISSING
+    dataset: str | None = None
     num_workers: int = 2
     audio: AudioConfig = field(default_factory=AudioConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -122,12 +127,13 @@ class _Preparation:
                 begin = time.monotonic()
                 report = stage()
                 self.state.finish(name, {**report, "seconds": round(time.monotonic() - begin, 1)})
+        record_name(self.directory, self.config.dataset)
 
     def _settings(self) -> dict[str, Any]:
         settings = {
             name: value
             for name, value in fingerprint(self.config).items()
-            if name not in ("data_dir", "num_workers", "corpus.workers")
+            if name not in ("data_dir", "dataset", "num_workers", "corpus.workers")
         }
         settings["corpus"] = self.corpus.name
         for file in self.corpus.inputs(self.config.corpus):
@@ -306,6 +312,7 @@ class _Preparation:
 
     def _cuts(self) -> dict[str, Any]:
         report: dict[str, Any] = {}
+        tokens = self.directory / "tokens"
         for split in self.splits:
             usable = self.state.stages["checks"]["utterances"][split]["usable"]
             folder = self.directory / "fbank" / split
@@ -319,18 +326,23 @@ class _Preparation:
                     with temporary.open("wb") as final:
                         for shard in shards:  # gzip files one after the other are a gzip file
                             final.write(shard.read_bytes())
-            report[split] = _summary(load_manifest_lazy(file))
+            coverage = TokenCoverage.of_model(tokens) if (tokens / MODEL_FILE).is_file() else None
+            report[split] = _summary(load_manifest_lazy(file), coverage)
             logger.info("%s: %s", file, report[split])
+            if coverage is not None and (warning := coverage.warning(f"the split {split}")):
+                logger.warning("%s", warning)
         self.corpus.finish(self.config.corpus, self.directory)
         return report
 
 
-def _summary(cuts: Iterator[MonoCut]) -> dict[str, Any]:
-    """Utterances and hours, altogether and by dialect group."""
+def _summary(cuts: Iterator[MonoCut], coverage: TokenCoverage | None) -> dict[str, Any]:
+    """Utterances and hours, altogether and by dialect group; texts are added to the coverage."""
     utterances: dict[str, int] = {}
     seconds = 0.0
     for cut in cuts:
         group = cut.supervisions[0].language
         utterances[group] = utterances.get(group, 0) + 1
         seconds += cut.duration
+        if coverage is not None:
+            coverage.add(cut.supervisions[0].text, group)
     return {"cuts": sum(utterances.values()), "hours": round(seconds / 3600, 3), "by_dialect": utterances}

@@ -35,6 +35,8 @@ from data_prep.tokens import (
     train_token_model,
     write_tokens,
 )
+from data_prep.translations import with_normalised_translation
+from zipformer.dataset import record_name
 from zipformer.manifest import with_absolute_paths
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class TranscriptsConfig:
     Attributes:
         source: prepared data directory. Its features are used where they lie.
         data_dir: the new one.
+        dataset: name of the new corpus, which results lie under; null = that of the folder.
         scripts: by dialect group, the OpenCC conversion that its raw transcripts go through first: ``s2hk``,
             ``s2tw`` or ``s2t`` writes simplified text in the script of Hong Kong, of Taiwan, or in plain
             traditional characters. Other groups stay as their corpus has them.
@@ -58,6 +61,7 @@ class TranscriptsConfig:
 
     source: str = MISSING
     data_dir: str = MISSING
+    dataset: str | None = None
     scripts: dict[str, str] = field(default_factory=dict)
     text: TextConfig = field(default_factory=TextConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -110,6 +114,7 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
     model = read_token_model(reused) if reused else train_token_model(texts, config.tokens.min_count)
     size = write_tokens(model, directory / "tokens")
     logger.info("%d tokens in %s", size, directory / "tokens")
+    record_name(directory, config.dataset)
     write_json(state, settings)
 
 
@@ -145,8 +150,10 @@ class Rewriting:
                 [Problem(cut.id, split, kind, ", ".join(found)) for kind, found in examined.findings.items()]
             )
             self.changed += text != supervision.text
+            custom = with_normalised_translation(supervision.custom or {}, self._normaliser)
+            written = fastcopy(supervision, text=text, custom=custom)
             absolute = with_absolute_paths(cut, manifest.parent)
-            yield fastcopy(absolute, supervisions=[fastcopy(supervision, text=text)])
+            yield fastcopy(absolute, supervisions=[written])
 
     def _examined(self, group: str | None, raw: str) -> Examined:
         """The transcript of a dialect group as it is to be written."""
@@ -164,7 +171,9 @@ def _converter(group: str, name: str) -> OpenCC:
 
 
 def _settings(config: TranscriptsConfig, manifests: dict[str, Path]) -> dict[str, Any]:
-    settings = {name: value for name, value in fingerprint(config).items() if name != "data_dir"}
+    settings = {
+        name: value for name, value in fingerprint(config).items() if name not in ("data_dir", "dataset")
+    }
     inputs = [*manifests.values(), *further_manifests(config.tokens.further_data_dirs)]
     inputs += [Path(config.tokens.reuse)] if config.tokens.reuse else []
     return settings | {f"content of {file}": file_digest(file) for file in inputs}

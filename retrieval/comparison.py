@@ -34,7 +34,7 @@ from retrieval.statistics.estimates import (
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from retrieval.tables import parts_of, write_csv
-from retrieval.weights import weights_behind
+from retrieval.weights import data_behind, weights_behind
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class CompareConfig:
         output: folder for the tables and the figure.
         names: of the models, in the order of ``results``; empty names them by their folders.
         split: whose results, where a model directory is given.
+        dataset: the same; null = the only data set that the directory has results of.
         resamples: of the bootstrap.
         confidence: of the intervals.
         permutations: of the paired tests.
@@ -60,6 +61,7 @@ class CompareConfig:
     output: str
     names: list[str] = field(default_factory=list)
     split: str = "test"
+    dataset: str | None = None
     resamples: int = 1000
     confidence: float = 0.95
     permutations: int = 9999
@@ -264,14 +266,16 @@ def write_comparison(
     Args:
         directory: to write into.
         comparison: metrics and differences.
-        models: that were compared. The weights behind those that lie beside ``directory``, which are of the
-            same model directory, are written down (:mod:`retrieval.weights`).
+        models: that were compared. The weights and data behind those that lie beside ``directory``, which are
+            of the same model directory, are written down (:mod:`retrieval.weights`).
         settings: of the comparison.
     """
     beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
+    embeddings = [model.content.get("embeddings") or {} for model in beside]
     content = {
         "settings": dict(settings),
-        "weights": weights_behind(model.content.get("embeddings") or {} for model in beside),
+        "weights": weights_behind(embeddings),
+        "data": data_behind(embeddings),
         "models": [
             {
                 "name": model.name,

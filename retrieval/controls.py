@@ -39,6 +39,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
+from zipformer.dataset import name_of
 from zipformer.files import replace_folder
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -71,6 +72,7 @@ class ControlsConfig:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``;
             ``speech_embedding`` needs the extra ``speech-embedding`` and the recordings.
         huggingface: models of the Hub or folders, as in scripts/embed.py; each is a control with SeqSim, and
@@ -93,6 +95,7 @@ class ControlsConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     controls: list[str] = field(default_factory=lambda: list(DEFAULT))
     huggingface: list[str] = field(default_factory=list)
     fbank: FbankConfig = field(default_factory=FbankConfig)
@@ -120,7 +123,8 @@ class ControlsConfig:
     @property
     def folder(self) -> Path:
         """Where the table lies."""
-        return result_folder(Path(self.model_dir), "controls", self.split)
+        name = name_of(Path(self.data_dir), self.dataset)
+        return result_folder(Path(self.model_dir), "controls", self.split, dataset=name)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Finished retrievals, read back to be compared; whether they asked the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from retrieval.naming import result_folder
 from retrieval.outcome import Outcome, read_ranks
+from retrieval.recall import calls_of
 from retrieval.results import MalformedResultError, read_json
+from retrieval.weights import Sieve, weights_behind, weights_of
+from zipformer.dataset import SHOWN_DIGITS, choose_dataset, dataset_behind
 
 RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
 SAME_SETTINGS = ("level", "duplicates", "candidates")
@@ -30,23 +34,29 @@ class Finished:
         return embeddings.get("dimension") if isinstance(embeddings, dict) else None
 
 
-def read_finished(paths: Sequence[Path], names: Sequence[str] = (), *, split: str = "test") -> list[Finished]:
+def read_finished(
+    paths: Sequence[Path], names: Sequence[str] = (), *, split: str = "test", dataset: str | None = None
+) -> list[Finished]:
     """Read finished retrievals.
 
     Args:
-        paths: folders of scripts/retrieve.py, or model directories, whose ``results/retrieval-{split}`` are
-            then taken.
+        paths: folders of scripts/retrieve.py, or model directories, whose
+            ``results/{dataset}/retrieval-{split}`` are then taken.
         names: of each; by default what their paths do not have in common.
-        split: see above.
+        split, dataset: see above; None is the only data set that a model directory has results of.
 
     Raises:
         FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
-        ValueError: files that do not hold what they should, or names that are not unique.
+        ValueError: files that do not hold what they should, names that are not unique, or results of other
+            weights than those of the model directory that they lie in.
     """
     folders = []
     for path in paths:
-        within = path / "results" / f"retrieval-{split}"
-        folders.append(path if (path / RECALL_FILE).is_file() or not within.is_dir() else within)
+        if (path / RECALL_FILE).is_file() or not (path / "results").is_dir():
+            folders.append(path)
+        else:
+            name = choose_dataset(path, dataset)
+            folders.append(result_folder(path, "retrieval", split, dataset=name))
     chosen = list(names) or short_names(folders)
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"names of models must differ: {', '.join(chosen)}")
@@ -57,8 +67,19 @@ def read_finished(paths: Sequence[Path], names: Sequence[str] = (), *, split: st
             raise FileNotFoundError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
         if not isinstance(content.get("settings"), dict):
             raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
+        _check_weights(folder, content)
         finished.append(Finished(name, folder, read_ranks(folder / RANKS_FILE), content))
     return finished
+
+
+def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
+    """See that results in a model directory are of the weights that it has now; elsewhere none are known."""
+    if len(folder.absolute().parents) < 3 or weights_of(folder.absolute().parents[2]) is None:
+        return
+    model_dir = folder.absolute().parents[2]
+    remedy = calls_of(model_dir, str(content.get("split")), content["settings"])
+    weights = weights_behind([content.get("embeddings") or {}])
+    Sieve(model_dir).require(weights, folder / RECALL_FILE, remedy)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -85,6 +106,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
     if len(models) < 2:
         raise ValueError("a comparison needs at least two models")
     first = models[0]
+    check_same_recordings((str(model.path), model.content.get("dataset")) for model in models)
     for other in models[1:]:
         between = f"{first.path} and {other.path} cannot be compared"
         for key in ("split", "challenge", "challenge_fingerprint"):
@@ -108,6 +130,26 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
         kinds = [(m.content.get("embedder"), m.content["settings"].get("layer")) for m in (first, other)]
         if kinds[0] == kinds[1] and not any_dimension:
             check_same_dimension(between, first.dimension, other.dimension)
+
+
+def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
+    """See that results are of the same recordings, whose transcripts may be written in several ways.
+
+    Args:
+        results: name, and what it says of its data set; one that says nothing is not checked.
+
+    Raises:
+        ValueError: two are of other recordings.
+    """
+    known = [(name, data) for name, record in results if (data := dataset_behind(record)) is not None]
+    for name, data in known[1:]:
+        first_name, first = known[0]
+        if data.recordings != first.recordings:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: they are of other recordings, the first of"
+                f" {first.name} ({first.recordings[:SHOWN_DIGITS]}), the second of {data.name}"
+                f" ({data.recordings[:SHOWN_DIGITS]}). Use one prepared corpus for both"
+            )
 
 
 def check_same_dimension(between: str, ours: object, theirs: object) -> None:

@@ -12,20 +12,23 @@ def result_folder(
     what: str,
     split: str,
     *,
+    dataset: str,
     embedder: str = "zipformer",
     layer: int | None = None,
     score: str = "seqsim",
     correction: str = "none",
     challenge: str | None = None,
 ) -> Path:
-    """``results/{what}-{split}{-embedder}{-layerNN}{-score}{-correction}{-challenge}``.
+    """``results/{dataset}/{what}-{split}{-embedder}{-layerNN}{-score}{-correction}{-challenge}``.
 
-    What is default is left out of the name: ``results/retrieval-test``, ``results/retrieval-test-mfcc-dtw``.
+    What is default is left out of the name: ``results/mini/retrieval-test``, and with MFCCs
+    ``results/mini/retrieval-test-mfcc-dtw``.
 
     Args:
         model_dir: model directory.
         what: ``embeddings``, ``retrieval``, ``controls``.
         split: which cuts.
+        dataset: name of the corpus (:mod:`zipformer.dataset`).
         embedder: whose embeddings; member of an enumeration or its value, as the next ones.
         layer: of the embedder; None is its last.
         score: of :class:`retrieval.similarity.scores.ScoreKind`.
@@ -47,7 +50,7 @@ def result_folder(
         "" if _plain(correction) == "none" else _plain(correction),
         "" if challenge is None else _plain(challenge),
     ]
-    return model_dir / "results" / "-".join(part for part in parts if part)
+    return model_dir / "results" / dataset / "-".join(part for part in parts if part)
 
 
 def _plain(name: str) -> str:

@@ -33,6 +33,7 @@ class PaperTableConfig:
     Attributes:
         model_dir: model directory whose ``results`` hold those of scripts/retrieve.py.
         split: which split.
+        dataset: whose results; null = the only data set that there are results of.
         embedder: whose embeddings, as in scripts/embed.py.
         allow_partial: also write the table where the results are not those of the whole benchmark, with a
             further column that says in what.
@@ -40,6 +41,7 @@ class PaperTableConfig:
 
     model_dir: str
     split: str = "test"
+    dataset: str | None = None
     embedder: str = "zipformer"
     allow_partial: bool = False
 

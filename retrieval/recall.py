@@ -59,6 +59,7 @@ class RetrieveConfig:
     Attributes:
         model_dir: model directory whose ``results`` hold the embeddings and receive the tables.
         split: which embeddings.
+        dataset: whose results; null = the only data set that there are results of.
         embedder: whose embeddings, as scripts/embed.py named their folder: ``zipformer``, ``mfcc``, ...
         layer: of the embedder, as in scripts/embed.py; null = its output.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
@@ -89,6 +90,7 @@ class RetrieveConfig:
 
     model_dir: str
     split: str = "test"
+    dataset: str | None = None
     embedder: str = "zipformer"
     layer: int | None = None
     level: Level = Level.group

@@ -54,8 +54,11 @@ from retrieval.results import (
 )
 from retrieval.tables import SUMMARY_NAMES, PairRow, RecallTable
 from retrieval.weights import Sieve, command
+from zipformer.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 
 NAMED_LEVELS = ("dialect", "subdialect")
+# Read where there are no results of any data set: nothing but the page on the training lies there.
+NO_DATASET = "report"
 METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
 
 
@@ -63,13 +66,15 @@ METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
 class ReportConfig:
     """What to report.
 
-    Results that were computed with other weights than the model directory has now are left out, as are
+    Results that were computed with other weights than the model directory has now, or on other data than the
+    rest, are left out, as are
     answers to challenge sets that share only their name; the page names them, with the commands that make
     them anew. Results of earlier versions, which do not say their weights, are shown with a note.
 
     Attributes:
-        model_dir: model directory with ``results``; the page goes to ``results/report``.
+        model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
         split: which results.
+        dataset: whose results; null = a page for each data set that there are results of.
         metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
@@ -78,6 +83,7 @@ class ReportConfig:
 
     model_dir: str
     split: str = "test"
+    dataset: str | None = None
     metrics: str | None = None
     samples: int = 3
     confusions: int = 15
@@ -88,8 +94,9 @@ class ReportConfig:
 class Report:
     """What the page shows; None or an empty list for what has not been made yet, or was left out.
 
-    ``warnings`` say what was left out because it is of other weights than the model directory's, or of other
-    challenge sets, and of what this is not known.
+    ``warnings`` say what was left out because it is of other weights than the model directory's, of other
+    data or of other challenge sets, and of what this is not known. ``dataset`` is that of all results, and
+    ``other_datasets`` are those that there are results of beside it.
     """
 
     model_dir: str
@@ -108,6 +115,8 @@ class Report:
     config: dict[str, Any] | None
     warnings: list[str] = field(default_factory=list)
     headline: Headline | None = None
+    dataset: DataSet | None = None
+    other_datasets: list[str] = field(default_factory=list)
 
     @property
     def shown(self) -> list[CerResult]:
@@ -116,33 +125,38 @@ class Report:
         return [result for result in self.decodings if method in (None, result.method)]
 
 
-def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Report:
-    """Read the results in a model directory, without those that were computed with other weights than it has.
+def collect(
+    model_dir: Path, split: str, *, dataset: str | None = None, metrics: Path | None = None
+) -> Report:
+    """Read the results on a data set, without those that were computed with other weights than the model has.
 
     Args:
         model_dir: with ``results/`` as the evaluation scripts leave it.
         split: which results.
+        dataset: whose results; None = the only data set that there are results of, if there are any.
         metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
 
     Raises:
-        FileNotFoundError: no such model directory.
+        FileNotFoundError: no such model directory, or no results of the data set.
+        ValueError: there are results of several data sets.
         MalformedResultError: a file that does not hold what it should.
     """
     if not model_dir.is_dir():
         raise FileNotFoundError(f"no model directory {model_dir}: make it with scripts/average.py")
-    results = model_dir / "results"
-    sieve = Sieve(model_dir)
-    recall_file = results / f"retrieval-{split}" / "recall.json"
-    recall = read_recall(recall_file)
-    if recall is not None:
-        recall = sieve.keep(recall, recall_file, calls_of(model_dir, split, recall.settings))
-    decodings = _decodings(model_dir, split, sieve)
+    names = dataset_names(model_dir)
+    name = choose_dataset(model_dir, dataset) if names or dataset else NO_DATASET
+    data = claimed(model_dir, name, split)
+    sieve = Sieve(model_dir, data)
+    for text in unplaced_results(model_dir):
+        sieve.warn(text)
+    decodings = _decodings(model_dir, name, split, sieve)
     known = trained_groups(model_dir)
     config = read_json(model_dir / "config.json", "average")
     provenance = read_json(model_dir / "provenance.json", "average")
     training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
     evidence = evidence_for(
-        _decodings(model_dir, VALIDATION_SPLIT, sieve),
+        _decodings(model_dir, name, VALIDATION_SPLIT, valid),
         provenance,
         training,
         trained=known,
@@ -152,36 +166,53 @@ def collect(model_dir: Path, split: str, *, metrics: Path | None = None) -> Repo
         model_dir=str(model_dir),
         split=split,
         decodings=decodings,
-        recall=recall,
-        control=read_recall(results / f"retrieval-{split}-mfcc" / "recall.json"),
-        comparison=_comparison(model_dir, split, sieve),
-        controls=_controls(model_dir, split, sieve),
-        challenges=read_comparison(results, split, sieve),
-        interpretations=read_interpretations(model_dir, split, sieve),
-        layers=_layers(model_dir, split, sieve),
+        recall=_recall(model_dir, name, split, sieve),
+        control=_recall(model_dir, name, split, sieve, embedder="mfcc"),
+        comparison=_comparison(model_dir, name, split, sieve),
+        controls=_controls(model_dir, name, split, sieve),
+        challenges=read_comparison(model_dir / "results" / name, split, sieve),
+        interpretations=read_interpretations(model_dir / "results" / name, split, sieve),
+        layers=_layers(model_dir, name, split, sieve),
         metrics=training,
         trained_groups=known,
         provenance=provenance,
         config=config,
-        warnings=sieve.warnings,
+        warnings=sieve.warnings + [text for text in valid.warnings if text not in sieve.warnings],
         headline=choose_headline([result.method for result in decodings], evidence),
+        dataset=data,
+        other_datasets=[other for other in names if other != name],
     )
 
 
-def _decodings(model_dir: Path, split: str, sieve: Sieve) -> list[CerResult]:
+def report_folder(model_dir: Path, dataset: str | None) -> Path:
+    """Where the page on a data set goes; None = where there are no results of any."""
+    results = model_dir / "results"
+    return results / NO_DATASET if dataset is None else results / dataset / "report"
+
+
+def _recall(
+    model_dir: Path, name: str, split: str, sieve: Sieve, *, embedder: str = "zipformer"
+) -> RecallResult | None:
+    """Retrieval with the present weights, or with another embedder."""
+    path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / "recall.json"
+    recall = read_recall(path)
+    return recall and sieve.keep(recall, path, calls_of(model_dir, split, recall.settings))
+
+
+def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[CerResult]:
     """Error rates of the present weights, in the order of the methods."""
     kept = []
-    for result in read_decodings(model_dir / "results", split):
+    for result in read_decodings(model_dir / "results" / name, split):
         settings = [f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
         remedy = shlex.join(["python", "scripts/decode.py", *settings, f"method={result.method}"])
-        if sieve.passes(result.weights, result.folder / "cer.json", remedy):
+        if sieve.passes(result.weights, result.data, result.folder / "cer.json", remedy):
             kept.append(result)
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 
 
-def _comparison(model_dir: Path, split: str, sieve: Sieve) -> ComparisonSection | None:
+def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
     """Models side by side, if that of this directory has the present weights."""
-    path = model_dir / "results" / f"comparison-{split}" / "comparison.json"
+    path = result_folder(model_dir, "comparison", split, dataset=name) / "comparison.json"
     section = comparison_section(path)
     if section is None:
         return None
@@ -192,22 +223,23 @@ def _comparison(model_dir: Path, split: str, sieve: Sieve) -> ComparisonSection 
     return sieve.keep(section, path, remedy)
 
 
-def _controls(model_dir: Path, split: str, sieve: Sieve) -> ControlsSection | None:
+def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
     """The controls, if they stand beside the present weights."""
-    section = controls_section(model_dir, split)
+    path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
+    section = controls_section(path)
     if section is None:
         return None
     settings = {"data_dir": "DATA_DIR", **section.settings, "model_dir": str(model_dir), "split": split}
-    path = result_folder(model_dir, "controls", split) / "controls.json"
     return sieve.keep(section, path, command("controls", ControlsConfig, settings))
 
 
-def _layers(model_dir: Path, split: str, sieve: Sieve) -> LayersSection | None:
+def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
     """The study of the layers, if it is of the present weights."""
-    section = layers_section(model_dir, split)
+    folder = result_folder(model_dir, "layers", split, dataset=name)
+    section = layers_section(folder)
     if section is None:
         return None
-    path = model_dir / "results" / f"layers-{split}" / "layers.json"
+    path = folder / "layers.json"
     settings = (read_json(path, "layers") or {}).get("settings", {})
     if section.study.made_from:  # also of earlier runs
         settings = settings | {"steps": [step for step in STEPS if step in section.study.made_from]}
@@ -249,6 +281,7 @@ def write_report(
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
+        "dataset": None if report.dataset is None else report.dataset.record(),
         "warnings": report.warnings,
         "trained_groups": report.trained_groups,
         "headline": None if report.headline is None else asdict(report.headline),

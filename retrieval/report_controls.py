@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.controls import PERMUTED, SOUND, ControlRow, read_controls, shown_parts
-from retrieval.naming import result_folder
 from retrieval.results import names_or_none
 from retrieval.statistics.bootstrap import resampled
-from retrieval.weights import Digests, weights_behind
+from retrieval.weights import Digests, data_behind, weights_behind
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ControlsSection:
         groups: of the retrieval; None if unknown.
         confidence, level: settings.
         settings: all of them.
-        weights: behind the embeddings (:mod:`retrieval.weights`).
+        weights, data: behind the embeddings (:mod:`retrieval.weights`).
         resampled: what the intervals are over.
         permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
             which have a single draw.
@@ -35,17 +34,17 @@ class ControlsSection:
     level: str
     settings: Mapping[str, Any]
     weights: Digests
+    data: Digests
     resampled: str
     permuted_draws: int | None
 
 
-def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
-    """The section of the report, or None where no controls were run.
+def controls_section(path: Path) -> ControlsSection | None:
+    """The section of the report from a ``controls.json``, or None where there is none.
 
     Raises:
         MalformedResultError: as :func:`read_controls`.
     """
-    path = result_folder(model_dir, "controls", split) / "controls.json"
     found = read_controls(path)
     if found is None:
         return None
@@ -63,6 +62,7 @@ def controls_section(model_dir: Path, split: str) -> ControlsSection | None:
         str(settings.get("level", "group")),
         settings,
         weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
+        data_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
         resampled(groups or [], single),
         settings.get("permuted_draws") if permuted else None,
     )

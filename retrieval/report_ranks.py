@@ -47,7 +47,7 @@ class ComparisonSection:
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
         settings: of the comparison.
-        weights: behind those models that are of this model directory (:mod:`retrieval.weights`).
+        weights, data: behind those models that are of this model directory (:mod:`retrieval.weights`).
         resampled: what the intervals are over.
     """
 
@@ -57,6 +57,7 @@ class ComparisonSection:
     differences: list[tuple[str, str, list[DifferenceRow]]]
     settings: Mapping[str, Any]
     weights: Digests
+    data: Digests
     resampled: str
 
 
@@ -111,6 +112,7 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         [item for item in differences if item[2]],
         content.get("settings", {}),
         recorded_weights(content),
+        names_or_none(content, "data", path, "compare"),
         comparison.resampled,
     )
 

@@ -8,14 +8,15 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from retrieval.statistics.estimates import MetricRow
 from retrieval.statistics.hubness import HubnessRow
 from retrieval.tables import PairRow, RecallTable, SummaryRow
-from retrieval.weights import Digests, weights_behind
+from retrieval.weights import Digests, data_behind, weights_behind
+from zipformer.evaluation import DATA_KEY
 from zipformer.model import WEIGHTS_FILE
 
 Row = TypeVar("Row")
@@ -23,6 +24,7 @@ Row = TypeVar("Row")
 # JSON values that a field of a row may have, by the field's type
 ACCEPTED: dict[Any, tuple[type, ...]] = {
     int: (int,),
+    int | None: (int, type(None)),
     float: (int, float),
     float | None: (int, float, type(None)),
     str: (str,),
@@ -43,7 +45,10 @@ class MalformedResultError(ValueError):
 
 @dataclass(frozen=True)
 class CerRow:
-    """One row of ``cer.json``; rates in per cent, None without reference characters."""
+    """One row of ``cer.json``; rates in per cent, None without reference characters.
+
+    ``no_token``: reference characters that no token of the model writes, None where they were not counted.
+    """
 
     level: str
     name: str
@@ -56,6 +61,7 @@ class CerRow:
     cer: float | None
     low: float | None
     high: float | None
+    no_token: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ class ConfusionRow:
 class CerResult:
     """Everything that decoding with one method left.
 
-    ``folder`` holds the files; ``weights`` are those that the hypotheses are of (:mod:`retrieval.weights`).
+    ``folder`` holds the files; ``weights`` and ``data`` are those that the hypotheses are of
+    (:mod:`retrieval.weights`).
     """
 
     method: str
@@ -96,6 +103,7 @@ class CerResult:
     confusions: list[ConfusionRow]
     folder: Path
     weights: Digests
+    data: Digests = None
 
     def level(self, level: str) -> list[CerRow]:
         """Rows of one level: overall, dialect, subdialect or site."""
@@ -110,7 +118,7 @@ class RecallResult:
         table: rates.
         embedder: whose embeddings.
         settings: of scripts/retrieve.py.
-        weights: behind the embeddings (:mod:`retrieval.weights`).
+        weights, data: behind the embeddings (:mod:`retrieval.weights`).
         challenge_fingerprint: of the challenge set that was asked; None for the full set.
         drawn_for: of a random challenge set, fingerprint of the one whose counterpart it is; None if unknown.
     """
@@ -119,6 +127,7 @@ class RecallResult:
     embedder: str
     settings: Mapping[str, Any]
     weights: Digests
+    data: Digests
     challenge_fingerprint: str | None
     drawn_for: str | None
 
@@ -155,7 +164,7 @@ class Metrics:
 
 
 def read_decodings(results: Path, split: str) -> list[CerResult]:
-    """All of ``decode-{split}-{method}``, sorted by method; none is an empty list.
+    """All of ``decode-{split}-{method}`` in the results of a data set, sorted by method; may be none.
 
     Where the name of another split begins with this one and a hyphen, its folders look alike; the files say
     whose they are.
@@ -198,7 +207,17 @@ def read_decoding(directory: Path) -> CerResult:
     made_with = read_json(directory / "decode.json", "decode") or {}
     digest = made_with.get(WEIGHTS_FILE)
     weights = [digest] if isinstance(digest, str) else None
-    return CerResult(content["method"], content["split"], rows, hypotheses, confusions, directory, weights)
+    data = made_with.get(DATA_KEY)
+    return CerResult(
+        content["method"],
+        content["split"],
+        rows,
+        hypotheses,
+        confusions,
+        directory,
+        weights,
+        [data] if isinstance(data, str) else None,
+    )
 
 
 def read_recall(path: Path) -> RecallResult | None:
@@ -252,6 +271,7 @@ def read_recall(path: Path) -> RecallResult | None:
         embedder,
         content.get("settings", {}),
         weights_behind([content.get("embeddings") or {"embedder": embedder}]),
+        data_behind([content.get("embeddings")]),
         content.get("challenge_fingerprint"),
         content.get("challenge_drawn_for"),
     )
@@ -361,19 +381,24 @@ def _require(
 
 
 def read_row(row_type: type[Row], values: object, path: Path, place: str, maker: str) -> Row:
-    """A dataclass from a mapping that has all of its fields with their types (more are ignored)."""
+    """A dataclass from a mapping that has its fields with their types (more are ignored).
+
+    Fields with a default may be missing.
+    """
     if not isinstance(values, dict):
         raise MalformedResultError(path, f"{place} is not an object", maker)
     names: Sequence[Any] = fields(row_type)  # type: ignore[arg-type]
     for field in names:
         if field.name not in values:
+            if field.default is not MISSING:
+                continue
             raise MalformedResultError(path, f"{place} has no {field.name}", maker)
         accepted = ACCEPTED[field.type]
         if not isinstance(values[field.name], accepted):
             raise MalformedResultError(
                 path, f"{place}: {field.name} must be {field.type}, found {values[field.name]!r}", maker
             )
-    return row_type(**{field.name: values[field.name] for field in names})
+    return row_type(**{field.name: values[field.name] for field in names if field.name in values})
 
 
 def _finite(value: object) -> bool:

@@ -34,7 +34,9 @@ def main(settings: DictConfig) -> None:
 
 def run(config: CompareConfig) -> Comparison:
     """Compare and write the results."""
-    models = read_finished([Path(path) for path in config.results], config.names, split=config.split)
+    models = read_finished(
+        [Path(path) for path in config.results], config.names, split=config.split, dataset=config.dataset
+    )
     check_same_queries(models, any_dimension=config.any_dimension)
     compared = compare(
         models,

@@ -106,9 +106,11 @@ def run(config: ControlsConfig) -> Table:
     )
     header = {
         "split": config.split,
+        "dataset": stores[MODEL].description.get("dataset"),
         "model_dir": config.model_dir,
         "settings": asdict(config),
         "groups": results[MODEL].groups,
+        "trained_groups": results[MODEL].trained_groups,
         "single_site_groups": results[MODEL].single_site_groups,
         "embeddings": {name: store.description for name, store in stores.items()},
     }
@@ -126,6 +128,7 @@ def _embed_config(config: ControlsConfig, name: str, hugging: dict[str, HuggingF
         model_dir=config.model_dir,
         data_dir=config.data_dir,
         split=config.split,
+        dataset=config.dataset,
         embedder=EmbedderKind.huggingface if name in hugging else EmbedderKind(name),
         seed=config.seed,
         fbank=config.fbank,

@@ -1,5 +1,6 @@
 """Recognise a split with a model directory and print the character error rate of each dialect."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import cast
@@ -11,11 +12,16 @@ from rich.console import Console
 
 from retrieval.results import trained_groups
 from zipformer.command_line import command
+from zipformer.dataset import read_dataset
 from zipformer.evaluation import DecodeConfig, decode
 from zipformer.files import StorageError, place_errors
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import align_all, score
 from zipformer.scoring.files import rate_table, write_results
+from zipformer.token_coverage import coverage_of, with_no_token
+from zipformer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 ConfigStore.instance().store(name="decode_schema", node=DecodeConfig)
 
@@ -30,12 +36,17 @@ def main(settings: DictConfig) -> None:
             directory, transcripts = decode(config)
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
+    dataset = read_dataset(Path(config.data_dir), config.split, config.dataset)
+    tokenizer = Tokenizer.load(config.model_dir)
+    coverage = coverage_of(((item.reference, item.dialect) for item in transcripts), tokenizer)
     scored = align_all(transcripts)
     rows = score(scored, replications=config.bootstrap_replications, seed=config.seed)
+    rows = with_no_token(rows, transcripts, coverage.known)
     header = {
         "method": config.method,
         "split": config.split,
         "reference": config.reference,
+        "dataset": dataset.record(),
         "model_dir": config.model_dir,
     }
     try:
@@ -44,10 +55,12 @@ def main(settings: DictConfig) -> None:
     except StorageError as error:
         sys.exit(f"error: {error}")
     console = Console()
-    title = f"{config.split}, {config.method}"
+    title = f"{dataset.name}, {config.split}, {config.method}"
     if config.reference != "text":
         title += f", against the {config.reference}"
     console.print(rate_table(rows, title=title, trained=trained))
+    if warning := coverage.warning(f"the references of {dataset.name}, {config.split},"):
+        logger.warning("%s", warning)
     console.print(f"hypotheses, alignments and confusions: {directory}", soft_wrap=True)
 
 

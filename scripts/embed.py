@@ -16,8 +16,9 @@ from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEm
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
-from retrieval.weights import weights_of
+from retrieval.weights import architecture_of, weights_of
 from zipformer.command_line import command
+from zipformer.dataset import read_dataset
 from zipformer.environment import keep_freed_memory
 from zipformer.evaluation import choose_device
 from zipformer.files import place_errors
@@ -44,11 +45,17 @@ def main(settings: DictConfig) -> None:
 
 def embed(config: EmbedConfig) -> Path:
     """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
-    cuts, manifest = open_cuts(Path(config.data_dir), config.split)
+    cuts, _ = open_cuts(Path(config.data_dir), config.split)
+    dataset = read_dataset(Path(config.data_dir), config.split, config.dataset)
     embedder, sources = build_embedder(config)
     options = config.options | ({"commit": embedder.commit} if embedder.commit else {})
-    identity = fingerprint([manifest, *sources], options)
-    weights = weights_of(Path(config.model_dir)) if config.embedder is EmbedderKind.zipformer else None
+    identity = fingerprint(sources, options | {"data": dataset.digest})
+    weights = None
+    if config.embedder is EmbedderKind.zipformer:
+        weights = weights_of(Path(config.model_dir))
+    elif config.embedder is EmbedderKind.random:
+        weights = architecture_of(Path(config.model_dir))
+    dataset.claim(Path(config.model_dir))
     directory = config.folder
     if is_complete(directory, identity, weights):
         logger.info("%s is complete already", directory)
@@ -60,6 +67,7 @@ def embed(config: EmbedConfig) -> Path:
         embedder=embedder.name,
         fingerprint=identity,
         weights=weights,
+        dataset=dataset.record(),
     )
     with writer:
         count = embed_cuts(cuts, embedder, writer, batch_seconds=config.batch_seconds)

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from retrieval.embedding.cuts import collate, open_cuts
 from retrieval.embedding.embedder import EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingStore
+from retrieval.finished import check_same_recordings
 from retrieval.interpretation import whisper
 from retrieval.interpretation.compare import Outcome, tests_table
 from retrieval.interpretation.config import WHISPER, InterpretConfig
@@ -31,6 +32,7 @@ from zipformer.alignment import (
     choose_segmenter,
 )
 from zipformer.command_line import command
+from zipformer.dataset import read_dataset
 from zipformer.evaluation import check_model_files, choose_device
 from zipformer.layer_outputs import FRONT_END_RATE
 from zipformer.model import AsrModel
@@ -58,6 +60,10 @@ def run(config: InterpretConfig) -> tuple[Path, Outcome]:
     """Time the words, match them, write the results; returns their folder and what came out."""
     data_dir = Path(config.data_dir)
     cuts = list(open_cuts(data_dir, config.split)[0])
+    dataset = read_dataset(data_dir, config.split, config.dataset)
+    if config.embeddings is not None:
+        embedded = EmbeddingStore(Path(config.embeddings)).description.get("dataset")
+        check_same_recordings([(str(data_dir), dataset.record()), (config.embeddings, embedded)])
     pairs = pairs_of_cuts(cuts, config)
     table = None if config.table is None else TranslationTable(Path(config.table), config.table_columns)
     similarities = [choose_similarity(name, table) for name in config.similarities]
@@ -69,7 +75,9 @@ def run(config: InterpretConfig) -> tuple[Path, Outcome]:
         segment = choose_segmenter(config.segmenter, () if table is None else table.words)
         read = from_whisper if config.aligner == WHISPER else from_model
         utterances = read(config, chosen, segment)
-    outcome = interpret(config, pairs, utterances, similarities, lambda name: sound(config, chosen[name]))
+    outcome = interpret(
+        config, pairs, utterances, similarities, lambda name: sound(config, chosen[name]), dataset
+    )
     return config.folder, outcome
 
 

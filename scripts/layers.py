@@ -49,6 +49,7 @@ from retrieval.tables import print_tables
 from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
 from zipformer.command_line import command
+from zipformer.dataset import read_dataset
 from zipformer.early_exit import decode_exits
 from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
 from zipformer.layer_outputs import layer_places
@@ -86,6 +87,7 @@ class Study:
         if "probes" in config.steps:
             check_installed()
         self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
+        self.dataset = read_dataset(self.data_dir, config.split, config.dataset)
         self.device = choose_device(config.device)
         self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()
         self.methods = usable_methods(self.model, config.methods) if "exits" in config.steps else []
@@ -94,15 +96,17 @@ class Study:
             [(place.stack, place.dim, place.downsampling_factor) for place in places],
             self.model.config.encoder.output_dim,
         )
-        self.sources = [self.manifest, self.model_dir / CONFIG_FILE, self.model_dir / WEIGHTS_FILE]
-        self.origin = fingerprint(self.sources, {"storage": config.storage})
-        self.content = fingerprint([*self.sources, self.model_dir / TOKENS_FILE], {})
+        self.sources = [self.model_dir / CONFIG_FILE, self.model_dir / WEIGHTS_FILE]
+        data = {"data": self.dataset.digest}
+        self.origin = fingerprint(self.sources, data | {"storage": config.storage})
+        self.content = fingerprint([*self.sources, self.model_dir / TOKENS_FILE], data)
         self.weights = weights_of(self.model_dir)
 
     def run(self) -> LayerStudy:
         """The steps that are asked for, beside those of earlier runs that fit; writes and returns them."""
         config = self.config
         steps = config.steps
+        self.dataset.claim(self.model_dir)
         if "retrieval" in steps or "probes" in steps:
             identities = {tap.name: self.identity(tap) for tap in self.taps}
             embed_taps(
@@ -114,6 +118,7 @@ class Study:
                 minimum_frames=MIN_FRAMES,
                 margin=self.model.margin,
                 weights=self.weights,
+                dataset=self.dataset,
             )
         recalls = self.recalls() if "retrieval" in steps else {}
         rates = self.error_rates() if "exits" in steps else {}
@@ -142,6 +147,9 @@ class Study:
             tasks,
             missing,
             weights=None if self.weights is None else [self.weights],
+            data=[self.dataset.digest],
+            groups=recalls["output"]["groups"] if recalls else None,
+            single_site_groups=recalls["output"]["single_site_groups"] if recalls else None,
             made_from={step: self.made_from(step, methods) for step in steps},
         )
         if len(study.made_from) < len(STEPS):
@@ -153,7 +161,7 @@ class Study:
     def before(self) -> LayerStudy | None:
         """The study that is there; None where there is none that can be read."""
         try:
-            return read_study(self.model_dir, self.config.split)
+            return read_study(self.config.folder)
         except MalformedResultError as error:
             logger.warning("nothing is taken over from the earlier study: %s", error)
             return None
@@ -177,13 +185,20 @@ class Study:
         """Fingerprint of a tap's embeddings; that of a layer is the one that scripts/embed.py gives it."""
         if tap.kind != "layer":
             return fingerprint([], {"origin": self.origin, "tap": tap.name})
-        return fingerprint(self.sources, self.embedding(layer=tap.layer).options)
+        return fingerprint(
+            self.sources, self.embedding(layer=tap.layer).options | {"data": self.dataset.digest}
+        )
 
     def embedding(self, **settings: Any) -> EmbedConfig:
         """What scripts/embed.py would be told to make the same embeddings."""
         config = self.config
         return EmbedConfig(
-            config.model_dir, config.data_dir, config.split, storage=config.storage, **settings
+            config.model_dir,
+            config.data_dir,
+            config.split,
+            dataset=config.dataset,
+            storage=config.storage,
+            **settings,
         )
 
     @torch.inference_mode()
@@ -200,7 +215,7 @@ class Study:
         config = self.config
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
-        identity = fingerprint([self.manifest], embedding.options)
+        identity = fingerprint([], embedding.options | {"data": self.dataset.digest})
         if not is_complete(sound, identity, None):
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
@@ -209,6 +224,7 @@ class Study:
                 dtype=config.storage,
                 embedder="mfcc",
                 fingerprint=identity,
+                dataset=self.dataset.record(),
             )
             with writer:
                 embed_cuts(self.cuts, embedder, writer, batch_seconds=config.batch_seconds)
@@ -243,7 +259,12 @@ class Study:
         """CER of an exit after every layer, by layer and method."""
         config = self.config
         decoding = DecodeConfig(
-            config.model_dir, config.data_dir, config.split, beam=config.beam, device=config.device
+            config.model_dir,
+            config.data_dir,
+            config.split,
+            dataset=config.dataset,
+            beam=config.beam,
+            device=config.device,
         )
         rates: dict[int, dict[str, Estimate]] = {}
         exits = decode_exits(decoding, self.methods, config.folder / "exits")

@@ -11,9 +11,12 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.yubao.sites import read_sites, same_name
 from retrieval.naming import result_folder
 from retrieval.paper_table import PaperTableConfig, deviations, paper_table, sites_asked, write_paper_table
+from retrieval.recall import calls_of
 from retrieval.results import read_recall
 from retrieval.tables import print_tables
+from retrieval.weights import Sieve
 from zipformer.command_line import command
+from zipformer.dataset import choose_dataset
 
 ConfigStore.instance().store(name="paper_table_schema", node=PaperTableConfig)
 
@@ -22,10 +25,16 @@ ConfigStore.instance().store(name="paper_table_schema", node=PaperTableConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(PaperTableConfig, OmegaConf.to_object(settings))
-        folder = result_folder(Path(config.model_dir), "retrieval", config.split, embedder=config.embedder)
+        model_dir = Path(config.model_dir)
+        dataset = choose_dataset(model_dir, config.dataset)
+        folder = result_folder(
+            model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder
+        )
         recall = read_recall(folder / "recall.json")
         if recall is None:
             raise FileNotFoundError(f"no results at {folder}: make them with scripts/retrieve.py")
+        remedy = calls_of(model_dir, config.split, recall.settings)
+        Sieve(model_dir).require(recall.weights, folder / "recall.json", remedy)
         differing = deviations(
             recall.table,
             {(group, same_name(site)) for group, site in sites_asked(folder)},

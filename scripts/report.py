@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from retrieval.challenge.comparison import comparison_table
-from retrieval.report import ReportConfig, collect, write_report
+from retrieval.report import ReportConfig, collect, report_folder, write_report
 from retrieval.tables import print_tables
 from zipformer.command_line import command
+from zipformer.dataset import dataset_names
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
@@ -22,20 +23,23 @@ def main(settings: DictConfig) -> None:
     try:
         config = cast(ReportConfig, OmegaConf.to_object(settings))
         model_dir = Path(config.model_dir)
-        report = collect(model_dir, config.split, metrics=Path(config.metrics) if config.metrics else None)
-        with writable_results(model_dir):
-            page = write_report(
-                report,
-                model_dir / "results" / "report",
-                samples=config.samples,
-                confusions=config.confusions,
-                seed=config.seed,
-            )
+        metrics = Path(config.metrics) if config.metrics else None
+        # A page for each data set, or one on the training where there are no results yet.
+        for name in [config.dataset] if config.dataset else dataset_names(model_dir) or [None]:
+            report = collect(model_dir, config.split, dataset=name, metrics=metrics)
+            with writable_results(model_dir):
+                page = write_report(
+                    report,
+                    report_folder(model_dir, name),
+                    samples=config.samples,
+                    confusions=config.confusions,
+                    seed=config.seed,
+                )
+            if report.challenges is not None:
+                print_tables([comparison_table(report.challenges)])
+            print(f"report: {page}")
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
-    if report.challenges is not None:
-        print_tables([comparison_table(report.challenges)])
-    print(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from retrieval import comparison, finished, tables, views
 from retrieval.challenge import read_challenge
+from retrieval.challenge.sets import ChallengeSet
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.results import recall_heat_map
@@ -23,8 +24,10 @@ from retrieval.naming import result_folder
 from retrieval.recall import Challenge, RetrieveConfig, retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
+from retrieval.weights import Sieve, weights_behind
 from retrieval.writing import complete_files
 from zipformer.command_line import command
+from zipformer.dataset import choose_dataset
 from zipformer.evaluation import choose_device
 from zipformer.results_place import writable_results
 
@@ -49,12 +52,15 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     if len({model_dir.resolve() for model_dir in model_dirs}) < len(model_dirs):
         raise ValueError("compare_with names a model directory twice")
     challenge = None if config.challenge is None else read_challenge(config.challenge)
-    opened = [open_model(config, model_dir) for model_dir in model_dirs]
+    datasets = [choose_dataset(model_dir, config.dataset) for model_dir in model_dirs]
+    opened = [open_model(config, *place) for place in zip(model_dirs, datasets, strict=True)]
     check_models(config, opened)
+    if challenge is not None:
+        check_challenge(challenge, opened[0][0])
     check_trained(config.trained, (entry.dialect for store, _ in opened for entry in store), model_dirs)
     models, results = [], []
     names = finished.short_names(model_dirs)
-    for name, model_dir, (store, sites) in zip(names, model_dirs, opened, strict=True):
+    for name, model_dir, dataset, (store, sites) in zip(names, model_dirs, datasets, opened, strict=True):
         outcome = retrieve(
             store,
             sites,
@@ -79,6 +85,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
         )
         header: dict[str, object] = {
             "split": config.split,
+            "dataset": store.description.get("dataset"),
             "model_dir": str(model_dir),
             "embedder": config.embedder,
             "challenge": challenge.name if challenge else None,
@@ -88,7 +95,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             "embeddings": store.description,
             "answers_not_among_candidates": outcome.missed,
         }
-        directory = folder(config, model_dir, "retrieval", challenge)
+        directory = folder(config, model_dir, dataset, "retrieval", challenge)
         content = header | {"trained_groups": table.trained_groups}
         models.append(finished.Finished(name, directory, outcome, content))
         results.append((table, header))
@@ -108,19 +115,22 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             save_png(recall_heat_map(table, confidence=config.confidence), path / "recall.png")
     if compared is None:
         return views.retrieval_views(results[0][0], config.confidence), models[0].path
-    directory = folder(config, model_dirs[0], "comparison", challenge)
+    directory = folder(config, model_dirs[0], datasets[0], "comparison", challenge)
     with complete_files(directory) as path:
         comparison.write_comparison(path, compared, models, asdict(config))
         save_png(comparison_figure(compared), path / "comparison.png")
     return views.comparison_views(compared, config.confidence), directory
 
 
-def folder(config: RetrieveConfig, model_dir: Path, what: str, challenge: Challenge | None) -> Path:
+def folder(
+    config: RetrieveConfig, model_dir: Path, dataset: str, what: str, challenge: Challenge | None
+) -> Path:
     """Where results with these settings lie."""
     return result_folder(
         model_dir,
         what,
         config.split,
+        dataset=dataset,
         embedder=config.embedder,
         layer=config.layer,
         score=config.score.value,
@@ -129,17 +139,32 @@ def folder(config: RetrieveConfig, model_dir: Path, what: str, challenge: Challe
     )
 
 
-def open_model(config: RetrieveConfig, model_dir: Path) -> tuple[EmbeddingStore, list[Site]]:
-    """Embeddings of a model directory, and their sites."""
-    store = EmbeddingStore(
-        result_folder(model_dir, "embeddings", config.split, embedder=config.embedder, layer=config.layer)
+def open_model(config: RetrieveConfig, model_dir: Path, dataset: str) -> tuple[EmbeddingStore, list[Site]]:
+    """Embeddings of a data set in a model directory, and their sites.
+
+    Raises:
+        ValueError: they are of other weights than the model has now.
+    """
+    directory = result_folder(
+        model_dir,
+        "embeddings",
+        config.split,
+        dataset=dataset,
+        embedder=config.embedder,
+        layer=config.layer,
     )
+    store = EmbeddingStore(directory)
+    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={config.split}"
+    Sieve(model_dir).require(weights_behind([store.description]), directory, remedy)
     return store, sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
 
 
 def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list[Site]]]) -> None:
     """See that all models have the same sites, sentences and dimension, before anything is computed."""
     store, sites = opened[0]
+    finished.check_same_recordings(
+        (str(each.directory), each.description.get("dataset")) for each, _ in opened
+    )
     for other, other_sites in opened[1:]:
         between = f"{store.directory} and {other.directory} cannot be compared"
         if not config.any_dimension:
@@ -151,6 +176,16 @@ def check_models(config: RetrieveConfig, opened: list[tuple[EmbeddingStore, list
             finished.check_same_names(
                 between, f"{ours}: sentence", sorted(ours.utterances), sorted(theirs.utterances)
             )
+
+
+def check_challenge(challenge: ChallengeSet, store: EmbeddingStore) -> None:
+    """See that a challenge set is of the data that were embedded.
+
+    Raises:
+        ValueError: it is of other data.
+    """
+    made_of = (f"the challenge set {challenge.name}", challenge.about.get("dataset"))
+    finished.check_same_recordings([(str(store.directory), store.description.get("dataset")), made_of])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.report import ReportConfig, collect
+from retrieval.report import Report, ReportConfig, collect, report_folder
 from retrieval.tables import print_tables, recall_matrix, recall_summary
 from zipformer.command_line import command
+from zipformer.dataset import dataset_names
 from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 
@@ -21,15 +22,22 @@ ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 def main(settings: DictConfig) -> None:
     try:
         config = cast(ReportConfig, OmegaConf.to_object(settings))
-        report = collect(Path(config.model_dir), config.split)
+        model_dir = Path(config.model_dir)
+        names = [config.dataset] if config.dataset else dataset_names(model_dir) or [None]
+        reports = {name: collect(model_dir, config.split, dataset=name) for name in names}
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
+    for name, report in reports.items():
+        show(report, report_folder(model_dir, name) / "index.html", name)
+
+
+def show(report: Report, page: Path, dataset: str | None) -> None:
+    """Print the tables of one data set, and where its page is."""
     tables = []
     for decoding in report.decodings:
         rows = [ScoreRow(**vars(row)) for row in decoding.rows]
-        tables.append(
-            rate_table(rows, title=f"{config.split}, {decoding.method}", trained=report.trained_groups)
-        )
+        title = f"{dataset}, {report.split}, {decoding.method}"
+        tables.append(rate_table(rows, title=title, trained=report.trained_groups))
     if report.recall is not None:
         tables.append(recall_matrix(report.recall.table))
         tables.append(recall_summary(report.recall.table, report.recall.settings["confidence"]))
@@ -39,7 +47,6 @@ def main(settings: DictConfig) -> None:
             " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
         )
     print_tables(tables)
-    page = Path(config.model_dir) / "results" / "report" / "index.html"
     if page.is_file():
         print(f"report: {page.absolute()}")
 

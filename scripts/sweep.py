@@ -9,6 +9,7 @@ are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -31,7 +32,9 @@ from retrieval.tables import print_tables
 from retrieval.variants.comparison import Comparison, Errors, Run
 from retrieval.variants.runs import retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_view, write_tables
+from retrieval.weights import Sieve
 from zipformer.command_line import command
+from zipformer.dataset import name_of
 from zipformer.evaluation import choose_device
 from zipformer.scoring import align
 from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs
@@ -156,7 +159,8 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
 
 def measured(run: SweepRun, config: SweepConfig) -> Run:
     """Retrieve in the embeddings of a run, and count its recognition errors."""
-    found = retrieve_run(run.model_dir, config.split, device=choose_device("auto"))
+    dataset = name_of(run.data_dir)
+    found = retrieve_run(run.model_dir, config.split, dataset=dataset, device=choose_device("auto"))
     return replace(found, errors=count_errors(run, config, found.sites, found.sentences))
 
 
@@ -166,16 +170,20 @@ def count_errors(
     """Errors of what scripts/decode.py recognised, by site and sentence.
 
     Raises:
-        ValueError: an utterance that was embedded and not recognised.
+        ValueError: an utterance that was embedded and not recognised, or hypotheses of other weights than the
+            model has now.
     """
-    folder = run.model_dir / "results" / f"decode-{config.split}-{config.method}"
+    folder = run.model_dir / "results" / name_of(run.data_dir) / f"decode-{config.split}-{config.method}"
     place = {
         utterance: (row, sentences.index(sentence))
         for row, site in enumerate(sites)
         for sentence, utterance in site.utterances.items()
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
-    hypotheses = {item.id: item for item in read_decoding(folder).hypotheses}
+    decoding = read_decoding(folder)
+    remedy = shlex.join(["python", "scripts/decode.py", *run.commands["decode"]])
+    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", remedy)
+    hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise ValueError(
             f"{folder} lacks {len(missing)} of the {len(place)} utterances that were embedded, such as"

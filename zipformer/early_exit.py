@@ -14,6 +14,7 @@ import torch
 from lhotse import CutSet
 
 from zipformer.data import evaluation_batches
+from zipformer.dataset import read_dataset
 from zipformer.evaluation import (
     DecodeConfig,
     HypothesisFile,
@@ -55,8 +56,9 @@ def decode_exits(
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)
-    manifest = find_manifest(data_dir, config.split)
-    cuts = read_test_cuts(manifest, config.reference)
+    reference = config.reference_field
+    cuts = read_test_cuts(find_manifest(data_dir, config.split), reference)
+    dataset = read_dataset(data_dir, config.split, config.dataset)
     device = choose_device(config.device)
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
     configs = {method: replace(config, method=method) for method in methods}
@@ -66,7 +68,7 @@ def decode_exits(
     files = {
         (method, layer): HypothesisFile(
             directory / method / f"layer{layer:02}",
-            hypothesis_settings(configs[method], model_dir, manifest) | {"layer": str(layer)},
+            hypothesis_settings(configs[method], model_dir, dataset) | {"layer": str(layer)},
         )
         for method in methods
         for layer in layers
@@ -92,7 +94,7 @@ def decode_exits(
                         for method, search in searches.items():
                             file = files[method, layer]
                             file.append(
-                                transcript_of(cut_id, supervision, tokenizer.decode(tokens), config.reference)
+                                transcript_of(cut_id, supervision, tokenizer.decode(tokens), reference)
                                 for cut_id, supervision, tokens in zip(
                                     batch.ids, batch.supervisions, search(frames, lengths), strict=True
                                 )

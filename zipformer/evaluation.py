@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from lhotse import CutSet, SupervisionSegment
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from zipformer.data import Batch, evaluation_batches, read_cuts
+from zipformer.dataset import DataSet, name_of, plain_name, read_dataset
 from zipformer.decoding import (
     attention_greedy_search,
     ctc_greedy_search,
@@ -39,6 +41,7 @@ HEADS = {
 }
 METHODS = tuple(HEADS)
 REFERENCES = ("text", "translation")
+DATA_KEY = "data"  # in decode.json: digest of the data set
 
 Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengths (N,) -> token ids
 
@@ -51,12 +54,14 @@ class DecodeConfig:
         model_dir: self-contained model directory, as scripts/average.py writes it.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         method: ``greedy`` or ``beam`` (transducer), ``ctc`` (greedy on the CTC head), or ``attention``
             (greedy with the attention decoder).
-        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, the
-            field of that name in ``custom`` of the supervisions. For the latter the attention decoder writes
-            the translation. The other methods still write the transcript, so that their errors say how far
-            an utterance is from its translation when nobody translates.
+        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, for
+            which the attention decoder writes the translation. The other methods still write the transcript,
+            so that their errors say how far an utterance is from its translation when nobody translates.
+        translation_field: the field in ``custom`` of the supervisions that is the translation; null = the one
+            that the model was trained with.
         beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
         max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
@@ -69,8 +74,10 @@ class DecodeConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     method: str = "greedy"
     reference: str = "text"
+    translation_field: str | None = None
     beam: int = 4
     max_duration: float = 200.0
     device: str = "auto"
@@ -89,10 +96,22 @@ class DecodeConfig:
             raise ValueError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
 
     @property
+    def reference_field(self) -> str:
+        """``text``, or the field of ``custom`` that is scored against.
+
+        Raises:
+            ValueError: the model's ``provenance.json`` cannot be read.
+        """
+        if self.reference == "text":
+            return "text"
+        return self.translation_field or trained_translation_field(Path(self.model_dir))
+
+    @property
     def folder(self) -> Path:
         """Of the results. Errors against translations lie apart: they are not those of recognition."""
-        kind = "decode" if self.reference == "text" else self.reference
-        return Path(self.model_dir) / "results" / f"{kind}-{self.split}-{self.method}"
+        kind = "decode" if self.reference == "text" else plain_name(self.reference_field)
+        name = name_of(Path(self.data_dir), self.dataset)
+        return Path(self.model_dir) / "results" / name / f"{kind}-{self.split}-{self.method}"
 
 
 class HypothesisFile:
@@ -143,18 +162,22 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     """Recognise a split, or the rest of it where an earlier run was stopped.
 
     Returns:
-        The directory of the results, ``model_dir/results/decode-{split}-{method}``, or ``translation-`` with
-        that reference, and the transcripts of all utterances in the order of the manifest.
+        The directory of the results, ``model_dir/results/{dataset}/decode-{split}-{method}``, or
+        ``translation-`` with that reference, and the transcripts of all utterances in the order of the
+        manifest.
 
     Raises:
         FileNotFoundError: model directory, one of its files, or the split is missing.
         ValueError: the split is empty or holds utterances that cannot be recognised or have no translation
-            to be scored against, or the model lacks the head that the method needs.
+            to be scored against, the model lacks the head that the method needs, or there are results of
+            other data of the same name.
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)
     manifest = find_manifest(data_dir, config.split)
-    cuts = read_test_cuts(manifest, config.reference)
+    reference = config.reference_field
+    cuts = read_test_cuts(manifest, reference)
+    dataset = read_dataset(data_dir, config.split, config.dataset)
     device = choose_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -163,7 +186,8 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     tokenizer = Tokenizer.load(model_dir)
 
     directory = config.folder
-    hypotheses = HypothesisFile(directory, hypothesis_settings(config, model_dir, manifest))
+    dataset.claim(model_dir)
+    hypotheses = HypothesisFile(directory, hypothesis_settings(config, model_dir, dataset))
     remaining = [cut for cut in cuts if cut.id not in hypotheses.done]
     if hypotheses.done:
         logger.info(
@@ -182,7 +206,7 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
             )
             start, seconds = monotonic(), 0.0
             for batch in batches:
-                hypotheses.append(transcribe(batch, model, tokenizer, search, device, config.reference))
+                hypotheses.append(transcribe(batch, model, tokenizer, search, device, reference))
                 seconds += batch.seconds
                 progress.update(task, advance=len(batch.ids), speed=seconds / (monotonic() - start))
     return directory, [hypotheses.done[cut.id] for cut in cuts]
@@ -205,7 +229,7 @@ def transcribe(
 def transcript_of(
     cut_id: str, supervision: SupervisionSegment, hypothesis: str, reference: str
 ) -> Transcript:
-    """A hypothesis with the labels of its utterance and what it is scored against, one of ``REFERENCES``."""
+    """A hypothesis with the labels of its utterance and what it is scored against: a field's text."""
     custom = supervision.custom or {}
     return Transcript(
         id=cut_id,
@@ -213,7 +237,7 @@ def transcript_of(
         subdialect=custom.get("subdialect"),
         site=custom.get("site"),
         sentence_id=custom.get("sentence_id"),
-        reference=(supervision.text or "") if reference == "text" else custom["translation"],
+        reference=(supervision.text or "") if reference == "text" else str(custom[reference]),
         hypothesis=hypothesis,
     )
 
@@ -299,7 +323,7 @@ def find_manifest(data_dir: Path, split: str) -> Path:
 
 
 def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
-    """The cuts of a split, all of them recognisable, and with a translation where that is the reference.
+    """The cuts of a split, all of them recognisable, and with the field that is the reference.
 
     Raises:
         FileNotFoundError: files of features are missing.
@@ -319,8 +343,8 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
             problems.append(f"{cut.id}: no features")
         elif cut.num_frames < MIN_FRAMES:
             problems.append(f"{cut.id}: {cut.duration:g} s is too short for one encoder frame")
-        elif reference == "translation" and not (cut.supervisions[0].custom or {}).get("translation"):
-            problems.append(f"{cut.id}: no translation; with reference=text it needs none")
+        elif reference != "text" and not (cut.supervisions[0].custom or {}).get(reference):
+            problems.append(f"{cut.id}: no {reference}; with reference=text it needs none")
         seen.add(cut.id)
     if problems:
         more = "" if len(problems) <= 10 else f"\n  and {len(problems) - 10} more"
@@ -332,14 +356,22 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
     return cuts
 
 
-def hypothesis_settings(config: DecodeConfig, model_dir: Path, manifest: Path) -> dict[str, str]:
+def hypothesis_settings(config: DecodeConfig, model_dir: Path, dataset: DataSet) -> dict[str, str]:
     """Everything that the hypotheses of a run depend on, for :class:`HypothesisFile`."""
-    settings = {"method": config.method, "cuts": _digest(manifest)}
+    settings = {"method": config.method, DATA_KEY: dataset.digest}
     if config.method == "beam":
         settings["beam"] = str(config.beam)
     if config.reference != "text":
-        settings["reference"] = config.reference
+        settings["reference"] = config.reference_field
     return settings | {name: _digest(model_dir / name) for name in MODEL_FILES}
+
+
+def trained_translation_field(model_dir: Path) -> str:
+    """The field of the supervisions that a model was trained to translate to, as far as that is recorded."""
+    path = model_dir / "provenance.json"
+    provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = (provenance.get("training") or {}).get("config") or {}
+    return str(config.get("translation_field") or "translation")
 
 
 def _digest(path: Path) -> str:

@@ -98,6 +98,11 @@ class Tokenizer:
         return b"".join(self._bytes[i] for i in ids).decode("utf-8", errors="replace")
 
 
+def is_byte_piece(piece: str) -> bool:
+    """Whether a piece is a byte of a character that has no piece of its own."""
+    return _BYTE_PIECE.fullmatch(piece) is not None
+
+
 def _bytes_of(piece: str) -> bytes:
     if piece in SPECIAL_PIECES:
         return _UNKNOWN_SIGN.encode() if piece == SPECIAL_PIECES[UNKNOWN] else b""

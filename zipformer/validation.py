@@ -1,5 +1,6 @@
 """Character error rate by dialect, on a small fixed part of the validation split."""
 
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -16,8 +17,11 @@ from zipformer.distributed import World
 from zipformer.manifest import check_feature_files
 from zipformer.model import AsrModel
 from zipformer.scoring import ErrorCounts, align
+from zipformer.token_coverage import coverage_of
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ValidationConfig
+
+logger = logging.getLogger(__name__)
 
 Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
 
@@ -48,6 +52,10 @@ class Validator:
             cuts = CutSet.from_cuts(cut for cut in cuts if cut.supervisions[0].language in dialects)
         check_feature_files((cut.features.storage_path for cut in cuts if cut.has_features), data_dir)
         self.cuts = cuts
+        texts = (cut.supervisions[0] for cut in self.cuts)
+        coverage = coverage_of(((text.text or "", text.language) for text in texts), tokenizer)
+        if world.is_main and (warning := coverage.warning(f"the split {config.split}")):
+            logger.warning("%s", warning)
 
     @torch.inference_mode()
     def __call__(self, model: AsrModel, *, ctc_only: bool = False) -> dict[str, dict[str, float]]:

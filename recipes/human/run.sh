@@ -48,7 +48,7 @@ set_up() {
 }
 
 prepare() {
-    run_script prepare corpus=human "data_dir=$data_dir" "corpus.tsv=$recordings/manifest.tsv" \
+    run_script prepare corpus=human "data_dir=$data_dir" "dataset=human-$target" "corpus.tsv=$recordings/manifest.tsv" \
         "corpus.columns.text=$target" 'tokens.further_data_dirs=[data/mini]'
 }
 

@@ -31,6 +31,7 @@ from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.naming import result_folder
 from retrieval.sites import Site
+from zipformer.dataset import name_of, read_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ class Built:
     challenge: ChallengeSet
     judgements: dict[SitePair, dict[str, Judgement]]
 
+    def with_dataset(self, record: Mapping[str, str]) -> "Built":
+        """The same with the data set that it was built from, for the record."""
+        about = self.challenge.about | {"dataset": dict(record)}
+        return replace(self, challenge=replace(self.challenge, about=about))
+
 
 def build_challenges(config: ChallengeConfig) -> list[Path]:
     """Build all sets, then write them; returns their JSON files.
@@ -74,7 +80,8 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
     """
     cuts, _ = open_cuts(Path(config.data_dir), config.split)
     spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
-    built = build(spoken, config)
+    record = read_dataset(Path(config.data_dir), config.split, config.dataset).record()
+    built = [one.with_dataset(record) for one in build(spoken, config)]
     folder = Path(config.out_dir or Path(config.data_dir) / f"challenge-{config.split}")
     return [write_challenge(folder, one.challenge, one.judgements) for one in built]
 
@@ -191,7 +198,13 @@ def _control(config: ChallengeConfig) -> Path | None:
         return Path(config.sound.control)
     if config.model_dir is None:
         return None
-    return result_folder(Path(config.model_dir), "embeddings", config.split, embedder=EmbedderKind.mfcc.value)
+    return result_folder(
+        Path(config.model_dir),
+        "embeddings",
+        config.split,
+        dataset=name_of(Path(config.data_dir), config.dataset),
+        embedder=EmbedderKind.mfcc.value,
+    )
 
 
 def _one_set(

@@ -16,8 +16,10 @@ from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
 from retrieval.finished import SAME_SETTINGS
 from retrieval.recall import RetrieveConfig, calls_of
 from retrieval.results import RecallResult, read_recall
+from retrieval.statistics.bootstrap import resampled
 from retrieval.tables import PairRow, RecallTable, SummaryRow
-from retrieval.weights import SHOWN_DIGITS, Sieve, command
+from retrieval.weights import Sieve, command
+from zipformer.dataset import SHOWN_DIGITS
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
@@ -86,6 +88,7 @@ class ChallengeComparison:
         systems: names, the encoder first.
         sets: names, ``full`` first.
         tables: by system and set; a combination that was not run is absent.
+        single_site_groups: groups whose only site the intervals cannot vary; None if unknown.
     """
 
     groups: list[str]
@@ -93,6 +96,12 @@ class ChallengeComparison:
     systems: list[str]
     sets: list[str]
     tables: dict[tuple[str, str], RecallTable]
+    single_site_groups: list[str] | None = None
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over, for captions."""
+        return resampled(self.groups, self.single_site_groups)
 
     def overall(self) -> list[ChallengeRow]:
         """Means over all ordered pairs of groups that have a sentence left."""
@@ -141,7 +150,7 @@ def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> Ch
     """The results of a model directory that were asked with challenge sets, beside the full ones.
 
     Args:
-        results: folder ``results`` of a model directory.
+        results: folder of a data set in the ``results`` of a model directory.
         split: which results.
         sieve: what it does not let pass is left out, and it takes the warnings; by default one for the model
             directory.
@@ -154,14 +163,16 @@ def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> Ch
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
     """
-    sieve = sieve or Sieve(results.parent)
+    model_dir = results.parents[1]
+    sieve = sieve or Sieve(model_dir)
     found: dict[Key, Asked] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
         if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
             continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
-            if not sieve.passes(result.weights, path, calls_of(results.parent, split, result.settings)):
+            remedy = calls_of(model_dir, split, result.settings)
+            if not sieve.passes(result.weights, result.data, path, remedy):
                 continue
             challenge = result.settings.get("challenge")
             key = system_name(result), Path(challenge).stem if challenge else FULL
@@ -184,6 +195,7 @@ def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> Ch
         systems=list(dict.fromkeys(system for system, _ in tables)),
         sets=sorted({name for _, name in tables}, key=_set_place),
         tables=tables,
+        single_site_groups=first.single_site_groups,
     )
 
 
@@ -257,6 +269,7 @@ def write_comparison(folder: Path, comparison: ChallengeComparison) -> None:
     overall, pairs = comparison.overall(), comparison.pairs()
     content = {
         "groups": comparison.groups,
+        "single_site_groups": comparison.single_site_groups,
         "systems": comparison.systems,
         "sets": comparison.sets,
         "overall": [asdict(row) for row in overall],
@@ -276,7 +289,12 @@ def report_context(comparison: ChallengeComparison) -> dict[str, Any]:
     for row in comparison.pairs():
         cells.setdefault((row.source, row.target), {})[row.system, row.challenge] = row
     columns = [key for system in comparison.systems for key in _columns(comparison, system)]
-    return {"overall": comparison.overall(), "columns": columns, "cells": cells}
+    return {
+        "overall": comparison.overall(),
+        "columns": columns,
+        "cells": cells,
+        "resampled": comparison.resampled,
+    }
 
 
 def comparison_table(comparison: ChallengeComparison) -> Table:
@@ -297,6 +315,7 @@ def comparison_table(comparison: ChallengeComparison) -> Table:
             f"{row.above_chance:.1f}",
             "-" if row.full_recall_at_1 is None else f"{row.full_recall_at_1:.1f}",
         )
+    view.caption = f"intervals: bootstrap over {comparison.resampled}"
     return view
 
 

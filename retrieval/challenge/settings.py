@@ -155,6 +155,7 @@ class ChallengeConfig:
     Attributes:
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus among the results in ``model_dir``; null = as preparation recorded it.
         model_dir: model directory with MFCC embeddings, for the acoustic distance only.
         out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
             corpus: every model is asked the same.
@@ -171,6 +172,7 @@ class ChallengeConfig:
 
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     model_dir: str | None = None
     out_dir: str | None = None
     removals: list[Removal] = field(default_factory=lambda: [Removal.sound, Removal.names, Removal.duration])

@@ -51,7 +51,9 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
         labels = labels_of(cut)
         supervision = cut.supervisions[0]
         custom = supervision.custom or {}
-        read = supervision.text if text is TaggedText.transcript else custom.get("translation")
+        # Taggers expect a translation with its punctuation, which preparation takes away.
+        translation = custom.get("raw_translation") or custom.get("translation")
+        read = supervision.text if text is TaggedText.transcript else translation
         result[cut.id] = Spoken(
             Utterance(
                 cut.id,

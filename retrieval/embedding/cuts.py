@@ -20,6 +20,7 @@ from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
 from retrieval.naming import result_folder
 from zipformer.data import PADDING_VALUE
+from zipformer.dataset import name_of
 from zipformer.manifest import check_feature_files, with_absolute_paths
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class EmbedConfig:
             other than ``zipformer`` and ``random``.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
             that ``huggingface.model`` names, ``speech_embedding`` for a small published one (extra
@@ -61,6 +63,7 @@ class EmbedConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     embedder: EmbedderKind = EmbedderKind.zipformer
     layer: int | None = None
     seed: int = 0
@@ -99,7 +102,12 @@ class EmbedConfig:
     def folder(self) -> Path:
         """Where the embeddings lie."""
         return result_folder(
-            Path(self.model_dir), "embeddings", self.split, embedder=self.name, layer=self.layer
+            Path(self.model_dir),
+            "embeddings",
+            self.split,
+            dataset=name_of(Path(self.data_dir), self.dataset),
+            embedder=self.name,
+            layer=self.layer,
         )
 
     @property

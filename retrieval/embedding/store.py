@@ -5,7 +5,7 @@ A store is a folder::
     frames.npy        (total_frames, D) float32 or float16, read by memory map, so that it may be larger
                       than memory
     index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
-    embeddings.json   what made it: embedder, fingerprint, D, type, and the weights of a model directory
+    embeddings.json   what made it: embedder, fingerprint, D, type, the weights of a model directory, data set
 
 It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its
 line of the index, so that after a kill the index says what is whole; the next run with the same fingerprint
@@ -71,6 +71,7 @@ class EmbeddingWriter:
         fingerprint: unfinished work with the same fingerprint is kept, other unfinished work is deleted.
         weights: SHA-256 of the weights of the model directory (:mod:`retrieval.weights`); None where the
             frames do not depend on them.
+        dataset: record of the data set that is embedded (:mod:`zipformer.dataset`).
 
     Raises:
         ValueError: an unknown dtype.
@@ -85,6 +86,7 @@ class EmbeddingWriter:
         embedder: str,
         fingerprint: str,
         weights: str | None = None,
+        dataset: Mapping[str, str] | None = None,
     ) -> None:
         if dtype not in STORAGE_TYPES:
             raise ValueError(f"storage type must be one of {', '.join(STORAGE_TYPES)}; found {dtype!r}")
@@ -98,6 +100,7 @@ class EmbeddingWriter:
             "dimension": dimension,
             "dtype": dtype,
             "weights": weights,
+            "dataset": None if dataset is None else dict(dataset),
         }
         self.written: dict[str, Utterance] = {}
         self.total_frames = 0
@@ -259,7 +262,7 @@ class EmbeddingStore:
     Attributes:
         frames: memory map (total_frames, D).
         utterances: index entries by utterance id, in the order of the index.
-        description: embedder, fingerprint, dimension, dtype, weights.
+        description: embedder, fingerprint, dimension, dtype, weights, dataset.
 
     Raises:
         FileNotFoundError: no such store (says which command makes it).

@@ -11,6 +11,7 @@ from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
+from zipformer.dataset import name_of
 
 WHISPER = "whisper"
 # What a list of groups or pairs is written with in the name of a folder, and how long it may be there.
@@ -26,6 +27,7 @@ class InterpretConfig:
         model_dir: model directory; its ``results`` receive tables, figures and page.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         level: what a group is: a dialect, or a variety (subdialect).
         groups: only these groups, in this order; empty = all.
         pairs: only these pairs of groups or sites, each as ``A:B``; empty = all pairs of sites of different
@@ -65,6 +67,7 @@ class InterpretConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     level: Level = Level.group
     groups: list[str] = field(default_factory=list)
     pairs: list[str] = field(default_factory=list)
@@ -124,10 +127,10 @@ class InterpretConfig:
     def folder(self) -> Path:
         """Where the results lie; a run with settings that the name does not hold replaces them.
 
-        ``results/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not the default of
-        transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and pairs
-        (``yue_wuu+yue_hak``). Groups or pairs whose names are not plain, or too many to write out, are given
-        by a number that is drawn from them (``pairs.1f0c9ad2``).
+        ``results/{dataset}/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not
+        the default of transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and
+        pairs (``yue_wuu+yue_hak``). Groups or pairs whose names are not plain, or too many to write out, are
+        given by a number that is drawn from them (``pairs.1f0c9ad2``).
         """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]
@@ -149,7 +152,8 @@ class InterpretConfig:
             parts.append(_listed("groups", [[group] for group in self.groups]))
         if self.pairs:
             parts.append(_listed("pairs", [pair.split(":") for pair in self.pairs]))
-        return Path(self.model_dir) / "results" / "-".join(parts)
+        name = name_of(Path(self.data_dir), self.dataset)
+        return Path(self.model_dir) / "results" / name / "-".join(parts)
 
 
 def _listed(setting: str, entries: Sequence[Sequence[str]]) -> str:

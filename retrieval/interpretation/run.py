@@ -27,6 +27,7 @@ from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre
 from retrieval.results import read_json
 from retrieval.sites import sites_of
 from retrieval.weights import Digests, weights_behind, weights_of
+from zipformer.dataset import DataSet
 from zipformer.files import replace_folder
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def interpret(
     utterances: Iterable[SpokenUtterance],
     similarities: Sequence[TextSimilarity],
     audio_of: Callable[[str], tuple[NDArray[np.floating], int] | None],
+    dataset: DataSet,
 ) -> Outcome:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
@@ -82,12 +84,14 @@ def interpret(
         utterances: each at most once; those that are missing are left out of the pairs.
         similarities: of texts, the first of which chooses solid or dashed boxes in the pictures.
         audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
+        dataset: that the utterances are of.
 
     Raises:
         ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
             then.
     """
     weights = weights_of_words(config)
+    dataset.check(Path(config.model_dir))
     directory = config.folder
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -108,7 +112,7 @@ def interpret(
         )
         settings = asdict(config)
         settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
-        summary = {"settings": settings, "weights": weights} | outcome.to_json()
+        summary = {"settings": settings, "weights": weights, "dataset": dataset.record()} | outcome.to_json()
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
         validation = matched_against_random(outcome, confidence=config.confidence)
@@ -122,6 +126,7 @@ def interpret(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    dataset.claim(Path(config.model_dir))
     replace_folder(partial, directory)
     return outcome
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.results import MalformedResultError, read_json
-from retrieval.weights import Sieve, command, recorded_weights
+from retrieval.weights import Sieve, command, recorded_data, recorded_weights
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class InterpretationRow:
 
 
 def read_interpretations(
-    model_dir: Path, split: str, sieve: Sieve | None = None
+    results: Path, split: str, sieve: Sieve | None = None
 ) -> list[InterpretationRow] | None:
-    """All interpretations of a split in a model directory, by folder; None where there are none.
+    """All interpretations of a split of a data set, by folder; None where there are none.
 
     Args:
-        model_dir: with ``results``.
+        results: folder of a data set in the ``results`` of a model directory.
         split: which results.
         sieve: what it does not let pass is left out; by default one for the model directory.
 
     Raises:
         MalformedResultError: a summary that does not hold what it should.
     """
-    results = model_dir / "results"
+    model_dir = results.parents[1]
     sieve = sieve or Sieve(model_dir)
     rows = []
     for path in sorted(results.glob(f"interpret-{split}-*/summary.json")):
@@ -62,7 +62,7 @@ def read_interpretations(
             if settings["split"] != split or path.parent.suffix == ".partial":
                 continue
             remedy = command("interpret", InterpretConfig, settings | {"model_dir": str(model_dir)})
-            if not sieve.passes(recorded_weights(summary), path, remedy):
+            if not sieve.passes(recorded_weights(summary), recorded_data(summary), path, remedy):
                 continue
             words, embeddings, aligner = settings["words"], settings["embeddings"], settings["aligner"]
             if aligner == "whisper":

@@ -30,14 +30,19 @@ class LayersSection:
         """With which the study was made (:mod:`retrieval.weights`)."""
         return self.study.weights
 
+    @property
+    def data(self) -> Digests:
+        """That the study was made of."""
+        return self.study.data
 
-def layers_section(model_dir: Path, split: str) -> LayersSection | None:
-    """The section for a model directory, or None where there is no study of its layers.
+
+def layers_section(folder: Path) -> LayersSection | None:
+    """The section for a folder of scripts/layers.py, or None where there is no study in it.
 
     Raises:
         MalformedResultError: results that cannot be read.
     """
-    study = read_study(model_dir, split)
+    study = read_study(folder)
     if study is None:
         return None
     chances = {task: score.chance for result in study.taps for task, score in result.probes.items()}

@@ -15,7 +15,8 @@ from rich.table import Table
 from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
 from retrieval.layers.probes import ProbeScore
 from retrieval.layers.study import STEPS, LayersConfig, Tap, write_atomically
-from retrieval.results import MalformedResultError
+from retrieval.results import MalformedResultError, names_or_none
+from retrieval.statistics.bootstrap import resampled
 from retrieval.weights import Digests, recorded_weights
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class LayerStudy:
         tasks: probed properties: name to what was held out, and a note.
         not_identifiable: properties that the data cannot be probed for: name to reason.
         weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
+        data: digest of the data set, likewise.
+        groups: of the retrieval; None where it was not done, or the study does not say.
+        single_site_groups: those of them whose only site the intervals cannot vary.
         made_from: by step, fingerprint of the model, the cuts and the settings that its results are of.
     """
 
@@ -75,12 +79,20 @@ class LayerStudy:
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
     weights: Digests = None
+    data: Digests = None
+    groups: list[str] | None = None
+    single_site_groups: list[str] | None = None
     made_from: dict[str, str] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[TapResult]:
         """Results of the layers alone."""
         return [result for result in self.taps if result.tap.kind == "layer"]
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals of recall are over, for captions."""
+        return resampled(self.groups or [], self.single_site_groups)
 
     @property
     def methods(self) -> list[str]:
@@ -143,7 +155,13 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
     ]
     study = replace(study, taps=taps, made_from=study.made_from | {step: before.made_from[step]})
     if step == "retrieval":
-        return replace(study, sound=before.sound, sound_in_order=before.sound_in_order)
+        return replace(
+            study,
+            sound=before.sound,
+            sound_in_order=before.sound_in_order,
+            groups=before.groups,
+            single_site_groups=before.single_site_groups,
+        )
     if step == "probes":
         return replace(study, tasks=before.tasks, not_identifiable=before.not_identifiable)
     return study
@@ -174,13 +192,13 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
     write_atomically(config.folder / "layers.csv", buffer.getvalue())
 
 
-def read_study(model_dir: Path, split: str) -> LayerStudy | None:
-    """The study of a model directory, or None where there is none.
+def read_study(folder: Path) -> LayerStudy | None:
+    """The study in a folder of scripts/layers.py, or None where there is none.
 
     Raises:
         MalformedResultError: a file that does not hold what it should.
     """
-    path = model_dir / "results" / f"layers-{split}" / "layers.json"
+    path = folder / "layers.json"
     if not path.is_file():
         return None
     try:
@@ -194,8 +212,13 @@ def read_study(model_dir: Path, split: str) -> LayerStudy | None:
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
             recorded_weights(content),
+            names_or_none(content, "data", path, MAKER),
+            names_or_none(content, "groups", path, MAKER),
+            names_or_none(content, "single_site_groups", path, MAKER),
             dict(content.get("made_from", {})),
         )
+    except MalformedResultError:
+        raise
     except json.JSONDecodeError as error:
         raise MalformedResultError(path, f"not JSON ({error})", MAKER) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -234,6 +257,7 @@ def study_tables(study: LayerStudy) -> list[Table]:
         sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
         measured = ", ".join(f"{recall.value:.1f} ({name})" for name, recall in sounds.items() if recall)
         first.caption = (f"MFCCs, without a model: {measured}; " if measured else "") + f"chance {chance:.1f}"
+        first.caption += f"\nintervals of recall: bootstrap over {study.resampled}"
     second = Table(title="linear probes: accuracy (selectivity) in %", box=box.SIMPLE_HEAD)
     second.add_column("tap", no_wrap=True)
     for task in study.tasks:

@@ -44,6 +44,7 @@ from retrieval.recall import retrieve
 from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, sites_of
 from retrieval.tables import tabulate
+from zipformer.dataset import DataSet, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ class LayersConfig:
     """What to study.
 
     Attributes:
-        model_dir: model directory; its ``results/layers-{split}`` receives everything but the embeddings of
-            the layers, which lie where scripts/embed.py puts them.
+        model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
+            embeddings of the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
             the others stay as an earlier run left them, if it was of the same weights, cuts and settings.
         methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
@@ -80,6 +82,7 @@ class LayersConfig:
     model_dir: str
     data_dir: str
     split: str = "test"
+    dataset: str | None = None
     steps: list[str] = field(default_factory=lambda: list(STEPS))
     methods: list[str] = field(default_factory=lambda: ["ctc", "greedy"])
     beam: int = 4
@@ -107,7 +110,12 @@ class LayersConfig:
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return Path(self.model_dir) / "results" / f"layers-{self.split}"
+        return result_folder(Path(self.model_dir), "layers", self.split, dataset=self.dataset_name)
+
+    @property
+    def dataset_name(self) -> str:
+        """The given one, or that of the prepared corpus."""
+        return name_of(Path(self.data_dir), self.dataset)
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,8 @@ class Tap:
     def store(self, config: LayersConfig) -> Path:
         """Folder of its embeddings; that of a layer is the one that scripts/embed.py makes."""
         if self.kind == "layer":
-            return result_folder(Path(config.model_dir), "embeddings", config.split, layer=self.layer)
+            model_dir, name = Path(config.model_dir), config.dataset_name
+            return result_folder(model_dir, "embeddings", config.split, dataset=name, layer=self.layer)
         return config.folder / f"embeddings-{self.name}"
 
 
@@ -171,6 +180,7 @@ def embed_taps(
     minimum_frames: int,
     margin: int,
     weights: str | None = None,
+    dataset: DataSet | None = None,
 ) -> None:
     """Write the embeddings of all taps in one pass of the encoder, or what an earlier run left of them.
 
@@ -185,6 +195,7 @@ def embed_taps(
         minimum_frames: of features for one frame.
         margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
         weights: SHA-256 of those of the model, for the record.
+        dataset: that the cuts are of, likewise.
 
     Raises:
         ValueError: cuts that cannot be embedded, or frames that are not finite.
@@ -204,6 +215,7 @@ def embed_taps(
                     embedder="zipformer" if tap.kind == "output" else f"zipformer {tap.name}",
                     fingerprint=identities[tap.name],
                     weights=weights,
+                    dataset=None if dataset is None else dataset.record(),
                 )
             )
             for tap in missing
@@ -254,6 +266,8 @@ def recall_of(
 ) -> dict[str, Any]:
     """Mean recall@1 over the ordered pairs of groups with its interval and chance, in per cent.
 
+    Beside them ``groups``, and those of them whose only site the interval cannot vary.
+
     Raises:
         ValueError: the split has no parallel sentences.
     """
@@ -261,7 +275,8 @@ def recall_of(
     outcome = retrieve(store, sites, score=score, device=device)
     table = tabulate(outcome, trained_groups=None, resamples=config.resamples, seed=config.seed)
     (row,) = (row for row in table.summary if row.name == "all")
-    return {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}
+    rates = {key: asdict(row)[key] for key in ("recall_at_1", "low", "high", "chance")}
+    return rates | {"groups": table.groups, "single_site_groups": table.single_site_groups}
 
 
 def _if_divisible(task: ProbeTask | NotIdentifiable, config: ProbeConfig) -> ProbeTask | NotIdentifiable:

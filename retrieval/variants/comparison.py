@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.finished import check_same_recordings
 from retrieval.sites import Site
 from retrieval.statistics.bootstrap import (
     Resamples,
@@ -27,6 +28,7 @@ from retrieval.statistics.bootstrap import (
     recall_interval,
     resampled,
 )
+from zipformer.dataset import DataSet
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +59,7 @@ class Run:
         hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
         trained_groups: that it was trained on.
         errors: of recognition, if it recognised the test set.
+        dataset: that was retrieved, if that is known.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Run:
     hits: Floats
     trained_groups: Sequence[str]
     errors: Errors | None = None
+    dataset: DataSet | None = None
 
 
 @dataclass(frozen=True)
@@ -283,6 +287,8 @@ def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:
                 f"{run.name} and {first.name} were not asked the same: their sites or sentences differ. "
                 "Embed the same split of the same corpus with both"
             )
+    data = ((run.name, run.dataset and run.dataset.record()) for run in [first, *others])
+    check_same_recordings(data)
     for name, runs in variants.items():
         groups = {tuple(sorted(run.trained_groups)) for run in runs}
         if len(groups) > 1:

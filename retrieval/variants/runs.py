@@ -27,6 +27,8 @@ from retrieval.sites import (
     sites_of,
 )
 from retrieval.variants.comparison import Run
+from retrieval.weights import Sieve, weights_behind
+from zipformer.dataset import choose_dataset, dataset_behind
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class ScoresConfig:
             the seed.
         out_dir: where the tables go.
         split: that is retrieved.
+        dataset: that is retrieved; null = the only one that the models have results of.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
         groups: only these rows, in this order; empty = all.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
@@ -55,6 +58,7 @@ class ScoresConfig:
     model_dirs: list[str]
     out_dir: str
     split: str = "test"
+    dataset: str | None = None
     level: Level = Level.group
     groups: list[str] = field(default_factory=list)
     duplicates: Duplicates = Duplicates.error
@@ -79,6 +83,7 @@ def retrieve_run(
     model_dir: Path,
     split: str,
     *,
+    dataset: str | None = None,
     score: ScoreKind = ScoreKind.seqsim,
     correction: Correction = Correction.none,
     level: Level = Level.group,
@@ -88,16 +93,20 @@ def retrieve_run(
 ) -> Run:
     """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
 
-    The outcome is kept in ``results/hits-{split}...npz`` and read from there as long as the embeddings and
-    the choice of the sites (``level``, ``groups``, ``duplicates``) stay. Where the sites of a group share too
-    few sentences, nothing is asked within groups.
+    The outcome is kept in ``results/{dataset}/hits-{split}...npz`` and read from there as long as the
+    embeddings and the choice of the sites (``level``, ``groups``, ``duplicates``) stay. Where the sites of a
+    group share too few sentences, nothing is asked within groups.
 
     Raises:
         FileNotFoundError: there are no embeddings.
-        ValueError: the directory does not say what the model was trained on, sites of different groups share
-            too few sentences, or as ``sites_of``.
+        ValueError: the embeddings are of other weights than the model has now, there are several data sets to
+            choose from, the directory does not say what the model was trained on, sites of different
+            groups share too few sentences, or as ``sites_of``.
     """
-    store = EmbeddingStore(result_folder(model_dir, "embeddings", split))
+    name = choose_dataset(model_dir, dataset)
+    store = EmbeddingStore(result_folder(model_dir, "embeddings", split, dataset=name))
+    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={split}"
+    Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
     trained = trained_groups(model_dir)
     if trained is None:
         raise ValueError(
@@ -108,7 +117,9 @@ def retrieve_run(
     check_common_sentences(sites, site_pairs(sites))
     within = _within_groups(sites)
     sentences = sorted({sentence for site in sites for sentence in site.utterances})
-    file = result_folder(model_dir, "hits", split, score=score.value, correction=correction.value)
+    file = result_folder(
+        model_dir, "hits", split, dataset=name, score=score.value, correction=correction.value
+    )
     file = file.with_name(f"{file.name}.npz")
     fingerprint = str(store.description["fingerprint"])
     if level is not Level.group or groups or duplicates is not Duplicates.error:
@@ -125,7 +136,9 @@ def retrieve_run(
         temporary = file.with_name(f"{file.stem}.part.npz")
         np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
         temporary.replace(file)
-    return Run(str(model_dir), sites, sentences, hits, labels_of_dialects(store, trained, level))
+    trained_groups_of_level = labels_of_dialects(store, trained, level)
+    data = dataset_behind(store.description.get("dataset"))
+    return Run(str(model_dir), sites, sentences, hits, trained_groups_of_level, dataset=data)
 
 
 def _within_groups(sites: Sequence[Site]) -> bool:
@@ -158,6 +171,7 @@ def variants_of_scores(config: ScoresConfig, device: torch.device | str) -> dict
             retrieve_run(
                 Path(directory),
                 config.split,
+                dataset=config.dataset,
                 score=score,
                 correction=correction,
                 level=config.level,

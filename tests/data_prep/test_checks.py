@@ -609,6 +609,14 @@ def test_segments_of_a_recording(tmp_path: Path) -> None:
     assert left[0].supervisions[0].custom == {"raw_text": "好，"}
 
 
+def test_translations_are_normalised_like_transcripts(tmp_path: Path) -> None:
+    spoken = segment(0, 0.5, 0)
+    spoken.custom = {"translation": "好，對。"}
+    _, left = check([recording_of_one_second(tmp_path)], [spoken])
+    custom = {"raw_text": "好，", "translation": "好對", "raw_translation": "好，對。"}
+    assert left[0].supervisions[0].custom == custom
+
+
 @pytest.mark.parametrize(("start", "duration"), [(0.5, 0.6), (-0.1, 0.5), (2.0, 0.5)])
 def test_segment_beyond_its_recording(start: float, duration: float, tmp_path: Path) -> None:
     kinds, left = check([recording_of_one_second(tmp_path)], [segment(start, duration)])

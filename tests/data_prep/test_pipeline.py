@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from data_prep.fbank import FeatureShard, extract_shard
 from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.text import LatinCase
+from data_prep.tokens import train_token_model, write_tokens
 from zipformer.data import evaluation_batches, read_cuts
+from zipformer.dataset import read_dataset
 from zipformer.manifest import check_feature_files, with_absolute_paths
 from zipformer.tokenizer import Tokenizer
 
@@ -260,3 +263,31 @@ def test_a_directory_that_moved_before_it_was_complete_is_refused(
     config.data_dir = str(tmp_path / "renamed")
     with pytest.raises(PreparationError, match=r"was begun as .*prepared and moved before it was complete"):
         run(config)
+
+
+def test_the_same_corpus_is_the_same_data_set_wherever_it_is_prepared(
+    config: PrepareConfig, tmp_path: Path
+) -> None:
+    run(config)
+    first = {split: read_dataset(Path(config.data_dir), split) for split in ("train", "test")}
+    assert first["test"].name == Path(config.data_dir).name
+    config.data_dir, config.dataset = str(tmp_path / "again"), "named"
+    config.fbank.shard_size = 1  # other shards, and another order of the training cuts
+    run(config)
+    for split, before in first.items():
+        after = read_dataset(Path(config.data_dir), split)
+        assert after == replace(before, name="named")
+    config.dataset = "renamed"  # nothing is prepared again
+    run(config)
+    assert read_dataset(Path(config.data_dir), "test").name == "renamed"
+
+
+def test_characters_that_are_no_tokens_are_named(
+    config: PrepareConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tokens(train_token_model(["第一二三四五六七八九十句"]), tmp_path / "tokens")
+    config.tokens.reuse = str(tmp_path / "tokens")
+    run(config)
+    (warning,) = (record.message for record in caplog.records if "of the split test" in record.message)
+    assert "are no tokens of the model" in warning
+    assert "布 (1)" in warning

@@ -13,6 +13,7 @@ from data_prep.errors import PreparationError
 from data_prep.text import Script, TextConfig
 from data_prep.tokens import TokenConfig, train_token_model, write_tokens
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
+from zipformer.dataset import name_of, read_dataset
 from zipformer.tokenizer import Tokenizer
 
 TEXTS = {"yue": "我们听讲这个", "nan": "我们听讲这个", "wuu": "我们听讲这个"}
@@ -129,3 +130,33 @@ def test_problems_are_named(source: Path, tmp_path: Path, settings: dict, messag
     with pytest.raises(PreparationError, match=message):
         rewrite_transcripts(config)
     assert not (tmp_path / "target" / "transcripts.json").exists()
+
+
+def test_translations_are_normalised_like_transcripts(source: Path, tmp_path: Path) -> None:
+    manifest = source / "cuts_test.jsonl.gz"
+    cuts = list(CutSet.from_file(manifest))
+    for cut, translation in zip(cuts, ("我們，聽了！", "我们听了", "（笑）"), strict=True):
+        cut.supervisions[0].custom["translation"] = translation
+    CutSet.from_cuts(cuts).to_file(manifest)
+    text = TextConfig(script=Script.simplified)
+    rewrite_transcripts(TranscriptsConfig(str(source), str(tmp_path / "once"), text=text))
+    found = [cut.supervisions[0].custom for cut in CutSet.from_file(tmp_path / "once" / "cuts_test.jsonl.gz")]
+    pairs = [(custom.get("translation"), custom.get("raw_translation")) for custom in found]
+    assert pairs == [("我们听了", "我們，聽了！"), ("我们听了", None), (None, "（笑）")]
+    # Once more from what the corpus had, by other rules.
+    twice = TranscriptsConfig(str(tmp_path / "once"), str(tmp_path / "twice"))
+    rewrite_transcripts(twice)
+    found = [
+        cut.supervisions[0].custom for cut in CutSet.from_file(tmp_path / "twice" / "cuts_test.jsonl.gz")
+    ]
+    assert found[0]["translation"] == "我們聽了"
+    assert name_of(tmp_path / "twice") == "twice"
+
+
+def test_another_script_is_another_data_set_of_the_same_recordings(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "customary"
+    rewrite_transcripts(TranscriptsConfig(str(source), str(target), scripts={"yue": "s2hk"}, dataset="hk"))
+    before, after = read_dataset(source, "test"), read_dataset(target, "test")
+    assert (before.name, after.name) == ("source", "hk")
+    assert before.recordings == after.recordings
+    assert before.digest != after.digest

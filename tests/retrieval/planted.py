@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from dataset_files import DATA
 
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 
@@ -19,7 +20,12 @@ def write_store(
     """A store with the utterances of some (group, site)."""
     dimension = next(frames.shape[1] for site in sites.values() for frames in site.values())
     writer = EmbeddingWriter(
-        directory, dimension=dimension, dtype="float32", embedder="planted", fingerprint="planted"
+        directory,
+        dimension=dimension,
+        dtype="float32",
+        embedder="planted",
+        fingerprint="planted",
+        dataset=DATA.record(),
     )
     with writer:
         for (group, site), sentences in sites.items():

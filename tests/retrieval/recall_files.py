@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dataset_files import DATA
+
 Pairs = dict[tuple[str, str], tuple[float, float]]  # recall and chance
 
 
@@ -22,7 +24,9 @@ def write_recall(
     ]  # fmt: skip
     mean = sum(recall for recall, _ in pairs.values()) / len(pairs)
     chance = sum(chance for _, chance in pairs.values()) / len(pairs)
+    embeddings: Any = more.pop("embeddings", {"embedder": embedder})
     content = {
+        "embeddings": {"dataset": DATA.record()} | embeddings,
         "embedder": embedder,
         "settings": {"split": "test", "challenge": challenge and f"sets/{challenge}.json", **settings},
         "groups": groups,

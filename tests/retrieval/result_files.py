@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from dataset_files import DATA, results_of
 from planted import write_store
 
 from retrieval.figures.results import recall_heat_map
@@ -12,6 +13,7 @@ from retrieval.figures.style import save_png
 from retrieval.recall import retrieve
 from retrieval.sites import sites_of
 from retrieval.tables import RecallTable, tabulate, write_recall_json
+from zipformer.evaluation import DATA_KEY
 
 GROUPS = ("cmn", "gan", "hak", "mandarin", "nan", "wuu", "yue")
 HELD_OUT = "gan"
@@ -24,13 +26,20 @@ def write_results(exp_dir: Path, *, sites: int = 3, sentences: int = 50, methods
     model_dir.mkdir(parents=True)
     write_json(model_dir / "provenance.json", {"git_revision": "0123abcd", "trained_dialects": TRAINED})
     write_json(model_dir / "config.json", {"vocab_size": 500, "encoder": {"encoder_dim": [96, 128]}})
+    results = results_of(model_dir)
     for number, method in enumerate(methods):
-        write_decoding(model_dir / "results" / f"decode-test-{method}", method, better=number)
+        write_decoding(results / f"decode-test-{method}", method, better=number)
     for embedder, noise in (("zipformer", 1.0), ("mfcc", 6.0)):
         table = recall_table(exp_dir / f"store-{embedder}", sites=sites, sentences=sentences, noise=noise)
-        folder = model_dir / "results" / ("retrieval-test" + ("" if embedder == "zipformer" else "-mfcc"))
+        folder = results / ("retrieval-test" + ("" if embedder == "zipformer" else "-mfcc"))
         folder.mkdir(parents=True)
-        header = {"split": "test", "model_dir": str(model_dir), "embedder": embedder, "settings": {}}
+        header: dict[str, object] = {
+            "split": "test",
+            "model_dir": str(model_dir),
+            "embedder": embedder,
+            "settings": {},
+        }
+        header["embeddings"] = {"embedder": embedder, "dataset": DATA.record()}
         write_recall_json(folder / "recall.json", table, header)
         save_png(recall_heat_map(table), folder / "recall.png")
     write_metrics(exp_dir / "metrics.jsonl")
@@ -75,6 +84,7 @@ def write_decoding(directory: Path, method: str, *, split: str = "test", better:
                 }
             )
     write_json(directory / "cer.json", {"method": method, "split": split, "model_dir": "m", "rows": rows})
+    write_json(directory / "decode.json", {"method": method, DATA_KEY: DATA.digest})
     with (directory / "hypotheses.jsonl").open("w", encoding="utf-8") as file:
         for index, group in enumerate(GROUPS):
             for n in range(4):

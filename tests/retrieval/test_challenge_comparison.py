@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dataset_files import results_of
 from recall_files import Pairs, write_recall
 
 from retrieval.challenge.comparison import (
@@ -22,7 +23,7 @@ from retrieval.tables import print_tables
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    results = tmp_path / "results"
+    results = results_of(tmp_path)
     full: Pairs = {
         ("cmn", "hak"): (80, 2), ("hak", "cmn"): (90, 2), ("cmn", "yue"): (100, 2), ("yue", "cmn"): (70, 2),
         ("hak", "yue"): (60, 2), ("yue", "hak"): (50, 2),
@@ -41,7 +42,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 def comparison_of(model_dir: Path) -> ChallengeComparison:
-    comparison = read_comparison(model_dir / "results", "test")
+    comparison = read_comparison(model_dir / "results" / "data", "test")
     assert comparison is not None
     return comparison
 
@@ -91,7 +92,11 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
 
 def test_results_for_other_groups_are_not_compared(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_recall(
-        model_dir / "results", "retrieval-test-no-names", "zipformer", "no-names", {("a", "b"): (1, 1)}
+        model_dir / "results" / "data",
+        "retrieval-test-no-names",
+        "zipformer",
+        "no-names",
+        {("a", "b"): (1, 1)},
     )
     comparison = comparison_of(model_dir)
     assert comparison.sets == ["full", "no-close-sound", "no-close-sound-random", "combined"]
@@ -229,7 +234,7 @@ def test_page(model_dir: Path) -> None:
     assert "no-close-sound" in page
     folder = model_dir / "results" / "report"
     assert {"challenge.csv", "challenge.json", "challenge.png"} <= {path.name for path in folder.iterdir()}
-    for path in (model_dir / "results").glob("retrieval-test-*/recall.json"):
+    for path in (model_dir / "results" / "data").glob("retrieval-test-*/recall.json"):
         path.unlink()
     page = write_report(collect(model_dir, "test"), model_dir / "results" / "second").read_text()
     assert "Challenge sets" not in page

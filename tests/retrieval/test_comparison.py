@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from dataset_files import results_of
 from matplotlib.image import imread
 from planted import write_store
 
@@ -201,7 +202,7 @@ def test_files_and_figure(models, comparison, tmp_path):
 def test_finished_results_are_read_back(models, tmp_path):
     paths = []
     for model in models[:2]:
-        folder = tmp_path / model.name / "results" / "retrieval-test"
+        folder = results_of(tmp_path / model.name) / "retrieval-test"
         folder.mkdir(parents=True)
         table = tabulate(model.outcome, trained_groups=["cmn", "yue"], resamples=20)
         write_tables(folder, table, model.outcome, dict(model.content))
@@ -232,7 +233,7 @@ def test_ranks_that_do_not_fit(tmp_path):
 
 
 def test_short_names(tmp_path):
-    results = [tmp_path / name / "averaged" / "results" / "retrieval-test" for name in "ab"]
+    results = [tmp_path / name / "averaged" / "results" / "data" / "retrieval-test" for name in "ab"]
     assert short_names(results) == ["a", "b"]
     mixed = [results[0], results[1].with_name("retrieval-test-mfcc")]
     assert short_names(mixed) == ["a/retrieval-test", "b/retrieval-test-mfcc"]

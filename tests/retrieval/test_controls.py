@@ -256,8 +256,8 @@ def test_duration_only_equals_the_nearest_duration(tmp_path):
 
 def test_files_are_read_back(compared, tmp_path):
     _, tables, rows = compared
-    folder = tmp_path / "results" / "controls-test"
-    assert controls_section(tmp_path, "test") is None
+    folder = tmp_path / "results" / "data" / "controls-test"
+    assert controls_section(tmp_path / "controls.json") is None
     header = {"settings": {"confidence": 0.9, "level": "subdialect"}}
     for _ in range(2):  # the second time replaces the first
         write_controls(folder, rows, tables, header)
@@ -269,7 +269,7 @@ def test_files_are_read_back(compared, tmp_path):
     with (folder / "controls.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["name"] for line in lines] == [row.name for row in rows]
-    section = controls_section(tmp_path, "test")
+    section = controls_section(folder / "controls.json")
     assert [row.pairs for row in section.rows] == ["trained", "held_out"] * 3
     assert (section.confidence, section.level) == (0.9, "subdialect")
 

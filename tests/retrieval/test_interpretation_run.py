@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 import pytest
 import soundfile
+from dataset_files import DATA
 
 from retrieval.interpretation.compare import Outcome, Scope, compare, text_similarities
 from retrieval.interpretation.compare import tests_table as table_of_tests
@@ -49,7 +50,7 @@ def utterances() -> list[SpokenUtterance]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> InterpretConfig:
-    return InterpretConfig(str(tmp_path / "model"), str(tmp_path), shown=0)
+    return InterpretConfig(str(tmp_path / "model"), str(tmp_path), dataset=DATA.name, shown=0)
 
 
 def no_audio(name: str) -> None:
@@ -59,7 +60,7 @@ def no_audio(name: str) -> None:
 def run(config: InterpretConfig, items: list[SpokenUtterance] | None = None, audio=no_audio):
     pairs = utterance_pairs(SITES)
     given = utterances() if items is None else items
-    return interpret(config, pairs, given, [CharacterOverlap()], audio)
+    return interpret(config, pairs, given, [CharacterOverlap()], audio, DATA)
 
 
 def test_planted_words_are_found_wherever_they_stand(config: InterpretConfig) -> None:
@@ -299,12 +300,11 @@ def test_settings_that_cannot_be(changes: dict[str, object]) -> None:
 
 
 def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
-    model_dir = Path(config.model_dir)
-    assert read_interpretations(model_dir, "test") is None
+    assert read_interpretations(config.folder.parent, "test") is None
     run(config)
     config.matcher = Matcher.position
     run(config)
-    rows = read_interpretations(model_dir, "test")
+    rows = read_interpretations(config.folder.parent, "test")
     assert rows is not None
     assert [(row.page, row.similarity) for row in rows] == [
         ("interpret-test-ctc/index.html", "characters"),
@@ -318,7 +318,7 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     other = config.folder.with_name("interpret-test-far-ctc")
     other.mkdir()
     (other / SUMMARY).write_text(json.dumps(summary))
-    assert read_interpretations(model_dir, "test") == rows
+    assert read_interpretations(config.folder.parent, "test") == rows
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
     )
@@ -327,7 +327,7 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     assert not template.render(interpretations=None).strip()
     (config.folder / SUMMARY).write_text('{"tests": {"characters": {}}}')
     with pytest.raises(MalformedResultError, match=r"interpret-test-ctc-position.*settings"):
-        read_interpretations(model_dir, "test")
+        read_interpretations(config.folder.parent, "test")
 
 
 def test_runs_of_other_groups_and_pairs_stand_beside_each_other(config: InterpretConfig) -> None:
@@ -336,7 +336,7 @@ def test_runs_of_other_groups_and_pairs_stand_beside_each_other(config: Interpre
     run(config)
     config.groups, config.pairs, config.level = [], ["cmn:yue"], Level.subdialect
     run(config)
-    rows = read_interpretations(Path(config.model_dir), "test")
+    rows = read_interpretations(config.folder.parent, "test")
     assert rows is not None
     assert [(row.page.removesuffix("/index.html"), row.compared) for row in rows] == [
         ("interpret-test-ctc", "all groups"),
@@ -357,19 +357,19 @@ def test_the_figure_shows_negative_similarities() -> None:
 def test_other_splits_and_runs_that_were_killed_are_not_in_the_report(config: InterpretConfig) -> None:
     config.split = "test-noisy"
     run(config)
-    assert read_interpretations(Path(config.model_dir), "test") is None
+    assert read_interpretations(config.folder.parent, "test") is None
     config.folder.rename(config.folder.with_name(config.folder.name + ".partial"))
-    assert read_interpretations(Path(config.model_dir), "test-noisy") is None
+    assert read_interpretations(config.folder.parent, "test-noisy") is None
 
 
 def test_page_and_report_say_whose_frames_and_words_they_are(config: InterpretConfig) -> None:
-    config.words, config.embeddings = "whisper.tsv", "results/embeddings-test-mfcc"
+    config.words, config.embeddings = "whisper.tsv", "results/data/embeddings-test-mfcc"
     run(config)
     page = (config.folder / PAGE).read_text(encoding="utf-8")
-    assert "frames of <code>results/embeddings-test-mfcc</code>" in page
+    assert "frames of <code>results/data/embeddings-test-mfcc</code>" in page
     assert "frame of the encoder" not in page
     assert "units <code>" not in page
-    rows = read_interpretations(Path(config.model_dir), "test")
+    rows = read_interpretations(config.folder.parent, "test")
     assert rows is not None
     assert (rows[0].timed_by, rows[0].frames, rows[0].segmenter) == (
         "whisper.tsv",

@@ -48,8 +48,8 @@ def test_taps_of_an_encoder() -> None:
 
 def test_a_layer_lies_where_the_embed_script_puts_it(tmp_path: Path) -> None:
     config = LayersConfig(str(tmp_path), "data")
-    assert TAPS[2].store(config) == tmp_path / "results" / "embeddings-test-layer02"
-    assert TAPS[4].store(config) == tmp_path / "results" / "layers-test" / "embeddings-stack2"
+    assert TAPS[2].store(config) == tmp_path / "results" / "data" / "embeddings-test-layer02"
+    assert TAPS[4].store(config) == tmp_path / "results" / "data" / "layers-test" / "embeddings-stack2"
 
 
 def test_repeated_frames_do_not_change_seqsim() -> None:
@@ -239,9 +239,9 @@ def study() -> LayerStudy:
 
 def test_files_come_back(study: LayerStudy, tmp_path: Path) -> None:
     config = LayersConfig(str(tmp_path), "data")
-    assert read_study(tmp_path, "test") is None
+    assert read_study(config.folder) is None
     write_study(study, config)
-    assert read_study(tmp_path, "test") == study
+    assert read_study(config.folder) == study
     with (config.folder / "layers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["tap"] for row in rows] == [tap.name for tap in TAPS]
@@ -293,7 +293,7 @@ def test_results_that_cannot_be_read_are_named(study: LayerStudy, tmp_path: Path
     for text in (json.dumps(content), "{", "[]"):
         path.write_text(text)
         with pytest.raises(MalformedResultError, match=r"layers\.json.*scripts/layers\.py"):
-            read_study(tmp_path, "test")
+            read_study(config.folder)
 
 
 def test_the_figure_and_the_tables_are_drawn(study: LayerStudy, tmp_path: Path) -> None:
@@ -310,9 +310,10 @@ def test_the_figure_and_the_tables_are_drawn(study: LayerStudy, tmp_path: Path) 
 
 
 def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
-    assert layers_section(tmp_path, "test") is None
-    write_study(study, LayersConfig(str(tmp_path), "data"))
-    section = layers_section(tmp_path, "test")
+    config = LayersConfig(str(tmp_path), "data")
+    assert layers_section(config.folder) is None
+    write_study(replace(study, groups=["cmn", "yue"], single_site_groups=["yue"]), config)
+    section = layers_section(config.folder)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -320,6 +321,7 @@ def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
     assert "data:image/svg+xml;base64," in page
     assert "layer03" in page
     assert "recall@1 6.0 by SeqSim, 36.0 by DTW." in page
+    assert "bootstrap over sentences and sites; sites cannot vary for yue (one each)" in page
     assert "Not probed: tone, because no romanisation." in page
     assert "sentence, unseen dialect: 1 of 9 classes left out." in page
 

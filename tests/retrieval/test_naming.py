@@ -9,23 +9,30 @@ from retrieval.similarity.scores import ScoreKind
 
 
 def test_defaults_are_left_out_of_the_name():
-    assert result_folder(Path("m"), "retrieval", "test") == Path("m/results/retrieval-test")
+    assert result_folder(Path("m"), "retrieval", "test", dataset="data") == Path(
+        "m/results/data/retrieval-test"
+    )
     assert result_folder(
         Path("m"),
         "retrieval",
         "test",
+        dataset="data",
         embedder=EmbedderKind.zipformer,
         score=ScoreKind.seqsim,
         correction=Correction.none,
-    ) == Path("m/results/retrieval-test")
+    ) == Path("m/results/data/retrieval-test")
 
 
 def test_every_part_has_its_place():
-    assert result_folder(Path("m"), "embeddings", "dev", embedder="mfcc").name == "embeddings-dev-mfcc"
+    assert (
+        result_folder(Path("m"), "embeddings", "dev", dataset="d", embedder="mfcc").name
+        == "embeddings-dev-mfcc"
+    )
     folder = result_folder(
         Path("m"),
         "retrieval",
         "test",
+        dataset="data",
         embedder="whisper-large-v2",
         layer=4,
         score=ScoreKind.dtw,
@@ -38,9 +45,9 @@ def test_every_part_has_its_place():
 @pytest.mark.parametrize("name", ["", "a/b", "..%", "a b", "-a", "粵"])
 def test_names_that_are_no_folders_are_an_error(name):
     with pytest.raises(ValueError, match="cannot be part of the name of a folder"):
-        result_folder(Path("m"), "retrieval", "test", embedder=name)
+        result_folder(Path("m"), "retrieval", "test", dataset="d", embedder=name)
 
 
 def test_a_negative_layer_is_an_error():
     with pytest.raises(ValueError, match="layer=-1 is negative"):
-        result_folder(Path("m"), "retrieval", "test", layer=-1)
+        result_folder(Path("m"), "retrieval", "test", dataset="d", layer=-1)

@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from dataset_files import DATA, results_of
 from result_files import write_decoding, write_json, write_results
 
 from retrieval.comparison import Comparison, DifferenceRow, write_comparison
@@ -89,7 +90,7 @@ def test_all_metrics_and_hubs_are_shown(model_dir):
 
 def test_the_page_says_what_intervals_are_over(model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "averaged")
-    results = tmp_path / "averaged" / "results"
+    results = tmp_path / "averaged" / "results" / "data"
     content = json.loads((results / "retrieval-test" / "recall.json").read_text())
     write_json(results / "retrieval-test" / "recall.json", content | {"single_site_groups": ["gan", "yue"]})
     rows = [ControlRow("permuted", "model, sentences permuted", "all", 2.0, 1.9, 2.1, 2.0, 80.0, 75.0, 85.0)]
@@ -97,6 +98,7 @@ def test_the_page_says_what_intervals_are_over(model_dir, tmp_path):
         "settings": {"permuted_draws": 20},
         "groups": content["groups"],
         "single_site_groups": content["groups"],
+        "embeddings": {"zipformer": {"weights": None, "dataset": DATA.record()}},
     }
     write_controls(results / "controls-test", rows, {}, header)
     table = collect(model_dir, "test").recall.table
@@ -113,12 +115,12 @@ def test_the_page_says_what_intervals_are_over(model_dir, tmp_path):
 
 
 def test_p_values_of_the_means_are_shown(model_dir, tmp_path):
-    content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
+    content = json.loads((model_dir / "results" / "data" / "retrieval-test" / "recall.json").read_text())
     means = [row for row in content["metrics"] if row["part"] == "all"]
     for number, row in enumerate(means, start=1):
         row["p"] = number / 2000
-    folder = tmp_path / "averaged" / "results" / "retrieval-test"
-    folder.mkdir(parents=True)
+    folder = results_of(tmp_path / "averaged") / "retrieval-test"
+    folder.mkdir()
     write_json(folder / "recall.json", content)
     cells = re.sub(r"\s", "", Page(render(collect(tmp_path / "averaged", "test"))).text)
     assert cells.count("pofthemean") == 1  # the other means were not tested
@@ -126,11 +128,11 @@ def test_p_values_of_the_means_are_shown(model_dir, tmp_path):
 
 
 def test_results_without_metrics_have_no_section(model_dir, tmp_path):
-    content = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())
+    content = json.loads((model_dir / "results" / "data" / "retrieval-test" / "recall.json").read_text())
     for key in ("metrics", "hubness"):
         content.pop(key)
-    folder = tmp_path / "averaged" / "results" / "retrieval-test"
-    folder.mkdir(parents=True)
+    folder = results_of(tmp_path / "averaged") / "retrieval-test"
+    folder.mkdir()
     write_json(folder / "recall.json", content)
     page = Page(render(collect(tmp_path / "averaged", "test")))
     assert "All metrics" not in page.text
@@ -142,7 +144,7 @@ def test_models_side_by_side_are_shown(model_dir, tmp_path):
     table = collect(model_dir, "test").recall.table
     rows = [DifferenceRow("a", "b", "all", "", "", metric, 1.25, -0.5, 3.0, 0.04, 0.08) for metric in METRICS]
     metrics = {"a": table.metrics, "b": table.metrics}
-    folder = tmp_path / "averaged" / "results" / "comparison-test"
+    folder = tmp_path / "averaged" / "results" / "data" / "comparison-test"
     folder.mkdir()
     write_comparison(folder, Comparison(["a", "b"], table.groups, metrics, rows), [], {})
     page = Page(render(collect(tmp_path / "averaged", "test")))
@@ -327,8 +329,9 @@ def test_the_model_stands_beside_its_controls(tmp_path):
             ("mfcc-dtw", "MFCC, DTW", 31.7, (51.4, 44.2, 58.6)),
         )
     ]
-    header = {"settings": {"confidence": 0.9}, "embeddings": {"zipformer": {"weights": None}}}
-    write_controls(model_dir / "results" / "controls-test", rows, {}, header)
+    embeddings = {"zipformer": {"weights": None, "dataset": DATA.record()}}
+    header = {"settings": {"confidence": 0.9}, "embeddings": embeddings}
+    write_controls(results_of(model_dir) / "controls-test", rows, {}, header)
     page = Page(render(collect(model_dir, "test")))
     # As earlier versions wrote it: nothing of single sites, and one draw of permuted sentences.
     assert "90 % bootstrap over sentences, and over sites where a group has several" in squeezed(page.text)
@@ -342,7 +345,7 @@ def test_the_model_stands_beside_its_controls(tmp_path):
 
 def test_the_card_shows_the_strongest_control_of_sound_over_the_same_pairs(model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "averaged")
-    folder = tmp_path / "averaged" / "results" / "controls-test"
+    folder = tmp_path / "averaged" / "results" / "data" / "controls-test"
     summary = collect(model_dir, "test").control.table.summary
     weak = next(row for row in summary if row.name == "trained")
 
@@ -352,7 +355,8 @@ def test_the_card_shows_the_strongest_control_of_sound_over_the_same_pairs(model
             for name, of_parts in recalls.items()
             for part, recall in of_parts.items()
         ]
-        write_controls(folder, rows, {}, {"settings": {}} | header)
+        embeddings = {"zipformer": {"weights": None, "dataset": DATA.record()}}
+        write_controls(folder, rows, {}, {"settings": {}, "embeddings": embeddings} | header)
         return squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
 
     # Neither the model nor an encoder that was trained on speech is sound alone.
@@ -392,7 +396,7 @@ def test_unknown_training_dialects(model_dir, tmp_path):
 
 def test_malformed_input_is_an_error(tmp_path):
     model_dir = write_results(tmp_path, sites=1, sentences=4, methods=("greedy",))
-    (model_dir / "results" / "retrieval-test" / "recall.json").write_text("{")
+    (model_dir / "results" / "data" / "retrieval-test" / "recall.json").write_text("{")
     with pytest.raises(MalformedResultError, match=r"retrieval-test/recall\.json: not JSON"):
         collect(model_dir, "test")
 

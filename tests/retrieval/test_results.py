@@ -51,7 +51,7 @@ def test_nothing_there(tmp_path):
 
 def test_recall_round_trip(tmp_path):
     model_dir = write_results(tmp_path, sites=2, sentences=6)
-    result = read_recall(model_dir / "results/retrieval-test/recall.json")
+    result = read_recall(model_dir / "results/data/retrieval-test/recall.json")
     assert result is not None
     assert result.embedder == "zipformer"
     assert result.table.groups == list(GROUPS)
@@ -106,16 +106,16 @@ def test_malformed_error_rates_are_named(tmp_path, change, message):
 
 def test_malformed_files_are_named(tmp_path):
     model_dir = write_results(tmp_path, sites=1, sentences=4, methods=("greedy",))
-    decoding = model_dir / "results/decode-test-greedy"
+    decoding = model_dir / "results/data/decode-test-greedy"
     (decoding / "confusions.csv").write_text("dialect,kind,reference,hypothesis,count\n,deletion,x,,many\n")
     with pytest.raises(MalformedResultError, match=r"confusions\.csv: line 2: count must be a number"):
-        read_decodings(model_dir / "results", "test")
+        read_decodings(model_dir / "results" / "data", "test")
     (decoding / "confusions.csv").unlink()
     with (decoding / "hypotheses.jsonl").open("a") as file:
         file.write("{]\n")
     with pytest.raises(MalformedResultError, match=r"hypotheses\.jsonl: line 29: not JSON"):
-        read_decodings(model_dir / "results", "test")
-    recall = model_dir / "results/retrieval-test/recall.json"
+        read_decodings(model_dir / "results" / "data", "test")
+    recall = model_dir / "results/data/retrieval-test/recall.json"
     content = json.loads(recall.read_text())
     content["pairs"][5]["source"] = "zzz"
     write_json(recall, content)

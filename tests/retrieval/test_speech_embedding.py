@@ -157,7 +157,7 @@ def test_it_is_embedded_and_compared_with_the_model(
     write_model(model_dir)
     common = (f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu")
     run(monkeypatch, "embed.py", *common, "embedder=speech_embedding")
-    folder = model_dir / "results" / "embeddings-test-speech_embedding"
+    folder = model_dir / "results" / "data" / "embeddings-test-speech_embedding"
     store, written = EmbeddingStore(folder), (folder / "frames.npy").stat().st_mtime_ns
     for cut in CutSet.from_file(data_dir / "cuts_test.jsonl.gz"):
         assert store[cut.id].shape == (-(-cut.num_samples // 1280), 96)
@@ -169,7 +169,7 @@ def test_it_is_embedded_and_compared_with_the_model(
     controls = "controls=[speech_embedding,speech_embedding-dtw]"
     run(monkeypatch, "controls.py", *common, "resamples=20", controls)
     assert (folder / "frames.npy").stat().st_mtime_ns == written  # not embedded again
-    content = json.loads((model_dir / "results" / "controls-test" / "controls.json").read_text())
+    content = json.loads((model_dir / "results" / "data" / "controls-test" / "controls.json").read_text())
     recall = {row["name"]: row["recall_at_1"] for row in content["rows"] if row["pairs"] == "all"}
     assert list(recall) == ["zipformer", "speech_embedding", "speech_embedding-dtw"]
     assert recall["speech_embedding"] == recall["speech_embedding-dtw"] == 100

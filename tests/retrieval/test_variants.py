@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import results_of
 from planted import directions, write_store
 
 from retrieval.sites import Duplicates, Level, Site
@@ -227,7 +228,7 @@ def planted_model(folder: Path) -> Path:
     """Four sentences; Taishan says the first two with each other's words."""
     said = {"beijing": [0, 1, 2, 3], "canton": [0, 1, 2, 3], "taishan": [1, 0, 2, 3]}
     write_store(
-        folder / "results" / "embeddings-test",
+        results_of(folder) / "embeddings-test",
         {
             ("cmn" if site == "beijing" else "yue", site): {
                 str(n): directions([word], 4) for n, word in enumerate(words)
@@ -269,7 +270,7 @@ def test_runs_by_variety_and_of_chosen_groups_do_not_share_what_is_kept(tmp_path
 
 def test_a_sentence_that_a_site_has_twice_can_be_left_out(tmp_path: Path) -> None:
     model = planted_model(tmp_path)
-    index = model / "results" / "embeddings-test" / "index.tsv"
+    index = model / "results" / "data" / "embeddings-test" / "index.tsv"
     index.write_text(index.read_text().replace("\ttaishan\t", "\tcanton\t"))
     with pytest.raises(ValueError, match="set duplicates=first"):
         retrieve_run(model, "test")
@@ -292,7 +293,7 @@ def model_with(folder: Path, second_of_yue: tuple[str, ...]) -> Path:
         ("yue", "canton"): {sentence: words[sentence] for sentence in SENTENCES[:2]},
         ("yue", "macau"): {sentence: words[sentence] for sentence in second_of_yue},
     }
-    write_store(folder / "results" / "embeddings-test", stored)
+    write_store(results_of(folder) / "embeddings-test", stored)
     (folder / "provenance.json").write_text('{"trained_dialects": ["cmn", "yue"]}')
     return folder
 

@@ -370,7 +370,7 @@ def test_from_recordings_to_a_page(monkeypatch: pytest.MonkeyPatch, folders: tup
     common = (f"model_dir={model_dir}", f"data_dir={data_dir}")
     settings = (*common, "aligner=whisper", f"whisper.model={folder}", "whisper.language=zh", "shown=1")
     run(monkeypatch, "interpret.py", *settings)
-    results = model_dir / "results"
+    results = model_dir / "results" / data_dir.name
     first = results / "interpret-test-whisper-tiny"
     with (first / "words.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
@@ -400,7 +400,7 @@ def test_from_recordings_to_a_page(monkeypatch: pytest.MonkeyPatch, folders: tup
     run(monkeypatch, "embed.py", *common, *hub)
     own = results / "embeddings-test-whisper-tiny"
     run(monkeypatch, "interpret.py", *settings, f"embeddings={own}", "transcript=hypothesis", "shown=0")
-    rows_of_report = read_interpretations(model_dir, "test")
+    rows_of_report = read_interpretations(results, "test")
     assert rows_of_report is not None
     assert {(row.timed_by, row.frames) for row in rows_of_report} == {
         ("whisper whisper-tiny", "encoder"),

@@ -10,6 +10,7 @@ import pytest
 from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from retrieval.embedding.store import EmbeddingWriter
+from zipformer.dataset import read_dataset
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WORDS = ["他在北京", "我喜欢吃饭", "天很冷", "他不来", "书在这里", "我们走吧"]
@@ -54,11 +55,20 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def model_dir(tmp_path: Path) -> Path:
+def model_dir(tmp_path: Path, data_dir: Path) -> Path:
     """A model that hears: sentences 0 and 3 are taken for each other, sentence 1 and 2 are found."""
+    dataset = read_dataset(data_dir, "test", "data")
     for embedder in ("", "-mfcc"):
-        folder = tmp_path / "model" / "results" / f"embeddings-test{embedder}"
-        with EmbeddingWriter(folder, dimension=6, dtype="float32", embedder="e", fingerprint="f") as writer:
+        folder = dataset.claim(tmp_path / "model") / f"embeddings-test{embedder}"
+        writer = EmbeddingWriter(
+            folder,
+            dimension=6,
+            dtype="float32",
+            embedder="e",
+            fingerprint="f",
+            dataset=dataset.record(),
+        )
+        with writer:
             for dialect in PHONES:
                 for n in range(6):
                     word = {0: 3, 3: 0}.get(n, n) if dialect == "yue" else n
@@ -89,7 +99,7 @@ def test_from_cuts_to_the_report(
     run(monkeypatch, "retrieve", *common)
     run(monkeypatch, "retrieve", *common, f"challenge={folder / 'no-close-sound.json'}")
     content = json.loads(
-        (model_dir / "results" / "retrieval-test-no-close-sound" / "recall.json").read_text()
+        (model_dir / "results" / "data" / "retrieval-test-no-close-sound" / "recall.json").read_text()
     )
     assert [row["recall_at_1"] for row in content["pairs"]] == pytest.approx([50, 50])  # of 0, 3, 4, 5
     assert content["pairs"][0]["chance"] == 25
@@ -99,7 +109,7 @@ def test_from_cuts_to_the_report(
     capsys.readouterr()
     run(monkeypatch, "report", f"model_dir={model_dir}")
     assert "full set, same pairs" in capsys.readouterr().out
-    rows = json.loads((model_dir / "results" / "report" / "challenge.json").read_text())["overall"]
+    rows = json.loads((model_dir / "results" / "data" / "report" / "challenge.json").read_text())["overall"]
     assert [row["challenge"] for row in rows] == ["full", "no-close-sound"]
     assert rows[0]["recall_at_1"] == pytest.approx(400 / 6)
 
@@ -114,7 +124,7 @@ def test_a_set_that_was_built_again_is_another_one(
 
     def rows() -> set[tuple[str, str]]:
         run(monkeypatch, "report", f"model_dir={model_dir}")
-        content = json.loads((model_dir / "results" / "report" / "challenge.json").read_text())
+        content = json.loads((model_dir / "results" / "data" / "report" / "challenge.json").read_text())
         return {(row["system"], row["challenge"]) for row in content["overall"]}
 
     for threshold in (0.3, 0.0):
@@ -133,7 +143,9 @@ def test_a_set_that_was_built_again_is_another_one(
     assert rows() == {("zipformer", "no-close-sound"), ("zipformer", "no-close-sound-random")}
     run(monkeypatch, "retrieve", *common, hard)
     assert rows() == {("zipformer", "no-close-sound"), ("mfcc", "no-close-sound")}
-    warnings = json.loads((model_dir / "results" / "report" / "results.json").read_text())["warnings"]
+    warnings = json.loads((model_dir / "results" / "data" / "report" / "results.json").read_text())[
+        "warnings"
+    ]
     assert len(warnings) == 1
     assert "no-close-sound-random/recall.json (zipformer) is left out" in warnings[0]
 
@@ -145,6 +157,7 @@ def test_the_acoustic_control(data_dir: Path, model_dir: Path, monkeypatch: pyte
         "challenge",
         f"data_dir={data_dir}",
         f"model_dir={model_dir}",
+        "dataset=data",
         "removals=[sound]",
         "sound.measure=acoustic",
         "sound.threshold=0.5",
@@ -181,4 +194,4 @@ def test_a_file_that_is_no_challenge_set(
             run(monkeypatch, "retrieve", f"model_dir={model_dir}", f"challenge={data_dir / 'set.json'}")
     with pytest.raises(SystemExit, match=r"^error: no challenge set at .*none\.json"):
         run(monkeypatch, "retrieve", f"model_dir={model_dir}", f"challenge={data_dir / 'none.json'}")
-    assert not (model_dir / "results" / "retrieval-test").exists()
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()

@@ -1,25 +1,30 @@
 """The compare script over finished retrievals."""
 
+import hashlib
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import DATA
 
 from retrieval.outcome import Outcome
 from retrieval.sites import Site
 from retrieval.statistics.ranks import METRICS
 from retrieval.tables import tabulate, write_tables
+from zipformer.dataset import DataSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
+OLD = hashlib.sha256(b"old").hexdigest()
 SITES = [Site("cmn", "a", {}), Site("yue", "b", {})]
 
 
-def write(model_dir: Path, ranks: list[int], *, split: str = "test") -> Path:
+def write(model_dir: Path, ranks: list[int], *, split: str = "test", dataset: DataSet = DATA) -> Path:
     """A finished retrieval with these ranks of the sentences in both directions."""
-    folder = model_dir / "results" / f"retrieval-{split}"
+    folder = dataset.claim(model_dir) / f"retrieval-{split}"
     folder.mkdir(parents=True)
     above = np.zeros((2, 2, len(ranks)), dtype=np.int32)
     above[0, 1] = above[1, 0] = np.array(ranks) - 1
@@ -27,7 +32,9 @@ def write(model_dir: Path, ranks: list[int], *, split: str = "test") -> Path:
     outcome = Outcome(SITES, [f"s{n:02}" for n in range(len(ranks))], above, asked, asked * len(ranks))
     settings = {"level": "group", "duplicates": "error", "candidates": 0, "layer": None}
     header = {"split": split, "embedder": "zipformer", "challenge": None, "settings": settings}
-    header["embeddings"] = {"dimension": 4}
+    header["embeddings"] = {"dimension": 4, "embedder": "zipformer", "weights": OLD}
+    header["dataset"] = dataset.record()
+    (model_dir / "model.safetensors").write_bytes(b"old")
     write_tables(folder, tabulate(outcome, trained_groups=None, resamples=50), outcome, header)
     return model_dir
 
@@ -70,3 +77,32 @@ def test_errors_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(SystemExit, match=r"^error: no recall\.json in .*none"):
         run(monkeypatch, f"results=[{first},{tmp_path / 'none'}]", f"output={output}")
     assert not output.exists()
+
+
+def test_results_of_other_weights_or_recordings_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (write(tmp_path / name, [1, 1, 2]) for name in ("first", "second"))
+    output = f"output={tmp_path / 'out'}"
+    written_otherwise = replace(DATA, name="traditional", digest="f" * 64)
+    third = write(tmp_path / "third", [1, 2, 2], dataset=written_otherwise)
+    run(monkeypatch, f"results=[{first},{third}]", output)  # other transcripts, the same recordings
+    elsewhere = write(tmp_path / "elsewhere", [1, 2, 2], dataset=replace(DATA, recordings="f" * 64))
+    with pytest.raises(SystemExit, match=r"^error: .*first.*elsewhere.* of other recordings.*one prepared"):
+        run(monkeypatch, f"results=[{first},{elsewhere}]", output)
+    (second / "model.safetensors").write_bytes(b"new")
+    remedy = rf"scripts/embed\.py model_dir={second}"
+    with pytest.raises(SystemExit, match=rf"^error: {second}/.*recall\.json cannot be used: .*{remedy}"):
+        run(monkeypatch, f"results=[{first},{second}]", output)
+    # Folders that lie in no model directory have no weights to be held against.
+    moved = (second / "results" / "data" / "retrieval-test").rename(tmp_path / "moved")
+    run(monkeypatch, f"results=[{first},{moved}]", output)
+
+
+def test_one_of_several_data_sets_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (write(tmp_path / name, [1, 1, 2]) for name in ("first", "second"))
+    write(first, [1, 1, 1], dataset=replace(DATA, name="other"))
+    output = f"output={tmp_path / 'out'}"
+    with pytest.raises(SystemExit, match=r"^error: .*first/results holds results of data, other.*dataset="):
+        run(monkeypatch, f"results=[{first},{second}]", output)
+    run(monkeypatch, f"results=[{first},{second}]", output, "dataset=data")

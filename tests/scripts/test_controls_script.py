@@ -47,7 +47,7 @@ def test_every_control_of_the_default_list(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, folders)
-    results = folders[0] / "results"
+    results = folders[0] / "results" / "data"
     content = json.loads((results / "controls-test" / "controls.json").read_text())
     names = list(dict.fromkeys(row["name"] for row in content["rows"]))
     assert names == [
@@ -79,15 +79,15 @@ def test_every_control_of_the_default_list(
 
 def test_chosen_controls_by_variety(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, folders, "controls=[duration]", "level=subdialect")
-    content = json.loads((folders[0] / "results" / "controls-test" / "controls.json").read_text())
+    content = json.loads((folders[0] / "results" / "data" / "controls-test" / "controls.json").read_text())
     assert {row["source"] for row in content["pairs"]["duration"]} == {"yue-x", "wuu-x"}
-    assert not (folders[0] / "results" / "embeddings-test-random").exists()
+    assert not (folders[0] / "results" / "data" / "embeddings-test-random").exists()
 
 
 def test_settings_of_the_sounds(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["fbank.stride=8", "mfcc.stride=5", "mfcc.coefficients=7", "storage=float16"]
     run(monkeypatch, folders, "controls=[fbank,mfcc]", *settings)
-    results = folders[0] / "results"
+    results = folders[0] / "results" / "data"
     fbank, mfcc = (EmbeddingStore(results / f"embeddings-test-{name}").frames for name in ("fbank", "mfcc"))
     assert fbank.shape == (sum(-(-T // 8) for T in FRAMES), 80)
     assert mfcc.shape == (sum(-(-T // 5) for T in FRAMES), 21)
@@ -105,4 +105,4 @@ def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.
         run(monkeypatch, folders, "controls=[duration]", "trained=[yeu]")
     with pytest.raises(SystemExit, match=r"^error: two models of huggingface=.* have one name"):
         run(monkeypatch, folders, "huggingface=[here/whisper,there/whisper]")
-    assert not (folders[0] / "results" / "controls-test").exists()
+    assert not (folders[0] / "results" / "data" / "controls-test").exists()

@@ -36,7 +36,7 @@ def test_files_and_table(
     (model_dir / "provenance.json").write_text('{"trained_dialects": ["wuu"]}', encoding="utf-8")
     run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "method=ctc", "device=cpu")
 
-    results = model_dir / "results" / "decode-test-ctc"
+    results = model_dir / "results" / "data" / "decode-test-ctc"
     lines = (results / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
     expected = {"id", "dialect", "subdialect", "site", "sentence_id", "reference", "hypothesis"}
@@ -88,13 +88,57 @@ def test_errors_against_the_translation_are_called_so(
         )
         assert ("against the translation" in capsys.readouterr().out) == (reference == "translation")
     for folder, reference, characters in (("decode", "text", 30), ("translation", "translation", 27)):
-        path = model_dir / "results" / f"{folder}-test-attention" / "cer.json"
+        path = model_dir / "results" / "data" / f"{folder}-test-attention" / "cer.json"
         document = json.loads(path.read_text(encoding="utf-8"))
         assert (document["method"], document["reference"]) == ("attention", reference)
         assert document["rows"][0]["reference_characters"] == characters
     # Error rates of another text do not stand among those of recognition in the report.
-    (decoding,) = read_decodings(model_dir / "results", "test")
+    (decoding,) = read_decodings(model_dir / "results" / "data", "test")
     assert decoding.level("overall")[0].reference_characters == 30
+
+
+def test_two_test_sets_stand_side_by_side(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    write_cuts(data_dir.parent / "my", "test", frames=(90, 95, 100))
+    common = (f"model_dir={model_dir}", "device=cpu", "method=ctc")
+    run(monkeypatch, *common, f"data_dir={data_dir}")
+    first = (model_dir / "results" / "data" / "decode-test-ctc" / "cer.json").read_bytes()
+    run(monkeypatch, *common, f"data_dir={data_dir.parent / 'my'}")
+    assert "my, test, ctc" in capsys.readouterr().out
+    assert (model_dir / "results" / "data" / "decode-test-ctc" / "cer.json").read_bytes() == first
+    for name, utterances in (("data", 6), ("my", 3)):
+        (decoding,) = read_decodings(model_dir / "results" / name, "test")
+        assert decoding.level("overall")[0].utterances == utterances
+        header = json.loads((decoding.folder / "cer.json").read_text(encoding="utf-8"))["dataset"]
+        assert header["name"] == name
+        assert decoding.data == [header["digest"]]
+    with pytest.raises(SystemExit, match=r"^error: .*results/my holds .* other data.*dataset=NAME"):
+        run(monkeypatch, *common, f"data_dir={data_dir}", "dataset=my")
+
+
+def test_characters_without_a_token_are_named(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    common = (f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu", "method=ctc")
+    run(monkeypatch, *common)
+    assert "no token" not in capsys.readouterr().out
+    cuts = write_cuts(data_dir, "test")
+    for cut in cuts:
+        if cut.supervisions[0].language == "yue":
+            cut.supervisions[0].text += "學學"  # two of 17 + 6 characters
+    cuts.to_file(data_dir / "cuts_test.jsonl.gz")
+    run(monkeypatch, *common, "dataset=traditional")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no token" in printed
+    assert "6 of 36 characters of the references of traditional, test, are no tokens" in printed
+    assert "Most frequent: 學 (6)" in printed
+    path = model_dir / "results" / "traditional" / "decode-test-ctc" / "cer.json"
+    rows = {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    assert (rows["yue"]["no_token"], rows["wuu"]["no_token"]) == (6, 0)
+    assert rows["yue"]["cer"] >= 100 * 6 / rows["yue"]["reference_characters"]
 
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, model_dir: Path, data_dir: Path, *more:
 def test_frames_of_the_encoder(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, data_dir = folders
     run(monkeypatch, model_dir, data_dir)
-    store = EmbeddingStore(model_dir / "results" / "embeddings-test")
+    store = EmbeddingStore(model_dir / "results" / "data" / "embeddings-test")
     assert len(store) == len(FRAMES)
     assert store.frames.dtype == np.float32
     model = AsrModel.from_pretrained(model_dir).eval()
@@ -66,7 +66,7 @@ def test_embeddings_say_which_weights_they_are_of(
     model_dir, data_dir = folders
 
     def weights(folder: str) -> object:
-        return EmbeddingStore(model_dir / "results" / folder).description["weights"]
+        return EmbeddingStore(model_dir / "results" / "data" / folder).description["weights"]
 
     digest = hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()
     run(monkeypatch, model_dir, data_dir)
@@ -74,9 +74,10 @@ def test_embeddings_say_which_weights_they_are_of(
     run(monkeypatch, model_dir, data_dir, "embedder=random")
     assert weights("embeddings-test") == digest
     assert weights("embeddings-test-mfcc") is None
-    assert weights("embeddings-test-random") is None
+    config = hashlib.sha256((model_dir / "config.json").read_bytes()).hexdigest()
+    assert weights("embeddings-test-random") == f"config:{config}"
     # What an earlier version made is not made again; the fingerprint vouches for its weights.
-    folder = model_dir / "results" / "embeddings-test"
+    folder = model_dir / "results" / "data" / "embeddings-test"
     content = json.loads((folder / "embeddings.json").read_text())
     del content["weights"]
     (folder / "embeddings.json").write_text(json.dumps(content))
@@ -90,7 +91,7 @@ def test_embeddings_do_not_depend_on_the_batch(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_dir, data_dir = folders
-    directory = model_dir / "results" / "embeddings-test"
+    directory = model_dir / "results" / "data" / "embeddings-test"
     run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
     store = EmbeddingStore(directory)
     alone = {entry.utterance_id: np.array(store[entry.utterance_id]) for entry in store}
@@ -104,7 +105,7 @@ def test_embeddings_do_not_depend_on_the_batch(
 def test_frames_of_a_layer(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, data_dir = folders
     run(monkeypatch, model_dir, data_dir, "layer=2")
-    store = EmbeddingStore(model_dir / "results" / "embeddings-test-layer02")
+    store = EmbeddingStore(model_dir / "results" / "data" / "embeddings-test-layer02")
     # The second stack runs at 25 frames a second, one for two of (T - 7) // 2.
     expected = [-(-((frames - 7) // 2) // 2) for frames in FRAMES]
     assert [store.utterances[f"test-{number}"].frames for number in range(len(FRAMES))] == expected
@@ -133,7 +134,7 @@ def test_control_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "mfcc.coefficients=12",
         "storage=float16",
     )
-    store = EmbeddingStore(tmp_path / "nothing" / "results" / "embeddings-test-mfcc")
+    store = EmbeddingStore(tmp_path / "nothing" / "results" / "data" / "embeddings-test-mfcc")
     assert store.frames.dtype == np.float16
     assert store.frames.shape == (sum(-(-T // 4) for T in FRAMES), 36)
     assert store.description["embedder"] == "mfcc"
@@ -143,7 +144,7 @@ def test_the_untrained_encoder_is_the_model_before_training(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_dir, data_dir = folders
-    directory = model_dir / "results" / "embeddings-test-random"
+    directory = model_dir / "results" / "data" / "embeddings-test-random"
 
     def frames(seed: int) -> np.ndarray:
         run(monkeypatch, model_dir, data_dir, "embedder=random", f"seed={seed}", "batch_seconds=0")
@@ -161,7 +162,7 @@ def test_the_untrained_encoder_is_the_model_before_training(
     assert np.abs(frames(4) - first).max() > 1e-2
     np.testing.assert_array_equal(frames(3), first)
     run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
-    trained = np.array(EmbeddingStore(model_dir / "results" / "embeddings-test")["test-1"])
+    trained = np.array(EmbeddingStore(model_dir / "results" / "data" / "embeddings-test")["test-1"])
     assert np.abs(trained - first).max() > 1e-2
 
 
@@ -176,7 +177,7 @@ def test_sounds_and_durations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write_cuts(tmp_path / "data", "test")
     for embedder in ("fbank", "duration"):
         run(monkeypatch, tmp_path / "model", tmp_path / "data", f"embedder={embedder}")
-    results = tmp_path / "model" / "results"
+    results = tmp_path / "model" / "results" / "data"
     fbank = EmbeddingStore(results / "embeddings-test-fbank")
     assert fbank.frames.shape == (sum(-(-T // 4) for T in FRAMES), 80)
     duration = EmbeddingStore(results / "embeddings-test-duration")
@@ -212,7 +213,7 @@ def test_an_encoder_of_the_hub_hears_the_recordings(tmp_path: Path, monkeypatch:
     CutSet.from_cuts(cuts).to_file(tmp_path / "data" / "cuts_test.jsonl.gz")
     settings = ("embedder=huggingface", f"huggingface.model={tmp_path / 'tiny-xls-r'}")
     run(monkeypatch, tmp_path / "model", tmp_path / "data", *settings, "layer=1")
-    store = EmbeddingStore(tmp_path / "model" / "results" / "embeddings-test-tiny-xls-r-layer01")
+    store = EmbeddingStore(tmp_path / "model" / "results" / "data" / "embeddings-test-tiny-xls-r-layer01")
     assert store.description["embedder"] == "tiny-xls-r"
     # 80 samples in 10 ms at 8 kHz become 160 at 16 kHz; a frame sees 400 of them, and the next starts 320
     # later.
@@ -232,7 +233,7 @@ def test_a_second_run_has_nothing_to_do_until_something_changes(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model_dir, data_dir = folders
-    directory = model_dir / "results" / "embeddings-test"
+    directory = model_dir / "results" / "data" / "embeddings-test"
 
     def first_frame() -> np.ndarray:
         return np.array(EmbeddingStore(directory)["test-0"][0])
@@ -260,10 +261,10 @@ def test_a_killed_run_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.Mo
     monkeypatch.setattr(AsrModel, "encode", dies_in_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
-    assert not (model_dir / "results" / "embeddings-test").exists()
+    assert not (model_dir / "results" / "data" / "embeddings-test").exists()
     run(monkeypatch, model_dir, data_dir, "batch_seconds=0")
     assert len(calls) == 4 + 3  # the three that were done are not done again
-    assert len(EmbeddingStore(model_dir / "results" / "embeddings-test")) == len(FRAMES)
+    assert len(EmbeddingStore(model_dir / "results" / "data" / "embeddings-test")) == len(FRAMES)
 
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +291,6 @@ def test_an_unknown_setting_is_named(folders: tuple[Path, Path], monkeypatch: py
 def test_description_is_written(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, data_dir = folders
     run(monkeypatch, model_dir, data_dir)
-    content = json.loads((model_dir / "results" / "embeddings-test" / "embeddings.json").read_text())
+    content = json.loads((model_dir / "results" / "data" / "embeddings-test" / "embeddings.json").read_text())
     assert content["embedder"] == "zipformer"
     assert len(content["fingerprint"]) == 64

@@ -50,7 +50,7 @@ def test_tables_figures_and_page(
     aligner: str,
 ) -> None:
     run(monkeypatch, prepared, f"aligner={aligner}")
-    folder = prepared[0] / "results" / f"interpret-test-{aligner}"
+    folder = prepared[0] / "results" / "data" / f"interpret-test-{aligner}"
     assert str(folder) in capsys.readouterr().out
     names = {path.name for path in folder.iterdir()}
     assert names >= {
@@ -82,7 +82,7 @@ def embed(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]) -> None:
 def test_words_and_frames_of_others(monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]) -> None:
     run(monkeypatch, prepared)
     embed(monkeypatch, prepared)
-    results = prepared[0] / "results"
+    results = prepared[0] / "results" / "data"
     words, store = results / "interpret-test-ctc" / "words.tsv", results / "embeddings-test"
     run(monkeypatch, prepared, f"words={words}", f"embeddings={store}")
     # The same words and the same encoder, by way of the disk: the same matches.
@@ -107,7 +107,7 @@ def test_times_in_milliseconds_are_an_error(
             monkeypatch,
             prepared,
             f"words={words}",
-            f"embeddings={prepared[0] / 'results' / 'embeddings-test'}",
+            f"embeddings={prepared[0] / 'results' / 'data' / 'embeddings-test'}",
         )
 
 

@@ -100,7 +100,7 @@ def test_all_steps(
     printed = capsys.readouterr().out
     assert "layer02" in printed
     assert "selectivity" in printed
-    study = read_study(model_dir, "test")
+    study = read_study(model_dir / "results" / "data" / "layers-test")
     assert study is not None
     assert [result.tap.name for result in study.taps] == ["layer00", "layer01", "layer02", "stack2", "output"]
     assert all(result.recall is not None and result.chance == 20 for result in study.taps)
@@ -116,10 +116,10 @@ def test_all_steps(
     named = set(study.taps[0].probes) | set(study.not_identifiable)
     assert {"dialect", "site", "speaker", "sentence", "character", "tone"} <= named
     assert study.taps[0].probes["sentence, unseen dialect"].accuracy == 100
-    folder = model_dir / "results" / "layers-test"
+    folder = model_dir / "results" / "data" / "layers-test"
     assert imread(folder / "layers.png").std() > 0.05
     assert (folder / "layers.csv").read_text().count("\n") == 6
-    assert len(EmbeddingStore(model_dir / "results" / "embeddings-test-layer01")) == 20
+    assert len(EmbeddingStore(model_dir / "results" / "data" / "embeddings-test-layer01")) == 20
 
 
 def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
@@ -127,7 +127,7 @@ def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
 ) -> None:
     model_dir, data_dir = folders
     run(monkeypatch, folders, "steps=[retrieval,exits]")
-    study = read_study(model_dir, "test")
+    study = read_study(model_dir / "results" / "data" / "layers-test")
     assert study is not None
     scripts = SCRIPT.parent
     for name, more in (
@@ -138,10 +138,12 @@ def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
         arguments = [f"model_dir={model_dir}", "device=cpu", *more]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(scripts / f"{name}.py"), run_name="__main__")
-    rows = json.loads((model_dir / "results" / "decode-test-ctc" / "cer.json").read_text())["rows"]
+    rows = json.loads((model_dir / "results" / "data" / "decode-test-ctc" / "cer.json").read_text())["rows"]
     (overall,) = (row for row in rows if row["level"] == "overall")
     assert study.taps[2].cer["ctc"].value == overall["cer"]
-    summary = json.loads((model_dir / "results" / "retrieval-test" / "recall.json").read_text())["summary"]
+    summary = json.loads((model_dir / "results" / "data" / "retrieval-test" / "recall.json").read_text())[
+        "summary"
+    ]
     (mean,) = (row for row in summary if row["name"] == "all")
     assert study.taps[-1].recall is not None
     assert study.taps[-1].recall.value == mean["recall_at_1"]
@@ -154,7 +156,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     model_dir, _ = folders
     steps = "steps=[retrieval,probes]"
     run(monkeypatch, folders, steps)
-    expected = (model_dir / "results" / "layers-test" / "layers.json").read_text()
+    expected = (model_dir / "results" / "data" / "layers-test" / "layers.json").read_text()
     shutil.rmtree(model_dir / "results")
     recall_of, calls = study.recall_of, []
 
@@ -167,7 +169,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     monkeypatch.setattr(study, "recall_of", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, folders, steps)
-    assert not (model_dir / "results" / "layers-test" / "layers.json").exists()
+    assert not (model_dir / "results" / "data" / "layers-test" / "layers.json").exists()
     encoded = []
     encode = AsrModel.encode_layers
     monkeypatch.setattr(
@@ -176,7 +178,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     run(monkeypatch, folders, steps)
     assert len(calls) == 3 + 7 - 2  # of MFCCs by two scores and five taps, two were done
     assert encoded == []  # the embeddings were there
-    assert (model_dir / "results" / "layers-test" / "layers.json").read_text() == expected
+    assert (model_dir / "results" / "data" / "layers-test" / "layers.json").read_text() == expected
     monkeypatch.setattr(study, "probe", lambda *_: pytest.fail("probes are kept"))
     run(monkeypatch, folders, steps)
 
@@ -186,19 +188,19 @@ def test_a_later_run_of_one_step_keeps_the_others(
 ) -> None:
     model_dir, _ = folders
     run(monkeypatch, folders)
-    study = read_study(model_dir, "test")
+    study = read_study(model_dir / "results" / "data" / "layers-test")
     assert study is not None
     assert study.weights == [hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()]
     run(monkeypatch, folders, "steps=[probes]", "methods=[greedy]", "beam=2")  # neither is asked of this step
-    assert read_study(model_dir, "test") == study
-    assert "cer_ctc,cer_greedy" in (model_dir / "results" / "layers-test" / "layers.csv").read_text()
+    assert read_study(model_dir / "results" / "data" / "layers-test") == study
+    assert "cer_ctc,cer_greedy" in (model_dir / "results" / "data" / "layers-test" / "layers.csv").read_text()
     assert "results of the step" not in capsys.readouterr().out
     # Another seed of the bootstrap: of retrieval, too, but not of the probes.
     run(monkeypatch, folders, "steps=[exits]", "methods=[ctc]", "seed=1")
     printed = capsys.readouterr().out
     assert "results of the step retrieval are left out" in printed
     assert "results of the step probes" not in printed
-    changed = read_study(model_dir, "test")
+    changed = read_study(model_dir / "results" / "data" / "layers-test")
     assert changed is not None
     assert (changed.methods, changed.sound, changed.tasks) == (["ctc"], None, study.tasks)
     assert [result.probes for result in changed.taps] == [result.probes for result in study.taps]
@@ -207,7 +209,7 @@ def test_a_later_run_of_one_step_keeps_the_others(
     run(monkeypatch, folders, "steps=[retrieval]", "seed=1")
     printed = capsys.readouterr().out
     assert all(f"results of the step {step} are left out" in printed for step in ("exits", "probes"))
-    changed = read_study(model_dir, "test")
+    changed = read_study(model_dir / "results" / "data" / "layers-test")
     assert changed is not None
     assert all(result.recall and not result.probes and not result.cer for result in changed.taps)
     assert (changed.tasks, changed.not_identifiable) == ({}, {})
@@ -217,7 +219,7 @@ def test_a_model_without_ctc(folders: tuple[Path, Path], monkeypatch: pytest.Mon
     model_dir, _ = folders
     write_model(model_dir, ctc=False)
     run(monkeypatch, folders, "steps=[exits,probes]")
-    study = read_study(model_dir, "test")
+    study = read_study(model_dir / "results" / "data" / "layers-test")
     assert study is not None
     assert study.methods == ["greedy"]
     assert study.not_identifiable["character"] == "the model has no CTC head to align with"
@@ -229,7 +231,7 @@ def test_exits_through_the_attention_decoder(
     model_dir, data_dir = folders
     write_model(model_dir, decoder_layers=1)
     run(monkeypatch, folders, "steps=[exits]", "methods=[attention]")
-    study = read_study(model_dir, "test")
+    study = read_study(model_dir / "results" / "data" / "layers-test")
     assert study is not None
     assert [set(result.cer) for result in study.layers] == [{"attention"}] * 3
     _, transcripts = decode(DecodeConfig(str(model_dir), str(data_dir), method="attention", device="cpu"))
@@ -262,7 +264,7 @@ def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.
     write_corpus(folders[1], dialects=("yue",))
     with pytest.raises(SystemExit, match=r"^error: retrieval needs at least two groups"):
         run(monkeypatch, folders)
-    assert not (model_dir / "results" / "layers-test" / "layers.json").exists()
+    assert not (model_dir / "results" / "data" / "layers-test" / "layers.json").exists()
     (model_dir / "tokens.model").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*lacks tokens\.model"):
         run(monkeypatch, folders)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import DATA, results_of
 from matplotlib.image import imread
 
 from retrieval.embedding.store import EmbeddingWriter
 from retrieval.statistics.ranks import METRICS
+from zipformer.dataset import DataSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "retrieve.py"
 SENTENCES = 8
@@ -29,11 +31,12 @@ def model_dir(tmp_path: Path) -> Path:
     """Every sentence is one direction, except that yue says sentences 0 and 1 with each other's."""
     for suffix in ("", "-mfcc"):
         writer = EmbeddingWriter(
-            tmp_path / "results" / f"embeddings-test{suffix}",
+            results_of(tmp_path) / f"embeddings-test{suffix}",
             dimension=SENTENCES,
             dtype="float32",
             embedder="planted",
             fingerprint="f",
+            dataset=DATA.record(),
         )
         with writer:
             for dialect, variety, site in SITES:
@@ -65,11 +68,12 @@ def second_model(model_dir: Path, *, dimension: int = SENTENCES, skip: str = "",
     """Another model directory beside the first, which finds nothing: all of its embeddings are the same."""
     other = model_dir / "other"
     writer = EmbeddingWriter(
-        other / "results" / "embeddings-test",
+        results_of(other) / "embeddings-test",
         dimension=dimension,
         dtype="float32",
         embedder="planted",
         fingerprint="g",
+        dataset=DATA.record(),
     )
     with writer:
         for dialect, variety, site in SITES:
@@ -82,7 +86,9 @@ def second_model(model_dir: Path, *, dimension: int = SENTENCES, skip: str = "",
 
 
 def read(model_dir: Path, suffix: str = "") -> tuple[dict, dict]:
-    content = json.loads((model_dir / "results" / f"retrieval-test{suffix}" / "recall.json").read_text())
+    content = json.loads(
+        (model_dir / "results" / "data" / f"retrieval-test{suffix}" / "recall.json").read_text()
+    )
     return content, {(row["source"], row["target"]): row for row in content["pairs"]}
 
 
@@ -109,7 +115,7 @@ def test_files_and_table(
     assert content["settings"]["resamples"] == 100
     assert content["embeddings"]["fingerprint"] == "f"
 
-    folder = model_dir / "results" / "retrieval-test"
+    folder = model_dir / "results" / "data" / "retrieval-test"
     with (folder / "recall.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 7
     with (folder / "site_pairs.csv").open() as file:
@@ -143,7 +149,7 @@ def test_all_metrics_and_hubs(model_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     hubs = {row["part"]: row for row in content["hubness"] if row["k"] == 1}
     assert hubs["all"]["skewness"] == 0
     assert content["settings"]["score"] == "seqsim"
-    folder = model_dir / "results" / "retrieval-test"
+    folder = model_dir / "results" / "data" / "retrieval-test"
     for name, lines in (("metrics.csv", 5 * (6 + 1 + 4)), ("hubness.csv", 3 * (6 + 1 + 1))):
         with (folder / name).open() as file:
             assert len(list(csv.DictReader(file))) == lines
@@ -157,8 +163,8 @@ def test_models_side_by_side(
     other = second_model(model_dir)
     run(monkeypatch, model_dir, f"compare_with=[{other}]")
     for folder in (model_dir, other):
-        assert (folder / "results" / "retrieval-test" / "recall.json").is_file()
-    directory = model_dir / "results" / "comparison-test"
+        assert (folder / "results" / "data" / "retrieval-test" / "recall.json").is_file()
+    directory = model_dir / "results" / "data" / "comparison-test"
     content = json.loads((directory / "comparison.json").read_text())
     first, second = (model["name"] for model in content["models"])
     chance = next(
@@ -184,18 +190,19 @@ def test_models_that_do_not_fit_leave_no_table(model_dir: Path, monkeypatch: pyt
         with pytest.raises(SystemExit, match=rf"^error: .*cannot be compared: .*{message}"):
             run(monkeypatch, model_dir, f"compare_with=[{other}]")
         shutil.rmtree(other)
-    with pytest.raises(SystemExit, match=r"^error: no embeddings at .*none.*scripts/embed\.py"):
+    with pytest.raises(
+        SystemExit, match=r"^error: .*none/results holds no results; make them with .*scripts/embed\.py"
+    ):
         run(monkeypatch, model_dir, f"compare_with=[{model_dir / 'none'}]")
     with pytest.raises(SystemExit, match=r"^error: compare_with names a model directory twice"):
         run(monkeypatch, model_dir, f"compare_with=[{model_dir}]")
-    assert sorted(path.name for path in (model_dir / "results").iterdir()) == [
-        *("embeddings-test", "embeddings-test-mfcc")
-    ]
+    found = sorted(path.name for path in (model_dir / "results" / "data").iterdir())
+    assert found == ["dataset.json", "embeddings-test", "embeddings-test-mfcc"]
 
 
 def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, model_dir)
-    folder = model_dir / "results" / "retrieval-test"
+    folder = model_dir / "results" / "data" / "retrieval-test"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_: object) -> None:
@@ -209,7 +216,7 @@ def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.M
 
 
 def test_broken_embeddings_leave_no_table(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = model_dir / "results" / "embeddings-test" / "frames.npy"
+    path = model_dir / "results" / "data" / "embeddings-test" / "frames.npy"
     frames = np.load(path)
     frames[4, 2] = np.nan
     np.save(path, frames)
@@ -220,7 +227,7 @@ def test_broken_embeddings_leave_no_table(model_dir: Path, monkeypatch: pytest.M
     np.save(path, frames[:, :5])
     with pytest.raises(SystemExit, match=r"^error: .*frames\.npy holds an array \(96, 5\) .* 8 dimensions"):
         run(monkeypatch, model_dir)
-    assert not (model_dir / "results" / "retrieval-test").exists()
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()
 
 
 def test_settings_that_are_not_default_are_in_the_name(
@@ -229,7 +236,7 @@ def test_settings_that_are_not_default_are_in_the_name(
     run(monkeypatch, model_dir, "correction=center")
     content, _ = read(model_dir, "-center")
     assert content["settings"]["correction"] == "center"
-    assert not (model_dir / "results" / "retrieval-test").exists()
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()
 
 
 def test_matrix_of_varieties(
@@ -259,7 +266,7 @@ def test_the_control_has_its_own_folder(model_dir: Path, monkeypatch: pytest.Mon
     run(monkeypatch, model_dir, "embedder=mfcc")
     content, _ = read(model_dir, "-mfcc")
     assert content["embedder"] == "mfcc"
-    assert not (model_dir / "results" / "retrieval-test").exists()
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()
 
 
 def test_errors_are_one_message(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +278,7 @@ def test_errors_are_one_message(model_dir: Path, monkeypatch: pytest.MonkeyPatch
     (model_dir / "provenance.json").write_text('{"trained_dialects": ["hak", "wuu"]}')
     with pytest.raises(SystemExit, match=rf"^error: trained names yeu: {known}"):
         run(monkeypatch, model_dir, "trained=[hak,yeu,wuu]")
-    assert not (model_dir / "results" / "retrieval-test").exists()
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()
     with pytest.raises(SystemExit, match=r"^error: .*confidence=95"):
         run(monkeypatch, model_dir, "confidence=95")
     with pytest.raises(SystemExit, match=r"^error: 6 of 6 pairs of sites share fewer than 9 sentences"):
@@ -279,3 +286,25 @@ def test_errors_are_one_message(model_dir: Path, monkeypatch: pytest.MonkeyPatch
     (model_dir / "provenance.json").write_text("{")
     with pytest.raises(SystemExit, match=r"^error: .*provenance\.json: not JSON"):
         run(monkeypatch, model_dir)
+
+
+def test_embeddings_of_other_weights_are_not_retrieved(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model_dir / "results" / "data" / "embeddings-test" / "embeddings.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"weights": "a" * 64}))
+    (model_dir / "model.safetensors").write_bytes(b"new")
+    with pytest.raises(SystemExit, match=r"^error: .*embeddings-test cannot be used: .*a{12}.*embed\.py"):
+        run(monkeypatch, model_dir)
+    assert not (model_dir / "results" / "data" / "retrieval-test").exists()
+
+
+def test_one_of_several_data_sets_has_to_be_named(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = DataSet("other", "test", "1" * 64, "2" * 64).claim(model_dir)
+    with pytest.raises(SystemExit, match=r"^error: .*results of data, other: choose .*dataset="):
+        run(monkeypatch, model_dir)
+    run(monkeypatch, model_dir, "dataset=data")
+    assert (folder.with_name("data") / "retrieval-test" / "recall.json").is_file()
+    with pytest.raises(SystemExit, match=r"^error: no embeddings at .*results/other"):
+        run(monkeypatch, model_dir, "dataset=other")

@@ -177,7 +177,7 @@ def test_human_recipe_starts_from_the_model_of_the_embedded_corpus(checkout: Pat
     )
     assert result.returncode == 0, result.stderr
     assert lines(log) == [
-        "scripts/prepare.py corpus=human data_dir=data/human/translation_cmn "
+        "scripts/prepare.py corpus=human data_dir=data/human/translation_cmn dataset=human-translation_cmn "
         f"corpus.tsv={tmp_path}/my recordings/manifest.tsv corpus.columns.text=translation_cmn "
         "tokens.further_data_dirs=[data/mini]",
         "scripts/train.py experiment=human data_dir=data/human/translation_cmn "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import DATA, results_of
 
 from retrieval.embedding.store import EmbeddingWriter
 
@@ -26,11 +27,12 @@ def write_embeddings(model_dir: Path, noise: float, seed: int) -> None:
     """Every sentence is one direction; more noise, more misses."""
     random = np.random.default_rng(seed)
     writer = EmbeddingWriter(
-        model_dir / "results" / "embeddings-test",
+        results_of(model_dir) / "embeddings-test",
         dimension=SENTENCES,
         dtype="float32",
         embedder="planted",
         fingerprint=f"{noise} {seed}",
+        dataset=DATA.record(),
     )
     with writer:
         for group, site in SITES:
@@ -67,7 +69,7 @@ class Steps:
         (model_dir / "provenance.json").write_text(json.dumps({"trained_dialects": trained}))
 
     def decode(self, model_dir: Path, variant: str) -> None:
-        folder = model_dir / "results" / "decode-test-ctc"
+        folder = model_dir / "results" / "data" / "decode-test-ctc"
         folder.mkdir(parents=True)
         hypotheses = [
             {
@@ -169,7 +171,7 @@ def test_utterances_that_were_not_recognised_are_named(
     data_dir: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
-    path = data_dir.parent / "exp/scratch/seed-1/averaged/results/decode-test-ctc/hypotheses.jsonl"
+    path = data_dir.parent / "exp/scratch/seed-1/averaged/results/data/decode-test-ctc/hypotheses.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(SystemExit, match=r"lacks 1 of the 24 utterances .* miaoli-0: .*scripts/decode.py"):
         call(monkeypatch, "sweep", *leave_one_out(data_dir, "table_only=true"))
@@ -221,7 +223,7 @@ def test_scores_are_compared_on_the_same_models(
         "pooled, center",
     }
     assert {row["runs"] for row in content["rows"]} == {2}
-    kept = sorted(path.name for path in (models[0] / "results").glob("hits*"))
+    kept = sorted(path.name for path in (models[0] / "results" / "data").glob("hits*"))
     assert len(kept) == 4
     call(monkeypatch, "scores", *arguments)
     assert "site pairs" not in capsys.readouterr().out  # read from what was kept

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lhotse import CutSet
 from small_model import DIALECTS, TEXTS, TRANSLATIONS, write_cuts, write_model
 
 from zipformer import evaluation
@@ -58,7 +59,7 @@ class Recorder:
 def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, method: str) -> None:
     config.method = method
     directory, transcripts = decode(config)
-    assert directory == Path(config.model_dir) / "results" / f"decode-test-{method}"
+    assert directory == Path(config.model_dir) / "results" / "data" / f"decode-test-{method}"
 
     model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
     expected = []
@@ -135,7 +136,7 @@ def test_an_utterance_without_a_translation_is_named(config: DecodeConfig) -> No
 
 def test_goes_on_after_being_stopped(config: DecodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     _, expected = decode(config)
-    directory = Path(config.model_dir) / "results" / "decode-test-greedy"
+    directory = Path(config.model_dir) / "results" / "data" / "decode-test-greedy"
     (directory / "hypotheses.jsonl").unlink()
 
     with monkeypatch.context() as patch:
@@ -164,7 +165,7 @@ def test_a_finished_split_is_not_recognised_again(
     assert recorder.ids == []
 
 
-@pytest.mark.parametrize("change", ["model", "cuts", "beam"])
+@pytest.mark.parametrize("change", ["model", "beam"])
 def test_starts_again_when_a_setting_changed(
     config: DecodeConfig, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -172,17 +173,55 @@ def test_starts_again_when_a_setting_changed(
     decode(config)
     if change == "model":
         write_model(Path(config.model_dir), seed=1)
-    elif change == "cuts":
-        write_cuts(Path(config.data_dir), "test", frames=(110, 97, 80))
     else:
         config.beam = 2
     recorder = Recorder(monkeypatch)
     _, transcripts = decode(config)
     assert sorted(recorder.ids) == [transcript.id for transcript in transcripts]
     lines = (
-        (Path(config.model_dir) / "results/decode-test-beam/hypotheses.jsonl").read_text("utf-8").splitlines()
+        (Path(config.model_dir) / "results/data/decode-test-beam/hypotheses.jsonl")
+        .read_text("utf-8")
+        .splitlines()
     )
     assert len(lines) == len(transcripts)
+
+
+def test_other_cuts_of_the_same_name_replace_nothing(config: DecodeConfig) -> None:
+    directory, first = decode(config)
+    write_cuts(Path(config.data_dir), "test", frames=(110, 97, 80))
+    with pytest.raises(ValueError, match=r"results/data holds results of the split test of other.*dataset="):
+        decode(config)
+    config.dataset = "other"
+    other, second = decode(config)
+    assert other == directory.parents[1] / "other" / directory.name
+    assert (len(first), len(second)) == (6, 3)
+    assert len((directory / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+    # Prepared again as they were: gzip notes the time, and the order may be another.
+    cuts = write_cuts(Path(config.data_dir), "test")
+    CutSet.from_cuts(list(cuts)[::-1]).to_file(Path(config.data_dir) / "cuts_test.jsonl.gz")
+    config.dataset = None
+    _, again = decode(config)
+    assert sorted(again, key=lambda item: item.id) == first
+
+
+def test_the_translation_is_that_of_the_training(config: DecodeConfig) -> None:
+    model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
+    cuts = write_cuts(data_dir, "test")
+    for cut in cuts:
+        cut.supervisions[0].custom["english"] = f"word {cut.id}"
+    cuts.to_file(data_dir / "cuts_test.jsonl.gz")
+    config.method, config.reference = "attention", "translation"
+    assert [item.reference for item in decode(config)[1]] == list(TRANSLATIONS)
+    training = {"config": {"translation_field": "english"}}
+    (model_dir / "provenance.json").write_text(json.dumps({"training": training}), encoding="utf-8")
+    directory, transcripts = decode(config)
+    assert directory.name == "english-test-attention"
+    assert [item.reference for item in transcripts] == [f"word test-{number}" for number in range(6)]
+    config.translation_field = "translation"
+    assert [item.reference for item in decode(config)[1]] == list(TRANSLATIONS)
+    config.translation_field = "german"
+    with pytest.raises(ValueError, match=r"test-0: no german; with reference=text it needs none"):
+        decode(config)
 
 
 def test_strange_characters_survive_the_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 from lhotse import CutSet
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 
+from data_prep.tokens import train_token_model
 from zipformer import validation as module
 from zipformer.data import read_cuts
 from zipformer.distributed import World
@@ -58,3 +59,11 @@ def test_a_fixed_choice_of_each_dialect(corpus: Path) -> None:
 def test_a_dialect_without_reference_characters_has_no_rate() -> None:
     counted = {"overall": align("你好", "你").counts, "yue": align("", "").counts}
     assert module._rates([counted]) == {"overall": 50.0}
+
+
+def test_texts_that_the_tokens_cannot_write_are_named(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known, unknown = Tokenizer.load(corpus / "tokens"), Tokenizer(train_token_model(["口"]))
+    for tokenizer, warnings in ((known, 0), (unknown, 1)):
+        Validator(corpus, tokenizer, ValidationConfig(), World(0, 1, torch.device("cpu")))
+        found = [record for record in caplog.records if "of the split valid are no tokens" in record.message]
+        assert len(found) == warnings

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from statistics import mean
@@ -20,7 +20,7 @@ def write_results(
     scored: Sequence[ScoredUtterance],
     rows: Sequence[ScoreRow],
     *,
-    header: dict[str, str],
+    header: Mapping[str, object],
     top_confusions: int = 50,
 ) -> None:
     """Write ``cer.json``, ``cer.csv``, ``alignments.txt`` and ``confusions.csv`` together into a directory.
@@ -29,7 +29,8 @@ def write_results(
         directory: an existing directory; files of these names in it are replaced.
         scored: the aligned utterances.
         rows: their error rates, from `score`.
-        header: what was scored (method, split, model directory); stands before the rows in ``cer.json``.
+        header: what was scored (method, split, data set, model directory); stands before the rows in
+            ``cer.json``.
         top_confusions: errors listed for each dialect and kind of error.
     """
     document = {**header, "rows": [vars(row) for row in rows]}
@@ -72,7 +73,9 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
     table = Table(title=f"character error rate: {title}", box=box.SIMPLE_HEAD, collapse_padding=True)
     table.add_column("dialect", no_wrap=True)
-    for name in ("utterances", "characters", "CER %", "95 % interval", "sub", "del", "ins"):
+    missing = any(row.no_token for row in overall)
+    columns = ["utterances", "characters", "CER %", "95 % interval", "sub", "del", "ins"]
+    for name in [*columns, "no token"] if missing else columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in overall + dialects:
         table.add_row(
@@ -84,12 +87,26 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
             str(row.substitutions),
             str(row.deletions),
             str(row.insertions),
+            *([_share(row)] if missing else []),
             end_section=row.level == "overall",
         )
     rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
+    captions = []
     if held_out and rates:
-        table.caption = f"* held out of training; mean of the trained dialects {mean(rates):.2f} %"
+        captions.append(f"* held out of training; mean of the trained dialects {mean(rates):.2f} %")
+    if missing:
+        captions.append(
+            "no token: reference characters that the model cannot write; CER is at least their share"
+        )
+    table.caption = "\n".join(captions) or None
     return table
+
+
+def _share(row: ScoreRow) -> str:
+    """Share of the reference characters that no token writes."""
+    if row.no_token is None or not row.reference_characters:
+        return "-"
+    return f"{100 * row.no_token / row.reference_characters:.1f} %"
 
 
 def _write_csv(path: Path, kind: type[Any], items: Iterable[Any]) -> None:

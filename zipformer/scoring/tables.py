@@ -42,7 +42,11 @@ class ScoredUtterance:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One row of the table. Rates are in per cent, and None where the references hold no character."""
+    """One row of the table. Rates are in per cent, and None where the references hold no character.
+
+    ``no_token`` counts reference characters that no token of the model writes; None where that is not known.
+    Each of them is an error, so that no rate can be lower than their share.
+    """
 
     level: str
     name: str
@@ -55,6 +59,7 @@ class ScoreRow:
     cer: float | None
     low: float | None
     high: float | None
+    no_token: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ def main(settings: DictConfig) -> None:
         reports = {name: collect(model_dir, config.split, dataset=name) for name in names}
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
+    if not any(report.decodings or report.recall is not None for report in reports.values()):
+        sys.exit(
+            f"error: {config.model_dir} has no results of the split {config.split}: make them with"
+            " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
+        )
     for name, report in reports.items():
         show(report, report_folder(model_dir, name) / "index.html", name)
 
@@ -41,11 +46,6 @@ def show(report: Report, page: Path, dataset: str | None) -> None:
     if report.recall is not None:
         tables.append(recall_matrix(report.recall.table))
         tables.append(recall_summary(report.recall.table, report.recall.settings["confidence"]))
-    if not tables:
-        sys.exit(
-            f"error: {config.model_dir} has no results of the split {config.split}: make them with"
-            " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
-        )
     print_tables(tables)
     if page.is_file():
         print(f"report: {page.absolute()}")

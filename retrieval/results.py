@@ -53,6 +53,7 @@ class CerRow:
     cer: float | None
     low: float | None
     high: float | None
+    resampled: str
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def main(settings: DictConfig) -> None:
     except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     scored = align_all(transcripts)
-    rows = score(scored, replications=config.bootstrap_replications, seed=config.seed)
+    rows = score(scored)
     header = {
         "method": config.method,
         "split": config.split,

@@ -161,9 +161,8 @@ class Study:
         settings: dict[str, object] = {"step": step, "model and cuts": self.content}
         if step == "probes":
             settings |= {"storage": config.storage, "probes": asdict(config.probes)}
-        else:
-            settings |= {"resamples": config.resamples, "seed": config.seed}
         if step == "retrieval":
+            settings |= {"resamples": config.resamples, "seed": config.seed}
             settings |= {"storage": config.storage, "level": config.level, "duplicates": config.duplicates}
             settings["mfcc"] = asdict(config.mfcc)
         if step == "exits" and "beam" in methods:
@@ -245,7 +244,7 @@ class Study:
         rates: dict[int, dict[str, Estimate]] = {}
         exits = decode_exits(decoding, self.methods, config.folder / "exits")
         for (method, layer), transcripts in exits.items():
-            rows = score(align_all(transcripts), replications=config.resamples, seed=config.seed)
+            rows = score(align_all(transcripts))
             (overall,) = (row for row in rows if row.level == "overall")
             if overall.cer is None:
                 raise ValueError(

@@ -58,8 +58,6 @@ class DecodeConfig:
         beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
         max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        bootstrap_replications: resamples for the confidence intervals.
-        seed: of the resampling.
     """
 
     model_dir: str
@@ -70,8 +68,6 @@ class DecodeConfig:
     beam: int = 4
     max_duration: float = 200.0
     device: str = "auto"
-    bootstrap_replications: int = 2000
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -206,6 +202,7 @@ def transcript_of(
         sentence_id=custom.get("sentence_id"),
         reference=(supervision.text or "") if reference == "text" else custom["translation"],
         hypothesis=hypothesis,
+        speaker=supervision.speaker,
     )
 
 

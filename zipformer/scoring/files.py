@@ -85,8 +85,10 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
             end_section=row.level == "overall",
         )
     rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
+    notes = [f"intervals: over {row.resampled}" for row in overall]
     if held_out and rates:
-        table.caption = f"* held out of training; mean of the trained dialects {mean(rates):.2f} %"
+        notes.append(f"* held out of training; mean of the trained dialects {mean(rates):.2f} %")
+    table.caption = "\n".join(notes) or None
     return table
 
 

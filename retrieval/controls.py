@@ -228,6 +228,7 @@ def compare(
                 low, high = difference_interval(
                     value / 100,
                     replicates,
+                    factors=draws.factors,
                     sentences=int(np.any([block.any(axis=(0, 1)) for block in asked], axis=0).sum()),
                     confidence=confidence,
                 )

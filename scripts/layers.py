@@ -159,6 +159,8 @@ class Study:
         """Fingerprint of all that the results of a step depend on; ``methods`` are those of the exits."""
         config = self.config
         settings: dict[str, object] = {"step": step, "model and cuts": self.content}
+        if step != "probes":
+            settings["intervals"] = "Student"
         if step == "probes":
             settings |= {"storage": config.storage, "probes": asdict(config.probes)}
         if step == "retrieval":
@@ -229,6 +231,7 @@ class Study:
             "duplicates": config.duplicates,
             "resamples": config.resamples,
             "seed": config.seed,
+            "intervals": "Student",
         }
         found: dict[str, float] = kept(
             config.folder / "retrieval" / f"{name}.json", fingerprint([], made_from), make

@@ -136,13 +136,31 @@ def error_rate_interval(
     components = _components(errors, characters, design)
     if not components:
         return None
-    width = half_width(components, confidence)
     spoken = characters > 0
-    largest = max(1.0, float((errors[spoken] / characters[spoken]).max()))
-    # Sums of rounding errors are no variance.
-    if width > 1e-9 * max(rate, 1.0):
-        return rate_interval(rate, width, largest=max(largest, rate * (1 + 1e-9)))
-    reach = possible_rate(int(design.sentences.max()) + 1, confidence)
+    return bounded_error_interval(
+        rate,
+        half_width(components, confidence),
+        largest=float((errors[spoken] / characters[spoken]).max()),
+        sentences=int(design.sentences.max()) + 1,
+        confidence=confidence,
+    )
+
+
+def bounded_error_interval(
+    rate: float, width: float, *, largest: float, sentences: int, confidence: float
+) -> Interval:
+    """Interval of an error rate from 0 to that of the worst utterance, or to 1 where that is less.
+
+    Args:
+        rate: the error rate, 1 = as many errors as characters.
+        width: of :func:`half_width`.
+        largest: error rate of the worst utterance.
+        sentences: Q, the number of different sentences behind it.
+        confidence: coverage asked for; decides where no sentence varies.
+    """
+    if width > 1e-9 * max(rate, 1.0):  # less is the rounding of sums
+        return rate_interval(rate, width, largest=max(1.0, largest))
+    reach = possible_rate(sentences, confidence)
     return Interval(rate * (1 - reach), rate + reach * max(0.0, 1 - rate))
 
 

@@ -181,14 +181,19 @@ def compare(
         for part, members in sections.items():
             cells = {pair: (estimates[i][pair], estimates[j][pair], swapped[i, j][pair]) for pair in members}
             differences += _adjusted(
-                [_differences(names[i], names[j], part, pair, *cells[pair], factors, confidence) for pair in members]
+                [
+                    _differences(names[i], names[j], part, pair, *cells[pair], factors, confidence)
+                    for pair in members
+                ]
             )
     for part, members in parts.items():
         rows_of_part = []
         for i, j in versus:
             null = np.mean([swapped[i, j][pair] for pair in members], axis=0)
             both = means[i][part], means[j][part]
-            rows_of_part.append(_differences(names[i], names[j], part, ("", ""), *both, null, factors, confidence))
+            rows_of_part.append(
+                _differences(names[i], names[j], part, ("", ""), *both, null, factors, confidence)
+            )
         differences += _adjusted(rows_of_part)
     first = estimators[0]
     return Comparison(names, first.groups, metrics, differences, first.single_site_groups)

@@ -128,7 +128,7 @@ def test_sites_that_share_no_sentence_vary_with_their_sentences() -> None:
 
 
 def test_wider_confidence_gives_a_wider_interval() -> None:
-    errors, characters = character_errors(np.random.default_rng(0), sites=4, sentences=30)
+    errors, characters = character_errors(np.random.default_rng(0), sites=4, of_site=0.3, sentences=30)
     labels = design([n % 30 for n in range(120)], [n // 30 for n in range(120)])
     narrow, wide = (
         error_rate_interval(errors.ravel(), characters.ravel(), labels, confidence=confidence)
@@ -146,6 +146,6 @@ def test_possible_rate_is_that_of_an_exact_test() -> None:
 
 def test_intervals_of_error_rates_hold_the_true_rate_as_often_as_they_say() -> None:
     """With five sites; intervals over single utterances do so in six to seven cases of ten."""
-    ours = coverage_of_error_rates(sites=5, data_sets=300, seed=0)
-    assert ours == pytest.approx(0.95, abs=0.035)
-    assert coverage_of_error_rates(sites=5, data_sets=300, seed=0, method=percentiles_of_utterances) < 0.75
+    design = {"sites": 5, "of_site": 0.3, "data_sets": 300, "seed": 0}
+    assert coverage_of_error_rates(**design) == pytest.approx(0.95, abs=0.035)
+    assert coverage_of_error_rates(**design, method=percentiles_of_utterances) < 0.75

@@ -64,7 +64,9 @@ def test_counts_and_rates_of_rows() -> None:
 def test_intervals_of_rows_are_over_sentences_and_places() -> None:
     """Sites where a row has several, else speakers, else sentences alone; sentences by id, else by text."""
     utterances = [
-        Transcript(f"{site} {n}", "yue", None, site, None, "我係香港人"[n:], "我是香港人"[:n], f"{site} {n % 2}")
+        Transcript(
+            f"{site} {n}", "yue", None, site, None, "我係香港人"[n:], "我是香港人"[:n], f"{site} {n % 2}"
+        )
         for site in ("north", "south")
         for n in range(4)
     ]

@@ -337,7 +337,7 @@ def _cards(report: Report, main: CerResult | None) -> list[Card]:
             Card(
                 f"CER of {row.name}, held out",
                 f"{row.cer:.1f} %",
-                f"{row.low or 0:.1f} to {row.high or 0:.1f}",
+                "no interval" if row.low is None or row.high is None else f"{row.low:.1f} to {row.high:.1f}",
             )
             for row in rated
             if row not in trained

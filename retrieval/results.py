@@ -95,6 +95,11 @@ class CerResult:
     folder: Path
     weights: Digests
 
+    @property
+    def resampled(self) -> str:
+        """What the intervals of the table are over, for captions; empty in a table without rows."""
+        return next((row.resampled for row in self.level("overall")), "")
+
     def level(self, level: str) -> list[CerRow]:
         """Rows of one level: overall, dialect, subdialect or site."""
         return [row for row in self.rows if row.level == level]

@@ -290,7 +290,7 @@ def test_all_pairs_are_shown_where_nothing_is_held_out(tmp_path):
     rows = compare(*results_of(stores, trained=None), resamples=20)
     assert shown_parts(rows) == ["all"]
     view = control_table(rows, 0.95, "sentences")
-    assert (view.row_count, view.caption) == (2, "intervals: bootstrap over sentences")
+    assert (view.row_count, view.caption) == (2, "intervals: over sentences")
 
 
 def test_figure_has_a_point_a_row_and_chance(compared):

@@ -65,7 +65,7 @@ def test_page_holds_the_numbers(model_dir):
     assert f"chance {trained.chance:.1f} %" in text
     assert "recall@1 of sound alone: MFCC, SeqSim" in text
     assert "not trained on: gan." in text
-    assert "bootstrap interval over sentences and sites." in text
+    assert "interval over sentences and sites." in text
     assert "0123abcd" in text
     assert "torch" in text
 

@@ -43,7 +43,7 @@ class Component(NamedTuple):
 
 
 class Design(NamedTuple):
-    """Which utterances vary together, as numbers from 0 on for each of N utterances.
+    """Which utterances vary together: equal numbers for each of N utterances of the same kind.
 
     Attributes:
         sentences: (N,) the sentence that is spoken.
@@ -129,6 +129,8 @@ def error_rate_interval(
     shapes = {array.shape for array in (errors, characters, *design)}
     if len(shapes) > 1 or errors.ndim != 1 or errors.size == 0:
         raise ValueError(f"an error rate needs non-empty vectors of one length, got shapes {sorted(shapes)}")
+    # Numbers without gaps: every sentence, place and stratum that is counted below has utterances.
+    design = Design(*(np.unique(labels, return_inverse=True)[1] for labels in design))
     total = characters.sum()
     if total == 0:
         return None

@@ -266,7 +266,7 @@ def test_intervals_of_differences_of_all_metrics():
     assert few[4] == (-7, 7)  # of three sentences half may be missing
     varying = np.linspace(-0.1, 0.1, 101)[:, None] * np.ones(5)
     width = scipy.stats.t.ppf(0.975, 39) * varying[:, 0].std(ddof=1) * math.sqrt(40 / 39)
-    for interval in metric_difference_intervals(nothing, varying, factors=(), sentences=40, pool=8):
+    for interval in metric_difference_intervals(nothing, varying, factors=(), sentences=40, pool=50):
         assert interval == pytest.approx((-width, width))
 
 

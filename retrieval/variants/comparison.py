@@ -185,13 +185,13 @@ class Comparison:
     def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
         members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
-        values, resamples, largest = [], [], 1.0
+        values, resamples, worst = [], [], 0.0
         for run in self.variants[variant]:
             if run.errors is None or not run.errors.characters[members].any():
                 return None
             errors, characters = run.errors.errors[members], run.errors.characters[members]
             spoken = characters > 0
-            largest = max(largest, float((errors[spoken] / characters[spoken]).max()))
+            worst = max(worst, float((errors[spoken] / characters[spoken]).max()))
             values.append(float(errors.sum() / characters.sum()))
             sites, sentences = self._draws.sites[:, members], self._draws.sentences
             drawn = np.einsum("bs,bs->b", sites, sentences @ errors.T)
@@ -201,7 +201,7 @@ class Comparison:
         interval = bounded_error_interval(
             value,
             half_width(components(replicates, factors, count), self.confidence),
-            largest=largest,
+            worst=worst,
             sentences=count,
             confidence=self.confidence,
         )

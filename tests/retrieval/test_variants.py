@@ -14,7 +14,7 @@ from retrieval.statistics.bootstrap import Factor, Resamples, components, recall
 from retrieval.variants.comparison import Comparison, Errors, Run
 from retrieval.variants.runs import ScoresConfig, retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
-from zipformer.scoring.intervals import half_width, rate_interval
+from zipformer.scoring.intervals import bounded_error_interval, half_width
 
 SENTENCES = ("1", "2", "3")
 SITES = [
@@ -128,7 +128,7 @@ def test_resamples_are_those_of_a_double_loop() -> None:
     width = half_width(components(rates.resamples / 100, factors, 3))
     assert all(run.errors is not None for run in runs)
     worst = max(float((run.errors.errors / run.errors.characters)[1:].max()) for run in runs if run.errors)
-    low, high = rate_interval(rates.value / 100, width, largest=max(1.0, worst))
+    low, high = bounded_error_interval(rates.value / 100, width, worst=worst, sentences=3, confidence=0.95)
     assert (rates.low, rates.high) == pytest.approx((100 * low, 100 * high))
 
 

@@ -10,6 +10,7 @@ from benchmarks.coverage import character_errors, coverage_of_error_rates, perce
 from zipformer.scoring.intervals import (
     Component,
     Design,
+    bounded_error_interval,
     error_rate_interval,
     half_width,
     possible_rate,
@@ -61,13 +62,10 @@ def test_error_rate_intervals_equal_loops(seed: int) -> None:
     found = components_by_loops(errors, characters, labels)
     assert len(found) == 3
     rate = errors.sum() / characters.sum()
-    largest = max(1.0, float((errors / characters).max()))
     total = sum(variance for variance, _ in found)
     freedom = total**2 / sum(variance**2 / df for variance, df in found)
-    distance = stats.t.ppf(0.95, freedom) * math.sqrt(total) * largest / (rate * (largest - rate))
-    expected = largest * stats.logistic.cdf(
-        math.log(rate / (largest - rate)) + np.array([-distance, distance])
-    )
+    distance = stats.t.ppf(0.95, freedom) * math.sqrt(total) / (rate * (1 - rate))
+    expected = stats.logistic.cdf(math.log(rate / (1 - rate)) + np.array([-distance, distance]))
     assert error_rate_interval(errors, characters, labels, confidence=0.9) == pytest.approx(tuple(expected))
 
 
@@ -92,6 +90,13 @@ def test_rate_intervals_stay_inside_the_possible_rates() -> None:
     low, high = rate_interval(1.2, 0.9, largest=3.0)
     assert 0 < low < 1.2 < high < 3
     assert rate_interval(0.5, 1e6) == pytest.approx((0, 1))
+
+
+def test_error_rates_above_one_have_room_on_both_sides() -> None:
+    found = bounded_error_interval(1.2, 0.3, worst=1.3, sentences=9, confidence=0.95)
+    assert found == rate_interval(1.2, 0.3, largest=2.4)
+    assert found.low + found.high == pytest.approx(2.4)
+    assert bounded_error_interval(0.9, 0.3, worst=1.0, sentences=9, confidence=0.95).high < 1
 
 
 def test_no_error_at_all_leaves_what_may_be_missing() -> None:

@@ -142,26 +142,29 @@ def error_rate_interval(
     return bounded_error_interval(
         rate,
         half_width(components, confidence),
-        largest=float((errors[spoken] / characters[spoken]).max()),
+        worst=float((errors[spoken] / characters[spoken]).max()),
         sentences=int(design.sentences.max()) + 1,
         confidence=confidence,
     )
 
 
 def bounded_error_interval(
-    rate: float, width: float, *, largest: float, sentences: int, confidence: float
+    rate: float, width: float, *, worst: float, sentences: int, confidence: float
 ) -> Interval:
-    """Interval of an error rate from 0 to that of the worst utterance, or to 1 where that is less.
+    """Interval of an error rate, which is at most 1 unless there are many insertions.
+
+    Where an utterance has more errors than characters, the largest possible rate is taken to be that of the
+    worst utterance, and no less than twice the rate, or the logit scale would press the interval against it.
 
     Args:
         rate: the error rate, 1 = as many errors as characters.
         width: of :func:`half_width`.
-        largest: error rate of the worst utterance.
+        worst: error rate of the worst utterance.
         sentences: Q, the number of different sentences behind it.
         confidence: coverage asked for; decides where no sentence varies.
     """
     if width > 1e-9 * max(rate, 1.0):  # less is the rounding of sums
-        return rate_interval(rate, width, largest=max(1.0, largest))
+        return rate_interval(rate, width, largest=1.0 if worst <= 1 else max(worst, 2 * rate))
     reach = possible_rate(sentences, confidence)
     return Interval(rate * (1 - reach), rate + reach * max(0.0, 1 - rate))
 

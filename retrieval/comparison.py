@@ -19,7 +19,7 @@ from rich.progress import track
 
 from retrieval.finished import Finished
 from retrieval.outcome import Outcome
-from retrieval.statistics.bootstrap import metric_difference_intervals, resampled
+from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.estimates import (
     CEILING,
     PAIR,
@@ -178,18 +178,24 @@ def compare(
 
     differences: list[DifferenceRow] = []
     names = [model.name for model in models]
+    factors = estimators[0].draws.factors  # the same for all models
     for i, j in versus:
         for part, members in sections.items():
             cells = {pair: (estimates[i][pair], estimates[j][pair], swapped[i, j][pair]) for pair in members}
             differences += _adjusted(
-                [_differences(names[i], names[j], part, pair, *cells[pair], confidence) for pair in members]
+                [
+                    _differences(names[i], names[j], part, pair, *cells[pair], factors, confidence)
+                    for pair in members
+                ]
             )
     for part, members in parts.items():
         rows_of_part = []
         for i, j in versus:
             null = np.mean([swapped[i, j][pair] for pair in members], axis=0)
             both = means[i][part], means[j][part]
-            rows_of_part.append(_differences(names[i], names[j], part, ("", ""), *both, null, confidence))
+            rows_of_part.append(
+                _differences(names[i], names[j], part, ("", ""), *both, null, factors, confidence)
+            )
         differences += _adjusted(rows_of_part)
     first = estimators[0]
     return Comparison(names, first.groups, metrics, differences, first.single_site_groups)
@@ -223,6 +229,7 @@ def _differences(
     ours: Estimate,
     theirs: Estimate,
     null: Floats,
+    factors: Sequence[Factor],
     confidence: float,
 ) -> list[DifferenceRow]:
     """One row for each metric; p is not adjusted yet."""
@@ -230,6 +237,7 @@ def _differences(
     intervals = metric_difference_intervals(
         difference,
         ours.replicates - theirs.replicates,
+        factors=factors,
         sentences=int(ours.sentences.sum()),
         pool=ours.pool,
         confidence=confidence,

@@ -233,6 +233,7 @@ def compare(
                 low, high = difference_interval(
                     value / 100,
                     replicates,
+                    factors=draws.factors,
                     sentences=int(np.any([block.any(axis=(0, 1)) for block in asked], axis=0).sum()),
                     confidence=confidence,
                 )
@@ -339,7 +340,7 @@ def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str)
             end_section=row.pairs == parts[-1] and len(parts) > 1,
         )
     draws = "; of permuted sentences: over the draws" if any(row.name == PERMUTED for row in rows) else ""
-    view.caption = f"intervals: bootstrap over {resampled}{draws}"
+    view.caption = f"intervals: over {resampled}{draws}"
     return view
 
 

@@ -61,6 +61,7 @@ class CerRow:
     cer: float | None
     low: float | None
     high: float | None
+    resampled: str
     no_token: int | None = None
 
 
@@ -104,6 +105,11 @@ class CerResult:
     folder: Path
     weights: Digests
     data: Digests = None
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals of the table are over, for captions; empty in a table without rows."""
+        return next((row.resampled for row in self.level("overall")), "")
 
     def level(self, level: str) -> list[CerRow]:
         """Rows of one level: overall, dialect, subdialect or site."""

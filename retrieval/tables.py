@@ -360,5 +360,5 @@ def recall_summary(table: RecallTable, confidence: float) -> Table:
             f"{row.low:.1f} to {row.high:.1f}",
             f"{row.chance:.1f}",
         )
-    view.caption = f"intervals: bootstrap over {table.resampled}"
+    view.caption = f"intervals: over {table.resampled}"
     return view

@@ -97,7 +97,7 @@ def _models(comparison: Comparison, confidence: float) -> Table:
             view.add_row(name if n == 0 else "", model, *cells)
         chances = [f"{rows[metric].chance:.1f}" for metric in METRICS]
         view.add_row("", "chance", *chances, style="dim", end_section=True)
-    view.caption = f"intervals: bootstrap over {comparison.resampled}"
+    view.caption = f"intervals: over {comparison.resampled}"
     return view
 
 

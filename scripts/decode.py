@@ -40,7 +40,7 @@ def main(settings: DictConfig) -> None:
     tokenizer = Tokenizer.load(config.model_dir)
     coverage = coverage_of(((item.reference, item.dialect) for item in transcripts), tokenizer)
     scored = align_all(transcripts)
-    rows = score(scored, replications=config.bootstrap_replications, seed=config.seed)
+    rows = score(scored)
     rows = with_no_token(rows, transcripts, coverage.known)
     header = {
         "method": config.method,

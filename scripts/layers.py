@@ -170,11 +170,12 @@ class Study:
         """Fingerprint of all that the results of a step depend on; ``methods`` are those of the exits."""
         config = self.config
         settings: dict[str, object] = {"step": step, "model and cuts": self.content}
+        if step != "probes":
+            settings["intervals"] = "Student"
         if step == "probes":
             settings |= {"storage": config.storage, "probes": asdict(config.probes)}
-        else:
-            settings |= {"resamples": config.resamples, "seed": config.seed}
         if step == "retrieval":
+            settings |= {"resamples": config.resamples, "seed": config.seed}
             settings |= {"storage": config.storage, "level": config.level, "duplicates": config.duplicates}
             settings["mfcc"] = asdict(config.mfcc)
         if step == "exits" and "beam" in methods:
@@ -249,6 +250,7 @@ class Study:
             "duplicates": config.duplicates,
             "resamples": config.resamples,
             "seed": config.seed,
+            "intervals": "Student",
         }
         found: dict[str, float] = kept(
             config.folder / "retrieval" / f"{name}.json", fingerprint([], made_from), make
@@ -269,7 +271,7 @@ class Study:
         rates: dict[int, dict[str, Estimate]] = {}
         exits = decode_exits(decoding, self.methods, config.folder / "exits")
         for (method, layer), transcripts in exits.items():
-            rows = score(align_all(transcripts), replications=config.resamples, seed=config.seed)
+            rows = score(align_all(transcripts))
             (overall,) = (row for row in rows if row.level == "overall")
             if overall.cer is None:
                 raise ValueError(

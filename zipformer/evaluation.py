@@ -65,8 +65,6 @@ class DecodeConfig:
         beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
         max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        bootstrap_replications: resamples for the confidence intervals.
-        seed: of the resampling.
         results_dir: for the results of a model directory that cannot be written, see
             :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
     """
@@ -81,8 +79,6 @@ class DecodeConfig:
     beam: int = 4
     max_duration: float = 200.0
     device: str = "auto"
-    bootstrap_replications: int = 2000
-    seed: int = 0
     results_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -239,6 +235,7 @@ def transcript_of(
         sentence_id=custom.get("sentence_id"),
         reference=(supervision.text or "") if reference == "text" else str(custom[reference]),
         hypothesis=hypothesis,
+        speaker=supervision.speaker,
     )
 
 

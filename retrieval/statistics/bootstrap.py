@@ -10,14 +10,23 @@ Owen, Annals of Applied Statistics 1(2), 2007). In each resample
 3. the metrics of a site pair are those of the ranks of the drawn sentences; the metrics of a group pair are
    the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
 
+The ends of an interval are not percentiles of the resamples: these cover too little where a group has few
+sites (of 3 sites, 83 % instead of 95), since a resample of n sites varies by (n - 1)/n of what n new sites
+would, and a variance of n values is itself uncertain. The variance of the resamples is divided among the
+sites of each group and the sentences instead (:func:`components`), each part is corrected for its number of
+units, and the interval is Student's (:mod:`zipformer.scoring.intervals`): for rates on the logit scale, for
+median ranks on that of logarithms, for differences as they are. ``python -m benchmarks.coverage`` measures
+how often intervals hold the true value.
+
 Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
-cannot vary its sites, and its interval speaks of that site only; results say which groups these are. Where
-every query hits, or none, all resamples are the same; the interval is then the exact binomial one with one
-trial a sentence. Where all sentences tell two models apart alike, or none does, all resamples of their
-difference are the same, and its interval says what other sentences may still show
-(:func:`difference_interval`).
+cannot vary its sites, and its interval speaks of that site only; results say which groups these are. Two
+sites make one pair within their group, which cannot vary either. Where every query hits, or none, all
+resamples are the same; the interval is then the exact binomial one with one trial a sentence. Where all
+sentences tell two models apart alike, or none does, all resamples of their difference are the same, and its
+interval says what other sentences may still show (:func:`difference_interval`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,72 +44,144 @@ from retrieval.statistics.ranks import (
     distributions_of_queries,
     metrics_of,
 )
+from zipformer.scoring.intervals import Component, half_width, possible_rate, rate_interval, resampled
+
+__all__ = [
+    "Factor",
+    "GroupReplicates",
+    "Resamples",
+    "components",
+    "difference_interval",
+    "groups_of_one_site",
+    "metric_difference_intervals",
+    "metric_intervals",
+    "possible_rate",
+    "recall_interval",
+    "resampled",
+]
 
 Replicates = NDArray[np.float64]
 
 
-def percentile_interval(replicates: Replicates, confidence: float = 0.95) -> tuple[float, float]:
-    """Ends of the central interval; resamples without a value (NaN) are left out.
+class Factor:
+    """Units of one kind that were drawn with replacement: the sites of a group, or the runs of a variant.
+
+    Args:
+        counts: (B,n), how often each of n >= 2 units was drawn in each resample.
+    """
+
+    def __init__(self, counts: NDArray[np.floating]) -> None:
+        self.units = counts.shape[1]
+        self._counts = counts
+        self._basis = _basis(counts)
+
+    def explained(self, replicates: Replicates, valid: NDArray[np.bool_]) -> float:
+        """Variance of the valid resamples that goes along with how often each unit was drawn.
+
+        It is that of the linear regression on the counts, less what chance alone would explain.
+        """
+        basis = self._basis if valid.all() else _basis(self._counts[valid])
+        kept = replicates[valid]
+        centred = kept - kept.mean()
+        squares = float(((basis.T @ centred) ** 2).sum())
+        by_chance = basis.shape[1] * float((centred**2).sum()) / (len(kept) - 1)
+        return max(0.0, squares - by_chance) / (len(kept) - 1)
+
+
+def _basis(counts: NDArray[np.floating]) -> Floats:
+    """Orthonormal columns (B,r) that span the counts (B,n) less their means."""
+    vectors, sizes, _ = np.linalg.svd(counts - counts.mean(axis=0), full_matrices=False)
+    return vectors[:, sizes > ROUNDING * math.sqrt(len(counts))]
+
+
+def components(replicates: Replicates, factors: Sequence[Factor], sentences: int) -> list[Component]:
+    """What every factor and the sentences contribute to the variance of an estimate.
+
+    Args:
+        replicates: resampled (B,); those without a value (NaN) are left out.
+        factors: what was drawn beside the sentences, independently of each other.
+        sentences: Q, the number of different sentences behind the estimate. Theirs is what the factors leave,
+            with all that both have to do with.
 
     Raises:
-        ValueError: no resample has a value, or a confidence outside (0, 1).
+        ValueError: fewer than two resamples have a value.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
-    valid = replicates[~np.isnan(replicates)]
-    if valid.size == 0:
+    valid = ~np.isnan(replicates)
+    if valid.sum() < 2:
         raise ValueError(
             "no resample has a value: there is nothing to resample, or more resamples are needed"
         )
-    low, high = np.quantile(valid, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    rest = float(replicates[valid].var(ddof=1))
+    found = []
+    for factor in factors:
+        variance = factor.explained(replicates, valid)
+        rest -= variance
+        # Resamples of n units vary by (n - 1)/n of what n new ones would.
+        found.append(Component(variance * factor.units / (factor.units - 1), factor.units - 1))
+    freedom = max(1, sentences - 1)
+    return [*found, Component(max(0.0, rest) * (freedom + 1) / freedom, freedom)]
 
 
 def recall_interval(
-    rate: float, replicates: Replicates, *, sentences: int, confidence: float = 0.95
+    rate: float,
+    replicates: Replicates,
+    *,
+    factors: Sequence[Factor],
+    sentences: int,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
 
     Args:
         rate: the recall itself.
         replicates: resampled recalls (B,).
+        factors: what was drawn beside the sentences.
         sentences: Q, the number of different sentences behind it.
         confidence: coverage asked for.
     """
-    low, high = percentile_interval(replicates, confidence)
+    width = half_width(components(replicates, factors, sentences), confidence)
+    low, high = rate_interval(rate, width)
     reach = possible_rate(sentences, confidence)
-    if rate == 0:
-        high = reach
-    if rate == 1:
-        low = 1 - reach
+    if rate <= ROUNDING:
+        low, high = 0.0, reach
+    if rate >= 1 - ROUNDING:
+        low, high = 1 - reach, 1.0
     return low, high
 
 
-def possible_rate(trials: int, confidence: float) -> float:
-    """The largest rate at which so many misses in a row are still likely enough (Clopper and Pearson)."""
-    return 1 - ((1 - confidence) / 2) ** (1 / trials)
-
-
 def metric_intervals(
-    values: Floats, replicates: Floats, *, sentences: int, pool: int, confidence: float = 0.95
+    values: Floats,
+    replicates: Floats,
+    *,
+    factors: Sequence[Factor],
+    sentences: int,
+    pool: int,
+    confidence: float = 0.95,
 ) -> list[tuple[float, float]]:
     """Intervals of all metrics from their resamples, with a width also where no query varies.
 
     Args:
         values: the metrics themselves (M,), rates in 0..1.
         replicates: resampled (B,M).
+        factors: what was drawn beside the sentences.
         sentences: Q, the number of different sentences behind them.
         pool: N, the largest number of candidates; recall@k of a pool of k is 1 and cannot vary.
         confidence: coverage asked for.
     """
-    intervals = [percentile_interval(column, confidence) for column in replicates.T]
+    widths = [half_width(components(column, factors, sentences), confidence) for column in replicates.T]
+    rates = values[: len(RATES)].tolist()
+    intervals: list[tuple[float, float]] = [
+        rate_interval(rate, width) for rate, width in zip(rates, widths, strict=False)
+    ]
+    median = float(values[-1])
+    ratio = math.exp(min(700.0, widths[-1] / median))
+    intervals.append((max(1.0, median / ratio), max(median, min(float(pool), median * ratio))))
     reach = possible_rate(sentences, confidence)
     for index, k in enumerate(RECALL_AT):
-        low, high = intervals[index]
         if values[index] <= ROUNDING:
-            intervals[index] = low, reach
-        elif values[index] >= 1 - ROUNDING and pool > k:
-            intervals[index] = 1 - reach, high
+            intervals[index] = 0.0, reach
+        elif values[index] >= 1 - ROUNDING:
+            intervals[index] = 1 - reach if pool > k else 1.0, 1.0
     if values[0] >= 1 - ROUNDING:
         # Every right answer is the first. Of a share ``reach`` that may not be, each can have rank N.
         intervals[len(RATES) - 1] = 1 - reach * (1 - 1 / pool), 1.0
@@ -112,6 +193,7 @@ def difference_interval(
     difference: float,
     replicates: Replicates,
     *,
+    factors: Sequence[Factor],
     sentences: int,
     confidence: float = 0.95,
     span: float = 1.0,
@@ -130,19 +212,26 @@ def difference_interval(
     Args:
         difference: d, in the units of ``span``.
         replicates: resampled differences (B,), NaN in resamples without a value.
+        factors: what was drawn beside the sentences.
         sentences: Q, the number of different sentences behind it.
         confidence: coverage asked for.
         span: largest difference that a sentence can have; 0 where the rate cannot vary.
     """
-    low, high = percentile_interval(replicates, confidence)
+    width = half_width(components(replicates, factors, sentences), confidence)
     if np.nanmax(replicates) - np.nanmin(replicates) > ROUNDING * max(1.0, span):
-        return low, high
+        return max(-span, difference - width), min(span, difference + width)
     reach = possible_rate(sentences, confidence)
     return difference - reach * (difference + span), difference + reach * (span - difference)
 
 
 def metric_difference_intervals(
-    differences: Floats, replicates: Floats, *, sentences: int, pool: int, confidence: float = 0.95
+    differences: Floats,
+    replicates: Floats,
+    *,
+    factors: Sequence[Factor],
+    sentences: int,
+    pool: int,
+    confidence: float = 0.95,
 ) -> list[tuple[float, float]]:
     """Intervals of the differences of all metrics, each as :func:`difference_interval`.
 
@@ -152,6 +241,7 @@ def metric_difference_intervals(
     Args:
         differences: of the metrics (M,), rates in 0..1.
         replicates: resampled (B,M).
+        factors: what was drawn beside the sentences.
         sentences: Q, the number of different sentences behind them.
         pool: N, the largest number of candidates; recall@k of a pool of k is 1 and does not differ, and
             reciprocal ranks are at least 1/N.
@@ -159,35 +249,21 @@ def metric_difference_intervals(
     """
     spans = [float(pool > k) for k in RECALL_AT] + [1 - 1 / pool]
     intervals = [
-        difference_interval(float(difference), column, sentences=sentences, confidence=confidence, span=span)
+        difference_interval(
+            float(difference), column, factors=factors, sentences=sentences, confidence=confidence, span=span
+        )
         for difference, column, span in zip(differences, replicates.T, spans, strict=False)
     ]
-    median = replicates[:, len(RATES)]
-    low, high = percentile_interval(median, confidence)
+    median, difference = replicates[:, len(RATES)], float(differences[len(RATES)])
+    width = half_width(components(median, factors, sentences), confidence)
     if possible_rate(sentences, confidence) >= 0.5 and np.nanmax(median) - np.nanmin(median) <= ROUNDING:
-        low, high = 1.0 - pool, pool - 1.0
-    return [*intervals, (low, high)]
+        width = math.inf
+    return [*intervals, (max(1.0 - pool, difference - width), min(pool - 1.0, difference + width))]
 
 
 def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
     """Groups that have a single site, from the group of each site: no resample varies it."""
     return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
-
-
-def resampled(groups: Sequence[str], single: Sequence[str] | None) -> str:
-    """What intervals are over, for captions.
-
-    Args:
-        groups: all of them.
-        single: those of :func:`groups_of_one_site`; None in results that do not say.
-    """
-    if single is None:
-        return "sentences, and over sites where a group has several"
-    if not single:
-        return "sentences and sites"
-    if set(single) >= set(groups):
-        return "sentences; sites cannot vary, since every group has one only"
-    return f"sentences and sites; sites cannot vary for {', '.join(single)} (one each)"
 
 
 class GroupReplicates(NamedTuple):
@@ -208,10 +284,12 @@ class Resamples:
     Attributes:
         sentences: counts (B,Q); each row sums to Q.
         sites: counts (B,S); in each row those of one group sum to its number of sites.
+        factors: the sites of every group that has several.
     """
 
     sentences: NDArray[np.float64]
     sites: NDArray[np.float64]
+    factors: tuple[Factor, ...]
 
     @classmethod
     def draw(
@@ -222,7 +300,7 @@ class Resamples:
         Args:
             group_of_site: number of the group of each site (S,).
             sentences: Q.
-            resamples: B; the ends of the interval get steadier with it (1000 are good for 95 %).
+            resamples: B; the ends of the interval get steadier with it (1000 are good).
             seed: of numpy's default generator.
         """
         if resamples < 1 or sentences < 1:
@@ -232,12 +310,15 @@ class Resamples:
         random = np.random.default_rng(seed)
         sentence_counts = random.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
         site_counts = np.zeros((resamples, len(group_of_site)))
+        factors = []
         for group in np.unique(group_of_site):
             members = np.flatnonzero(group_of_site == group)
             site_counts[:, members] = random.multinomial(
                 len(members), np.full(len(members), 1 / len(members)), size=resamples
             )
-        return cls(sentence_counts.astype(np.float64), site_counts)
+            if len(members) > 1:
+                factors.append(Factor(site_counts[:, members]))
+        return cls(sentence_counts.astype(np.float64), site_counts, tuple(factors))
 
     @property
     def count(self) -> int:

@@ -186,7 +186,12 @@ class Estimator:
     ) -> Estimate:
         intervals, pooled_intervals = (
             metric_intervals(
-                centre, resampled, sentences=int(sentences.sum()), pool=pool, confidence=self.confidence
+                centre,
+                resampled,
+                factors=self.draws.factors,
+                sentences=int(sentences.sum()),
+                pool=pool,
+                confidence=self.confidence,
             )
             for centre, resampled in (
                 (value, replicates.mean),

@@ -7,8 +7,8 @@ for all runs of all variants, which pairs them in a difference, and the runs of 
 replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
 but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
 
-A bootstrap over three runs knows little of how runs vary, and over one run nothing: the interval then speaks
-of that one model. The lowest and highest run stand beside the interval for this reason.
+Three runs say little of how runs vary, which widens the interval as few sites do; one run says nothing: the
+interval then speaks of that one model. The lowest and highest run stand beside the interval for this reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from retrieval.finished import check_same_recordings
 from retrieval.sites import Site
 from retrieval.statistics.bootstrap import (
+    Factor,
     Resamples,
+    components,
     difference_interval,
     groups_of_one_site,
-    percentile_interval,
     recall_interval,
     resampled,
 )
 from zipformer.dataset import DataSet
+from zipformer.scoring.intervals import bounded_error_interval, half_width
 
 Floats = NDArray[np.float64]
 
@@ -75,8 +77,10 @@ class Run:
 class Estimate:
     """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
 
-    ``sentences`` is the number of different sentences behind a recall; None for an error rate, which has no
-    largest value that would bound what other sentences may have.
+    Attributes:
+        sentences: number of different sentences behind it.
+        factors: what was drawn beside these: sites, and runs where there are several.
+        bounded: whether it has a largest value, which says what other sentences may have where none differs.
     """
 
     value: float
@@ -84,7 +88,9 @@ class Estimate:
     high: float
     resamples: Floats
     runs: tuple[float, ...]
-    sentences: int | None = None
+    sentences: int
+    factors: tuple[Factor, ...]
+    bounded: bool
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,17 @@ class Comparison:
         # Another stream than that of the sentences and sites, whose draws would else be repeated.
         random = np.random.default_rng([seed, 1])
         self._run_counts: dict[str, Floats] = {}
+        self._factors: dict[str, tuple[Factor, ...]] = {}
         for name, runs in variants.items():
             if paired and self._run_counts:
-                self._run_counts[name] = next(iter(self._run_counts.values()))
+                first_name = next(iter(variants))
+                self._run_counts[name] = self._run_counts[first_name]
+                self._factors[name] = self._factors[first_name]
                 continue
             drawn = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
             self._run_counts[name] = drawn.astype(np.float64)
+            of_runs = [Factor(self._run_counts[name])] if len(runs) > 1 else []
+            self._factors[name] = (*self._draws.factors, *of_runs)
         self._recalls = {
             name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
         }
@@ -169,33 +180,51 @@ class Comparison:
             # A resample in which one group drew a single site has no pair within it; the others have.
             resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
         value, replicates = self._over_runs(variant, values, resamples)
-        count = int(sentences.sum())
-        low, high = recall_interval(value, replicates, sentences=count, confidence=self.confidence)
-        return _estimate(value, low, high, replicates, values, count)
+        count, factors = int(sentences.sum()), self._factors[variant]
+        low, high = recall_interval(
+            value, replicates, factors=factors, sentences=count, confidence=self.confidence
+        )
+        return _estimate(value, (low, high), replicates, values, count, factors, bounded=True)
 
     def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
         members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
-        values, resamples = [], []
+        values, resamples, worst = [], [], 0.0
         for run in self.variants[variant]:
             if run.errors is None or not run.errors.characters[members].any():
                 return None
             errors, characters = run.errors.errors[members], run.errors.characters[members]
+            spoken = characters > 0
+            worst = max(worst, float((errors[spoken] / characters[spoken]).max()))
             values.append(float(errors.sum() / characters.sum()))
             sites, sentences = self._draws.sites[:, members], self._draws.sentences
             drawn = np.einsum("bs,bs->b", sites, sentences @ errors.T)
             resamples.append(drawn / np.einsum("bs,bs->b", sites, sentences @ characters.T))
         value, replicates = self._over_runs(variant, values, resamples)
-        low, high = percentile_interval(replicates, self.confidence)
-        return _estimate(value, low, high, replicates, values)
+        count, factors = int(spoken.any(axis=0).sum()), self._factors[variant]
+        interval = bounded_error_interval(
+            value,
+            half_width(components(replicates, factors, count), self.confidence),
+            worst=worst,
+            sentences=count,
+            confidence=self.confidence,
+        )
+        return _estimate(value, interval, replicates, values, count, factors, bounded=False)
 
     def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
         """How much higher an estimate is than another one, with the interval of the difference."""
         value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
-        if estimate.sentences is None:
-            return Difference(value, *percentile_interval(resamples, self.confidence))
+        factors = tuple(dict.fromkeys(estimate.factors + baseline.factors))
+        if not estimate.bounded:
+            width = half_width(components(resamples, factors, estimate.sentences), self.confidence)
+            return Difference(value, value - width, value + width)
         low, high = difference_interval(
-            value, resamples, sentences=estimate.sentences, confidence=self.confidence, span=100
+            value,
+            resamples,
+            factors=factors,
+            sentences=estimate.sentences,
+            confidence=self.confidence,
+            span=100,
         )
         return Difference(value, low, high)
 
@@ -264,14 +293,17 @@ def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> F
 
 def _estimate(
     value: float,
-    low: float,
-    high: float,
+    interval: tuple[float, float],
     replicates: Floats,
     runs: Sequence[float],
-    sentences: int | None = None,
+    sentences: int,
+    factors: tuple[Factor, ...],
+    *,
+    bounded: bool,
 ) -> Estimate:
     values = tuple(100 * run for run in runs)
-    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences)
+    low, high = interval
+    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
 
 
 def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:

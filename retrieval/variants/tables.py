@@ -232,7 +232,7 @@ def transfer_markdown(rows: Sequence[TransferRow]) -> str:
 def variants_view(rows: Sequence[VariantRow], title: str, resampled: str) -> Table:
     """The measures for the terminal; ``resampled`` is what the intervals are over beside the runs."""
     runs = "runs, " if any(row.runs > 1 for row in rows) else ""
-    view = Table(title=title, caption=f"intervals: bootstrap over {runs}{resampled}", box=box.SIMPLE_HEAD)
+    view = Table(title=title, caption=f"intervals: over {runs}{resampled}", box=box.SIMPLE_HEAD)
     view.add_column("measure, %")
     view.add_column("variant")
     for name in ("runs", "mean", "interval", "lowest to highest run", "difference to baseline"):

@@ -81,6 +81,7 @@ def write_decoding(directory: Path, method: str, *, split: str = "test", better:
                     "cer": 100 * errors / 1234,
                     "low": 80 * errors / 1234,
                     "high": 125 * errors / 1234,
+                    "resampled": "sentences",
                 }
             )
     write_json(directory / "cer.json", {"method": method, "split": split, "model_dir": "m", "rows": rows})

@@ -45,7 +45,7 @@ def heat_map() -> Figure:
 
 def bars() -> Figure:
     rows = [
-        CerRow("dialect", name, name, 50, 900, 9, 0, 0, rate, rate - 2, rate + 2)
+        CerRow("dialect", name, name, 50, 900, 9, 0, 0, rate, rate - 2, rate + 2, "sentences")
         for name, rate in zip(GROUPS, (3.0, 8.0, 40.0), strict=True)
     ]
     results = [CerResult(method, "test", rows, [], [], Path(method), None) for method in ("beam", "ctc")]

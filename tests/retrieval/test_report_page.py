@@ -69,7 +69,7 @@ def test_page_holds_the_numbers(model_dir):
     assert f"chance {trained.chance:.1f} %" in text
     assert "recall@1 between trained groups by sound alone: MFCC, SeqSim" in text
     assert "not trained on: gan." in text
-    assert "bootstrap interval over sentences and sites." in text
+    assert "interval over sentences and sites." in text
     assert "0123abcd" in text
     assert "torch" in text
 
@@ -109,7 +109,7 @@ def test_the_page_says_what_intervals_are_over(model_dir, tmp_path):
     write_comparison(results / "comparison-test", compared, [], {})
     text = squeezed(Page(render(collect(tmp_path / "averaged", "test"))).text)
     assert "interval over sentences and sites; sites cannot vary for gan, yue (one each)." in text
-    assert "% bootstrap over sentences; sites cannot vary, since every group has one only; that of" in text
+    assert "%, over sentences; sites cannot vary, since every group has one only; that of" in text
     assert "permuted sentences: over the 20 draws that their recall is the mean of" in text
     assert "are over sentences and sites; sites cannot vary for gan (one each). p is" in text
 
@@ -334,7 +334,7 @@ def test_the_model_stands_beside_its_controls(tmp_path):
     write_controls(results_of(model_dir) / "controls-test", rows, {}, header)
     page = Page(render(collect(model_dir, "test")))
     # As earlier versions wrote it: nothing of single sites, and one draw of permuted sentences.
-    assert "90 % bootstrap over sentences, and over sites where a group has several" in squeezed(page.text)
+    assert "90 %, over sentences, and over sites where a group has several" in squeezed(page.text)
     assert "the mean of" not in page.text
     cells = re.sub(r"\s", "", page.text)
     assert "model,SeqSimallpairsofgroups83.178.1–89.12.0" in cells

@@ -1,14 +1,19 @@
+import math
+
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
+from benchmarks.coverage import coverage_of_recall
 from retrieval.statistics.bootstrap import (
+    Factor,
     Resamples,
+    components,
     difference_interval,
     groups_of_one_site,
     metric_difference_intervals,
     metric_intervals,
-    percentile_interval,
     recall_interval,
     resampled,
 )
@@ -101,19 +106,28 @@ def test_draws_keep_totals_and_seed():
     assert (draws.sentences != other.sentences).any()
 
 
-def test_one_site_pair_agrees_with_scipy():
-    # With one site a group only sentences vary: the plain bootstrap of a mean.
+def interval_of_recalls(draws, hits, sources, targets):
+    rate = float(np.nanmean(hits[np.ix_(sources, targets)]))
+    replicates = recalls(draws, hits, sources, targets)
+    return recall_interval(rate, replicates, factors=draws.factors, sentences=hits.shape[2])
+
+
+def logit_interval(rate, standard_error, freedom):
+    """Student's interval on the logit scale, with scipy."""
+    end = scipy.stats.t.ppf(0.975, freedom) * standard_error / (rate * (1 - rate))
+    return tuple(scipy.stats.logistic.cdf(scipy.special.logit(rate) + np.array([-end, end])))
+
+
+def test_one_site_pair_has_the_interval_of_a_mean():
+    # With one site a group only sentences vary.
     random = np.random.default_rng(1)
     answers = (random.random(60) < 0.7).astype(float)
     hits = np.full((2, 2, 60), np.nan)
     hits[0, 1] = answers
-    replicates = recalls(draw([0, 1], 60, resamples=4000), hits, np.array([0]), np.array([1]))
-    low, high = percentile_interval(replicates)
-    expected = scipy.stats.bootstrap(
-        (answers,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert low == pytest.approx(expected.low, abs=0.02)
-    assert high == pytest.approx(expected.high, abs=0.02)
+    draws = draw([0, 1], 60, resamples=8000)
+    found = interval_of_recalls(draws, hits, np.array([0]), np.array([1]))
+    assert draws.factors == ()
+    assert found == pytest.approx(logit_interval(answers.mean(), scipy.stats.sem(answers), 59), abs=0.005)
 
 
 def test_bad_sites_widen_the_interval():
@@ -121,21 +135,40 @@ def test_bad_sites_widen_the_interval():
     by_sentence = np.full((8, 8, 40), np.nan)
     by_sentence[:4, 4:] = np.arange(40) % 2
     by_site = np.full((8, 8, 40), np.nan)
-    by_site[:4, 4:] = (np.arange(4) % 2)[:, None, None]
-    draws, a, b = draw([0] * 4 + [1] * 4, 40, resamples=2000), np.arange(4), np.arange(4, 8)
-    narrow = percentile_interval(recalls(draws, by_sentence, a, b))
-    wide = percentile_interval(recalls(draws, by_site, a, b))
-    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.15)
-    assert wide == pytest.approx((0.0, 1.0))
+    by_site[:4, 4:] = np.array([0.2, 0.4, 0.6, 0.8])[:, None, None]
+    draws, a, b = draw([0] * 4 + [1] * 4, 40, resamples=8000), np.arange(4), np.arange(4, 8)
+    by_sites = draws.recall(by_site, a, b)
+    found = recall_interval(0.5, by_sites, factors=draws.factors, sentences=40)
+    # As the mean of four sites with three degrees of freedom, of which a resample knows 3/4 of the variance.
+    expected = logit_interval(0.5, scipy.stats.sem([0.2, 0.4, 0.6, 0.8]), 3)
+    assert found == pytest.approx(expected, abs=0.02)
+    narrow = interval_of_recalls(draws, by_sentence, a, b)
+    assert narrow == pytest.approx(logit_interval(0.5, scipy.stats.sem(np.arange(40) % 2), 39), abs=0.01)
 
 
-def test_percentiles():
-    replicates = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
-    assert percentile_interval(replicates, 0.9) == pytest.approx((0.05, 0.95))
+def test_components_of_sums_are_those_of_their_parts():
+    """An estimate that is a mean over sites of two groups plus one over sentences."""
+    random = np.random.default_rng(0)
+    draws = draw([0, 0, 0, 1, 1], 30, resamples=20_000)
+    first, second, of_sentences = random.normal(size=3), random.normal(size=2), random.normal(size=30)
+    replicates = draws.sites[:, :3] @ first / 3 + draws.sites[:, 3:] @ second / 2
+    replicates += draws.sentences @ of_sentences / 30
+    replicates[:100] = np.nan
+    found = components(replicates, draws.factors, 30)
+    assert [freedom for _, freedom in found] == [2, 1, 29]
+    expected = [scipy.stats.sem(values) ** 2 for values in (first, second, of_sentences)]
+    assert [variance for variance, _ in found] == pytest.approx(expected, rel=0.05)
+
+
+def test_resamples_without_a_value():
     with pytest.raises(ValueError, match="no resample has a value"):
-        percentile_interval(np.array([np.nan]))
-    with pytest.raises(ValueError, match="between 0 and 1, found 95"):
-        percentile_interval(replicates, 95)
+        components(np.array([np.nan, 0.5]), (), 3)
+
+
+def test_intervals_of_recall_hold_the_true_one_also_with_few_sites():
+    percentiles, ours, _ = coverage_of_recall(sites=2, of_site=0.45, data_sets=120, seed=0, truth_sets=500)
+    assert percentiles < 0.85
+    assert ours > 0.9
 
 
 def test_nothing_to_draw():
@@ -148,13 +181,14 @@ def test_nothing_to_draw():
 def test_all_or_nothing_has_the_exact_binomial_interval(rate, confidence):
     replicates = np.full(100, float(rate))
     expected = scipy.stats.binomtest(40 * rate, 40).proportion_ci(confidence, method="exact")
-    found = recall_interval(rate, replicates, sentences=40, confidence=confidence)
+    found = recall_interval(rate, replicates, factors=(), sentences=40, confidence=confidence)
     assert found == pytest.approx((expected.low, expected.high))
 
 
 def test_other_rates_have_the_interval_of_their_resamples():
     replicates = np.linspace(0.4, 0.6, 1001)
-    assert recall_interval(0.5, replicates, sentences=40) == pytest.approx(percentile_interval(replicates))
+    expected = logit_interval(0.5, replicates.std(ddof=1) * math.sqrt(40 / 39), 39)
+    assert recall_interval(0.5, replicates, factors=(), sentences=40) == pytest.approx(expected)
 
 
 def test_intervals_of_all_metrics_where_no_query_varies():
@@ -162,16 +196,20 @@ def test_intervals_of_all_metrics_where_no_query_varies():
     reach = 1 - 0.025 ** (1 / 40)
     perfect = np.array([1.0, 1, 1, 1, 1])
     found = dict(
-        zip(METRICS, metric_intervals(perfect, np.tile(perfect, (9, 1)), sentences=40, pool=8), strict=True)
+        zip(
+            METRICS,
+            metric_intervals(perfect, np.tile(perfect, (9, 1)), factors=(), sentences=40, pool=8),
+            strict=True,
+        )
     )
     assert found["recall_at_1"] == found["recall_at_5"] == pytest.approx((1 - reach, 1))
     assert found["recall_at_10"] == (1, 1)  # a pool of 8
     assert found["mrr"] == pytest.approx((1 - reach * 7 / 8, 1))
     assert found["median_rank"] == (1, 1)
-    few = metric_intervals(perfect, np.tile(perfect, (9, 1)), sentences=3, pool=8)
+    few = metric_intervals(perfect, np.tile(perfect, (9, 1)), factors=(), sentences=3, pool=8)
     assert few[-1] == (1, 8)  # of three sentences half may be missed
     none = np.array([0.0, 0, 0.4, 0.1, 9])
-    missed = metric_intervals(none, np.tile(none, (9, 1)), sentences=40, pool=50)
+    missed = metric_intervals(none, np.tile(none, (9, 1)), factors=(), sentences=40, pool=50)
     assert missed[0] == missed[1] == pytest.approx((0, reach))
     assert missed[2] == pytest.approx((0.4, 0.4))
     assert missed[3:] == [pytest.approx((0.1, 0.1)), (9, 9)]
@@ -183,7 +221,7 @@ def test_differences_of_all_and_nothing_reach_from_end_to_end_of_both_intervals(
         scipy.stats.binomtest(30 * rate, 30).proportion_ci(0.95, method="exact") for rate in (first, second)
     )
     replicates = np.append(np.full(50, float(first - second)), np.nan)
-    found = difference_interval(first - second, replicates, sentences=30)
+    found = difference_interval(first - second, replicates, factors=(), sentences=30)
     assert found == pytest.approx((ours.low - theirs.high, ours.high - theirs.low))
 
 
@@ -192,7 +230,7 @@ def test_intervals_of_differences_cover_what_may_be_missing():
 
     The upper end of the interval for none must be the share for which this is 2.5 %, and no other value.
     """
-    low, high = difference_interval(0.25, np.full(9, 0.25), sentences=20)
+    low, high = difference_interval(0.25, np.full(9, 0.25), factors=(), sentences=20)
     for end, extreme in ((high, 1.0), (low, -1.0)):
         share = (end - 0.25) / (extreme - 0.25)  # mean = 0.25 + share (extreme - 0.25)
         assert scipy.stats.binom.pmf(0, 20, share) == pytest.approx(0.025)
@@ -200,23 +238,36 @@ def test_intervals_of_differences_cover_what_may_be_missing():
 
 def test_differences_that_vary_have_the_interval_of_their_resamples():
     replicates = np.linspace(0, 0.2, 1001)
-    found = difference_interval(0.1, replicates, sentences=20)
-    assert found == pytest.approx(percentile_interval(replicates))
+    found = difference_interval(0.1, replicates, factors=(), sentences=20)
+    width = scipy.stats.t.ppf(0.975, 19) * replicates.std(ddof=1) * math.sqrt(20 / 19)
+    assert found == pytest.approx((0.1 - width, 0.1 + width))
+
+
+def test_few_runs_widen_the_interval_of_a_difference():
+    """Two models, all of whose resamples come from which of three runs were drawn."""
+    runs = np.array([0.1, 0.2, 0.4])
+    counts = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=20_000).astype(float)
+    found = difference_interval(
+        runs.mean(), counts @ runs / 3, factors=[Factor(counts)], sentences=50, confidence=0.9
+    )
+    expected = scipy.stats.t.interval(0.9, 2, loc=runs.mean(), scale=scipy.stats.sem(runs))
+    assert found == pytest.approx(expected, abs=0.01)
 
 
 def test_intervals_of_differences_of_all_metrics():
     reach = 1 - 0.025 ** (1 / 40)
     nothing = np.zeros(5)
-    found = metric_difference_intervals(nothing, np.zeros((9, 5)), sentences=40, pool=8)
+    found = metric_difference_intervals(nothing, np.zeros((9, 5)), factors=(), sentences=40, pool=8)
     assert found[0] == found[1] == pytest.approx((-reach, reach))
     assert found[2] == (0, 0)  # recall@10 of a pool of 8
     assert found[3] == pytest.approx((-reach * 7 / 8, reach * 7 / 8))
     assert found[4] == (0, 0)
-    few = metric_difference_intervals(nothing, np.zeros((9, 5)), sentences=3, pool=8)
+    few = metric_difference_intervals(nothing, np.zeros((9, 5)), factors=(), sentences=3, pool=8)
     assert few[4] == (-7, 7)  # of three sentences half may be missing
-    varying = np.linspace(-1, 1, 101)[:, None] * np.ones(5)
-    for interval in metric_difference_intervals(nothing, varying, sentences=3, pool=8):
-        assert interval == pytest.approx((-0.95, 0.95))
+    varying = np.linspace(-0.1, 0.1, 101)[:, None] * np.ones(5)
+    width = scipy.stats.t.ppf(0.975, 39) * varying[:, 0].std(ddof=1) * math.sqrt(40 / 39)
+    for interval in metric_difference_intervals(nothing, varying, factors=(), sentences=40, pool=50):
+        assert interval == pytest.approx((-width, width))
 
 
 def test_groups_of_one_site_are_those_that_no_resample_varies():

@@ -11,10 +11,11 @@ from dataset_files import results_of
 from planted import directions, write_store
 
 from retrieval.sites import Duplicates, Level, Site
-from retrieval.statistics.bootstrap import Resamples
+from retrieval.statistics.bootstrap import Factor, Resamples, components, recall_interval
 from retrieval.variants.comparison import Comparison, Errors, Run
 from retrieval.variants.runs import ScoresConfig, retrieve_run
 from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
+from zipformer.scoring.intervals import bounded_error_interval, half_width
 
 SENTENCES = ("1", "2", "3")
 SITES = [
@@ -122,7 +123,14 @@ def test_resamples_are_those_of_a_double_loop() -> None:
         share = drawn_runs[b] / 2
         assert found.resamples[b] == pytest.approx(100 * share @ values)
         assert rates.resamples[b] == pytest.approx(100 * share @ error_rates)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(found.resamples, [0.025, 0.975])))
+    factors = (*draws.factors, Factor(drawn_runs))
+    expected = recall_interval(found.value / 100, found.resamples / 100, factors=factors, sentences=3)
+    assert (found.low, found.high) == pytest.approx((100 * expected[0], 100 * expected[1]))
+    width = half_width(components(rates.resamples / 100, factors, 3))
+    assert all(run.errors is not None for run in runs)
+    worst = max(float((run.errors.errors / run.errors.characters)[1:].max()) for run in runs if run.errors)
+    low, high = bounded_error_interval(rates.value / 100, width, worst=worst, sentences=3, confidence=0.95)
+    assert (rates.low, rates.high) == pytest.approx((100 * low, 100 * high))
 
 
 def test_equal_variants_differ_by_nothing_where_runs_are_drawn_together() -> None:
@@ -141,8 +149,10 @@ def test_equal_variants_differ_by_nothing_where_runs_are_drawn_together() -> Non
             reach = 100 * (1 - 0.025 ** (1 / 3))
             assert (difference.low, difference.high) == pytest.approx((-reach, reach))
         else:
-            quantiles = tuple(np.quantile(resamples, [0.025, 0.975]))
-            assert (difference.low, difference.high) == pytest.approx(quantiles)
+            # The sites of yue, and the runs of either.
+            assert [factor.units for factor in (*x.factors, *y.factors)] == [2, 3, 2, 3]
+            width = half_width(components(resamples, tuple({*x.factors, *y.factors}), 3))
+            assert (difference.low, difference.high) == pytest.approx((-width, width))
 
 
 def test_interval_of_several_runs_has_their_spread() -> None:
@@ -154,7 +164,8 @@ def test_interval_of_several_runs_has_their_spread() -> None:
     comparison = Comparison({"v": [all_hit, none_hit]}, resamples=2000)
     found = comparison.recall("v", comparison.pairs("v", "all"))
     assert found is not None
-    assert (found.value, found.low, found.high) == (50, 0, 100)
+    # Two runs say next to nothing: the interval of Student's t with one degree of freedom.
+    assert (found.value, found.low, found.high) == pytest.approx((50, 0, 100), abs=1e-3)
     assert set(np.round(found.resamples)) == {0, 50, 100}
     assert np.mean(found.resamples == 50) == pytest.approx(0.5, abs=0.05)
 

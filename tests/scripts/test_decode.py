@@ -39,7 +39,7 @@ def test_files_and_table(
     results = model_dir / "results" / "data" / "decode-test-ctc"
     lines = (results / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
-    expected = {"id", "dialect", "subdialect", "site", "sentence_id", "reference", "hypothesis"}
+    expected = {"id", "dialect", "subdialect", "site", "sentence_id", "reference", "hypothesis", "speaker"}
     assert set(json.loads(lines[0])) == expected
 
     document = json.loads((results / "cer.json").read_text(encoding="utf-8"))
@@ -52,6 +52,7 @@ def test_files_and_table(
     errors = overall["substitutions"] + overall["deletions"] + overall["insertions"]
     assert overall["cer"] == pytest.approx(100 * errors / 30)
     assert overall["low"] <= overall["cer"] <= overall["high"]
+    assert overall["resampled"] == "sentences and sites"
 
     with (results / "cer.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

@@ -1,65 +1,20 @@
-"""Bootstrap intervals against scipy, grouping and confusions against hand-made examples."""
+"""Grouping, what intervals are over, and confusions against hand-made examples."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from zipformer.scoring import Confusion, ScoreRow, Transcript, align_all, bootstrap_ratio, confusions, score
-
-
-def test_interval_agrees_with_scipy() -> None:
-    random = np.random.default_rng(5)
-    characters = random.integers(5, 30, size=120)
-    errors = random.binomial(characters, 0.2)
-
-    def ratio(numerator: np.ndarray, denominator: np.ndarray, axis: int) -> np.ndarray:
-        return numerator.sum(axis=axis) / denominator.sum(axis=axis)
-
-    expected = stats.bootstrap(
-        (errors.astype(float), characters.astype(float)),
-        ratio,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=20_000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    ours = bootstrap_ratio(errors, characters, replications=20_000, seed=0)
-    assert ours is not None
-    # Both are Monte Carlo estimates; the tolerance is 5 % of the width of the interval.
-    width = expected.high - expected.low
-    assert ours.low == pytest.approx(expected.low, abs=0.05 * width)
-    assert ours.high == pytest.approx(expected.high, abs=0.05 * width)
-
-
-def test_interval_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors, characters = np.arange(50), np.full(50, 60)
-    first = bootstrap_ratio(errors, characters, seed=3)
-    assert bootstrap_ratio(errors, characters, seed=3) == first
-    assert bootstrap_ratio(errors, characters, seed=4) != first
-    # The generator fills rows in order, so the block size must not show in the result.
-    monkeypatch.setattr("zipformer.scoring.bootstrap._BLOCK_DRAWS", 700)
-    assert bootstrap_ratio(errors, characters, seed=3) == first
-
-
-def test_wider_confidence_gives_a_wider_interval() -> None:
-    errors, characters = np.arange(50), np.full(50, 60)
-    narrow = bootstrap_ratio(errors, characters, confidence=0.5)
-    wide = bootstrap_ratio(errors, characters, confidence=0.99)
-    assert narrow is not None
-    assert wide is not None
-    assert wide.low < narrow.low < errors.sum() / characters.sum() < narrow.high < wide.high
-
-
-def test_resamples_without_reference_characters_are_left_out() -> None:
-    assert bootstrap_ratio([1, 2], [0, 0]) is None
-    # A resample is (first, first) without a ratio, or 2 / 4, or 4 / 8.
-    assert bootstrap_ratio([0, 2], [0, 4]) == (0.5, 0.5)
-
-
-def test_interval_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="non-empty"):
-        bootstrap_ratio([], [])
+from zipformer.scoring import (
+    Confusion,
+    Design,
+    ScoreRow,
+    Transcript,
+    align_all,
+    confusions,
+    error_rate_interval,
+    score,
+)
 
 
 def transcript(
@@ -106,11 +61,62 @@ def test_counts_and_rates_of_rows() -> None:
     assert rows["site", "wuu", "north"].cer == pytest.approx(100)
 
 
-def test_interval_of_a_row_brackets_its_rate() -> None:
-    row = rows_by_key()["dialect", "yue", "yue"]
-    # Only three resamples exist: both times "a" (1/5), both times "b" (2/4), one of each (3/9).
-    assert row.low == pytest.approx(20)
-    assert row.high == pytest.approx(50)
+def test_intervals_of_rows_are_over_sentences_and_places() -> None:
+    """Sites where a row has several, else speakers, else sentences alone; sentences by id, else by text."""
+    utterances = [
+        Transcript(
+            f"{site} {n}", "yue", None, site, None, "我係香港人"[n:], "我是香港人"[:n], f"{site} {n % 2}"
+        )
+        for site in ("north", "south")
+        for n in range(4)
+    ]
+    utterances.append(Transcript("e", "wuu", None, "east", "1", "侬好", "侬", "someone"))
+    utterances.append(Transcript("f", "wuu", None, "east", "2", "侬好", "侬好", "someone"))
+    rows = {(row.level, row.name): row for row in score(align_all(utterances))}
+    assert {key: row.resampled for key, row in rows.items()} == {
+        ("overall", "overall"): "sentences and sites; sites cannot vary for wuu (one each)",
+        ("dialect", "wuu"): "sentences",
+        ("dialect", "yue"): "sentences and sites",
+        ("site", "east"): "sentences",
+        ("site", "north"): "sentences and speakers",
+        ("site", "south"): "sentences and speakers",
+    }
+    counts = [item.counts for item in align_all(utterances)]
+    errors = np.array([item.errors for item in counts])
+    characters = np.array([item.reference_characters for item in counts])
+
+    def expected(chosen: list[int], sentences: list[int], places: list[int], strata: list[int]) -> object:
+        design = Design(*(np.array(labels) for labels in (sentences, places, strata)))
+        interval = error_rate_interval(errors[chosen], characters[chosen], design)
+        assert interval is not None
+        return pytest.approx([100 * end for end in interval])
+
+    of_yue = expected(list(range(8)), [0, 1, 2, 3] * 2, [0] * 4 + [1] * 4, [0] * 8)
+    assert [rows["dialect", "yue"].low, rows["dialect", "yue"].high] == of_yue
+    of_north = expected([0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 0, 1], [0] * 4)
+    assert [rows["site", "north"].low, rows["site", "north"].high] == of_north
+    of_wuu = expected([8, 9], [0, 1], [0, 0], [0, 0])
+    assert [rows["dialect", "wuu"].low, rows["dialect", "wuu"].high] == of_wuu
+    sentences, places = [0, 1, 2, 3] * 2 + [4, 5], [0] * 4 + [1] * 4 + [2, 2]
+    of_all = expected(list(range(10)), sentences, places, [0] * 8 + [1] * 2)
+    assert [rows["overall", "overall"].low, rows["overall", "overall"].high] == of_all
+
+
+def test_the_same_sentences_at_more_sites_are_not_more_sentences() -> None:
+    """Copies of one site add nothing: the interval stays as wide as that of the site."""
+    site = [
+        Transcript(f"{n}", "yue", None, "north", str(n), "我係香港人", "我係香港人"[: n % 4])
+        for n in range(20)
+    ]
+    copies = [replace(item, id=f"{name} {item.id}", site=name) for name in "abcdefgh" for item in site]
+    of_site, of_copies = (score(align_all(items))[0] for items in (site, copies))
+    assert of_copies.cer == of_site.cer
+    assert (of_copies.low, of_copies.high) == pytest.approx((of_site.low, of_site.high))
+
+
+def test_a_single_utterance_has_no_interval() -> None:
+    row = score(align_all(TRANSCRIPTS[:1]))[0]
+    assert (row.cer, row.low, row.high) == (20, None, None)
 
 
 def test_a_group_of_empty_references_has_no_rate() -> None:

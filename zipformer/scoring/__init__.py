@@ -1,11 +1,11 @@
-"""Character error rate: alignments, counts by dialect and site, bootstrap intervals, confusions.
+"""Character error rate: alignments, counts by dialect and site, intervals, confusions.
 
 The unit of scoring is a `Transcript`, one utterance with its reference and its hypothesis. `align_all` aligns
 them; `score` makes the rows of the error-rate table of that, `confusions` the list of most frequent errors.
 """
 
 from zipformer.scoring.alignment import Alignment, ErrorCounts, align, characters
-from zipformer.scoring.bootstrap import Interval, bootstrap_ratio
+from zipformer.scoring.intervals import Design, Interval, error_rate_interval
 from zipformer.scoring.tables import (
     LEVELS,
     Confusion,
@@ -22,6 +22,7 @@ __all__ = [
     "LEVELS",
     "Alignment",
     "Confusion",
+    "Design",
     "ErrorCounts",
     "Interval",
     "ScoreRow",
@@ -29,9 +30,9 @@ __all__ = [
     "Transcript",
     "align",
     "align_all",
-    "bootstrap_ratio",
     "character_error_rate",
     "characters",
     "confusions",
+    "error_rate_interval",
     "score",
 ]

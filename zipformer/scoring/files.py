@@ -91,14 +91,14 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
             end_section=row.level == "overall",
         )
     rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
-    captions = []
+    notes = [f"intervals: over {row.resampled}" for row in overall]
     if held_out and rates:
-        captions.append(f"* held out of training; mean of the trained dialects {mean(rates):.2f} %")
+        notes.append(f"* held out of training; mean of the trained dialects {mean(rates):.2f} %")
     if missing:
-        captions.append(
+        notes.append(
             "no token: reference characters that the model cannot write; CER is at least their share"
         )
-    table.caption = "\n".join(captions) or None
+    table.caption = "\n".join(notes) or None
     return table
 
 

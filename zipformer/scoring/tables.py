@@ -1,11 +1,14 @@
 """Transcripts to the rows of an error-rate table and to the list of frequent confusions."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from zipformer.scoring.alignment import Alignment, ErrorCounts, align
-from zipformer.scoring.bootstrap import bootstrap_ratio
+import numpy as np
+from numpy.typing import NDArray
+
+from zipformer.scoring.alignment import Alignment, ErrorCounts, align, characters
+from zipformer.scoring.intervals import Design, error_rate_interval, resampled
 
 LEVELS = ("overall", "dialect", "subdialect", "site")
 
@@ -21,6 +24,15 @@ class Transcript:
     sentence_id: str | None
     reference: str
     hypothesis: str
+    speaker: str | None = None
+
+    @property
+    def sentence(self) -> Hashable:
+        """What makes two utterances the same sentence: its id, else the text, else the utterance itself."""
+        if self.sentence_id is not None:
+            return "sentence", self.sentence_id
+        text = "".join(characters(self.reference))
+        return ("text", text) if text else ("utterance", self.id)
 
     def group(self, level: str) -> tuple[str, str] | None:
         """Key (dialect, name) of the group that the utterance belongs to at a level, None where it has none.
@@ -44,6 +56,8 @@ class ScoredUtterance:
 class ScoreRow:
     """One row of the table. Rates are in per cent, and None where the references hold no character.
 
+    ``low`` and ``high`` are the ends of the interval, None also where a single utterance gives none;
+    ``resampled`` says what other recordings it speaks of: other sentences, other sites or speakers.
     ``no_token`` counts reference characters that no token of the model writes; None where that is not known.
     Each of them is an error, so that no rate can be lower than their share.
     """
@@ -59,6 +73,7 @@ class ScoreRow:
     cer: float | None
     low: float | None
     high: float | None
+    resampled: str
     no_token: int | None = None
 
 
@@ -82,25 +97,28 @@ def align_all(transcripts: Iterable[Transcript]) -> list[ScoredUtterance]:
     return scored
 
 
-def score(
-    scored: Sequence[ScoredUtterance], *, confidence: float = 0.95, replications: int = 2000, seed: int = 0
-) -> list[ScoreRow]:
-    """Character error rates with bootstrap intervals at every level of `LEVELS`, groups sorted by name."""
+def score(scored: Sequence[ScoredUtterance], *, confidence: float = 0.95) -> list[ScoreRow]:
+    """Character error rates with their intervals at every level of `LEVELS`, groups sorted by name.
+
+    The intervals are over sentences and, where a row has several, over its sites, or else its speakers
+    (:mod:`zipformer.scoring.intervals`). The dialects of a test set are those that it has.
+    """
     rows = []
     for level in LEVELS:
-        members: dict[tuple[str, str], list[ErrorCounts]] = defaultdict(list)
+        members: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
         for utterance in scored:
             key = utterance.transcript.group(level)
             if key is not None:
-                members[key].append(utterance.counts)
-        for (group, name), counts in sorted(members.items()):
+                members[key].append(utterance)
+        for (group, name), utterances in sorted(members.items(), key=lambda item: item[0]):
+            counts = [utterance.counts for utterance in utterances]
             total = sum(counts, ErrorCounts())
-            interval = bootstrap_ratio(
-                [item.errors for item in counts],
-                [item.reference_characters for item in counts],
+            design, over = design_of([utterance.transcript for utterance in utterances], level)
+            interval = error_rate_interval(
+                np.array([item.errors for item in counts]),
+                np.array([item.reference_characters for item in counts]),
+                design,
                 confidence=confidence,
-                replications=replications,
-                seed=seed,
             )
             rows.append(
                 ScoreRow(
@@ -115,9 +133,49 @@ def score(
                     cer=total.rate,
                     low=None if interval is None else 100.0 * interval.low,
                     high=None if interval is None else 100.0 * interval.high,
+                    resampled=over,
                 )
             )
     return rows
+
+
+def design_of(transcripts: Sequence[Transcript], level: str) -> tuple[Design, str]:
+    """Which utterances of a row vary together, and in words what its interval is over.
+
+    Places are the sites of a dialect (or of the row, below the level overall) where it has several, else its
+    speakers where it has several; else all its utterances are of one place, which cannot vary.
+    """
+    strata = _numbers([item.dialect if level == "overall" else None for item in transcripts])
+    names = dict(zip(strata.tolist(), (item.dialect or "unknown" for item in transcripts), strict=True))
+    sites: dict[int, set[str | None]] = defaultdict(set)
+    speakers: dict[int, set[str | None]] = defaultdict(set)
+    for stratum, item in zip(strata.tolist(), transcripts, strict=True):
+        sites[stratum].add(item.site)
+        speakers[stratum].add(item.speaker)
+    kinds = {}
+    for stratum in names:
+        several_sites, several_speakers = (len(known[stratum] - {None}) > 1 for known in (sites, speakers))
+        kinds[stratum] = "sites" if several_sites else "speakers" if several_speakers else ""
+    places = _numbers(
+        [
+            (stratum, {"sites": item.site, "speakers": item.speaker, "": None}[kinds[stratum]])
+            for stratum, item in zip(strata.tolist(), transcripts, strict=True)
+        ]
+    )
+    design = Design(_numbers([item.sentence for item in transcripts]), places, strata)
+    called = " and ".join(kind for kind in ("sites", "speakers") if kind in kinds.values()) or "sites"
+    if level == "overall":
+        groups = [names[stratum] for stratum in kinds]
+        over = resampled(groups, [names[stratum] for stratum, kind in kinds.items() if not kind], called)
+    else:
+        over = f"sentences and {called}" if any(kinds.values()) else "sentences"
+    return design, over
+
+
+def _numbers(labels: Sequence[Hashable]) -> NDArray[np.intp]:
+    """Equal labels get the same number, in the order in which they first occur."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(label, len(number)) for label in labels], dtype=np.intp)
 
 
 def confusions(scored: Iterable[ScoredUtterance], top: int | None = None) -> list[Confusion]:

@@ -125,24 +125,24 @@ def error_rate_interval(
     Raises:
         ValueError: arrays that are empty or not of one length.
     """
-    errors, characters = np.asarray(errors, dtype=np.float64), np.asarray(characters, dtype=np.float64)
-    shapes = {array.shape for array in (errors, characters, *design)}
-    if len(shapes) > 1 or errors.ndim != 1 or errors.size == 0:
+    wrong, spoken = np.asarray(errors, dtype=np.float64), np.asarray(characters, dtype=np.float64)
+    shapes = {array.shape for array in (wrong, spoken, *design)}
+    if len(shapes) > 1 or wrong.ndim != 1 or wrong.size == 0:
         raise ValueError(f"an error rate needs non-empty vectors of one length, got shapes {sorted(shapes)}")
     # Numbers without gaps: every sentence, place and stratum that is counted below has utterances.
     design = Design(*(np.unique(labels, return_inverse=True)[1] for labels in design))
-    total = characters.sum()
+    total = spoken.sum()
     if total == 0:
         return None
-    rate = float(errors.sum() / total)
-    components = _components(errors, characters, design)
+    rate = float(wrong.sum() / total)
+    components = _components(wrong, spoken, design)
     if not components:
         return None
-    spoken = characters > 0
+    rated = spoken > 0
     return bounded_error_interval(
         rate,
         half_width(components, confidence),
-        worst=float((errors[spoken] / characters[spoken]).max()),
+        worst=float((wrong[rated] / spoken[rated]).max()),
         sentences=int(design.sentences.max()) + 1,
         confidence=confidence,
     )

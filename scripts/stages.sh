@@ -20,13 +20,15 @@ absolute() {
 }
 
 # Read the options of the command line, and go to the root of the checkout. Before the call, the recipe sets
-# last_stage and the defaults of exp_dir and data_dir, and takes_settings=1 if it passes settings on. Sets stage,
-# stop_stage, exp_dir, data_dir and python, and settings to what stands after --.
+# last_stage and the defaults of exp_dir and data_dir, takes_settings=1 if it passes settings on, and takes_quick=1 if it
+# has a short form. Sets stage, stop_stage, exp_dir, data_dir and python, settings to what stands after --, and quick to 1
+# for --quick.
 parse_options() {
     stage=0
     stop_stage=$last_stage
     python=
     settings=()
+    quick=0
     while (($#)); do
         case $1 in
             -h | --help)
@@ -38,6 +40,12 @@ parse_options() {
                 shift
                 settings=("$@")
                 break
+                ;;
+            --quick)
+                ((${takes_quick:-0})) || fail "this recipe has no --quick"
+                quick=1
+                shift
+                continue
                 ;;
             --stage | --stop-stage | --exp-dir | --data-dir | --python)
                 (($# > 1)) || fail "$1 needs a value"

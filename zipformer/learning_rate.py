@@ -11,7 +11,9 @@ class Eden:
         lr = base_lr * (1 + (batch / lr_batches)^2)^(-1/4) * (1 + (epoch / lr_epochs)^2)^(-1/4) * warmup
 
     where warmup goes from warmup_start to 1 over warmup_batches. The base_lr of a group is its ``lr`` at
-    construction.
+    construction. A run whose length is known may cool down: over its last cooldown_batches the rate also falls
+    linearly, to 0 at last_batch. Eden alone leaves a short run at a rate at which its weights still jump about
+    (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
 
     Args:
         optimizer: whose groups' ``lr`` is set.
@@ -19,6 +21,8 @@ class Eden:
         lr_epochs: epochs after which it does.
         warmup_batches: length of the warm-up; 0 for none.
         warmup_start: factor at batch 0, in [0, 1].
+        cooldown_batches: length of the cool-down; 0 for none.
+        last_batch: where the cool-down ends; it has to be given for one.
     Raises:
         ValueError: a setting out of its range.
     """
@@ -30,16 +34,24 @@ class Eden:
         lr_epochs: float,
         warmup_batches: float = 500.0,
         warmup_start: float = 0.5,
+        cooldown_batches: float = 0.0,
+        last_batch: int | None = None,
     ) -> None:
         if lr_batches <= 0 or lr_epochs <= 0:
             raise ValueError(f"lr_batches is {lr_batches} and lr_epochs {lr_epochs}; both must be positive")
         if not 0.0 <= warmup_start <= 1.0:
             raise ValueError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
+        if cooldown_batches < 0 or (cooldown_batches and last_batch is None):
+            raise ValueError(
+                f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; a cool-down needs its end"
+            )
         self.optimizer = optimizer
         self.lr_batches = lr_batches
         self.lr_epochs = lr_epochs
         self.warmup_batches = warmup_batches
         self.warmup_start = warmup_start
+        self.cooldown_batches = cooldown_batches
+        self.last_batch = last_batch
         self.batch = 0
         self.epoch = 0.0
         self.base_lrs: list[float] = [
@@ -75,5 +87,8 @@ class Eden:
         factor *= (1 + (self.epoch / self.lr_epochs) ** 2) ** -0.25
         if self.batch < self.warmup_batches:
             factor *= self.warmup_start + (1 - self.warmup_start) * self.batch / self.warmup_batches
+        if self.cooldown_batches:
+            assert self.last_batch is not None
+            factor *= min(1.0, max(0.0, (self.last_batch - self.batch) / self.cooldown_batches))
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base_lr * factor

@@ -32,6 +32,9 @@ class OptimConfig:
     lr_epochs: float = 3.5  # the same in epochs
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
     warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
+    # Share of max_steps over which the learning rate falls in a line to 0 at the end of the run; 0 = it does not.
+    # A larger share smooths more and leaves fewer steps at the full rate.
+    cooldown: float = 0.0
 
 
 @dataclass

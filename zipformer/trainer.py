@@ -101,6 +101,8 @@ class Trainer:
             lr_epochs=optim.lr_epochs,
             warmup_batches=optim.warmup_batches,
             warmup_start=optim.warmup_start,
+            cooldown_batches=optim.cooldown * (config.max_steps or 0),
+            last_batch=config.max_steps,
         )
         self.optimizer, self.scheduler = optimizer, scheduler
         self.data = TrainingData(

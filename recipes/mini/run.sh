@@ -3,6 +3,8 @@
 #
 # usage: bash recipes/mini/run.sh [options]
 #
+#   --quick          the whole road in five minutes, on a small part of the corpus and with a short training, for a first
+#                    look; its numbers are poor and say nothing about the toolkit (data/mini-quick, exp/mini-quick)
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 8)
 #   --exp-dir DIR    checkpoints, model and results (default exp/mini in the checkout)
@@ -17,9 +19,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
 # shellcheck disable=SC2034  # stages.sh reads it
 last_stage=8
-exp_dir=exp/mini
-data_dir=data/mini
+takes_quick=1
+exp_dir=
+data_dir=
 parse_options "$@"
+form=mini
+((quick)) && form=mini-quick
+exp_dir=${exp_dir:-exp/$form}
+data_dir=${data_dir:-data/$form}
 model_dir=$exp_dir/averaged
 
 set_up() {
@@ -27,11 +34,11 @@ set_up() {
 }
 
 prepare() {
-    run_script prepare corpus=mini "data_dir=$data_dir"
+    run_script prepare "corpus=$form" "data_dir=$data_dir"
 }
 
 train() {
-    run_script train experiment=mini "data_dir=$data_dir" "exp_dir=$exp_dir"
+    run_script train "experiment=$form" "data_dir=$data_dir" "exp_dir=$exp_dir"
 }
 
 average() {
@@ -74,3 +81,5 @@ run_stage 6 "look for every sentence in the other dialects" retrieve
 run_stage 7 "do the same with sounds, durations and an untrained encoder" controls
 run_stage 8 "write the report" report
 finish "$model_dir"
+((quick)) && echo "=== this was --quick: a small corpus and a short training. Without it, the numbers are those of the README."
+true

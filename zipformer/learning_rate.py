@@ -11,9 +11,9 @@ class Eden:
         lr = base_lr * (1 + (batch / lr_batches)^2)^(-1/4) * (1 + (epoch / lr_epochs)^2)^(-1/4) * warmup
 
     where warmup goes from warmup_start to 1 over warmup_batches. The base_lr of a group is its ``lr`` at
-    construction. A run whose length is known may cool down: over its last cooldown_batches the rate also falls
-    linearly, to 0 at last_batch. Eden alone leaves a short run at a rate at which its weights still jump about
-    (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
+    construction. A run whose length is known may cool down: over its last cooldown_batches the rate also
+    falls linearly, to 0 at last_batch. Eden alone ends a short run at a rate at which the weights still jump
+    about (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
 
     Args:
         optimizer: whose groups' ``lr`` is set.
@@ -43,7 +43,7 @@ class Eden:
             raise ValueError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
         if cooldown_batches < 0 or (cooldown_batches and last_batch is None):
             raise ValueError(
-                f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; a cool-down needs its end"
+                f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; a cool-down needs an end"
             )
         self.optimizer = optimizer
         self.lr_batches = lr_batches

@@ -32,8 +32,8 @@ class OptimConfig:
     lr_epochs: float = 3.5  # the same in epochs
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
     warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
-    # Share of max_steps over which the learning rate falls in a line to 0 at the end of the run; 0 = it does not.
-    # A larger share smooths more and leaves fewer steps at the full rate.
+    # Share of max_steps over which the learning rate falls linearly to 0 at the end of the run; a larger share
+    # leaves fewer steps at the full rate. 0 = the rate does not fall to 0.
     cooldown: float = 0.0
 
 
@@ -149,6 +149,13 @@ def check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and value <= 0:
             problems.append(f"{name}={value} trains nothing: give a positive number or null")
+    if not 0 <= config.optim.cooldown <= 1:
+        problems.append(f"optim.cooldown={config.optim.cooldown} is not a share of the run: give 0 to 1")
+    if config.optim.cooldown and config.max_steps is None:
+        problems.append(
+            f"optim.cooldown={config.optim.cooldown} needs to know where the run ends: set max_steps, or "
+            "optim.cooldown=0"
+        )
     for name in (
         "average_period",
         "log_interval",

@@ -306,6 +306,17 @@ def test_eden(batch: int, epoch: float, expected: float) -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.045 * expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("batch", "share"), [(0, 1), (600, 1), (800, 0.5), (900, 0.25), (1000, 0), (1200, 0)]
+)
+def test_eden_cools_down_to_zero_at_the_last_batch(batch: int, share: float) -> None:
+    optimizer = ScaledAdam(make_parameters(), lr=0.045)
+    scheduler = Eden(optimizer, 7500, 3.5, warmup_batches=0, cooldown_batches=400, last_batch=1000)
+    scheduler.step_batch(batch)
+    eden = 0.045 * (1 + (batch / 7500) ** 2) ** -0.25
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(eden * share)
+
+
 def test_settings_out_of_range_are_refused() -> None:
     parameters = make_parameters()
     with pytest.raises(ValueError, match="lr is 0"):
@@ -319,3 +330,5 @@ def test_settings_out_of_range_are_refused() -> None:
         Eden(optimizer, 0, 3.5)
     with pytest.raises(ValueError, match="warmup_start is 2"):
         Eden(optimizer, 100, 3.5, warmup_start=2.0)
+    with pytest.raises(ValueError, match="a cool-down needs an end"):
+        Eden(optimizer, 100, 3.5, cooldown_batches=10)

@@ -9,6 +9,7 @@ from zipformer.data import DataConfig
 from zipformer.train_config import (
     ConfigError,
     LossConfig,
+    OptimConfig,
     TrainConfig,
     ValidationConfig,
     autocast_dtype,
@@ -52,6 +53,8 @@ def test_a_sound_configuration_passes(data_dir: Path) -> None:
         ({"data": DataConfig(min_utterance_seconds=30.0)}, "data.min_utterance_seconds"),
         ({"precision": "fp16"}, "precision=fp16 is not known: choose one of auto, fp32, bf16"),
         ({"precision": "bf16", "device": "cpu"}, "set precision=auto or fp32"),
+        ({"optim": OptimConfig(cooldown=1.5)}, "optim.cooldown=1.5 is not a share of the run"),
+        ({"optim": OptimConfig(cooldown=0.5), "max_steps": None, "num_epochs": 1}, "set max_steps, or"),
         ({"loss": LossConfig(backend="fast")}, "loss.backend=fast: there is no backend 'fast'"),
         ({"validation": ValidationConfig(split="dev")}, "cuts_dev.jsonl.gz: prepare it"),
         ({"init_from": "/nowhere"}, "init_from=/nowhere is not a folder"),

@@ -43,7 +43,7 @@ class Eden:
             raise ValueError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
         if cooldown_batches < 0 or (cooldown_batches and last_batch is None):
             raise ValueError(
-                f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; a cool-down needs an end"
+                f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; it needs an end"
             )
         self.optimizer = optimizer
         self.lr_batches = lr_batches

@@ -32,8 +32,8 @@ class OptimConfig:
     lr_epochs: float = 3.5  # the same in epochs
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
     warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
-    # Share of max_steps over which the learning rate falls linearly to 0 at the end of the run; a larger share
-    # leaves fewer steps at the full rate. 0 = the rate does not fall to 0.
+    # Share of max_steps over which the learning rate falls linearly to 0 at the end of the run; more leaves
+    # fewer steps at the full rate. 0 = the rate does not fall to 0.
     cooldown: float = 0.0
 
 

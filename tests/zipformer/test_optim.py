@@ -330,5 +330,5 @@ def test_settings_out_of_range_are_refused() -> None:
         Eden(optimizer, 0, 3.5)
     with pytest.raises(ValueError, match="warmup_start is 2"):
         Eden(optimizer, 100, 3.5, warmup_start=2.0)
-    with pytest.raises(ValueError, match="a cool-down needs an end"):
+    with pytest.raises(ValueError, match="it needs an end"):
         Eden(optimizer, 100, 3.5, cooldown_batches=10)

@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
+from zipformer.data import LoaderError
+from zipformer.lock import DirectoryInUseError
 from zipformer.train_config import TrainConfig
 from zipformer.trainer import train
 
@@ -20,7 +22,15 @@ ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 def main(settings: DictConfig) -> None:
     try:
         train(cast(TrainConfig, OmegaConf.to_object(settings)))
-    except (OmegaConfBaseException, FileNotFoundError, ValueError, CheckpointError, TrainingError) as error:
+    except (
+        OmegaConfBaseException,
+        FileNotFoundError,
+        ValueError,
+        CheckpointError,
+        DirectoryInUseError,
+        LoaderError,
+        TrainingError,
+    ) as error:
         sys.exit(f"error: {error}")
 
 

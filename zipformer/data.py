@@ -5,14 +5,16 @@ epoch, and SpecAugment draws from a generator seeded with all four. So training 
 same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
 """
 
+import hashlib
 import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import eq
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zipformer.augment import SpecAugment, SpecAugmentConfig
 from zipformer.manifest import CutLine, SelectedLines, read_summaries
 from zipformer.sentence_encoders import sentence_of
+from zipformer.stopping import held_back, obey_only_the_parent
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 # The convolutions at the front of the encoder look some frames past the end of an utterance. With so much
@@ -85,6 +88,17 @@ class Batch:
         self.lengths = self.lengths.pin_memory()
         return self
 
+    # Batches come from the worker processes through a pipe. PyTorch would put tensors into /dev/shm, of which
+    # a container has 64 MB where four workers need 300, and a batch that finds no room there is never sent.
+    # The pipe takes about 20 ms for 600 s of audio, with CUDA in a thread beside the training.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "features": self.features.numpy(), "lengths": self.lengths.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.features, self.lengths = torch.from_numpy(self.features), torch.from_numpy(self.lengths)
+
 
 def encoder_frames(num_frames: int) -> int:
     """Encoder frames (25/s) that ``num_frames`` feature frames (100/s) become."""
@@ -102,6 +116,7 @@ class Selection:
         dialects: of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
         dropped: ids of what is left out, by reason.
+        digest: of id, duration, dialect and texts of all utterances, used or not.
     """
 
     utterances: int = 0
@@ -110,6 +125,7 @@ class Selection:
     dialects: set[str] = field(default_factory=set)
     durations: "array[float]" = field(default_factory=lambda: array("d"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    digest: str = ""
 
     @property
     def dropped_ids(self) -> frozenset[str]:
@@ -134,19 +150,23 @@ def select_utterances(
         ValueError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
+    digest = hashlib.sha256()
     for cut in cuts:
         selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
+        texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
+        digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
         reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
             selection.durations.append(math.nan)
             continue
         for name in fields:
-            sentence_of(cut.supervisions[0], name)
+            digest.update(f"{sentence_of(cut.supervisions[0], name)!r}\n".encode())
         selection.utterances += 1
         selection.durations.append(cut.duration)
         selection.seconds += cut.duration
         selection.seconds_by_dialect[cut.supervisions[0].language or "unknown"] += cut.duration
+    selection.digest = digest.hexdigest()[:16]
     return selection
 
 
@@ -241,6 +261,10 @@ class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
                 yield (self.epoch, index), cuts
 
 
+class LoaderError(RuntimeError):
+    """The processes that load features cannot start, or have died; the message says what to do."""
+
+
 class TrainingData:
     """Shuffled batches of one process, epoch by epoch.
 
@@ -318,6 +342,7 @@ class TrainingData:
             prefetch_factor=config.prefetch_batches if config.num_workers else None,
             persistent_workers=config.num_workers > 0,
             pin_memory=pin_memory,
+            worker_init_fn=_begin_worker,
             # The loader draws a number when an epoch starts. From the global generator, that draw would be
             # made once more by a run that resumes in the middle of an epoch, and its dropout would differ.
             generator=torch.Generator(),
@@ -329,10 +354,43 @@ class TrainingData:
         return max(1, min(config.num_buckets, int(batches / 2)))
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Batches of one epoch, leaving out the first ``first_batch`` of them."""
+        """Batches of one epoch, leaving out the first ``first_batch`` of them.
+
+        Raises:
+            LoaderError: the processes that load features cannot start.
+        """
         self._sampler.epoch = epoch
         self._sampler.first_batch = first_batch
-        return iter(self._loader)
+        try:
+            with held_back():
+                return iter(self._loader)
+        except OSError as error:
+            raise LoaderError(
+                f"the processes that load features cannot start ({error}): they need a few bytes of /dev/shm "
+                "and free process ids. Make room there, or set data.num_workers=0"
+            ) from error
+
+
+@contextmanager
+def explaining_dead_workers() -> Iterator[None]:
+    """Say what to do where a process that loads features has died; PyTorch may raise that anywhere.
+
+    Raises:
+        LoaderError: instead of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise LoaderError(
+            f"a process that loads features died ({error}). If memory was short, lower data.num_workers or "
+            "data.prefetch_batches. The same command resumes from the last checkpoint"
+        ) from error
+
+
+def _begin_worker(number: int) -> None:
+    obey_only_the_parent()
 
 
 def read_cuts(manifest: Path) -> CutSet:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
-from zipformer.data import LoaderError
+from zipformer.loader_workers import LoaderError
 from zipformer.lock import DirectoryInUseError
 from zipformer.train_config import TrainConfig
 from zipformer.trainer import train

@@ -10,7 +10,6 @@ import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import eq
 from pathlib import Path
@@ -25,9 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
+from zipformer.loader_workers import begin_worker, start_loading
 from zipformer.manifest import CutLine, SelectedLines, read_summaries
 from zipformer.sentence_encoders import sentence_of
-from zipformer.stopping import held_back, obey_only_the_parent
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 # The convolutions at the front of the encoder look some frames past the end of an utterance. With so much
@@ -261,10 +260,6 @@ class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
                 yield (self.epoch, index), cuts
 
 
-class LoaderError(RuntimeError):
-    """The processes that load features cannot start, or have died; the message says what to do."""
-
-
 class TrainingData:
     """Shuffled batches of one process, epoch by epoch.
 
@@ -342,7 +337,7 @@ class TrainingData:
             prefetch_factor=config.prefetch_batches if config.num_workers else None,
             persistent_workers=config.num_workers > 0,
             pin_memory=pin_memory,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             # The loader draws a number when an epoch starts. From the global generator, that draw would be
             # made once more by a run that resumes in the middle of an epoch, and its dropout would differ.
             generator=torch.Generator(),
@@ -361,36 +356,7 @@ class TrainingData:
         """
         self._sampler.epoch = epoch
         self._sampler.first_batch = first_batch
-        try:
-            with held_back():
-                return iter(self._loader)
-        except OSError as error:
-            raise LoaderError(
-                f"the processes that load features cannot start ({error}): they need a few bytes of /dev/shm "
-                "and free process ids. Make room there, or set data.num_workers=0"
-            ) from error
-
-
-@contextmanager
-def explaining_dead_workers() -> Iterator[None]:
-    """Say what to do where a process that loads features has died; PyTorch may raise that anywhere.
-
-    Raises:
-        LoaderError: instead of PyTorch's error.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise LoaderError(
-            f"a process that loads features died ({error}). If memory was short, lower data.num_workers or "
-            "data.prefetch_batches. The same command resumes from the last checkpoint"
-        ) from error
-
-
-def _begin_worker(number: int) -> None:
-    obey_only_the_parent()
+        return start_loading(self._loader)
 
 
 def read_cuts(manifest: Path) -> CutSet:
@@ -425,7 +391,6 @@ def evaluation_batches(
     *,
     max_duration: float = 300.0,
     tokenizer: TextEncoder | None = None,
-    num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
 
@@ -445,7 +410,6 @@ def evaluation_batches(
         FeatureDataset(directory, tokenizer, margin=MARGIN),
         sampler=_KeyedSampler(sampler),
         batch_size=None,
-        num_workers=num_workers,
         generator=torch.Generator(),  # leaves the global generator, and so the training, as it was
     )
     return iter(loader)

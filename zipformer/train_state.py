@@ -129,8 +129,8 @@ class TrainingState:
         for name in ONLY_AT_THE_START:
             if name in changed and config[name] is not None:
                 raise CheckpointError(
-                    f"{changed[name]}: this matters only at the start of a run, which {checkpoint.directory} is "
-                    "past. Set it as it was, or choose another exp_dir."
+                    f"{changed[name]}: this matters only at the start of a run, and "
+                    f"{checkpoint.directory} is past it. Set it as it was, or choose another exp_dir."
                 )
         self.counters = Counters(**{name: record[name] for name in asdict(self.counters)})
         self.model.load_state_dict(checkpoint.weights())

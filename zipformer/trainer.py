@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zipformer.bad_steps import BadSteps, TrainingError
 from zipformer.checkpoint import newest_whole_checkpoint, thin_checkpoints
-from zipformer.data import Batch, TrainingData, encoder_frames, explaining_dead_workers
+from zipformer.data import Batch, TrainingData, encoder_frames
 from zipformer.device import upload
 from zipformer.distributed import Agreement, World
 from zipformer.environment import (
@@ -29,6 +29,7 @@ from zipformer.environment import (
 )
 from zipformer.initialise import dialects_of, initialise_from
 from zipformer.learning_rate import Eden
+from zipformer.loader_workers import explaining_dead_workers
 from zipformer.lock import sole_use
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
@@ -141,7 +142,7 @@ class Trainer:
         self.saved_at = (0, 0)  # step and epoch of the last checkpoint
 
     def run(self) -> None:
-        """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it early, with a checkpoint.
+        """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it with a checkpoint.
 
         Raises:
             TrainingError: too many steps in a row were not finite, or an epoch has no batch.

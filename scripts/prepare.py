@@ -6,6 +6,7 @@ it was when the same command is started again.
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -15,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from data_prep.corpora import corpora
 from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
+from zipformer.lock import DirectoryInUseError, sole_use
+from zipformer.stopping import ending_at_once
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
@@ -35,8 +38,10 @@ register_configs()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="prepare")
 def main(config: DictConfig) -> None:
     try:
-        prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
-    except (PreparationError, OmegaConfBaseException, ValueError) as error:
+        settings = cast(PrepareConfig, OmegaConf.to_object(config))
+        with ending_at_once(), sole_use(Path(settings.data_dir)):
+            prepare(settings)
+    except (PreparationError, DirectoryInUseError, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -345,7 +345,9 @@ def test_a_worker_that_dies_is_explained(
 
     monkeypatch.setattr(FeatureDataset, "_load", die)
     monkeypatch.setattr(trainer_module, "prepare_cpu", lambda threads: None)
-    with pytest.raises(LoaderError, match=r"Killed.*lower data.num_workers or data.prefetch_batches"):
+    with pytest.raises(
+        LoaderError, match=r"DataLoader worker .*lower data.num_workers or data.prefetch_batches"
+    ):
         train(config_for(corpus, tmp_path, max_steps=5, num_workers=1, device="cpu"))
 
 
@@ -469,14 +471,12 @@ def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path:
         setattr(scheduler, name, CHANGED_OPTIM[name])
     scheduler._set_rates()
 
+    random = newest(tmp_path).training_state()["processes"][0]["random"]
+    trainers = [by_hand, Trainer(changed, ALONE), Trainer(replace(config, max_steps=13), ALONE)]
     weights = []
-    for trainer in (by_hand, Trainer(changed, ALONE), Trainer(replace(config, max_steps=13), ALONE)):
-        trainer._open_logs()
-        restore_random_state(newest(tmp_path).training_state()["processes"][0]["random"])
-        trainer.scheduler.step_epoch(trainer.state.counters.epoch - 1)
-        trainer._train_on(
-            next(trainer.data.epoch(trainer.state.counters.epoch, trainer.state.counters.batches))
-        )
+    for trainer in trainers:
+        restore_random_state(random)
+        trainer.run()
         weights.append(torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])

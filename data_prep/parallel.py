@@ -37,7 +37,8 @@ class Workers:
                 # Ctrl-C or SIGTERM. Files are written whole or not at all, so the running jobs may end here.
                 for process in multiprocessing.active_children():
                     process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            # Before Python 3.12.1, waiting for a pool whose processes are gone may take for ever.
+            self._pool.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """Results in the order in which they are ready.

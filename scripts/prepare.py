@@ -4,6 +4,7 @@ Settings are in conf/prepare.yaml and conf/corpus/; ``--help`` shows them. A run
 it was when the same command is started again.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import cast
@@ -41,6 +42,9 @@ def main(config: DictConfig) -> None:
         settings = cast(PrepareConfig, OmegaConf.to_object(config))
         with ending_at_once(), sole_use(Path(settings.data_dir)):
             prepare(settings)
+    except SystemExit as end:  # a signal; see Workers why nothing is waited for
+        sys.stdout.flush()
+        os._exit(cast(int, end.code))
     except (PreparationError, DirectoryInUseError, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"error: {error}")
 

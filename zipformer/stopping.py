@@ -5,6 +5,7 @@ a terminal, ``docker stop``, Slurm and torchrun all send to a group. So the main
 finishes its step, writes the checkpoint, and then ends its worker processes, which ignore the signals.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -93,15 +94,21 @@ def held_back() -> Iterator[None]:
 
 
 def obey_only_the_parent() -> None:
-    """Make this worker process end at a SIGTERM of its parent, and ignore SIGINT and SIGTERM of all others.
+    """Let this worker process end with its parent or at its SIGTERM; ignore SIGTERM and SIGINT of all others.
 
-    The parent's SIGTERM is how :mod:`multiprocessing` ends its workers when the main process ends.
+    The parent's SIGTERM is how :mod:`multiprocessing` ends its workers when the main process ends. A parent
+    that is killed sends none, and a worker that is writing a batch for it would wait for ever.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    threading.Thread(target=_end_with, args=[parent.pid], daemon=True).start()
 
 
-def _wait_for_the_parent() -> None:
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        received = signal.sigtimedwait([signal.SIGTERM], 1.0)
+        if received is not None and received.si_pid == parent:
+            break
     os._exit(0)

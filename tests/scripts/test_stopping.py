@@ -116,6 +116,14 @@ def test_the_whole_group_is_signalled(run: Run, attempt: int, request: pytest.Fi
     assert "Traceback" not in text
 
 
+def test_workers_end_with_a_main_process_that_is_killed(corpus: Path, tmp_path: Path) -> None:
+    arguments = settings(corpus, tmp_path / "exp", "data.num_workers=2", "data.max_duration=12")
+    with Run([sys.executable, str(ROOT / "scripts" / "train.py"), *arguments], tmp_path / "exp") as run:
+        run.wait_for("step 2 ")
+        run.process.kill()
+        assert run.end() == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_torchrun_with_slow_steps(corpus: Path, tmp_path: Path, attempt: int) -> None:
     """Both processes end with a checkpoint long before torchrun would kill them (after 30 s)."""

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -32,7 +33,12 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            if error is not None and not isinstance(error, Exception):
+                # Ctrl-C or SIGTERM. Files are written whole or not at all, so the running jobs may end here.
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            # Before Python 3.12.1, waiting for a pool whose processes are gone may take for ever.
+            self._pool.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """Results in the order in which they are ready.
@@ -45,13 +51,23 @@ class Workers:
             return
         pending: set[Future[Result]] = set()
         for job in jobs:
-            pending.add(self._processes().submit(function, job))
+            pending.add(self._submit(function, job))
             if len(pending) >= 2 * self.count:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
+
+    def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
+        pool = self._processes()
+        # The pool starts its processes when it gets jobs. Ctrl-C in a terminal goes to all of them; with this
+        # mask, which they inherit, only the main process hears it, and ends them.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return pool.submit(function, job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
     def _processes(self) -> ProcessPoolExecutor:
         if not self._pool:

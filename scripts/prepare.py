@@ -4,8 +4,10 @@ Settings are in conf/prepare.yaml and conf/corpus/; ``--help`` shows them. A run
 it was when the same command is started again.
 """
 
+import os
 import sys
 from pathlib import Path
+from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +18,8 @@ from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
 from zipformer.command_line import command
 from zipformer.files import check_writable, place_errors
+from zipformer.lock import DirectoryInUseError, sole_use
+from zipformer.stopping import ending_at_once
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
@@ -36,11 +40,15 @@ register_configs()
 @command("prepare")
 def main(config: DictConfig) -> None:
     try:
-        remedy = "free space there, or choose another data_dir"
-        check_writable(Path(config.data_dir), remedy)
-        with place_errors(config.data_dir, remedy):
-            prepare(OmegaConf.to_object(config))  # type: ignore[arg-type]
-    except (PreparationError, OmegaConfBaseException, ValueError) as error:
+        settings = cast(PrepareConfig, OmegaConf.to_object(config))
+        directory, remedy = Path(settings.data_dir), "free space there, or choose another data_dir"
+        check_writable(directory, remedy)
+        with ending_at_once(), sole_use(directory), place_errors(directory, remedy):
+            prepare(settings)
+    except SystemExit as end:  # a signal; see Workers why nothing is waited for
+        sys.stdout.flush()
+        os._exit(cast(int, end.code))
+    except (PreparationError, DirectoryInUseError, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

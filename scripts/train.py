@@ -11,6 +11,8 @@ from zipformer.bad_steps import TrainingError
 from zipformer.checkpoint import CheckpointError
 from zipformer.command_line import command
 from zipformer.files import place_errors
+from zipformer.loader_workers import LoaderError
+from zipformer.lock import DirectoryInUseError
 from zipformer.train_config import TrainConfig
 from zipformer.trainer import train
 
@@ -23,7 +25,15 @@ def main(settings: DictConfig) -> None:
         config = cast(TrainConfig, OmegaConf.to_object(settings))
         with place_errors(config.exp_dir, "free space there, or choose another exp_dir"):
             train(config)
-    except (OmegaConfBaseException, FileNotFoundError, ValueError, CheckpointError, TrainingError) as error:
+    except (
+        OmegaConfBaseException,
+        FileNotFoundError,
+        ValueError,
+        CheckpointError,
+        DirectoryInUseError,
+        LoaderError,
+        TrainingError,
+    ) as error:
         sys.exit(f"error: {error}")
 
 

@@ -1,12 +1,15 @@
 """The processes of one training run: a single one, or those that torchrun started."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from zipformer.device import HostCopy, upload
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,46 @@ class World:
     def leave(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+class Agreement:
+    """Numbers of every process, of which all processes learn the largest without waiting for one another.
+
+    What is handed in at one step is sent while the next one runs, and read at its end.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._sent: tuple[Tensor, dist.Work] | HostCopy | None = None
+
+    def exchange(self, values: Sequence[int]) -> list[int]:
+        """Hand in values, and get the largest of those that all processes handed in at the call before.
+
+        The first call gives zeros. A process that is alone gets what it hands in.
+        """
+        if self.world.size == 1:
+            return list(values)
+        agreed = self._receive()
+        tensor = upload(torch.tensor(values, dtype=torch.int64), self.world.device)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, async_op=True)
+        assert work is not None
+        if tensor.is_cuda:
+            work.wait()  # lets the stream wait, not the host
+            self._sent = HostCopy(tensor)
+        else:
+            self._sent = tensor, work
+        return agreed or [0] * len(values)
+
+    def _receive(self) -> list[int]:
+        if self._sent is None:
+            return []
+        if isinstance(self._sent, HostCopy):
+            return self._sent.read()
+        tensor, work = self._sent
+        work.wait()
+        return tensor.tolist()
+
+    def finish(self) -> None:
+        """Wait for what is under way; every process has called ``exchange`` equally often."""
+        self._receive()
+        self._sent = None

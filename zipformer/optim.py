@@ -145,6 +145,29 @@ class ScaledAdam(Optimizer):
                     norms[(step - 1) % len(norms)] = norm
                 state.update(norms=norms, threshold=norms.new_tensor(state["threshold"]))
 
+    def resume(self, state_dict: dict[str, Any]) -> None:
+        """Take over moments and records of a saved state, but keep the settings that this optimiser has.
+
+        Raises:
+            ValueError: a setting that decides over the shape of what is recorded is another one.
+        """
+        own = [
+            {name: value for name, value in group.items() if name not in ("params", "param_names")}
+            for group in self.param_groups
+        ]
+        self.load_state_dict(state_dict)
+        for group, settings in zip(self.param_groups, own, strict=True):
+            for name in ("size_update_period", "clipping_update_period"):
+                if group[name] != settings[name]:
+                    raise ValueError(f"{name} was {group[name]} and cannot become {settings[name]}")
+            if group["clipping_scale"] and settings["clipping_scale"]:
+                # The threshold is a multiple of the scale until it is next updated.
+                state = self._group_state(group)
+                state["threshold"] = state["threshold"] * (
+                    settings["clipping_scale"] / group["clipping_scale"]
+                )
+            group.update(settings)
+
     @property
     def skipped_steps(self) -> int:
         """Number of steps so far whose gradients were not finite. Waits for the last step."""
@@ -258,9 +281,11 @@ class ScaledAdam(Optimizer):
         scale, period = group["clipping_scale"], group["clipping_update_period"]
         state = self._group_state(group)
         step, norms, threshold = state["step"], state["norms"], state["threshold"]
-        if scale is None or step == 0:
+        if step == 0:
             return torch.ones_like(norm)
-        _assign(norms[(step - 1) % period], norm, keep)
+        _assign(norms[(step - 1) % period], norm, keep)  # also for a later run that clips
+        if scale is None:
+            return torch.ones_like(norm)
         early = step in EARLY_CLIPPING_STEPS and step < period
         if early or step % period == 0:
             recorded = norms[:step].sort().values

@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from zipformer.learning_rate import Eden
 from zipformer.model import AsrModel
 from zipformer.model_config import with_later_keys
 from zipformer.optim import ScaledAdam
+from zipformer.tokenizer import MODEL_FILE, TABLE_FILE, Tokenizer
 
 logger = logging.getLogger(__name__)
+
+ONLY_AT_THE_START = ("clock_start", "init_from")  # settings that a run that goes on does not read
 
 
 @dataclass
@@ -122,12 +126,18 @@ class TrainingState:
                 f"{checkpoint.directory} holds another model:\n  " + "\n  ".join(other_model) + "\n"
                 "Set it as it was, or choose another exp_dir (and init_from to start from these weights)."
             )
+        for name in ONLY_AT_THE_START:
+            if name in changed and config[name] is not None:
+                raise CheckpointError(
+                    f"{changed[name]}: this matters only at the start of a run, and "
+                    f"{checkpoint.directory} is past it. Set it as it was, or choose another exp_dir."
+                )
         self.counters = Counters(**{name: record[name] for name in asdict(self.counters)})
         self.model.load_state_dict(checkpoint.weights())
         if self.world.is_main:
             self.average.load(checkpoint.average(), record["average_samples"])
         training = checkpoint.training_state()
-        self.optimizer.load_state_dict(training["optimizer"])
+        self.optimizer.resume(training["optimizer"])
         self.scheduler.load_state_dict(training["scheduler"])
         known = self.world.rank < len(training["processes"])
         process = training["processes"][self.world.rank if known else 0]
@@ -138,7 +148,13 @@ class TrainingState:
             seed_everything(config["seed"], self.world.rank, self.counters.step)
             self.model.clock.random.seed(f"{config['seed']} {self.world.rank} {self.counters.step}")
         self._report(checkpoint, changed)
-        other_order = differences(record["order"], order)
+        # Checkpoints of before there was a digest of the manifest say nothing of it.
+        known_order = {
+            name: value for name, value in order.items() if name != "manifest" or name in record["order"]
+        }
+        other_order = differences(record["order"], known_order)
+        if "manifest" in other_order:
+            logger.warning("The training utterances or their texts have changed since that checkpoint.")
         if other_order and self.counters.batches:
             logger.warning(
                 "Epoch %d starts over, because its batches are no longer the same: %s",
@@ -160,6 +176,31 @@ class TrainingState:
         )
         for line in changed.values():
             logger.info("Setting changed since that checkpoint: %s", line)
+
+
+def check_tokens(checkpoint: Checkpoint, directory: Path) -> None:
+    """Make sure that the tokens in a folder are those that a checkpoint was trained with.
+
+    With others, even as many, each output of the model would stand for another character.
+
+    Raises:
+        CheckpointError: they are not; says how many differ.
+    """
+    then, now = checkpoint.directory / MODEL_FILE, directory / MODEL_FILE
+    if then.read_bytes() == now.read_bytes():
+        return
+    before, after = Tokenizer.load(then).pieces, Tokenizer.load(now).pieces
+    other = [number for number, pair in enumerate(zip_longest(before, after)) if len(set(pair)) == 2]
+    example = ""
+    if other:
+        pair = [pieces[other[0]] if other[0] < len(pieces) else "nothing" for pieces in (before, after)]
+        example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
+    raise CheckpointError(
+        f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
+        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {MODEL_FILE} and "
+        f"{TABLE_FILE} from {checkpoint.directory} to {directory} (what they lack is spelt in bytes). To "
+        "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
+    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,11 +3,10 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from zipformer.bad_steps import BadSteps, TrainingError
 from zipformer.checkpoint import newest_whole_checkpoint, thin_checkpoints
 from zipformer.data import Batch, TrainingData, encoder_frames
 from zipformer.device import upload
-from zipformer.distributed import World
+from zipformer.distributed import Agreement, World
 from zipformer.environment import (
     describe_environment,
     keep_freed_memory,
@@ -30,6 +29,8 @@ from zipformer.environment import (
 )
 from zipformer.initialise import dialects_of, initialise_from
 from zipformer.learning_rate import Eden
+from zipformer.loader_workers import explaining_dead_workers
+from zipformer.lock import sole_use
 from zipformer.metrics import Interval, MetricsLog, ProgressLine
 from zipformer.model import AsrModel
 from zipformer.optim import ScaledAdam
@@ -39,9 +40,10 @@ from zipformer.sentence_encoders import (
     different_sentences,
     sentence_of,
 )
+from zipformer.stopping import StopSignals, ending_at_once
 from zipformer.tokenizer import Tokenizer
 from zipformer.train_config import ConfigError, TrainConfig, autocast_dtype, check
-from zipformer.train_state import TrainingState, seed_everything
+from zipformer.train_state import TrainingState, check_tokens, seed_everything
 from zipformer.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class Trainer:
             alignment.text_dim = self.sentence_encoder.dim
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
+        if newest is not None:
+            check_tokens(newest, self.data_dir / "tokens")
         # What the weights were trained on before this run is not held out, whatever this run leaves out.
         self.known_dialects: list[str] = [] if newest is None else newest.record.get("known_dialects", [])
 
@@ -136,15 +140,25 @@ class Trainer:
             )
         self.interval = Interval()
         self.bad_steps = BadSteps(self.state, config.max_bad_steps, self._record_bad_step)
-        self.stop_requested = False
+        self.signals = StopSignals(speak=world.is_main)
+        self.agreement = Agreement(world)
+        self.stopped_by = 0  # number of the signal, once all processes know of it
+        self.saved_at = (0, 0)  # step and epoch of the last checkpoint
 
     def run(self) -> None:
-        """Train until num_epochs, max_steps or max_minutes; SIGTERM ends it early with a checkpoint.
+        """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it with a checkpoint.
 
         Raises:
             TrainingError: too many steps in a row were not finite, or an epoch has no batch.
-            SystemExit: after SIGTERM, with 143.
+            LoaderError: the processes that load features cannot start.
+            SystemExit: after SIGTERM, with 143, or after SIGINT, with 130.
         """
+        with self.signals.noted():
+            self._run()
+        if self.stopped_by:
+            raise SystemExit(128 + self.stopped_by)
+
+    def _run(self) -> None:
         config, counters = self.config, self.state.counters
         if self._finished() or self._out_of_time():
             logger.info("Nothing left to train: %s is complete at step %d", self.exp_dir, counters.step)
@@ -152,7 +166,7 @@ class Trainer:
         self._open_logs()
         started = time.monotonic() - counters.elapsed_seconds
         stop = False
-        with self.progress, self._stop_on_sigterm():
+        with self.progress:
             self.interval.reset()
             while not stop:
                 self.scheduler.step_epoch(counters.epoch - 1)
@@ -175,8 +189,11 @@ class Trainer:
                     with self.interval.pause():
                         if self.validator and counters.step % config.validation.interval == 0:
                             self._validate(self.validator)
-                        if counters.step % config.save_interval == 0:
+                        if counters.step % config.save_interval == 0 and not self.stopped_by:
                             self._save()
+                    stop = bool(self.stopped_by)
+                    if stop:
+                        break
                 else:
                     if counters.batches == 0:
                         raise TrainingError(
@@ -185,13 +202,16 @@ class Trainer:
                         )
                     counters.epoch, counters.batches = counters.epoch + 1, 0
                     stop = self._finished()
-            self._save()
-            if self.validator and not self.stop_requested:
+            self.agreement.finish()
+            if self.saved_at != (counters.step, counters.epoch):
+                self._save()
+            if self.validator and not self.stopped_by:
                 self._validate(self.validator)
+            if self.stopped_by:
+                name = signal.Signals(self.stopped_by).name
+                logger.info("Stopped by %s; the same command resumes at step %d", name, counters.step)
         if self.world.is_main:
             self.metrics.close()
-        if self.stop_requested:
-            raise SystemExit(128 + signal.SIGTERM)
 
     def _train_on(self, batch: Batch) -> None:
         """One optimiser step, which leaves everything as it is where a loss or a gradient is not finite."""
@@ -259,17 +279,13 @@ class Trainer:
         )
 
     def _asked_to_stop(self) -> bool:
-        """Whether the time is over or SIGTERM came, in any process.
+        """Whether the time is over or a signal came, in any process; of several, at the step before."""
+        self.stopped_by, late = self.agreement.exchange([self.signals.received, self._out_of_time()])
+        return bool(self.stopped_by or late)
 
-        Several processes ask one another only when they report, because asking makes them wait.
-        """
-        wish = self.stop_requested or self._out_of_time()
-        if self.world.size == 1:
-            return wish
-        if self.state.counters.step % self.config.log_interval:
-            return False
-        self.stop_requested = any(self.world.gather(self.stop_requested))
-        return any(self.world.gather(wish))
+    def _ask_for_signals(self) -> None:
+        """Learn of a signal that any process received; waits for all of them."""
+        self.stopped_by = max(self.world.gather(self.signals.received))
 
     def _share_done(self) -> float:
         config, counters = self.config, self.state.counters
@@ -299,8 +315,12 @@ class Trainer:
 
     def _validate(self, validator: Validator) -> None:
         counters = self.state.counters
-        rates = validator(self.model, ctc_only=counters.step <= self.config.loss.ctc_first_steps)
-        if self.world.is_main:
+        ctc_only = counters.step <= self.config.loss.ctc_first_steps
+        rates = validator(self.model, ctc_only=ctc_only, stop=lambda: bool(self.signals.received))
+        self._ask_for_signals()
+        if rates is None:
+            logger.info("Validation at step %d is broken off", counters.step)
+        elif self.world.is_main:
             self.metrics.write("valid", counters.step, counters.epoch, rates)
             for name, table in rates.items():
                 text = "  ".join(f"{dialect} {rate:.1f}" for dialect, rate in table.items())
@@ -324,7 +344,8 @@ class Trainer:
         if checkpoint is not None:
             logger.info("Checkpoint: %s", checkpoint.directory)
             thin_checkpoints(root, keep_last=self.config.keep_last, keep_averages=self.config.keep_averages)
-        self.world.barrier()
+        self.saved_at = (self.state.counters.step, self.state.counters.epoch)
+        self._ask_for_signals()  # also keeps the processes together
 
     def _order(self) -> dict[str, Any]:
         """Everything that decides which batches an epoch has and in which order."""
@@ -337,6 +358,7 @@ class Trainer:
             "world_size": self.world.size,
             "seed": self.config.seed,
             "utterances": self.data.selection.utterances,
+            "manifest": self.data.selection.digest,
             **data,
         }
 
@@ -354,19 +376,6 @@ class Trainer:
         log_parameters(self.model)
         log_data(self.data.selection, self.exp_dir / "dropped.tsv")
 
-    @contextmanager
-    def _stop_on_sigterm(self) -> Iterator[None]:
-        """Let SIGTERM end the training after the running step."""
-
-        def request(number: int, frame: FrameType | None) -> None:
-            self.stop_requested = True
-
-        previous = signal.signal(signal.SIGTERM, request)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-
 
 def train(config: TrainConfig) -> None:
     """Run one training in this process, together with those that torchrun started beside it.
@@ -374,7 +383,10 @@ def train(config: TrainConfig) -> None:
     Raises:
         ConfigError: settings that do not go together.
         CheckpointError: exp_dir holds checkpoints, but none that can be used.
+        DirectoryInUseError: another run works in exp_dir.
         TrainingError: training cannot go on.
+        LoaderError: the processes that load features cannot start, or died.
+        SystemExit: after SIGTERM or SIGINT, with 143 or 130.
     """
     check(config)
     prepare_cpu(config.num_threads)
@@ -382,6 +394,8 @@ def train(config: TrainConfig) -> None:
     if world.device.type == "cpu":
         keep_freed_memory()
     try:
-        Trainer(config, world).run()
+        alone = sole_use(Path(config.exp_dir)) if world.is_main else nullcontext()
+        with ending_at_once(), explaining_dead_workers(), alone:
+            Trainer(config, world).run()
     finally:
         world.leave()

@@ -58,10 +58,13 @@ class Validator:
             logger.warning("%s", warning)
 
     @torch.inference_mode()
-    def __call__(self, model: AsrModel, *, ctc_only: bool = False) -> dict[str, dict[str, float]]:
+    def __call__(
+        self, model: AsrModel, *, ctc_only: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, dict[str, float]] | None:
         """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and "cer_ctc" likewise where configured.
 
         With ``ctc_only``, as long as the other heads are not trained, there is only "cer_ctc".
+        ``stop`` is asked before every batch; if it says yes in any process, the result is None in all.
         The model is put into evaluation mode for the time of the call.
         """
         searches: dict[str, Search] = {}
@@ -75,7 +78,10 @@ class Validator:
         batches = evaluation_batches(
             self.cuts, self.directory, margin=model.margin, max_duration=self.config.max_duration
         )
+        stopped = False
         for index, batch in enumerate(batches):
+            if stopped := stop():
+                break
             if index % self.world.size != self.world.rank:
                 continue
             frames, lengths = model.encode(
@@ -88,6 +94,8 @@ class Validator:
                     counts[name][dialect] += errors
                     counts[name]["overall"] += errors
         model.train(was_training)
+        if any(self.world.gather(stopped)):
+            return None
         return {name: _rates(self.world.gather(dict(table))) for name, table in counts.items()}
 
 

@@ -1,5 +1,6 @@
 """The command line: settings, messages, and a run that is killed for real."""
 
+import os
 import runpy
 import signal
 import subprocess
@@ -59,6 +60,34 @@ def test_killed_and_started_again(command: list[str], tmp_path: Path) -> None:
     assert len(cuts) == 3 * UTTERANCES * 9 // 10  # three speeds
     assert all(cut.load_features().shape == (cut.num_frames, 80) for cut in cuts[:50])
     assert not (tmp_path / ".hydra").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_group_end_it_quietly(command: list[str], tmp_path: Path, number: int) -> None:
+    """As Ctrl-C in a terminal; nobody prints a traceback, no process and no lock stays."""
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    while not list((tmp_path / "data" / "fbank" / "train").glob("cuts-?????.jsonl.gz")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == 128 + number
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert (tmp_path / "data" / ".lock").read_bytes() == b""
+    deadline = time.monotonic() + 30
+    while group_exists(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

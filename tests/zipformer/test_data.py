@@ -1,3 +1,6 @@
+import errno
+import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from zipformer.data import (
     read_cuts,
     select_utterances,
 )
+from zipformer.loader_workers import LoaderError
 from zipformer.model import AsrModel
 from zipformer.tokenizer import Tokenizer
 
@@ -77,6 +81,41 @@ def test_skipping_gives_the_rest_of_the_same_epoch(corpus: Path, num_workers: in
     assert all(same(*pair) for pair in zip(rest, expected[2:], strict=True))
     whole = list(data.epoch(3))
     assert all(same(*pair) for pair in zip(whole, expected, strict=True))
+
+
+def test_batches_travel_by_value(corpus: Path) -> None:
+    """Not as names of shared memory, of which containers have little: the message holds all the numbers."""
+    batch = next(training_data(corpus).epoch(1))
+    message = bytes(ForkingPickler.dumps(batch))
+    assert len(message) > batch.features.nbytes
+    copy = pickle.loads(message)
+    assert same(copy, batch)
+    assert torch.equal(copy.lengths, batch.lengths)
+    copy.features += 1  # its own memory, and writable
+
+
+def test_without_room_for_workers_the_remedy_is_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = training_data(corpus, num_workers=1)
+    monkeypatch.setattr(data._loader, "_get_iterator", full)
+    with pytest.raises(LoaderError, match=r"No space left on device.*/dev/shm.*data.num_workers=0"):
+        data.epoch(1)
+
+
+def test_the_digest_tells_texts_apart(corpus: Path) -> None:
+    def digest(change: str) -> str:
+        cuts = list(read_cuts(corpus / "cuts_train.jsonl.gz"))
+        if change == "text":
+            cuts[5].supervisions[0].text = "一"
+        if change == "order":
+            cuts[0], cuts[1] = cuts[1], cuts[0]
+        tokenizer = Tokenizer.load(corpus / "tokens")
+        return select_utterances(cuts, DataConfig(), tokenizer, repeats_need_blank=True).digest
+
+    assert digest("nothing") == training_data(corpus).selection.digest
+    assert len({digest(change) for change in ("nothing", "text", "order")}) == 3
 
 
 def test_iterating_draws_nothing_from_the_global_generator(corpus: Path) -> None:

@@ -1,6 +1,7 @@
 """Two gloo processes, started as torchrun starts them."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -131,6 +132,29 @@ def test_processes_stay_together(corpus: Path, tmp_path: Path) -> None:
     assert len(skipped[0]["utterances"]) == 1
     assert [record["step"] for record in records(tmp_path, "train")] == [1, 2, 3, 4, 5]
     assert [record["step"] for record in records(tmp_path, "valid")] == [2, 3, 4, 5]
+
+
+def _signal_one(rank: int, corpus: Path, exp_dir: Path) -> None:
+    world = World.join("cpu")
+    trainer = Trainer(config_for(corpus, exp_dir, max_steps=50, log_interval=50), world)
+    train_on = trainer._train_on
+
+    def train_and_signal(batch: Batch) -> None:
+        train_on(batch)
+        if rank == 1 and trainer.state.counters.step == 2:  # in the third step
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._train_on = train_and_signal  # type: ignore[method-assign]
+    with pytest.raises(SystemExit) as stopped:
+        trainer.run()
+    assert stopped.value.code == 143
+    assert trainer.state.counters.step == 4  # the others learn of it one step later
+    world.leave()
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(corpus: Path, tmp_path: Path) -> None:
+    in_processes(_signal_one, corpus, tmp_path)
+    assert newest(tmp_path).step == 4
 
 
 def test_tiny_model_has_every_head() -> None:

@@ -1,25 +1,30 @@
 import json
 import logging
 import os
+import shutil
 import signal
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lhotse import CutSet
 from lhotse.cut import Cut
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 
+from zipformer import trainer as trainer_module
 from zipformer.averaging import AverageConfig, write_averaged_model
 from zipformer.bad_steps import TrainingError
-from zipformer.checkpoint import Checkpoint, CheckpointError, list_checkpoints
-from zipformer.data import DataConfig, FeatureDataset
+from zipformer.checkpoint import Checkpoint, CheckpointError, list_checkpoints, restore_random_state
+from zipformer.data import DataConfig, FeatureDataset, read_cuts
 from zipformer.distributed import World
+from zipformer.loader_workers import LoaderError
 from zipformer.model import AsrModel
-from zipformer.train_config import ConfigError, TrainConfig, ValidationConfig
-from zipformer.trainer import Trainer
+from zipformer.tokenizer import Tokenizer
+from zipformer.train_config import ConfigError, OptimConfig, TrainConfig, ValidationConfig
+from zipformer.trainer import Trainer, train
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -246,23 +251,104 @@ def test_too_many_bad_steps_in_a_row_end_the_training(
         trained(config_for(corpus, tmp_path, num_epochs=9, max_bad_steps=3))
 
 
-def test_sigterm_ends_it_with_a_checkpoint(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def signal_during(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, number: int, *, after: int) -> None:
+    """Let this process get a signal at the end of some call, counted from 1, of a function."""
+    original, calls = getattr(place, name), iter(range(1, 1000))
+
+    def call(*arguments: Any, **settings: Any) -> Any:
+        result = original(*arguments, **settings)
+        if next(calls) == after:
+            os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(place, name, call)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_a_checkpoint(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: int,
 ) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     trainer = Trainer(config_for(corpus, tmp_path, max_steps=50), ALONE)
-    report = trainer._report
-
-    def report_and_signal() -> None:
-        report()
-        if trainer.state.counters.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(trainer, "_report", report_and_signal)
+    signal_during(monkeypatch, trainer, "_report", number, after=3)
     with pytest.raises(SystemExit) as stopped:
         trainer.run()
-    assert stopped.value.code == 143
+    assert stopped.value.code == 128 + number
     assert newest(tmp_path).step == 3
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert f"{signal.Signals(number).name}: finishing the step at hand" in capfd.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_signal_while_a_checkpoint_is_written_is_obeyed_after_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, save_interval=2), ALONE)
+    signal_during(monkeypatch, trainer.model, "save_pretrained", signal.SIGTERM, after=2)
+    with pytest.raises(SystemExit):
+        trainer.run()
+    assert trainer.state.counters.step == newest(tmp_path).step == 4
+    newest(tmp_path).verify()
+
+
+def test_a_signal_breaks_validation_off(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    validation = ValidationConfig(interval=2, max_duration=2.0)  # several batches
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, validation=validation), ALONE)
+    signal_during(monkeypatch, trainer.model, "encode", signal.SIGTERM, after=3)  # two steps, then a batch
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
+        trainer.run()
+    assert "Validation at step 2 is broken off" in caplog.text
+    assert records(tmp_path, "valid") == []
+    assert newest(tmp_path).step == 2
+    assert trainer.model.training
+
+
+def test_a_signal_in_the_last_step_is_obeyed_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(corpus, tmp_path, max_steps=2, validation=ValidationConfig(interval=2))
+    trainer = Trainer(config, ALONE)
+    signal_during(monkeypatch, trainer, "_report", signal.SIGTERM, after=2)
+    with pytest.raises(SystemExit):
+        trainer.run()
+    assert newest(tmp_path).step == 2
+    assert records(tmp_path, "valid") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_ends_it_at_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    signal_during(monkeypatch, trainer_module, "seed_everything", number, after=1)
+    monkeypatch.setattr(trainer_module, "prepare_cpu", lambda threads: None)
+    with pytest.raises(SystemExit) as stopped:
+        train(config_for(corpus, tmp_path, max_steps=50, device="cpu"))
+    assert stopped.value.code == 128 + number
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / ".lock").read_bytes() == b""
+
+
+def test_a_worker_that_dies_is_explained(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, load = os.getpid(), FeatureDataset._load
+
+    def die(self: FeatureDataset, cut: Cut) -> np.ndarray:
+        if os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is short
+        return load(self, cut)
+
+    monkeypatch.setattr(FeatureDataset, "_load", die)
+    monkeypatch.setattr(trainer_module, "prepare_cpu", lambda threads: None)
+    with pytest.raises(
+        LoaderError, match=r"DataLoader worker .*lower data.num_workers or data.prefetch_batches"
+    ):
+        train(config_for(corpus, tmp_path, max_steps=5, num_workers=1, device="cpu"))
 
 
 def test_validation_reports_error_rates_by_dialect(corpus: Path, tmp_path: Path) -> None:
@@ -311,6 +397,94 @@ def test_other_batches_start_the_epoch_over(
     assert trainer.state.counters.batches == 0
     assert "Epoch 2 starts over" in caplog.text
     assert "max_duration: 8.0 -> 6.0" in caplog.text
+
+
+def test_other_tokens_are_refused_and_the_old_ones_stay(corpus: Path, tmp_path: Path) -> None:
+    """As many tokens, of which two have changed places: nothing but their meaning tells."""
+    data_dir, exp_dir = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(corpus, data_dir)
+    trained(config_for(data_dir, exp_dir, max_steps=2))
+    model = (data_dir / "tokens" / "tokens.model").read_bytes()
+    first, second = (character.encode() for character in "一二")
+    other = model.replace(first, b"???").replace(second, first).replace(b"???", second)
+    Tokenizer(other).save(data_dir / "tokens")
+    config = config_for(data_dir, exp_dir, max_steps=4)
+    pattern = (
+        rf"2 ids with another meaning.*copy tokens.model and tokens.txt from {exp_dir}.* to {data_dir}/tokens"
+    )
+    with pytest.raises(CheckpointError, match=pattern):
+        trained(config)
+    assert (exp_dir / "tokens.model").read_bytes() == model
+
+    for name in ("tokens.model", "tokens.txt"):  # the remedy
+        shutil.copy(newest(exp_dir).directory / name, data_dir / "tokens" / name)
+    assert trained(config).state.counters.step == 4
+
+
+def test_corrected_transcripts_start_the_epoch_over_and_are_spoken_of(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data_dir, exp_dir = tmp_path / "data", tmp_path / "exp"
+    shutil.copytree(corpus, data_dir)
+    trained(config_for(data_dir, exp_dir, max_steps=7))
+    cuts = list(read_cuts(data_dir / "cuts_train.jsonl.gz"))
+    cuts[3].supervisions[0].text = cuts[3].supervisions[0].text[::-1]
+    CutSet.from_cuts(cuts).to_file(data_dir / "cuts_train.jsonl.gz")
+    with caplog.at_level(logging.WARNING):
+        counters = Trainer(config_for(data_dir, exp_dir, max_steps=8), ALONE).state.counters
+    assert (counters.step, counters.epoch, counters.batches) == (7, 2, 0)
+    assert "The training utterances or their texts have changed" in caplog.text
+    assert "Epoch 2 starts over" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("clock_start", 100.0), ("init_from", "elsewhere")])
+def test_settings_of_the_start_cannot_change_later(
+    corpus: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    trained(config_for(corpus, tmp_path, max_steps=2))
+    with pytest.raises(CheckpointError, match=rf"{name}: .* -> {value}: this matters only at the start"):
+        Trainer(config_for(corpus, tmp_path, max_steps=4, **{name: value}), ALONE)
+
+
+CHANGED_OPTIM = {
+    "lr": 0.01,
+    "clipping_scale": 0.05,
+    "lr_batches": 2.0,
+    "lr_epochs": 0.5,
+    "warmup_batches": 7.0,
+    "warmup_start": 0.9,
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(OptimConfig)])
+def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path: Path, name: str) -> None:
+    """The step after resuming is that of a run whose setting is changed by hand at that step."""
+    config = config_for(corpus, tmp_path, max_steps=12)
+    config.optim = replace(config.optim, warmup_batches=20.0)
+    trained(config)
+    changed = replace(config, max_steps=13, optim=replace(config.optim, **{name: CHANGED_OPTIM[name]}))
+
+    by_hand = Trainer(replace(config, max_steps=13), ALONE)
+    optimizer, scheduler = by_hand.optimizer, by_hand.scheduler
+    if name == "clipping_scale":
+        ratio = CHANGED_OPTIM[name] / config.optim.clipping_scale
+        optimizer.param_groups[0][name] = CHANGED_OPTIM[name]
+        optimizer._group_state(optimizer.param_groups[0])["threshold"] *= ratio
+    elif name == "lr":
+        scheduler.base_lrs = [CHANGED_OPTIM[name]]
+    else:
+        setattr(scheduler, name, CHANGED_OPTIM[name])
+    scheduler._set_rates()
+
+    random = newest(tmp_path).training_state()["processes"][0]["random"]
+    trainers = [by_hand, Trainer(changed, ALONE), Trainer(replace(config, max_steps=13), ALONE)]
+    weights = []
+    for trainer in trainers:
+        restore_random_state(random)
+        trainer.run()
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
 
 
 def test_an_epoch_without_batches_is_an_error(corpus: Path, tmp_path: Path) -> None:

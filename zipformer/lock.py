@@ -1,0 +1,134 @@
+"""One run at a time in a directory.
+
+The lock is one of the operating system (``fcntl.lockf``, which also works over NFS) on the file ``.lock``, so
+it ends with the process that holds it, however that ends, and worker processes do not inherit it. The file
+says who holds it.
+
+Some shared file systems (BeeGFS as delivered, Lustre with ``localflock``) grant the lock on two machines at
+once, and some have no locks. So what the file says counts as well: a run that ends empties it, and what
+another machine has written there is believed until somebody removes the file.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+LOCK_FILE = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class DirectoryInUseError(RuntimeError):
+    """Another process works in the directory; the message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a lock.
+
+    Attributes:
+        host: name of the machine, or of the container.
+        machine: identifies the running system; containers of one machine share it.
+        pid: process id.
+        started: clock ticks from the start of the machine to that of the process. A process of the same id
+            that started at another time is another one.
+        since: when it took the lock, local time.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    started: int
+    since: str
+
+    @classmethod
+    def this_process(cls) -> "Holder":
+        return cls(
+            socket.gethostname(),
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+            os.getpid(),
+            _started(os.getpid()) or 0,
+            time.strftime("%Y-%m-%d %H:%M:%S"),
+        )
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+@contextmanager
+def sole_use(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory, which is made if it is not there.
+
+    Raises:
+        DirectoryInUseError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / LOCK_FILE
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        _take(descriptor, path)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    me, locked = Holder.this_process(), True
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise DirectoryInUseError(
+                f"{path.parent} is in use by {_read(descriptor) or 'another process'}: wait for it, stop it, "
+                "or choose another directory"
+            ) from None
+        if error.errno not in _NO_LOCKS:
+            raise
+        locked = False
+    holder = _read(descriptor)
+    if holder is not None and _may_live(holder, me, locked=locked):
+        raise DirectoryInUseError(
+            f"{path.parent} was taken into use by {holder}, and not given back: wait for it or stop it. "
+            f"If it runs no more (its machine crashed, or it was killed), remove {path}"
+        )
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+
+
+def _may_live(holder: Holder, me: Holder, *, locked: bool) -> bool:
+    """Whether a process that wrote itself into a lock file may still run.
+
+    Args:
+        holder: that process.
+        me: this one.
+        locked: the operating system has given the lock to this one.
+    """
+    if holder.machine == me.machine:
+        return not locked and _started(holder.pid) == holder.started
+    return holder.host != me.host  # the same host with another start has been restarted
+
+
+def _read(descriptor: int) -> Holder | None:
+    """Who is written into the file; None where nobody is, or a crash left less than the whole."""
+    try:
+        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return None
+
+
+def _started(pid: int) -> int | None:
+    """Clock ticks from the start of the machine to that of a process; None where there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text.rpartition(")")[2].split()[19])  # the name before ")" may hold anything

@@ -125,7 +125,7 @@ def error_rate_interval(
     Raises:
         ValueError: arrays that are empty or not of one length.
     """
-    errors, characters = np.asarray(errors, dtype=np.float64), np.asarray(characters, dtype=np.float64)
+    errors, characters = errors.astype(np.float64), characters.astype(np.float64)
     shapes = {array.shape for array in (errors, characters, *design)}
     if len(shapes) > 1 or errors.ndim != 1 or errors.size == 0:
         raise ValueError(f"an error rate needs non-empty vectors of one length, got shapes {sorted(shapes)}")
@@ -170,7 +170,7 @@ def bounded_error_interval(
 
 
 def _components(
-    errors: NDArray[np.float64], characters: NDArray[np.float64], design: Design
+    errors: NDArray[np.floating], characters: NDArray[np.floating], design: Design
 ) -> list[Component]:
     """Contributions of the places of every stratum and of the sentences to the variance of the error rate."""
     sentences, places, strata = design

@@ -14,7 +14,8 @@ taken off again: with few places that estimate is noisy, and intervals would cov
 that is spoken at one place only varies with that place and is counted there.
 
 ``python -m benchmarks.coverage`` measures how often the intervals hold the true rate: 92 to 97 % where sites
-vary little, and 94 to 96 % where they vary much, but 86 % with two such sites, which say too little of others.
+vary little, and 94 to 96 % where they vary much, but 86 % with two such sites, which say too little of
+others.
 """
 
 import math

@@ -170,6 +170,7 @@ def _rates(
 ) -> dict[str, float]:
     """CER in per cent by head."""
     tables = validator(model, ctc_only=ctc_only)
+    assert tables is not None  # nobody asks it to stop
     if any("overall" not in table for table in tables.values()):
         raise CheckpointError(f"the utterances of {manifest} have no text to score: prepare them, {remedy}")
     names = {"cer": "greedy" if model.config.transducer else "ctc", "cer_ctc": "ctc"}

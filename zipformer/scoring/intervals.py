@@ -13,7 +13,9 @@ Economic Statistics 29(2), 2011). Their difference, the variance of single utter
 taken off again: with few places that estimate is noisy, and intervals would cover too little. A sentence
 that is spoken at one place only varies with that place and is counted there.
 
-``python -m benchmarks.coverage`` measures how often the intervals hold the true rate.
+``python -m benchmarks.coverage`` measures how often the intervals hold the true rate: 92 to 97 % where sites
+vary little, and 94 to 96 % where they vary much, but 86 % with two such sites, which say too little of
+others.
 """
 
 import math
@@ -170,7 +172,7 @@ def bounded_error_interval(
 
 
 def _components(
-    errors: NDArray[np.float64], characters: NDArray[np.float64], design: Design
+    errors: NDArray[np.floating], characters: NDArray[np.floating], design: Design
 ) -> list[Component]:
     """Contributions of the places of every stratum and of the sentences to the variance of the error rate."""
     sentences, places, strata = design

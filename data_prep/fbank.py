@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from data_prep.errors import PreparationError
 from data_prep.files import replacing
 from data_prep.manifests import write_jsonl
-from zipformer.manifest import with_relative_paths
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,6 @@ class FeatureShard:
         cuts: utterances without features.
         speed_factors: see ``FeatureConfig``; empty for none.
         sampling_rate: of the cuts, Hz.
-        data_dir: the cuts name files below it relative to it, so that it can be moved; None = absolute paths.
         may_lose: whether the shard is finished without utterances whose audio cannot be read any more, as
             long as they are less than half of it; otherwise one of them ends the run.
     """
@@ -80,7 +78,6 @@ class FeatureShard:
     cuts: list[MonoCut]
     speed_factors: tuple[float, ...]
     sampling_rate: int
-    data_dir: Path | None = None
     may_lose: bool = False
 
 
@@ -142,8 +139,6 @@ def extract_shard(shard: FeatureShard) -> float:
                 features.recording_id = copy.recording_id
                 with_features.append(fastcopy(copy, features=features))
                 seconds += copy.duration
-    if shard.data_dir is not None:
-        with_features = [with_relative_paths(cut, shard.data_dir) for cut in with_features]
     _write_lost(lost, lost_file(shard.directory, shard.index))
     write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
     return seconds

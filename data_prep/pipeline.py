@@ -281,7 +281,6 @@ class _Preparation:
                     cuts,
                     factors,
                     self.config.fbank.sampling_rate,
-                    data_dir=self.directory,
                     may_lose=may_lose,
                 )
                 for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))

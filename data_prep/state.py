@@ -10,8 +10,8 @@ from typing import Any
 
 from data_prep.errors import PreparationError
 from data_prep.files import files_below, write_json
+from zipformer.manifest import PREPARATION_FILE
 
-STATE_FILE = "prepare.json"
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
 
 
@@ -34,15 +34,18 @@ class PreparationState:
                 keys; or the directory was moved before it was complete.
         """
         self._directory = directory
+        self._begun = str(directory)
         self._fingerprint = dict(fingerprint)
         self.stages: dict[str, dict[str, Any]] = {}
-        file = directory / STATE_FILE
+        file = directory / PREPARATION_FILE
         if file.is_file():
             before = json.loads(file.read_text(encoding="utf-8"))
             if before["stages"] or _has_audio(directory):
                 _require_same(directory, before["settings"], self._fingerprint)
                 self.stages = before["stages"]
             begun = before.get("directory", str(directory))
+            if len(self.stages) == len(STAGES):
+                self._begun = begun  # which manifests name the files by
             if begun != str(directory) and 0 < len(self.stages) < len(STAGES):
                 raise PreparationError(
                     f"{directory} was begun as {begun} and moved before it was complete, and what is there "
@@ -62,11 +65,11 @@ class PreparationState:
 
     def _write(self) -> None:
         content = {
-            "directory": str(self._directory),
+            "directory": self._begun,
             "settings": self._fingerprint,
             "stages": self.stages,
         }
-        write_json(self._directory / STATE_FILE, content)
+        write_json(self._directory / PREPARATION_FILE, content)
 
 
 def fingerprint(config: object, prefix: str = "") -> dict[str, Any]:

@@ -37,7 +37,7 @@ from data_prep.tokens import (
 )
 from data_prep.translations import with_normalised_translation
 from zipformer.dataset import record_name
-from zipformer.manifest import with_absolute_paths
+from zipformer.manifest import with_present_paths
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Rewriting:
             self.changed += text != supervision.text
             custom = with_normalised_translation(supervision.custom or {}, self._normaliser)
             written = fastcopy(supervision, text=text, custom=custom)
-            absolute = with_absolute_paths(cut, manifest.parent)
+            absolute = with_present_paths(cut, manifest.parent)
             yield fastcopy(absolute, supervisions=[written])
 
     def _examined(self, group: str | None, raw: str) -> Examined:

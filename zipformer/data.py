@@ -25,7 +25,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.augment import SpecAugment, SpecAugmentConfig
 from zipformer.loader_workers import begin_worker, start_loading
-from zipformer.manifest import CutLine, CutSummary, SelectedLines, check_feature_files, read_summaries
+from zipformer.manifest import (
+    CutLine,
+    CutSummary,
+    SelectedLines,
+    check_feature_files,
+    read_summaries,
+    with_present_paths,
+)
 from zipformer.sentence_encoders import sentence_of
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
@@ -241,9 +248,7 @@ class FeatureDataset(Dataset[Batch]):
         return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions, translations)
 
     def _load(self, cut: Cut) -> np.ndarray:
-        if not Path(cut.features.storage_path).is_absolute():
-            cut = cut.with_features_path_prefix(self.directory)
-        return cut.load_features()
+        return with_present_paths(cut, self.directory).load_features()
 
 
 class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
@@ -403,7 +408,7 @@ def evaluation_batches(
 
     Args:
         cuts: utterances with features and one supervision each.
-        directory: relative feature paths are relative to this folder (the data directory).
+        directory: data directory, below which the features are.
         margin: of the model, :attr:`zipformer.model.AsrModel.margin`.
         max_duration: seconds of audio in a batch.
         tokenizer: gives ``Batch.tokens``; without it they are empty.

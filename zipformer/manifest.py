@@ -7,16 +7,20 @@ decompression, and nothing but a number is kept for each cut.
 """
 
 import gzip
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from lhotse import MonoCut
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut
+from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 from lhotse.utils import compute_num_frames, fastcopy
+
+PREPARATION_FILE = "prepare.json"  # in a data directory: what prepared it, and where
 
 _BLOCK_BYTES = 1 << 20
 _ONE_RECORDING = ("MonoCut", "MultiCut")  # the types of cut that have all they need in their own fields
@@ -96,45 +100,58 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
         yield summary if summary.type in _ONE_RECORDING else deserialize_item(decode_json_line(line))
 
 
-def with_relative_paths(cut: MonoCut, directory: Path) -> MonoCut:
-    """A cut whose features and audio, where they are below a folder, are named relative to it.
+@lru_cache
+def _prepared_as(directory: Path) -> Path | None:
+    """The path that a data directory had when it was prepared; None where nothing says so."""
+    record = directory / PREPARATION_FILE
+    if not record.is_file():
+        return None
+    place = json.loads(record.read_text(encoding="utf-8")).get("directory")
+    return None if place is None else Path(place)
 
-    So the folder can be renamed or copied to another machine. Audio elsewhere keeps its absolute path.
+
+def place_now(path: str, directory: Path) -> str:
+    """Where a file that a manifest names is now.
+
+    Manifests hold absolute paths, so that Lhotse reads them without further ado. What lay below the data
+    directory when it was prepared has moved with it; a relative path is relative to it; all else stays.
     """
+    before = _prepared_as(directory)
+    if before is not None and Path(path).is_relative_to(before):
+        path = str(Path(path).relative_to(before))
+    return str(directory / path)
 
-    def relative(path: str) -> str:
-        return str(Path(path).relative_to(directory)) if Path(path).is_relative_to(directory) else path
 
+def with_present_paths(cut: Cut, directory: Path) -> Cut:
+    """A cut of a manifest whose features and audio are named where they are now (:func:`place_now`)."""
+    if isinstance(cut, MixedCut):
+        tracks = [fastcopy(track, cut=with_present_paths(track.cut, directory)) for track in cut.tracks]
+        return fastcopy(cut, tracks=tracks)
+    if not isinstance(cut, DataCut):
+        return cut
     features, recording = cut.features, cut.recording
     if features is not None:
-        features = fastcopy(features, storage_path=relative(features.storage_path))
+        features = fastcopy(features, storage_path=place_now(features.storage_path, directory))
     if recording is not None:
         sources = [
-            fastcopy(source, source=relative(source.source)) if source.type == "file" else source
+            fastcopy(source, source=place_now(source.source, directory)) if source.type == "file" else source
             for source in recording.sources
         ]
         recording = fastcopy(recording, sources=sources)
     return fastcopy(cut, features=features, recording=recording)
 
 
-def with_absolute_paths(cut: Cut, directory: Path) -> Cut:
-    """The inverse of :func:`with_relative_paths`; what is absolute already stays as it is."""
-    if cut.has_features:
-        cut = cut.with_features_path_prefix(directory)
-    return cut.with_recording_path_prefix(directory) if cut.has_recording else cut
-
-
 def check_feature_files(paths: Iterable[str], directory: Path) -> None:
     """See that the files of features that a manifest names are there.
 
     Args:
-        paths: of the files; relative ones are relative to the data directory.
+        paths: of the files, as the manifest has them.
         directory: the data directory.
 
     Raises:
         FileNotFoundError: some are not; says what may have happened and what to do.
     """
-    files = sorted({directory / path for path in paths})
+    files = sorted({Path(place_now(path, directory)) for path in paths})
     missing = [file for file in files if not file.exists()]
     if missing:
         raise FileNotFoundError(

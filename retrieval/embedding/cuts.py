@@ -21,7 +21,7 @@ from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
 from retrieval.naming import result_folder
 from zipformer.data import PADDING_VALUE
 from zipformer.dataset import name_of
-from zipformer.manifest import check_feature_files, with_absolute_paths
+from zipformer.manifest import check_feature_files, with_present_paths
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
             f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
             " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
         )
-    return CutSet.from_jsonl_lazy(path).map(partial(with_absolute_paths, directory=data_dir)), path
+    return CutSet.from_jsonl_lazy(path).map(partial(with_present_paths, directory=data_dir)), path
 
 
 def labels_of(cut: Cut) -> Labels:

@@ -20,7 +20,7 @@ from data_prep.yubao.sites import groups_named, read_sites
 from retrieval.embedding.cuts import labels_of, open_cuts
 from retrieval.embedding.store import EmbeddingWriter
 from scripts.prepare import CONF_DIR
-from zipformer.manifest import with_absolute_paths
+from zipformer.manifest import with_present_paths
 
 FOUR = range(1, 5)
 
@@ -46,7 +46,7 @@ def test_prepared_cuts_of_wav_files(benchmark_data: Benchmark, tmp_path: Path) -
     assert not list(directory.glob("cuts_train*"))
     cut = cuts["10G71mb01yf0002"]
     assert cut.sampling_rate == 16000
-    assert with_absolute_paths(cut, directory).load_features().shape == (40, 80)
+    assert with_present_paths(cut, directory).load_features().shape == (40, 80)
     (supervision,) = cut.supervisions
     assert (supervision.text, supervision.language, supervision.speaker) == ("第丂句伂", "wuu", "10G71mb01")
     assert supervision.custom == {

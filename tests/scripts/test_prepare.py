@@ -73,7 +73,7 @@ def test_signals_to_the_group_end_it_quietly(command: list[str], tmp_path: Path,
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == 128 + number
+    assert process.wait(timeout=60) == 128 + number, (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert (tmp_path / "data" / ".lock").read_bytes() == b""
     deadline = time.monotonic() + 30

@@ -453,6 +453,7 @@ CHANGED_OPTIM = {
     "lr_epochs": 0.5,
     "warmup_batches": 7.0,
     "warmup_start": 0.9,
+    "cooldown": 0.9,
 }
 
 
@@ -472,6 +473,8 @@ def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path:
         optimizer._group_state(optimizer.param_groups[0])["threshold"] *= ratio
     elif name == "lr":
         scheduler.base_lrs = [CHANGED_OPTIM[name]]
+    elif name == "cooldown":
+        scheduler.cooldown_batches = CHANGED_OPTIM[name] * 13
     else:
         setattr(scheduler, name, CHANGED_OPTIM[name])
     scheduler._set_rates()

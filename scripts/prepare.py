@@ -1,7 +1,7 @@
 """Prepare a corpus: ``python scripts/prepare.py corpus=mini data_dir=data/mini``.
 
-Settings are in conf/prepare.yaml and conf/corpus/; ``--help`` shows them. A run that was killed goes on where
-it was when the same command is started again.
+Settings are in conf/prepare.yaml and conf/corpus/; ``--help`` shows them. A run that was killed resumes
+when the same command is started again.
 """
 
 import os

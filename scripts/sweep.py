@@ -3,7 +3,7 @@
     python scripts/sweep.py sweep=decoder_depth data_dir=data/mini exp_dir=exp/questions \
         start=exp/questions/start/averaged
 
-The same command again goes on where it stopped; ``table_only=true`` tabulates what is finished. The variants
+The same command again resumes; ``table_only=true`` tabulates what is finished. The variants
 are in conf/sweep/, the other settings are described in zipformer/sweep.py.
 """
 

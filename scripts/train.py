@@ -1,4 +1,4 @@
-"""Train a model. The same command again goes on where it stopped; torchrun starts it in several processes."""
+"""Train a model. The same command again resumes; torchrun starts it in several processes."""
 
 import sys
 from typing import cast

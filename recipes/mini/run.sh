@@ -13,7 +13,7 @@
 #
 # Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed, 6 retrieve, 7 run the controls,
 # 8 report.
-# Every stage can be killed and started again; it goes on where it was.
+# Every stage can be killed and started again; it resumes.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 

@@ -11,7 +11,7 @@
 #
 # Stages: 0 set up .venv, 1 prepare the corpus, and again with its transcripts in the customary scripts, 2 nothing
 # (every run starts from scratch), 3 train the variants and compare them.
-# Finished runs are kept; the same command goes on where it was stopped.
+# Finished runs are kept; the same command resumes.
 # shellcheck source=scripts/sweep.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/sweep.sh"
 

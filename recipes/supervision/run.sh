@@ -10,7 +10,7 @@
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
 # Stages: 0 set up .venv, 1 prepare the corpus, 2 train the model to start from, 3 train the variants and compare them.
-# Finished runs are kept; the same command goes on where it was stopped.
+# Finished runs are kept; the same command resumes.
 # shellcheck source=scripts/sweep.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/sweep.sh"
 

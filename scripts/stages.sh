@@ -2,6 +2,9 @@
 # Options and numbered stages of a recipe; recipes/*/run.sh source this file.
 set -euo pipefail
 
+# Threads that wait for others sleep instead of turning in circles, which would take the core from those they wait for.
+export OMP_WAIT_POLICY=passive
+
 fail() {
     echo "error: $*" >&2
     exit 1

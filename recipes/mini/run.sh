@@ -46,6 +46,8 @@ average() {
 }
 
 decode() {
+    # At this size a second thread brings nothing, and costs much where something else needs a core.
+    local -x OMP_NUM_THREADS=1
     local method
     for method in ctc greedy beam; do
         run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test "method=$method"
@@ -53,6 +55,7 @@ decode() {
 }
 
 embed() {
+    local -x OMP_NUM_THREADS=1
     run_script embed "model_dir=$model_dir" "data_dir=$data_dir" split=test
 }
 

@@ -48,8 +48,9 @@ average() {
 decode() {
     # At this size a second thread brings nothing, and costs much where something else needs a core.
     local -x OMP_NUM_THREADS=1
-    local method
-    for method in ctc greedy beam; do
+    local method methods=(ctc greedy beam)
+    ((quick)) && methods=(ctc) # the other heads are not trained yet
+    for method in "${methods[@]}"; do
         run_script decode "model_dir=$model_dir" "data_dir=$data_dir" split=test "method=$method"
     done
 }

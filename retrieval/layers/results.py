@@ -14,10 +14,11 @@ from rich.table import Table
 
 from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
 from retrieval.layers.probes import ProbeScore
-from retrieval.layers.study import STEPS, LayersConfig, Tap, write_atomically
+from retrieval.layers.study import STEPS, LayersConfig, Tap
 from retrieval.results import MalformedResultError, names_or_none
 from retrieval.statistics.bootstrap import resampled
 from retrieval.weights import Digests, recorded_weights
+from zipformer.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
 def write_study(study: LayerStudy, config: LayersConfig) -> None:
     """``layers.json`` with everything and ``layers.csv`` with one line a tap, into the study's folder."""
     content = {"settings": asdict(config)} | asdict(study)
-    write_atomically(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -189,7 +190,7 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
             score = result.probes.get(task)
             row += ["", "", ""] if score is None else [score.accuracy, score.control, score.selectivity]
         writer.writerow(row)
-    write_atomically(config.folder / "layers.csv", buffer.getvalue())
+    write_text(config.folder / "layers.csv", buffer.getvalue())
 
 
 def read_study(folder: Path) -> LayerStudy | None:

@@ -29,6 +29,7 @@ from retrieval.sites import (
 from retrieval.variants.comparison import Run
 from retrieval.weights import Sieve, weights_behind
 from zipformer.dataset import choose_dataset, dataset_behind
+from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -133,9 +134,8 @@ def retrieve_run(
         )
         assert outcome.sentences == sentences
         hits = outcome.hits
-        temporary = file.with_name(f"{file.stem}.part.npz")
-        np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
     trained_groups_of_level = labels_of_dialects(store, trained, level)
     data = dataset_behind(store.description.get("dataset"))
     return Run(str(model_dir), sites, sentences, hits, trained_groups_of_level, dataset=data)

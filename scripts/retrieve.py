@@ -21,7 +21,7 @@ from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.results import recall_heat_map
 from retrieval.figures.style import save_png
 from retrieval.naming import result_folder
-from retrieval.recall import Challenge, RetrieveConfig, retrieve
+from retrieval.recall import Challenge, RetrieveConfig, embed_call, retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.weights import Sieve, weights_behind
@@ -154,7 +154,7 @@ def open_model(config: RetrieveConfig, model_dir: Path, dataset: str) -> tuple[E
         layer=config.layer,
     )
     store = EmbeddingStore(directory)
-    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={config.split}"
+    remedy = embed_call(model_dir, config.split, asdict(config))
     Sieve(model_dir).require(weights_behind([store.description]), directory, remedy)
     return store, sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.naming import result_folder
-from retrieval.recall import retrieve
+from retrieval.recall import embed_call, retrieve
 from retrieval.results import trained_groups
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
@@ -106,7 +106,7 @@ def retrieve_run(
     """
     name = choose_dataset(model_dir, dataset)
     store = EmbeddingStore(result_folder(model_dir, "embeddings", split, dataset=name))
-    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={split}"
+    remedy = embed_call(model_dir, split, {"dataset": dataset})
     Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
     trained = trained_groups(model_dir)
     if trained is None:

@@ -258,7 +258,7 @@ def study_tables(study: LayerStudy) -> list[Table]:
         sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
         measured = ", ".join(f"{recall.value:.1f} ({name})" for name, recall in sounds.items() if recall)
         first.caption = (f"MFCCs, without a model: {measured}; " if measured else "") + f"chance {chance:.1f}"
-        first.caption += f"\nintervals of recall: bootstrap over {study.resampled}"
+        first.caption += f"\nintervals of recall: over {study.resampled}"
     second = Table(title="linear probes: accuracy (selectivity) in %", box=box.SIMPLE_HEAD)
     second.add_column("tap", no_wrap=True)
     for task in study.tasks:

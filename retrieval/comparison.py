@@ -44,8 +44,8 @@ class CompareConfig:
     """What to compare.
 
     Attributes:
-        results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/retrieval-test``), or model
-            directories; differences are of each less each later one.
+        results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/mini/retrieval-test``), or
+            model directories; differences are of each less each later one.
         output: folder for the tables and the figure.
         names: of the models, in the order of ``results``; empty names them by their folders.
         split: whose results, where a model directory is given.

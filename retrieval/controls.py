@@ -19,7 +19,6 @@ for both does not widen them; that of ``permuted`` is of two independent recalls
 
 import csv
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -40,7 +39,7 @@ from retrieval.sites import Duplicates, Level
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from retrieval.tables import SUMMARY_NAMES, RecallTable
 from zipformer.dataset import name_of
-from zipformer.files import replace_folder
+from zipformer.files import replacing_folder
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (
@@ -278,10 +277,10 @@ def write_controls(
     results: Mapping[str, RecallTable],
     header: Mapping[str, object],
 ) -> None:
-    """``controls.json`` and ``controls.csv`` in a folder that is made for them; an older one is replaced.
+    """``controls.json`` and ``controls.csv``, complete or not at all; older ones are replaced.
 
     Args:
-        directory: the folder.
+        directory: the folder for them.
         rows: from :func:`compare`.
         results: tables of all controls, for the recall of each pair of groups.
         header: further fields of the JSON file.
@@ -290,16 +289,13 @@ def write_controls(
         "rows": [asdict(row) for row in rows],
         "pairs": {name: [asdict(row) for row in table.pairs] for name, table in results.items()},
     }
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    (partial / "controls.json").write_text(text + "\n", encoding="utf-8")
-    with (partial / "controls.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    replace_folder(partial, directory)
+    with replacing_folder(directory) as folder:
+        (folder / "controls.json").write_text(text + "\n", encoding="utf-8")
+        with (folder / "controls.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
 
 
 def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:

@@ -85,7 +85,8 @@ def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
 def short_names(folders: Sequence[Path]) -> list[str]:
     """Names by which folders can be told apart: the parts of their paths that not all of them have.
 
-    ``exp/a/averaged/results/retrieval-test`` and ``exp/b/averaged/results/retrieval-test`` are a and b.
+    ``exp/a/averaged/results/mini/retrieval-test`` and ``exp/b/averaged/results/mini/retrieval-test`` are a
+    and b.
     """
     parts = [folder.absolute().parts for folder in folders]
     longest = max(len(part) for part in parts)

@@ -7,7 +7,6 @@ what differs.
 """
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from retrieval.results import MalformedResultError
 from retrieval.tables import RecallTable
+from zipformer.files import replacing
 
 NOT_WHOLE = "NOT THE WHOLE BENCHMARK"
 NAMES_SHOWN = 3
@@ -179,7 +179,5 @@ def write_paper_table(path: Path, table: RecallTable, differing: Sequence[str]) 
     header, *rows = paper_rows(table)
     if differing:
         header, rows = [*header, NOT_WHOLE], [[*row, "; ".join(differing)] for row in rows]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
-    temporary.replace(path)

@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
+from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.outcome import Outcome, OutcomeBuilder
 from retrieval.similarity.candidates import nearest, rerank
@@ -135,9 +136,22 @@ def calls_of(model_dir: Path, split: str, settings: Mapping[str, Any]) -> str:
     """The commands that make a retrieval from the model's embeddings again, with the settings that it had."""
     given = {"model_dir": str(model_dir), "split": split}
     again = command("retrieve", RetrieveConfig, {**settings, **given})
-    layer = settings.get("layer")
-    embed = ["python", "scripts/embed.py", f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
-    return f"{shlex.join(embed + ([] if layer is None else [f'layer={layer}']))} && {again}"
+    return f"{embed_call(model_dir, split, settings)} && {again}"
+
+
+def embed_call(model_dir: Path, split: str, settings: Mapping[str, Any]) -> str:
+    """The command that makes the embeddings of a retrieval again, from the settings of the retrieval."""
+    call = ["python", "scripts/embed.py", f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
+    if (dataset := settings.get("dataset")) is not None:
+        call.append(f"dataset={dataset}")
+    embedder = settings.get("embedder", EmbedderKind.zipformer.value)
+    if embedder not in {kind.value for kind in EmbedderKind}:  # the short name of a model of Hugging Face
+        call += ["embedder=huggingface", "huggingface.model=MODEL"]
+    elif embedder != EmbedderKind.zipformer:
+        call.append(f"embedder={embedder}")
+    if (layer := settings.get("layer")) is not None:
+        call.append(f"layer={layer}")
+    return shlex.join(call)
 
 
 class Challenge(Protocol):

@@ -67,9 +67,9 @@ class ReportConfig:
     """What to report.
 
     Results that were computed with other weights than the model directory has now, or on other data than the
-    rest, are left out, as are
-    answers to challenge sets that share only their name; the page names them, with the commands that make
-    them anew. Results of earlier versions, which do not say their weights, are shown with a note.
+    rest, are left out, as are answers to challenge sets that share only their name; the page names them, with
+    the commands that make them anew. Results of earlier versions, which do not say their weights, are shown
+    with a note.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.

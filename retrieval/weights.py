@@ -5,7 +5,6 @@ result says which weights it was computed with, by the SHA-256 of their file, an
 against the file that is there. In the same way it says which data set it is of (:mod:`zipformer.dataset`).
 """
 
-import hashlib
 import logging
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from zipformer.dataset import SHOWN_DIGITS, DataSet, dataset_behind
+from zipformer.files import file_sha256
 from zipformer.model import WEIGHTS_FILE
 from zipformer.model_config import CONFIG_FILE
 
@@ -42,13 +42,7 @@ def architecture_of(model_dir: Path) -> str | None:
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path) if path.is_file() else None
 
 
 def weights_behind(descriptions: Iterable[object]) -> Digests:

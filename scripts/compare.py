@@ -15,8 +15,8 @@ from retrieval.figures.style import save_png
 from retrieval.finished import check_same_queries, read_finished
 from retrieval.tables import print_tables
 from retrieval.views import comparison_views
-from retrieval.writing import complete_files
 from zipformer.command_line import command
+from zipformer.files import replacing_folder
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 
@@ -45,7 +45,7 @@ def run(config: CompareConfig) -> Comparison:
         permutations=config.permutations,
         seed=config.seed,
     )
-    with complete_files(Path(config.output)) as path:
+    with replacing_folder(Path(config.output)) as path:
         write_comparison(path, compared, models, asdict(config))
         save_png(comparison_figure(compared), path / "comparison.png")
     return compared

@@ -21,14 +21,14 @@ from retrieval.figures.comparison import comparison_figure
 from retrieval.figures.results import recall_heat_map
 from retrieval.figures.style import save_png
 from retrieval.naming import result_folder
-from retrieval.recall import Challenge, RetrieveConfig, retrieve
+from retrieval.recall import Challenge, RetrieveConfig, embed_call, retrieve
 from retrieval.results import check_trained, trained_groups
 from retrieval.sites import Site, labels_of_dialects, sites_of
 from retrieval.weights import Sieve, weights_behind
-from retrieval.writing import complete_files
 from zipformer.command_line import command
 from zipformer.dataset import choose_dataset
 from zipformer.evaluation import choose_device
+from zipformer.files import replacing_folder
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
@@ -110,13 +110,13 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
             seed=config.seed,
         )
     for model, (table, header) in zip(models, results, strict=True):
-        with complete_files(model.path) as path:
+        with replacing_folder(model.path) as path:
             tables.write_tables(path, table, model.outcome, header)
             save_png(recall_heat_map(table, confidence=config.confidence), path / "recall.png")
     if compared is None:
         return views.retrieval_views(results[0][0], config.confidence), models[0].path
     directory = folder(config, model_dirs[0], datasets[0], "comparison", challenge)
-    with complete_files(directory) as path:
+    with replacing_folder(directory) as path:
         comparison.write_comparison(path, compared, models, asdict(config))
         save_png(comparison_figure(compared), path / "comparison.png")
     return views.comparison_views(compared, config.confidence), directory
@@ -154,7 +154,7 @@ def open_model(config: RetrieveConfig, model_dir: Path, dataset: str) -> tuple[E
         layer=config.layer,
     )
     store = EmbeddingStore(directory)
-    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={config.split}"
+    remedy = embed_call(model_dir, config.split, asdict(config))
     Sieve(model_dir).require(weights_behind([store.description]), directory, remedy)
     return store, sites_of(store, level=config.level, duplicates=config.duplicates, groups=config.groups)
 

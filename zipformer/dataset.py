@@ -8,7 +8,6 @@ says which data the name stands for there, so that other data of the same name r
 import gzip
 import hashlib
 import json
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from zipformer.files import write_json
 
 DATASET_FILE = "dataset.json"
 # What the names of result folders begin with.
@@ -79,10 +80,8 @@ class DataSet:
                     for split, data in sorted(splits.items())
                 },
             }
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f"{DATASET_FILE}.{os.getpid()}"
-            partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            partial.replace(folder / DATASET_FILE)
+            # One process may decode while another one embeds.
+            write_json(folder / DATASET_FILE, content, shared=True)
         return folder
 
     def check(self, model_dir: Path) -> None:
@@ -156,9 +155,7 @@ def record_name(data_dir: Path, name: str | None) -> str:
     file = data_dir / DATASET_FILE
     if file.is_file() and _read(file).get("name") == name:
         return name
-    partial = data_dir / f"{DATASET_FILE}.{os.getpid()}"
-    partial.write_text(json.dumps({"name": name}, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_json(file, {"name": name})
     return name
 
 

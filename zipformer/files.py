@@ -33,13 +33,19 @@ class StorageError(ValueError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
     The temporary name keeps the suffixes of ``path``, because writers choose compression by them.
+
+    Args:
+        path: the file.
+        shared: several processes may write the file at the same time, so each uses a temporary name of its
+            own, which stays after a kill.
     """
     stem, dot, suffixes = path.name.partition(".")
-    temporary = path.with_name(f"{stem}-part{dot}{suffixes}")
+    part = f"part{os.getpid()}" if shared else "part"
+    temporary = path.with_name(f"{stem}-{part}{dot}{suffixes}")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
     flush(temporary)
@@ -47,10 +53,15 @@ def replacing(path: Path) -> Iterator[Path]:
     flush(path.parent)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, complete or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write a text file, complete or not at all; ``shared`` as in :func:`replacing`."""
+    with replacing(path, shared=shared) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, shared: bool = False) -> None:
+    """Write a JSON file, complete or not at all; ``shared`` as in :func:`replacing`."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n", shared=shared)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

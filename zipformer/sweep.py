@@ -20,6 +20,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from zipformer.files import write_json
+
 RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
 STEPS = ("train", "average", "decode", "embed")
@@ -173,11 +175,7 @@ class SweepRun:
 
     def note(self, finished: list[str]) -> None:
         """Write down which steps are done."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        content = {"settings": dict(self.settings), "finished": finished}
-        temporary = self.directory / f"{RUN_FILE}.part"
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(self.directory / RUN_FILE)
+        write_json(self.directory / RUN_FILE, {"settings": dict(self.settings), "finished": finished})
 
 
 def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:

@@ -315,7 +315,7 @@ def comparison_table(comparison: ChallengeComparison) -> Table:
             f"{row.above_chance:.1f}",
             "-" if row.full_recall_at_1 is None else f"{row.full_recall_at_1:.1f}",
         )
-    view.caption = f"intervals: bootstrap over {comparison.resampled}"
+    view.caption = f"intervals: over {comparison.resampled}"
     return view
 
 

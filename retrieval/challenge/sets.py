@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.sites import Site
+from zipformer.files import write_text
 
 FORMAT = 1
 SitePair = tuple[int, int]
@@ -144,8 +145,8 @@ def write_challenge(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{challenge.name}.json"
-    _write(path.with_suffix(".tsv"), _as_tsv(challenge, judgements))
-    _write(path, _as_json(challenge, judgements))
+    write_text(path.with_suffix(".tsv"), _as_tsv(challenge, judgements))
+    write_text(path, _as_json(challenge, judgements))
     return path
 
 
@@ -218,12 +219,6 @@ def _as_tsv(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str, 
                 ]
             )
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def read_challenge(path: Path | str) -> ChallengeSet:

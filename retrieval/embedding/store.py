@@ -26,7 +26,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from zipformer.files import replace_folder
+from zipformer.files import replace_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class EmbeddingWriter:
         if not self._recover(frames_path, index_path):
             frames_path.write_bytes(b"")
             index_path.write_text("\t".join(COLUMNS) + "\n", encoding="utf-8")
-            (self.partial / DESCRIPTION).write_text(json.dumps(self.description, indent=2) + "\n")
+            (self.partial / DESCRIPTION).write_text(json.dumps(self.description, indent=2) + "\n", "utf-8")
         self._frames = frames_path.open("r+b")
         self._write_header()
         self._header_bytes = self._frames.tell()
@@ -205,7 +205,7 @@ class EmbeddingWriter:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError:  # killed while writing it
             return None
 
@@ -277,7 +277,8 @@ class EmbeddingStore:
                     f"no embeddings at {directory} ({name} is missing): make them with scripts/embed.py"
                 )
         try:
-            self.description: dict[str, object] = json.loads((directory / DESCRIPTION).read_text())
+            text = (directory / DESCRIPTION).read_text(encoding="utf-8")
+            self.description: dict[str, object] = json.loads(text)
             self.frames: NDArray[np.floating] = np.load(directory / FRAMES, mmap_mode="r")
         except (ValueError, EOFError) as error:
             raise ValueError(f"the embeddings in {directory} are damaged ({error}): embed again") from error
@@ -339,9 +340,7 @@ def is_complete(directory: Path, fingerprint: str, weights: str | None) -> bool:
     if description.get("fingerprint") != fingerprint:
         return False
     if "weights" not in description:
-        partial = directory / f"{DESCRIPTION}.partial"
-        partial.write_text(json.dumps(description | {"weights": weights}, indent=2) + "\n")
-        partial.replace(directory / DESCRIPTION)
+        write_json(directory / DESCRIPTION, description | {"weights": weights})
     return True
 
 

@@ -14,10 +14,11 @@ from rich.table import Table
 
 from retrieval.layers.probe_design import NotIdentifiable, ProbeTask
 from retrieval.layers.probes import ProbeScore
-from retrieval.layers.study import STEPS, LayersConfig, Tap, write_atomically
+from retrieval.layers.study import STEPS, LayersConfig, Tap
 from retrieval.results import MalformedResultError, names_or_none
 from retrieval.statistics.bootstrap import resampled
 from retrieval.weights import Digests, recorded_weights
+from zipformer.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
 def write_study(study: LayerStudy, config: LayersConfig) -> None:
     """``layers.json`` with everything and ``layers.csv`` with one line a tap, into the study's folder."""
     content = {"settings": asdict(config)} | asdict(study)
-    write_atomically(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -189,7 +190,7 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
             score = result.probes.get(task)
             row += ["", "", ""] if score is None else [score.accuracy, score.control, score.selectivity]
         writer.writerow(row)
-    write_atomically(config.folder / "layers.csv", buffer.getvalue())
+    write_text(config.folder / "layers.csv", buffer.getvalue())
 
 
 def read_study(folder: Path) -> LayerStudy | None:
@@ -257,7 +258,7 @@ def study_tables(study: LayerStudy) -> list[Table]:
         sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
         measured = ", ".join(f"{recall.value:.1f} ({name})" for name, recall in sounds.items() if recall)
         first.caption = (f"MFCCs, without a model: {measured}; " if measured else "") + f"chance {chance:.1f}"
-        first.caption += f"\nintervals of recall: bootstrap over {study.resampled}"
+        first.caption += f"\nintervals of recall: over {study.resampled}"
     second = Table(title="linear probes: accuracy (selectivity) in %", box=box.SIMPLE_HEAD)
     second.add_column("tap", no_wrap=True)
     for task in study.tasks:

@@ -11,7 +11,6 @@ first that is missing; a file made from another model, other data or other setti
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, field
@@ -45,6 +44,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.sites import Duplicates, Level, sites_of
 from retrieval.tables import tabulate
 from zipformer.dataset import DataSet, name_of
+from zipformer.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -246,16 +246,8 @@ def kept(path: Path, identity: str, make: Callable[[], Any]) -> Any:
         if isinstance(content, dict) and content.get("identity") == identity and "value" in content:
             return content["value"]
     value = make()
-    write_atomically(path, json.dumps({"identity": identity, "value": value}, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps({"identity": identity, "value": value}, ensure_ascii=False) + "\n")
     return value
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step, making its folder where needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def recall_of(

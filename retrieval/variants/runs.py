@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.naming import result_folder
-from retrieval.recall import retrieve
+from retrieval.recall import embed_call, retrieve
 from retrieval.results import trained_groups
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
@@ -29,6 +29,7 @@ from retrieval.sites import (
 from retrieval.variants.comparison import Run
 from retrieval.weights import Sieve, weights_behind
 from zipformer.dataset import choose_dataset, dataset_behind
+from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def retrieve_run(
     """
     name = choose_dataset(model_dir, dataset)
     store = EmbeddingStore(result_folder(model_dir, "embeddings", split, dataset=name))
-    remedy = f"python scripts/embed.py model_dir={model_dir} data_dir=DATA_DIR split={split}"
+    remedy = embed_call(model_dir, split, {"dataset": dataset})
     Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
     trained = trained_groups(model_dir)
     if trained is None:
@@ -133,9 +134,8 @@ def retrieve_run(
         )
         assert outcome.sentences == sentences
         hits = outcome.hits
-        temporary = file.with_name(f"{file.stem}.part.npz")
-        np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
-        temporary.replace(file)
+        with replacing(file) as temporary:
+            np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
     trained_groups_of_level = labels_of_dialects(store, trained, level)
     data = dataset_behind(store.description.get("dataset"))
     return Run(str(model_dir), sites, sentences, hits, trained_groups_of_level, dataset=data)

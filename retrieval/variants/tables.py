@@ -1,8 +1,7 @@
 """Tables of a comparison of variants: every measure with its interval, and transfer to dialects left out."""
 
 import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from retrieval.variants.comparison import Comparison, Difference, Estimate
+from zipformer.files import replacing, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -167,21 +167,19 @@ def write_tables(
     header: Mapping[str, object],
 ) -> None:
     """``variants.{csv,json,md}``, and ``transfer.csv`` where dialects were left out; each file whole."""
-    directory.mkdir(parents=True, exist_ok=True)
     markdown = variants_markdown(rows, baseline)
     if transfer:
         markdown += "\n" + transfer_markdown(transfer)
-        _replace(directory / "transfer.csv", lambda path: _write_csv(path, TransferRow, transfer))
+        _write_csv(directory / "transfer.csv", TransferRow, transfer)
     content = {
         **header,
         "baseline": baseline,
         "rows": [asdict(row) for row in rows],
         "transfer": [asdict(row) for row in transfer],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    _replace(directory / "variants.csv", lambda path: _write_csv(path, VariantRow, rows))
-    _replace(directory / "variants.md", lambda path: _write_text(path, markdown))
-    _replace(directory / "variants.json", lambda path: _write_text(path, text))
+    _write_csv(directory / "variants.csv", VariantRow, rows)
+    write_text(directory / "variants.md", markdown)
+    write_json(directory / "variants.json", content)
 
 
 def variants_markdown(rows: Sequence[VariantRow], baseline: str) -> str:
@@ -272,17 +270,7 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 
 def _write_csv(path: Path, row_type: type, rows: Sequence[object]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(row_type)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)  # type: ignore[call-overload]
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    write(temporary)
-    temporary.replace(path)

@@ -266,7 +266,7 @@ def test_files_are_read_back(compared, tmp_path):
     header = {"settings": {"confidence": 0.9, "level": "subdialect"}}
     for _ in range(2):  # the second time replaces the first
         write_controls(folder, rows, tables, header)
-    assert not folder.with_name("controls-test.partial").exists()
+    assert list(folder.parent.iterdir()) == [folder]
     read, found = read_controls(folder / "controls.json")
     assert read == rows
     assert found["settings"] == header["settings"]

@@ -321,7 +321,7 @@ def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
     assert "data:image/svg+xml;base64," in page
     assert "layer03" in page
     assert "recall@1 6.0 by SeqSim, 36.0 by DTW." in page
-    assert "bootstrap over sentences and sites; sites cannot vary for yue (one each)" in page
+    assert "recall: over sentences and sites; sites cannot vary for yue (one each)" in page
     assert "Not probed: tone, because no romanisation." in page
     assert "sentence, unseen dialect: 1 of 9 classes left out." in page
 

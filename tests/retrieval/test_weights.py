@@ -21,7 +21,7 @@ from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.layers.probe_design import ProbeConfig
 from retrieval.layers.results import Estimate, LayerStudy, TapResult, write_study
 from retrieval.layers.study import LayersConfig, taps_of
-from retrieval.recall import RetrieveConfig
+from retrieval.recall import RetrieveConfig, calls_of
 from retrieval.report import Report, collect, render
 from retrieval.statistics.estimates import MetricRow
 from retrieval.statistics.ranks import METRICS
@@ -207,6 +207,21 @@ def test_what_is_of_other_data_is_left_out(model_dir: Path) -> None:
     for path in result_files(results):
         (warning,) = (text for text in report.warnings if text.startswith(f"{path} is left out: "))
         assert "it is of other data (dddddddddddd), and data stands for ffffffffffff here" in warning
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"),
+    [
+        ({"embedder": "zipformer", "layer": None, "dataset": None}, ""),
+        ({"embedder": "random", "layer": 3}, " embedder=random layer=3"),
+        ({"embedder": "mfcc", "dataset": "other"}, " dataset=other embedder=mfcc"),
+        ({"embedder": "whisper-small", "layer": 0}, " embedder=huggingface huggingface.model=MODEL layer=0"),
+    ],
+)
+def test_remedies_make_the_embeddings_that_were_asked_for(settings: dict[str, object], end: str) -> None:
+    embed, retrieve = calls_of(Path("my model"), "valid", settings).split(" && ")
+    assert embed == f"python scripts/embed.py 'model_dir=my model' data_dir=DATA_DIR split=valid{end}"
+    assert retrieve.startswith("python scripts/retrieve.py 'model_dir=my model' split=valid")
 
 
 def test_what_does_not_say_its_data_is_left_out(model_dir: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_attention_decoder_translates_into_a_folder_of_its_own(config: Decod
     recognised, texts = decode(config)
     config.reference = "translation"
     translated, translations = decode(config)
-    results = Path(config.model_dir) / "results"
+    results = Path(config.model_dir) / "results" / "data"
     assert (recognised, translated) == (
         results / "decode-test-attention",
         results / "translation-test-attention",

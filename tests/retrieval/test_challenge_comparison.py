@@ -230,7 +230,7 @@ def test_figure_of_random_sets_alone(tmp_path: Path) -> None:
 
 def test_page(model_dir: Path) -> None:
     page = write_report(collect(model_dir, "test"), model_dir / "results" / "report").read_text()
-    assert "<h2>Challenge sets</h2>" in page
+    assert '<h2 id="challenge">Challenge sets</h2>' in page
     assert "no-close-sound" in page
     folder = model_dir / "results" / "report"
     assert {"challenge.csv", "challenge.json", "challenge.png"} <= {path.name for path in folder.iterdir()}

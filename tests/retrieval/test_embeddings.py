@@ -212,6 +212,7 @@ def test_description_says_what_made_it(tmp_path):
         "dimension": 3,
         "dtype": "float32",
         "weights": None,
+        "dataset": None,
     }
 
 

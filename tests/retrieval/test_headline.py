@@ -9,7 +9,10 @@ from retrieval.results import CerResult, CerRow, Hypothesis, Metrics
 
 
 def result(method: str, rates: dict[str, float | None], hypotheses: list[Hypothesis], tmp_path) -> CerResult:
-    rows = [CerRow("dialect", name, name, 1, 1, 0, 0, 0, rate, rate, rate) for name, rate in rates.items()]
+    rows = [
+        CerRow("dialect", name, name, 1, 1, 0, 0, 0, rate, rate, rate, "sentences")
+        for name, rate in rates.items()
+    ]
     return CerResult(method, "test", rows, hypotheses, [], tmp_path, None)
 
 

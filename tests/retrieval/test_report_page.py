@@ -191,7 +191,7 @@ def with_validation(model_dir, folder, rates):
     """A copy with results of CTC, and with these rates in the last validation of the training."""
     shutil.copytree(model_dir.parent, folder)
     copied = folder / "averaged"
-    write_decoding(copied / "results" / "decode-test-ctc", "ctc", better=-5)  # worse on the test set
+    write_decoding(copied / "results" / "data" / "decode-test-ctc", "ctc", better=-5)  # worse on the test set
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         line = {"kind": "valid", "step": 600, "epoch": 6}
         line |= {key: {"overall": 0.0, "gan": 0.0, "yue": rate} for key, rate in rates.items()}
@@ -241,7 +241,7 @@ def test_the_record_of_the_training_is_folded(model_dir):
 
 def test_doubtful_cells_are_marked_in_the_table_too(model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "averaged")
-    file = tmp_path / "averaged" / "results" / "retrieval-test" / "recall.json"
+    file = tmp_path / "averaged" / "results" / "data" / "retrieval-test" / "recall.json"
     content = json.loads(file.read_text())
     for row in content["metrics"]:
         if (row["part"], row["metric"], row["source"], row["target"]) == ("pair", METRICS[0], "gan", "yue"):

@@ -23,6 +23,7 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.speech_embedding import SpeechEmbeddingEmbedder, load
 from retrieval.embedding.store import EmbeddingStore, fingerprint
 from retrieval.similarity.seqsim import pack, seqsim_packed
+from zipformer.dataset import read_dataset
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 INSTALL = r"pip install 'fangyan\[speech-embedding\]'"
@@ -56,7 +57,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def data_dir(recordings: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recordings as a corpus: two sites, three sentences, random features of the same duration."""
-    folder = tmp_path_factory.mktemp("data")
+    folder = tmp_path_factory.mktemp("corpus") / "data"
+    folder.mkdir()
     recorded = [Recording.from_file(path) for path in recordings.values()]
     drawn = write_cuts(folder, "test", [int(100 * recording.duration) for recording in recorded])
     cuts = []
@@ -163,8 +165,8 @@ def test_it_is_embedded_and_compared_with_the_model(
         assert store[cut.id].shape == (-(-cut.num_samples // 1280), 96)
     # The weights are part of what the embeddings are made from.
     options = EmbedConfig(str(model_dir), str(data_dir), embedder=EmbedderKind.speech_embedding).options
-    sources = [data_dir / "cuts_test.jsonl.gz", *load()[1]]
-    assert store.description["fingerprint"] == fingerprint(sources, options)
+    digest = read_dataset(data_dir, "test").digest
+    assert store.description["fingerprint"] == fingerprint(load()[1], options | {"data": digest})
 
     controls = "controls=[speech_embedding,speech_embedding-dtw]"
     run(monkeypatch, "controls.py", *common, "resamples=20", controls)

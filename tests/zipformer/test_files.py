@@ -130,6 +130,18 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         assert path.read_text() == ("old" if point.killed else "new")
 
 
+def test_two_processes_write_a_shared_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dataset.json"
+    with replacing(path, shared=True) as first:
+        first.write_text("first")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with replacing(path, shared=True) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
 def test_errors_of_a_place_are_one_line_with_the_remedy(code: int) -> None:
     with pytest.raises(StorageError) as caught, place_errors("exp/a", "choose another exp_dir"):

@@ -147,7 +147,7 @@ class CorpusChecker:
             *audio,
             *self._time_problems(recording, supervision, decodable=not _undecodable(audio)),
             *self._text_problems(supervision, examined),
-            *self._pace_problems(recording, supervision, text, decodable=not _undecodable(audio)),
+            *([] if _length_in_doubt(audio) else self._pace_problems(recording, supervision, text)),
             *self._label_problems(supervision),
             *self._clashes(split, supervision, text),
         ]
@@ -223,11 +223,11 @@ class CorpusChecker:
         return [(kind, ", ".join(details)) for kind, details in examined.findings.items()]
 
     def _pace_problems(
-        self, recording: Recording, supervision: SupervisionSegment, text: str, decodable: bool
+        self, recording: Recording, supervision: SupervisionSegment, text: str
     ) -> list[tuple[str, str]]:
         """More or less text than the audio has time for."""
         duration = min(supervision.duration, recording.duration - supervision.start)
-        if not decodable or not text or duration < self._config.min_duration:
+        if not text or duration < self._config.min_duration:
             return []
         pace = weighted_length(text) / duration
         said = f"{len(text)} characters in {duration:.2f} s"
@@ -358,6 +358,12 @@ def weighted_length(text: str) -> float:
     categories = Counter(unicodedata.category(c) for c in text)
     letters = categories["Lu"] + categories["Ll"] + categories["Lm"]
     return categories["Lo"] + categories["Nd"] + categories["Nl"] + letters / 3
+
+
+def _length_in_doubt(audio_problems: list[tuple[str, str]]) -> bool:
+    """Whether sound is missing, so that too much text for it is no problem of its own."""
+    kinds = ("missing_audio", "unreadable_audio", "truncated_audio", "unread_audio", "lost_audio")
+    return any(kind in kinds for kind, _ in audio_problems)
 
 
 def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:

@@ -16,7 +16,7 @@ from lhotse.utils import fastcopy
 from data_prep.audio import AudioProbe
 from data_prep.errors import PreparationError
 from data_prep.levels import level_findings
-from data_prep.problems import Problem, ProblemLog, Severities
+from data_prep.problems import Problem, ProblemLog, Severities, Severity
 from data_prep.taxonomy import groups, label_fault
 from data_prep.text import Examined, TextNormaliser
 from data_prep.translations import with_normalised_translation
@@ -147,7 +147,7 @@ class CorpusChecker:
             *audio,
             *self._time_problems(recording, supervision, decodable=not _undecodable(audio)),
             *self._text_problems(supervision, examined),
-            *([] if _length_in_doubt(audio) else self._pace_problems(recording, supervision, text)),
+            *self._pace_problems(recording, supervision, text, whole=self._whole(audio)),
             *self._label_problems(supervision),
             *self._clashes(split, supervision, text),
         ]
@@ -223,11 +223,11 @@ class CorpusChecker:
         return [(kind, ", ".join(details)) for kind, details in examined.findings.items()]
 
     def _pace_problems(
-        self, recording: Recording, supervision: SupervisionSegment, text: str
+        self, recording: Recording, supervision: SupervisionSegment, text: str, whole: bool
     ) -> list[tuple[str, str]]:
         """More or less text than the audio has time for."""
         duration = min(supervision.duration, recording.duration - supervision.start)
-        if not text or duration < self._config.min_duration:
+        if not whole or not text or duration < self._config.min_duration:
             return []
         pace = weighted_length(text) / duration
         said = f"{len(text)} characters in {duration:.2f} s"
@@ -241,6 +241,18 @@ class CorpusChecker:
             limit = f"at least {self._config.min_characters_per_second:g} a second are usual"
             return [("text_too_short", f"{said}, {limit}: {text[:_CHARACTERS_SHOWN]!r}")]
         return []
+
+    def _whole(self, audio_problems: list[tuple[str, str]]) -> bool:
+        """Whether the length of the audio says something about its transcript.
+
+        It does not where a part of the audio is missing and the utterance is left out for that. Where what
+        is left is to be used all the same, it must have the time for the text.
+        """
+        return not _undecodable(audio_problems) and not any(
+            kind in ("truncated_audio", "unread_audio")
+            and getattr(self._config.severities, kind) is Severity.error
+            for kind, _ in audio_problems
+        )
 
     def _label_problems(self, supervision: SupervisionSegment) -> list[tuple[str, str]]:
         if supervision.language in self._groups:
@@ -358,12 +370,6 @@ def weighted_length(text: str) -> float:
     categories = Counter(unicodedata.category(c) for c in text)
     letters = categories["Lu"] + categories["Ll"] + categories["Lm"]
     return categories["Lo"] + categories["Nd"] + categories["Nl"] + letters / 3
-
-
-def _length_in_doubt(audio_problems: list[tuple[str, str]]) -> bool:
-    """Whether sound is missing, so that too much text for it is no problem of its own."""
-    kinds = ("missing_audio", "unreadable_audio", "truncated_audio", "unread_audio", "lost_audio")
-    return any(kind in kinds for kind, _ in audio_problems)
 
 
 def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:

@@ -59,7 +59,6 @@ class Severities:
         unusual_letter: a letter that is neither Han, Latin nor Bopomofo, or is of private use, or a component
             of Han characters such as 亻; it stays.
         untranscribed_speech: a mark of speech that could not be written down (□, *, <unk>) and is left out.
-        unknown_dialect: the dialect is not a group of the taxonomy.
         text_too_long: more characters a second than anyone speaks (``max_characters_per_second``).
         text_too_short: far fewer characters a second than people speak (``min_characters_per_second``).
         unknown_dialect: the dialect is not a group of the taxonomy, or its label is ambiguous.
@@ -159,16 +158,21 @@ REMEDIES: dict[str, str] = {
     "held_out_speaker_overlap": "keep a speaker in one split",
 }
 
-# Where the remedy of an error is to make it a warning, and it is one.
-_REMEDIES_OF_WARNINGS = {
-    "speaker_overlap": "keep a speaker in one split; hide it: checks.severities.speaker_overlap=ignore",
+# Where the remedy above is to set the severity that a problem has already.
+_REMEDIES_OF_SEVERITIES = {
+    ("truncated_audio", Severity.warning): "copy the file again; what is left of it is used",
+    ("unmatched_bracket", Severity.error): "correct the transcript, or use such utterances:"
+    " checks.severities.unmatched_bracket=warning",
+    ("untranscribed_speech", Severity.error): "complete the transcript, or use such utterances:"
+    " checks.severities.untranscribed_speech=warning",
+    ("speaker_overlap", Severity.warning): "keep a speaker in one split; hide it:"
+    " checks.severities.speaker_overlap=ignore",
 }
 
 
 def remedy_of(kind: str, severity: Severity) -> str:
     """What a user can do about a problem that has this severity now."""
-    accepted = _REMEDIES_OF_WARNINGS if severity is Severity.warning else {}
-    return accepted.get(kind, REMEDIES[kind])
+    return _REMEDIES_OF_SEVERITIES.get((kind, severity), REMEDIES[kind])
 
 
 @dataclass(frozen=True)

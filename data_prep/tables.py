@@ -73,6 +73,10 @@ def read_table(
     """
     if not path.exists():
         raise PreparationError(f"the table {path} does not exist; set corpus.tsv to your table")
+    if path.is_dir():
+        raise PreparationError(
+            f"{path} is a folder; name the file of the table in it: set corpus.tsv to your table"
+        )
     delimiter = delimiter.replace("\\t", "\t")  # as shells and Hydra pass a tab on
     quoted = delimiter != "\t" if quoted is None else quoted
     header, records, faults = read_records(

@@ -26,7 +26,9 @@ def main(settings: DictConfig) -> None:
     try:
         config = cast(PaperTableConfig, OmegaConf.to_object(settings))
         model_dir = Path(config.model_dir)
-        dataset = choose_dataset(model_dir, config.dataset)
+        dataset = choose_dataset(
+            model_dir, config.dataset, made_by="scripts/embed.py and scripts/retrieve.py"
+        )
         folder = result_folder(
             model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder
         )

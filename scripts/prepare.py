@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     try:
         settings = cast(PrepareConfig, OmegaConf.to_object(config))
         directory, remedy = Path(settings.data_dir), "free space there, or choose another data_dir"
-        check_writable(directory, remedy)
+        check_writable(directory, "choose another data_dir")
         with ending_at_once(), sole_use(directory), place_errors(directory, remedy):
             prepare(settings)
     except SystemExit as end:  # a signal; see Workers why nothing is waited for

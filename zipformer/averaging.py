@@ -149,13 +149,13 @@ def write_averaged_model(config: AverageConfig) -> Path:
         StorageError: the model directory cannot be written.
     """
     directory = Path(config.model_dir) if config.model_dir else Path(config.exp_dir) / "averaged"
-    check_writable(directory, "give a place for the model as model_dir=DIR")
     root = Path(config.exp_dir) / "checkpoints"
     found = open_whole(root)
     if not found:
         raise CheckpointError(
             f"no checkpoint in {root}: train first (scripts/train.py exp_dir={config.exp_dir})"
         )
+    check_writable(directory, "give a place for the model as model_dir=DIR")
     end = _end_checkpoint(found, config.end_step)
     choice: Choice | None = None
     if config.method == "checkpoints":

@@ -140,7 +140,7 @@ class ScriptHelp:
     def choices(self, group: str) -> dict[str, str]:
         """Configurations of a group, with the comment at their head."""
         found = {}
-        for path in sorted((self.folder / group).glob("*.yaml")):
+        for path in sorted((self.folder / group).glob("*.yaml"), key=lambda path: path.stem):
             lines = []
             for line in path.read_text(encoding="utf-8").splitlines():
                 if not line.startswith("#"):

@@ -164,8 +164,15 @@ def dataset_names(model_dir: Path) -> list[str]:
     return sorted(path.parent.name for path in (model_dir / "results").glob(f"*/{DATASET_FILE}"))
 
 
-def choose_dataset(model_dir: Path, wanted: str | None) -> str:
+def choose_dataset(
+    model_dir: Path, wanted: str | None, *, made_by: str = "scripts/decode.py and scripts/embed.py"
+) -> str:
     """The data set whose results are to be read: the wanted one, or the only one that there is.
+
+    Args:
+        model_dir: model directory.
+        wanted: name of the data set; None for the only one.
+        made_by: scripts that make the results that are missing, for the message.
 
     Raises:
         FileNotFoundError: there are no results, or none of the wanted one.
@@ -181,9 +188,7 @@ def choose_dataset(model_dir: Path, wanted: str | None) -> str:
         raise ValueError(
             f"{results} holds results of {', '.join(names)}: choose one of them with dataset=NAME"
         )
-    there = (
-        f"there are {', '.join(names)}" if names else "make them with scripts/decode.py and scripts/embed.py"
-    )
+    there = f"there are {', '.join(names)}" if names else f"make them with {made_by}"
     of = "" if wanted is None else f" of the data set {wanted}"
     raise FileNotFoundError(
         "; ".join([f"{results} holds no results{of}; {there}", *unplaced_results(model_dir)])

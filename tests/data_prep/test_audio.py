@@ -43,7 +43,7 @@ def checked(path: Path, config: AudioConfig | None = None) -> tuple[list[str], M
     recording = recording_of(path)
     channel = recording.channel_ids if recording.num_channels > 1 else 0
     probe = probe_audio(recording, config, path.with_name("converted.wav"))
-    transcript = SupervisionSegment("one", "one", 0, recording.duration, channel, "好", "wuu")
+    transcript = SupervisionSegment("one", "one", 0, recording.duration, channel, "今朝天氣好", "wuu")
     kinds, cuts = check([(recording, probe)], [transcript])
     return kinds, cuts[0] if cuts else None, probe
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import MonoCut, Recording, SupervisionSegment, load_manifest
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment, load_manifest
 from rich.console import Console
 from sound_folder import COLUMNS, WriteTable, good_rows, write_noise
 
@@ -424,6 +424,7 @@ def test_what_is_left_of_a_cut_off_file_is_used_if_that_is_wanted(
 ) -> None:
     rows = good_rows(tmp_path)
     cut_off_wav(rows, tmp_path)  # 4956 bytes of samples are left
+    rows[0]["text"] = "好"  # in 0.15 s
     config = prepare_config(write_table(rows))
     config.checks.severities.truncated_audio = severity
     (problem,) = run(config)
@@ -432,6 +433,28 @@ def test_what_is_left_of_a_cut_off_file_is_used_if_that_is_wanted(
     assert ("good0" in found) == (severity is Severity.warning)
     if severity is Severity.warning:
         assert found["good0"].duration == found["good0"].supervisions[0].duration == 2478 / 16000
+
+
+def test_what_is_left_of_a_cut_off_file_must_have_the_time_for_the_text(
+    tmp_path: Path, write_table: WriteTable, prepare_config: MakeConfig
+) -> None:
+    rows = good_rows(tmp_path)
+    cut_off_wav(rows, tmp_path)
+    config = prepare_config(write_table(rows))
+    config.checks.severities.truncated_audio = Severity.warning
+    found = {problem["problem"]: problem["detail"] for problem in run(config)}
+    assert set(found) == {"truncated_audio", "text_too_long"}
+    assert "4 characters in 0.15 s, at most 20 a second" in found["text_too_long"]
+    assert "good0" not in cuts(config)
+
+
+def test_a_path_with_a_nul_character_is_that_of_no_file() -> None:
+    """Tables with this character are refused, but a manifest can hold it."""
+    source = AudioSource("file", [0], "a\0b.wav")
+    probe = probe_audio(Recording("one", [source], sampling_rate=16000, num_samples=16000, duration=1.0))
+    ((kind, detail),) = probe.findings
+    assert kind == "missing_audio"
+    assert "cannot exist" in detail
 
 
 def test_nothing_in_the_place_of_a_file_stops_or_hangs_the_preparation(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from dataset_files import DATA, results_of
 from lhotse import CutSet
 from yubao_data import RATE, SITES, Benchmark, refused, row_of, run, tone, write_video
 
@@ -230,11 +231,12 @@ def test_from_recordings_to_the_table_of_the_paper(
     cuts, _ = open_cuts(run(tmp_path, benchmark_data.config()), "test")
     model_dir = tmp_path / "model"
     writer = EmbeddingWriter(
-        model_dir / "results" / "embeddings-test",
+        results_of(model_dir) / "embeddings-test",
         dimension=4,
         dtype="float32",
         embedder="planted",
         fingerprint="planted",
+        dataset=DATA.record(),
     )
     with writer:
         for cut in cuts:
@@ -256,7 +258,7 @@ def test_from_recordings_to_the_table_of_the_paper(
         runpy.run_path(str(path), run_name="__main__")
 
     call("retrieve", "groups=[cmn,wuu]", "device=cpu", "resamples=10")
-    file = model_dir / "results" / "retrieval-test" / "paper_table.csv"
+    file = results_of(model_dir) / "retrieval-test" / "paper_table.csv"
     file.write_text("of former results")
     with pytest.raises(SystemExit, match=r"^error: .*no results of mandarin; .*set allow_partial=true"):
         call("paper_table")

@@ -25,7 +25,7 @@ def command(tmp_path: Path) -> list[str]:
     for i in range(UTTERANCES):
         soundfile.write(tmp_path / f"{i:03d}.wav", random.uniform(-0.1, 0.1, 8000), 16000)
         split = "test" if i % 10 == 0 else "train"
-        lines.append(f"{i:03d}.wav\t{chr(0x4E00 + i)}\tyue\t{split}\t{split}")
+        lines.append(f"{i:03d}.wav\t{chr(0x5000 + i)}\tyue\t{split}\t{split}")
     (tmp_path / "table.tsv").write_text("\n".join(lines), encoding="utf-8")
     return [
         *(sys.executable, str(SCRIPT), "corpus=folder", f"corpus.tsv={tmp_path / 'table.tsv'}"),

@@ -151,8 +151,8 @@ def composed(*overrides: str) -> TrainConfig:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
 def test_every_experiment_is_a_valid_configuration(corpus: Path, name: str) -> None:
-    end = ["num_epochs=1"] if name == "cpu" else []  # which leaves the length to the user
-    config = composed(f"experiment={name}", f"data_dir={corpus}", "exp_dir=exp", *end)
+    length = ["num_epochs=30"] if name == "cpu" else []  # its user chooses how long it trains
+    config = composed(f"experiment={name}", f"data_dir={corpus}", "exp_dir=exp", *length)
     config.model.vocab_size = 300
     config.init_from = None  # a folder that an earlier stage of the recipe makes
     check(config)
@@ -166,5 +166,7 @@ def test_every_model_is_a_valid_configuration(name: str) -> None:
 def test_experiment_wins_over_the_defaults_and_the_command_line_over_both() -> None:
     config = composed("experiment=mini", "data_dir=data", "exp_dir=exp", "optim.lr=0.02")
     assert config.data.max_duration == composed("data=mini", "data_dir=data", "exp_dir=exp").data.max_duration
-    assert config.max_steps is not None
+    assert (config.max_steps, config.num_threads) == (5000, 1)
+    defaults = composed("data_dir=data", "exp_dir=exp")
+    assert (defaults.max_steps, defaults.num_threads) == (None, 0)
     assert config.optim.lr == 0.02

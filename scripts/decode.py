@@ -8,9 +8,9 @@ from typing import cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from retrieval.results import trained_groups
+from retrieval.tables import print_tables
 from zipformer.command_line import command
 from zipformer.dataset import read_dataset
 from zipformer.evaluation import DecodeConfig, decode
@@ -54,14 +54,13 @@ def main(settings: DictConfig) -> None:
             write_results(directory, scored, rows, header=header)
     except StorageError as error:
         sys.exit(f"error: {error}")
-    console = Console()
     title = f"{dataset.name}, {config.split}, {config.method}"
     if config.reference != "text":
         title += f", against the {config.reference}"
-    console.print(rate_table(rows, title=title, trained=trained))
+    print_tables([rate_table(rows, title=title, trained=trained)])
     if warning := coverage.warning(f"the references of {dataset.name}, {config.split},"):
         logger.warning("%s", warning)
-    console.print(f"hypotheses, alignments and confusions: {directory}", soft_wrap=True)
+    print(f"hypotheses, alignments and confusions: {directory}")
 
 
 if __name__ == "__main__":

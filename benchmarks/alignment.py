@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.synthesis.unit import SAMPLING_RATE, SYLLABLES
+from data_prep.corpora.mini.unit import SAMPLING_RATE, SYLLABLES
 from retrieval.embedding.cuts import open_cuts
 from zipformer.alignment import ALIGNERS, AlignedUtterance, align_cuts
+from zipformer.data.tokenizer import Tokenizer
 from zipformer.model import AsrModel
-from zipformer.tokenizer import Tokenizer
 
 Seconds = NDArray[np.float64]
 

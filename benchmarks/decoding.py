@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from benchmarks.harness import Timing, arguments, report, take_turns
 from benchmarks.icefall_search import IcefallHeads, import_searches
 from zipformer.decoding import greedy_search, modified_beam_search
-from zipformer.joiner import Joiner
+from zipformer.heads.joiner import Joiner
+from zipformer.heads.predictor import Predictor
 from zipformer.layers.schedule import Clock
-from zipformer.predictor import Predictor
 
 FRAMES_PER_SECOND = 25
 BLANK_SHARE = 0.8

@@ -29,7 +29,7 @@ from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.rnnt import gather_band, prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
-from zipformer.optim import ScaledAdam
+from zipformer.optim.scaled_adam import ScaledAdam
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
 YUBAO_UTTERANCES, YUBAO_FRAMES, DIMENSION = 3_499, 262_000, 768

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from zipformer.environment import git_revision
+from zipformer.training.environment import git_revision
 
 MEBIBYTE = 2**20
 

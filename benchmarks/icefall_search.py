@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from zipformer.joiner import Joiner
+from zipformer.heads.joiner import Joiner
+from zipformer.heads.predictor import Predictor
 from zipformer.model import BLANK
-from zipformer.predictor import Predictor
 
 FILE = Path("egs") / "librispeech" / "ASR" / "pruned_transducer_stateless2" / "beam_search.py"
 

@@ -25,8 +25,8 @@ from rich.progress import track
 
 from benchmarks.harness import Timing, report
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data import DataConfig, TrainingData, read_cuts, select_utterances
-from zipformer.tokenizer import Tokenizer
+from zipformer.data.batches import DataConfig, TrainingData, read_cuts, select_utterances
+from zipformer.data.tokenizer import Tokenizer
 
 DIRECTORY = Path("exp/benchmarks/manifest")
 CHARACTERS = [chr(0x4E00 + n) for n in range(3000)]

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.harness import Timing, arguments, report, take_turns
-from retrieval.outcome import places_of_answers
+from retrieval.protocol.outcome import places_of_answers
 from retrieval.similarity.seqsim import Packed, pack, seqsim_packed
 
 YUBAO_FRAMES, YUBAO_UTTERANCES = 262_000, 3_499

@@ -13,13 +13,13 @@ from enum import Enum
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from lhotse.utils import fastcopy
 
-from data_prep.audio import AudioProbe
-from data_prep.errors import PreparationError
-from data_prep.levels import level_findings
+from data_prep.audio.levels import level_findings
+from data_prep.audio.probe import AudioProbe
 from data_prep.problems import Problem, ProblemLog, Severities, Severity
 from data_prep.taxonomy import groups, label_fault
-from data_prep.text import Examined, TextNormaliser
-from data_prep.translations import with_normalised_translation
+from data_prep.text.normaliser import Examined, TextNormaliser
+from data_prep.text.translations import with_normalised_translation
+from zipformer.errors import PreparationError
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")

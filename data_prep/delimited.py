@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.errors import PreparationError, listed
+from zipformer.errors import PreparationError, listed
 
 # What a file that is no text begins with, and what it is then.
 _OTHER_KINDS = (

@@ -22,9 +22,9 @@ from lhotse.augmentation import Speed
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
-from data_prep.errors import PreparationError
-from data_prep.files import replacing
 from data_prep.manifests import write_jsonl
+from zipformer.errors import PreparationError
+from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from lhotse import MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet, load_manifest_lazy
 
-from data_prep.audio import AudioConfig, AudioProbe, probe_audio
+from data_prep.audio.probe import AudioConfig, AudioProbe, probe_audio
 from data_prep.corpora import SPLITS, CorpusManifests
-from data_prep.errors import PreparationError
-from data_prep.files import replacing
+from zipformer.errors import PreparationError
+from zipformer.files import replacing
 
 Item = TypeVar("Item")
 

@@ -18,12 +18,11 @@ from lhotse import CutSet, MonoCut, load_manifest_lazy
 from omegaconf import MISSING
 from rich.console import Console
 
-from data_prep.audio import AudioConfig
+from data_prep.audio.probe import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
 from data_prep.corpora import SPLITS, corpus_of
-from data_prep.errors import PreparationError, listed
+from data_prep.executors import Workers
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
-from data_prep.files import replacing
 from data_prep.manifests import (
     ProbeShard,
     batches,
@@ -40,17 +39,18 @@ from data_prep.manifests import (
     write_jsonl,
     write_manifests,
 )
-from data_prep.parallel import Workers
 from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.progress import progress
 from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.taxonomy import label_fault
-from data_prep.text import TextConfig, TextNormaliser
+from data_prep.text.normaliser import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
-from zipformer.dataset import record_name
-from zipformer.token_coverage import TokenCoverage
-from zipformer.tokenizer import MODEL_FILE
+from zipformer.data.dataset import record_name
+from zipformer.data.tokenizer import MODEL_FILE
+from zipformer.errors import PreparationError, listed
+from zipformer.files import replacing
+from zipformer.scoring.token_coverage import TokenCoverage
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.markup import escape
 from rich.table import Table
 
-from data_prep.files import replacing
+from zipformer.files import replacing
 
 _LONGEST_DETAIL = 1000  # characters
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from data_prep.errors import PreparationError
+from zipformer.errors import PreparationError
 
 logger = logging.getLogger(__name__)
 

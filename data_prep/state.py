@@ -8,9 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import PreparationError
-from data_prep.files import files_below, write_json
-from zipformer.manifest import PREPARATION_FILE
+from zipformer.data.manifest import PREPARATION_FILE
+from zipformer.errors import PreparationError
+from zipformer.files import files_below, write_json
 
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
 

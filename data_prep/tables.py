@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep.delimited import read_records, seeming_delimiter
-from data_prep.errors import PreparationError, listed
+from zipformer.errors import PreparationError, listed
 
 REQUIRED = ("path", "text", "dialect")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import sentencepiece
 from lhotse import load_manifest_lazy
 
-from data_prep.errors import PreparationError
-from data_prep.files import replacing
 from data_prep.manifests import final_cuts_file
+from zipformer.errors import PreparationError
+from zipformer.files import replacing
 
 MODEL_FILE = "tokens.model"
 TABLE_FILE = "tokens.txt"

@@ -2,7 +2,7 @@
 
 What orthography does to a model can so be measured without extracting anything again. Two things can change:
 the script that a dialect group is written in, and the normalisation of the transcripts
-(:mod:`data_prep.text`). Tokens are made anew from the new training text.
+(:mod:`data_prep.text.normaliser`). Tokens are made anew from the new training text.
 """
 
 import json
@@ -20,13 +20,12 @@ from opencc import OpenCC
 from rich.progress import track
 
 from data_prep.corpora import SPLITS
-from data_prep.errors import PreparationError
-from data_prep.files import replacing, write_json
 from data_prep.manifests import final_cuts_file, write_jsonl
 from data_prep.pipeline import PROBLEMS_FILE
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.state import file_digest, fingerprint
-from data_prep.text import Examined, TextConfig, TextNormaliser
+from data_prep.text.normaliser import Examined, TextConfig, TextNormaliser
+from data_prep.text.translations import with_normalised_translation
 from data_prep.tokens import (
     TokenConfig,
     further_manifests,
@@ -35,9 +34,10 @@ from data_prep.tokens import (
     train_token_model,
     write_tokens,
 )
-from data_prep.translations import with_normalised_translation
-from zipformer.dataset import record_name
-from zipformer.manifest import with_present_paths
+from zipformer.data.dataset import record_name
+from zipformer.data.manifest import with_present_paths
+from zipformer.errors import PreparationError
+from zipformer.files import replacing, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from zipformer.averaging import AverageConfig, write_averaged_model
-from zipformer.checkpoint import CheckpointError
-from zipformer.command_line import command
+from fangyan.command_line import command
+from zipformer.training.averaging import AverageConfig, write_averaged_model
+from zipformer.training.checkpoint import CheckpointError
 
 ConfigStore.instance().store(name="average_schema", node=AverageConfig)
 

@@ -8,12 +8,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fangyan.command_line import command
 from retrieval.challenge.build import build_challenges
 from retrieval.challenge.comparison import sets_overview
 from retrieval.challenge.sets import read_challenge
 from retrieval.challenge.settings import ChallengeConfig
-from retrieval.tables import print_tables
-from zipformer.command_line import command
+from retrieval.protocol.tables import print_tables
 
 ConfigStore.instance().store(name="challenge_schema", node=ChallengeConfig)
 

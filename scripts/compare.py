@@ -9,13 +9,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.comparison import CompareConfig, Comparison, compare, write_comparison
-from retrieval.figures.comparison import comparison_figure
+from fangyan.command_line import command
+from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.models import CompareConfig, Comparison, compare, write_comparison
 from retrieval.figures.style import save_png
-from retrieval.finished import check_same_queries, read_finished
-from retrieval.tables import print_tables
-from retrieval.views import comparison_views
-from zipformer.command_line import command
+from retrieval.protocol.tables import print_tables
+from retrieval.protocol.views import comparison_views
+from retrieval.results.finished import check_same_queries, read_finished
 from zipformer.files import replacing_folder
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
-from retrieval.controls import (
+from fangyan.command_line import command
+from retrieval.comparison.controls import (
     MODEL,
     Control,
     ControlsConfig,
@@ -20,20 +21,19 @@ from retrieval.controls import (
     parse_controls,
     write_controls,
 )
+from retrieval.comparison.controls_figure import control_dots
+from retrieval.comparison.permuted import permuted_table
 from retrieval.embedding.cuts import EmbedConfig
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import EmbeddingStore
-from retrieval.figures.controls import control_dots
 from retrieval.figures.style import save_png
-from retrieval.outcome import Outcome
-from retrieval.permuted import permuted_table
-from retrieval.recall import retrieve
-from retrieval.results import check_trained, trained_groups
-from retrieval.sites import labels_of_dialects, sites_of
-from retrieval.tables import print_tables, tabulate
-from zipformer.command_line import command
-from zipformer.evaluation import choose_device
+from retrieval.protocol.outcome import Outcome
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import labels_of_dialects, sites_of
+from retrieval.protocol.tables import print_tables, tabulate
+from retrieval.results.reading import check_trained, trained_groups
+from zipformer.decoding.recognise import choose_device
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)

@@ -9,17 +9,17 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.results import trained_groups
-from retrieval.tables import print_tables
-from zipformer.command_line import command
-from zipformer.dataset import read_dataset
-from zipformer.evaluation import DecodeConfig, decode
+from fangyan.command_line import command
+from retrieval.protocol.tables import print_tables
+from retrieval.results.reading import trained_groups
+from zipformer.data.dataset import read_dataset
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.decoding.recognise import DecodeConfig, decode
 from zipformer.files import StorageError, place_errors
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import align_all, score
 from zipformer.scoring.files import rate_table, write_results
-from zipformer.token_coverage import coverage_of, with_no_token
-from zipformer.tokenizer import Tokenizer
+from zipformer.scoring.token_coverage import coverage_of, with_no_token
 
 logger = logging.getLogger(__name__)
 

@@ -11,21 +11,21 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fangyan.command_line import command
 from retrieval.embedding import huggingface, speech_embedding
 from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
 from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
-from retrieval.weights import architecture_of, weights_of
-from zipformer.command_line import command
-from zipformer.dataset import read_dataset
-from zipformer.environment import keep_freed_memory
-from zipformer.evaluation import choose_device
+from retrieval.results.weights import architecture_of, weights_of
+from zipformer.data.dataset import read_dataset
+from zipformer.decoding.recognise import choose_device
+from zipformer.encoder.taps import layer_places
 from zipformer.files import place_errors
-from zipformer.layer_outputs import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.results_place import REMEDY, results_place
+from zipformer.training.environment import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

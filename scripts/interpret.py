@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fangyan.command_line import command
 from retrieval.embedding.cuts import collate, open_cuts
 from retrieval.embedding.embedder import EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingStore
-from retrieval.finished import check_same_recordings
 from retrieval.interpretation import whisper
 from retrieval.interpretation.compare import Outcome, tests_table
 from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.run import SpokenUtterance, interpret, pairs_of_cuts
 from retrieval.interpretation.text_similarity import TranslationTable, choose_similarity
 from retrieval.interpretation.words import FrameClock, Word, read_words
-from retrieval.tables import print_tables
+from retrieval.protocol.tables import print_tables
+from retrieval.results.finished import check_same_recordings
 from zipformer.alignment import (
     FIRST_FRAME_SECONDS,
     FRAME_SECONDS,
@@ -31,13 +32,12 @@ from zipformer.alignment import (
     align_cuts,
     choose_segmenter,
 )
-from zipformer.command_line import command
-from zipformer.dataset import read_dataset
-from zipformer.evaluation import check_model_files, choose_device
-from zipformer.layer_outputs import FRONT_END_RATE
+from zipformer.data.dataset import read_dataset
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.decoding.recognise import check_model_files, choose_device
+from zipformer.encoder.taps import FRONT_END_RATE
 from zipformer.model import AsrModel
 from zipformer.results_place import writable_results
-from zipformer.tokenizer import Tokenizer
 
 ConfigStore.instance().store(name="interpret_schema", node=InterpretConfig)
 ENCODER_CLOCK = FrameClock(FRAME_SECONDS, FIRST_FRAME_SECONDS)

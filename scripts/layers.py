@@ -14,15 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from retrieval.embedding.acoustic import MfccEmbedder
-from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
-from retrieval.embedding.embedder import EmbedderKind
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
-from retrieval.figures.layers import layer_figure
-from retrieval.figures.style import save_png
-from retrieval.layers.probe_tasks import characters_of, facts_of
-from retrieval.layers.probes import ProbeScore, check_installed
-from retrieval.layers.results import (
+from fangyan.command_line import command
+from retrieval.depth.figure import layer_figure
+from retrieval.depth.probe_tasks import characters_of, facts_of
+from retrieval.depth.probes import ProbeScore, check_installed
+from retrieval.depth.results import (
     Estimate,
     LayerStudy,
     TapResult,
@@ -32,7 +28,7 @@ from retrieval.layers.results import (
     study_tables,
     write_study,
 )
-from retrieval.layers.study import (
+from retrieval.depth.study import (
     STEPS,
     Frames,
     LayersConfig,
@@ -43,22 +39,26 @@ from retrieval.layers.study import (
     recall_of,
     taps_of,
 )
-from retrieval.results import MalformedResultError
+from retrieval.embedding.acoustic import MfccEmbedder
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.embedder import EmbedderKind
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
+from retrieval.figures.style import save_png
+from retrieval.protocol.tables import print_tables
+from retrieval.results.reading import MalformedResultError
+from retrieval.results.weights import weights_of
 from retrieval.similarity.scores import ScoreKind
-from retrieval.tables import print_tables
-from retrieval.weights import weights_of
 from zipformer.alignment import align_cuts
-from zipformer.command_line import command
-from zipformer.dataset import read_dataset
-from zipformer.early_exit import decode_exits
-from zipformer.evaluation import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
-from zipformer.layer_outputs import layer_places
+from zipformer.data.dataset import read_dataset
+from zipformer.data.tokenizer import MODEL_FILE as TOKENS_FILE
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.decoding.early_exit import decode_exits
+from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
+from zipformer.encoder.taps import layer_places
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.results_place import writable_results
 from zipformer.scoring import align_all, score
-from zipformer.tokenizer import MODEL_FILE as TOKENS_FILE
-from zipformer.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

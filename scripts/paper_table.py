@@ -8,15 +8,21 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_prep.yubao.sites import read_sites, same_name
-from retrieval.naming import result_folder
-from retrieval.paper_table import PaperTableConfig, deviations, paper_table, sites_asked, write_paper_table
-from retrieval.recall import calls_of
-from retrieval.results import read_recall
-from retrieval.tables import print_tables
-from retrieval.weights import Sieve
-from zipformer.command_line import command
-from zipformer.dataset import choose_dataset
+from data_prep.corpora.yubao.sites import read_sites, same_name
+from fangyan.command_line import command
+from retrieval.comparison.paper_table import (
+    PaperTableConfig,
+    deviations,
+    paper_table,
+    sites_asked,
+    write_paper_table,
+)
+from retrieval.protocol.recall import calls_of
+from retrieval.protocol.tables import print_tables
+from retrieval.results.naming import result_folder
+from retrieval.results.reading import read_recall
+from retrieval.results.weights import Sieve
+from zipformer.data.dataset import choose_dataset
 
 ConfigStore.instance().store(name="paper_table_schema", node=PaperTableConfig)
 

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import corpora
-from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
-from zipformer.command_line import command
+from fangyan.command_line import command
+from zipformer.errors import PreparationError
 from zipformer.files import check_writable, place_errors
 from zipformer.lock import DirectoryInUseError, sole_use
 from zipformer.stopping import ending_at_once

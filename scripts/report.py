@@ -8,11 +8,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fangyan.command_line import command
 from retrieval.challenge.comparison import comparison_table
-from retrieval.report import ReportConfig, collect, report_folder, write_report
-from retrieval.tables import print_tables
-from zipformer.command_line import command
-from zipformer.dataset import dataset_names
+from retrieval.protocol.tables import print_tables
+from retrieval.report.page import ReportConfig, collect, report_folder, write_report
+from zipformer.data.dataset import dataset_names
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)

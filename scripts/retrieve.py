@@ -13,21 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
-from retrieval import comparison, finished, tables, views
+from fangyan.command_line import command
 from retrieval.challenge import read_challenge
 from retrieval.challenge.sets import ChallengeSet
+from retrieval.comparison import models as comparison
+from retrieval.comparison.figure import comparison_figure
 from retrieval.embedding.store import EmbeddingStore
-from retrieval.figures.comparison import comparison_figure
-from retrieval.figures.results import recall_heat_map
 from retrieval.figures.style import save_png
-from retrieval.naming import result_folder
-from retrieval.recall import Challenge, RetrieveConfig, embed_call, retrieve
-from retrieval.results import check_trained, trained_groups
-from retrieval.sites import Site, labels_of_dialects, sites_of
-from retrieval.weights import Sieve, weights_behind
-from zipformer.command_line import command
-from zipformer.dataset import choose_dataset
-from zipformer.evaluation import choose_device
+from retrieval.protocol import tables, views
+from retrieval.protocol.recall import Challenge, RetrieveConfig, embed_call, retrieve
+from retrieval.protocol.sites import Site, labels_of_dialects, sites_of
+from retrieval.report.figures import recall_heat_map
+from retrieval.results import finished
+from retrieval.results.naming import result_folder
+from retrieval.results.reading import check_trained, trained_groups
+from retrieval.results.weights import Sieve, weights_behind
+from zipformer.data.dataset import choose_dataset
+from zipformer.decoding.recognise import choose_device
 from zipformer.files import replacing_folder
 from zipformer.results_place import writable_results
 

@@ -2,7 +2,7 @@
 
     python scripts/scores.py model_dirs=[exp/mini/averaged] out_dir=exp/pooling
 
-The settings are described in retrieval/variants/runs.py.
+The settings are described in retrieval/comparison/runs.py.
 """
 
 import sys
@@ -14,12 +14,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.tables import print_tables
-from retrieval.variants.comparison import Comparison
-from retrieval.variants.runs import ScoresConfig, baseline_of, variants_of_scores
-from retrieval.variants.tables import variant_rows, variants_view, write_tables
-from zipformer.command_line import command
-from zipformer.evaluation import choose_device
+from fangyan.command_line import command
+from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_scores
+from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
+from retrieval.comparison.variants import Comparison
+from retrieval.protocol.tables import print_tables
+from zipformer.decoding.recognise import choose_device
 
 ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)
 

@@ -8,10 +8,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.report import Report, ReportConfig, collect, report_folder
-from retrieval.tables import print_tables, recall_matrix, recall_summary
-from zipformer.command_line import command
-from zipformer.dataset import dataset_names
+from fangyan.command_line import command
+from retrieval.protocol.tables import print_tables, recall_matrix, recall_summary
+from retrieval.report.page import Report, ReportConfig, collect, report_folder
+from zipformer.data.dataset import dataset_names
 from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 

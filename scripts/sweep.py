@@ -4,7 +4,7 @@
         start=exp/questions/start/averaged
 
 The same command again resumes; ``table_only=true`` tabulates what is finished. The variants
-are in conf/sweep/, the other settings are described in zipformer/sweep.py.
+are in conf/sweep/, the other settings are described in retrieval/comparison/sweep.py.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from retrieval.results import read_decoding
-from retrieval.sites import Site
-from retrieval.tables import print_tables
-from retrieval.variants.comparison import Comparison, Errors, Run
-from retrieval.variants.runs import retrieve_run
-from retrieval.variants.tables import transfer_rows, variant_rows, variants_view, write_tables
-from retrieval.weights import Sieve
-from zipformer.command_line import command
-from zipformer.dataset import name_of
-from zipformer.evaluation import choose_device
+from fangyan.command_line import command
+from retrieval.comparison.runs import retrieve_run
+from retrieval.comparison.sweep import STEPS, SweepConfig, SweepRun, plan_runs
+from retrieval.comparison.variant_tables import transfer_rows, variant_rows, variants_view, write_tables
+from retrieval.comparison.variants import Comparison, Errors, Run
+from retrieval.protocol.sites import Site
+from retrieval.protocol.tables import print_tables
+from retrieval.results.reading import read_decoding
+from retrieval.results.weights import Sieve
+from zipformer.data.dataset import name_of
+from zipformer.decoding.recognise import choose_device
 from zipformer.scoring import align
-from zipformer.sweep import STEPS, SweepConfig, SweepRun, plan_runs
-from zipformer.train_config import TrainConfig
+from zipformer.training.config import TrainConfig
 
 ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)

@@ -7,14 +7,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from zipformer.bad_steps import TrainingError
-from zipformer.checkpoint import CheckpointError
-from zipformer.command_line import command
+from fangyan.command_line import command
+from zipformer.data.loader_workers import LoaderError
 from zipformer.files import place_errors
-from zipformer.loader_workers import LoaderError
 from zipformer.lock import DirectoryInUseError
-from zipformer.train_config import TrainConfig
-from zipformer.trainer import train
+from zipformer.training.bad_steps import TrainingError
+from zipformer.training.checkpoint import CheckpointError
+from zipformer.training.config import TrainConfig
+from zipformer.training.trainer import train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 

@@ -10,9 +10,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_prep.errors import PreparationError
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
-from zipformer.command_line import command
+from fangyan.command_line import command
+from zipformer.errors import PreparationError
 
 ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zipformer.dataset import DataSet
+from zipformer.data.dataset import DataSet
 
 DATA = DataSet("data", "test", digest="d" * 64, recordings="e" * 64)
 

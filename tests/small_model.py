@@ -9,11 +9,11 @@ from lhotse import CutSet, MonoCut, NumpyFilesWriter, SupervisionSegment
 from lhotse.features.base import Features
 
 from data_prep.tokens import train_token_model
-from zipformer.attention_decoder import AttentionDecoderConfig, AttentionDecoderLayer
-from zipformer.encoder import EncoderConfig
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoderConfig, AttentionDecoderLayer
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
-from zipformer.tokenizer import Tokenizer
 
 TEXTS = ("我係香港人", "佢係邊個", "侬好", "阿拉是上海人", "今朝天气老好额", "你食咗飯未呀")
 TRANSLATIONS = ("我是香港人", "他是谁", "你好", "我们是上海人", "今天天气很好", "你吃饭了吗")

@@ -7,10 +7,10 @@ from lhotse import CutSet, LilcomChunkyWriter, MonoCut, SupervisionSegment
 from lhotse.features import Features
 
 from data_prep.tokens import train_token_model
-from zipformer.attention_decoder import AttentionDecoderConfig
-from zipformer.encoder import EncoderConfig
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model_config import AsrModelConfig
-from zipformer.tokenizer import Tokenizer
 
 CHARACTERS = "一二三四五六七八九十"
 DIALECTS = ("cmn", "yue", "nan")

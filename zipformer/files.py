@@ -257,3 +257,18 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without hard links, or a file of another user: copy
         shutil.copy2(source, target)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, by name; folders that are links are searched too, each real folder once."""
+    found: list[Path] = []
+    seen: set[Path] = set()  # of a cycle of links, the first round
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = Path(parent).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [path for path in (Path(parent, name) for name in names) if path.is_file()]
+    return sorted(found)

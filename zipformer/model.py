@@ -10,22 +10,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from zipformer.attention_decoder import AttentionDecoder
 from zipformer.device import on_host, upload
-from zipformer.encoder import DROPOUT_BATCHES, Zipformer
+from zipformer.encoder.frontend import ConvFrontend
+from zipformer.encoder.margin import padding_margin
+from zipformer.encoder.taps import LayerOutputs
+from zipformer.encoder.zipformer import DROPOUT_BATCHES, Zipformer
 from zipformer.files import replacing_folder, write_tensors
-from zipformer.joiner import Joiner
-from zipformer.layer_outputs import LayerOutputs
-from zipformer.layers.frontend import ConvFrontend
+from zipformer.heads.attention_decoder import AttentionDecoder
+from zipformer.heads.joiner import Joiner
+from zipformer.heads.predictor import Predictor
+from zipformer.heads.text_alignment import TextAlignment
 from zipformer.layers.linear import scaled_linear
 from zipformer.layers.schedule import Clock, Schedule
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
-from zipformer.margin import padding_margin
 from zipformer.model_config import CONFIG_FILE, AsrModelConfig, read_config, write_config
-from zipformer.predictor import Predictor
-from zipformer.text_alignment import TextAlignment
 
 BLANK = 0
 LOSSES = ("simple", "pruned", "ctc", "attention", "translation", "text_alignment")
@@ -94,7 +94,9 @@ class AsrModel(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Feature frames of silence that must follow the longest utterance (:mod:`zipformer.margin`)."""
+        """Feature frames of silence that must follow the longest utterance
+        (:mod:`zipformer.encoder.margin`).
+        """
         return padding_margin(self.config.encoder)
 
     def encode(

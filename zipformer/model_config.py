@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from zipformer.attention_decoder import AttentionDecoderConfig
-from zipformer.encoder import EncoderConfig
-from zipformer.text_alignment import TextAlignmentConfig
+from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
+from zipformer.heads.text_alignment import TextAlignmentConfig
 
 CONFIG_FILE = "config.json"
 _FORMAT_VERSION = 1

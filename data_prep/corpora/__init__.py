@@ -114,7 +114,7 @@ def register_corpus(
 def corpora() -> Mapping[str, Corpus]:
     """All corpora by name; imports every module of this package on the first call."""
     for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+        importlib.import_module(f"{__name__}.{module.name}{'.corpus' if module.ispkg else ''}")
     return dict(sorted(_registered.items()))
 
 

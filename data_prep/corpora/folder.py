@@ -16,15 +16,15 @@ from pathlib import Path
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
 
+from data_prep.audio.decoding import UndecodableError, read_header
 from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
-from data_prep.decoding import UndecodableError, read_header
 from data_prep.delimited import read_text
-from data_prep.errors import PreparationError
 from data_prep.progress import progress
 from data_prep.splitting import Sentence, SplitConfig, split_by_sentence, warn_of_few
 from data_prep.tables import Columns, Row, read_table
 from data_prep.taxonomy import UnknownDialectError, Variety, variety_of
-from data_prep.text import TextNormaliser
+from data_prep.text.normaliser import TextNormaliser
+from zipformer.errors import PreparationError
 
 logger = logging.getLogger(__name__)
 

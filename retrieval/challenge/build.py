@@ -29,9 +29,9 @@ from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
 from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.embedder import EmbedderKind
-from retrieval.naming import result_folder
-from retrieval.sites import Site
-from zipformer.dataset import name_of, read_dataset
+from retrieval.protocol.sites import Site
+from retrieval.results.naming import result_folder
+from zipformer.data.dataset import name_of, read_dataset
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from retrieval.challenge.sets import ChallengeSet
 from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
-from retrieval.finished import SAME_SETTINGS
-from retrieval.recall import RetrieveConfig, calls_of
-from retrieval.results import RecallResult, read_recall
+from retrieval.protocol.recall import RetrieveConfig, calls_of
+from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
+from retrieval.results.finished import SAME_SETTINGS
+from retrieval.results.reading import RecallResult, read_recall
+from retrieval.results.weights import Sieve, command
 from retrieval.statistics.bootstrap import resampled
-from retrieval.tables import PairRow, RecallTable, SummaryRow
-from retrieval.weights import Sieve, command
-from zipformer.dataset import SHOWN_DIGITS
+from zipformer.data.dataset import SHOWN_DIGITS
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)

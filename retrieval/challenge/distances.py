@@ -18,9 +18,9 @@ from retrieval.challenge.phones import phone_distance, read_phones, split_phones
 from retrieval.challenge.settings import SoundConfig, SoundMeasure
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import EmbeddingStore
+from retrieval.protocol.sites import Site
 from retrieval.similarity.scores import ScoreKind, score_matrix
 from retrieval.similarity.seqsim import Packed, pack
-from retrieval.sites import Site
 
 logger = logging.getLogger(__name__)
 

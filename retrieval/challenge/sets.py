@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.sites import Site
+from retrieval.protocol.sites import Site
 from zipformer.files import write_text
 
 FORMAT = 1

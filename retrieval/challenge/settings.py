@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from retrieval.embedding.cuts import PRONUNCIATIONS
-from retrieval.sites import Duplicates, Level
+from retrieval.protocol.sites import Duplicates, Level
 
 TAGS = {
     "none": [],

@@ -9,7 +9,7 @@ from lhotse.cut import Cut
 from retrieval.challenge.settings import TaggedText
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import Utterance
-from retrieval.sites import Duplicates, Level, Site, sites_of
+from retrieval.protocol.sites import Duplicates, Level, Site, sites_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def sites_and_pairs(
     """The sites, and the sorted common sentences of every two of them, also of one group.
 
     Raises:
-        ValueError: what :func:`retrieval.recall.sites_of` finds wrong.
+        ValueError: what :func:`retrieval.protocol.recall.sites_of` finds wrong.
     """
     sites = sites_of((item.utterance for item in spoken.values()), level=level, duplicates=duplicates)
     return sites, {

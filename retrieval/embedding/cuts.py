@@ -18,10 +18,10 @@ from retrieval.embedding.acoustic import FbankConfig, MfccConfig
 from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
-from retrieval.naming import result_folder
-from zipformer.data import PADDING_VALUE
-from zipformer.dataset import name_of
-from zipformer.manifest import check_feature_files, with_present_paths
+from retrieval.results.naming import result_folder
+from zipformer.data.batches import PADDING_VALUE
+from zipformer.data.dataset import name_of
+from zipformer.data.manifest import check_feature_files, with_present_paths
 
 logger = logging.getLogger(__name__)
 

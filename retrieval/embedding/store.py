@@ -69,9 +69,9 @@ class EmbeddingWriter:
         dtype: ``float32`` or ``float16`` (half the disk; cosines change by about 1e-3).
         embedder: name for the description.
         fingerprint: unfinished work with the same fingerprint is kept, other unfinished work is deleted.
-        weights: SHA-256 of the weights of the model directory (:mod:`retrieval.weights`); None where the
-            frames do not depend on them.
-        dataset: record of the data set that is embedded (:mod:`zipformer.dataset`).
+        weights: SHA-256 of the weights of the model directory (:mod:`retrieval.results.weights`); None where
+            the frames do not depend on them.
+        dataset: record of the data set that is embedded (:mod:`zipformer.data.dataset`).
 
     Raises:
         ValueError: an unknown dtype.

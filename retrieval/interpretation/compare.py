@@ -17,7 +17,7 @@ from retrieval.interpretation.pairs import UtterancePair
 from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.validation import PairedTest, Sums, adjusted, matched_and_random
 from retrieval.interpretation.words import SpokenWords
-from retrieval.sites import Site
+from retrieval.protocol.sites import Site
 
 MOST_COSINES = 1 << 27  # between the words of two texts: 1 GiB for their similarities as texts
 UNREADABLE = "\ufffd"  # what an aligner writes for bytes that are no character

@@ -9,9 +9,9 @@ from pathlib import Path
 from retrieval.interpretation.compare import Scope
 from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.whisper import WhisperConfig
-from retrieval.sites import Duplicates, Level
+from retrieval.protocol.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
-from zipformer.dataset import name_of
+from zipformer.data.dataset import name_of
 
 WHISPER = "whisper"
 # What a list of groups or pairs is written with in the name of a folder, and how long it may be there.

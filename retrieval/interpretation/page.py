@@ -59,7 +59,7 @@ def render(outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, set
         settings: of the run, as in ``summary.json``.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"),
+        loader=jinja2.PackageLoader("retrieval.interpretation"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from retrieval.sites import Site, common_sentences, site_pairs
+from retrieval.protocol.sites import Site, common_sentences, site_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[Ut
     """All pairs of utterances of one sentence at two sites of different groups.
 
     Args:
-        sites: from :func:`retrieval.sites.sites_of`.
+        sites: from :func:`retrieval.protocol.sites.sites_of`.
         names: ``A:B`` for pairs of groups or sites (these may be of one group); empty takes all.
 
     Raises:

@@ -24,10 +24,10 @@ from retrieval.interpretation.pairs import UtterancePair, choose_shown, utteranc
 from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
 from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre_frames, write_words
-from retrieval.results import read_json
-from retrieval.sites import sites_of
-from retrieval.weights import Digests, weights_behind, weights_of
-from zipformer.dataset import DataSet
+from retrieval.protocol.sites import sites_of
+from retrieval.results.reading import read_json
+from retrieval.results.weights import Digests, weights_behind, weights_of
+from zipformer.data.dataset import DataSet
 from zipformer.files import replace_folder
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[Utteranc
     """The pairs of utterances that a configuration asks for.
 
     Raises:
-        ValueError: what :func:`retrieval.sites.sites_of` and
+        ValueError: what :func:`retrieval.protocol.sites.sites_of` and
             :func:`retrieval.interpretation.pairs.utterance_pairs` find wrong, or an id that occurs twice.
     """
     utterances: dict[str, Utterance] = {}
@@ -132,7 +132,8 @@ def interpret(
 
 
 def weights_of_words(config: InterpretConfig) -> Digests:
-    """The weights of the model directory that words and frames depend on (see :mod:`retrieval.weights`).
+    """The weights of the model directory that words and frames depend on (see
+    :mod:`retrieval.results.weights`).
 
     Embeddings that lie elsewhere are of another model, which new weights here do not change.
     """

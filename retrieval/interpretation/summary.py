@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.interpretation.config import InterpretConfig
-from retrieval.results import MalformedResultError, read_json
-from retrieval.weights import Sieve, command, recorded_data, recorded_weights
+from retrieval.results.reading import MalformedResultError, read_json
+from retrieval.results.weights import Sieve, command, recorded_data, recorded_weights
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.outcome import Outcome
+from retrieval.protocol.outcome import Outcome
 from retrieval.statistics.ranks import RECALL_AT, ROUNDING, Floats
 
 

@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from data_prep.annotations import LABELS_FILE
-from data_prep.text import TextConfig, TextNormaliser, TextStyle, normalise
+from data_prep.text.annotations import LABELS_FILE
+from data_prep.text.normaliser import TextConfig, TextNormaliser, TextStyle, normalise
 
 Findings = dict[str, list[str]]
 

@@ -11,11 +11,11 @@ from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from numpy.typing import NDArray
 from test_checks import check
 
-from data_prep import decoding
-from data_prep.audio import AudioConfig, AudioProbe, probe_audio
-from data_prep.containers import byte_findings
-from data_prep.decoding import UndecodableError, decode, read_header
-from data_prep.levels import Levels
+from data_prep.audio import decoding
+from data_prep.audio.containers import byte_findings
+from data_prep.audio.decoding import UndecodableError, decode, read_header
+from data_prep.audio.levels import Levels
+from data_prep.audio.probe import AudioConfig, AudioProbe, probe_audio
 
 RATE = 16000
 

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from data_prep.characters import look_alikes
-from data_prep.text import TextConfig, TextNormaliser, normalise
+from data_prep.text.characters import look_alikes
+from data_prep.text.normaliser import TextConfig, TextNormaliser, normalise
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment, load_man
 from rich.console import Console
 from sound_folder import COLUMNS, WriteTable, good_rows, write_noise
 
-from data_prep.audio import AudioConfig, AudioProbe, probe_audio
+from data_prep.audio.probe import AudioConfig, AudioProbe, probe_audio
 from data_prep.checks import CheckConfig, CorpusChecker, OnProblem, weighted_length
 from data_prep.corpora.folder import FolderConfig
-from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.problems import REMEDIES, ProblemLog, Severities, Severity, remedy_of
 from data_prep.state import fingerprint
-from data_prep.text import TextNormaliser
+from data_prep.text.normaliser import TextNormaliser
+from zipformer.errors import PreparationError
 
 Rows = list[dict[str, str]]
 MakeConfig = Callable[[FolderConfig], PrepareConfig]

@@ -7,8 +7,8 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from data_prep import corpora as registry
 from data_prep.corpora import CorpusManifests, corpora, corpus_of, register_corpus
-from data_prep.errors import PreparationError
 from data_prep.manifests import read_recordings, read_supervisions, write_manifests
+from zipformer.errors import PreparationError
 
 
 @dataclass

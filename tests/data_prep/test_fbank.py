@@ -7,8 +7,8 @@ import torch
 import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment, load_manifest
 
-from data_prep.errors import PreparationError
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, features_file, read_lost
+from zipformer.errors import PreparationError
 
 LILCOM_STEP = 2.0**-5  # features are stored as multiples of this
 

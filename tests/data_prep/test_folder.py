@@ -8,10 +8,10 @@ from sound_folder import WriteTable, good_rows, write_noise
 
 from data_prep.corpora import corpora, corpus_of
 from data_prep.corpora.folder import FolderConfig, prepare_folder
-from data_prep.errors import PreparationError
 from data_prep.splitting import SplitConfig
 from data_prep.tables import Columns
 from scripts.prepare import CONF_DIR
+from zipformer.errors import PreparationError
 
 
 def test_the_corpus_is_registered() -> None:

@@ -10,7 +10,7 @@ import soundfile
 pytest.importorskip("espeakng_loader")
 
 from data_prep.corpora import CorpusManifests, corpora
-from data_prep.corpora.mini import MiniConfig, check, prepare_mini
+from data_prep.corpora.mini.corpus import MiniConfig, check, prepare_mini
 from data_prep.taxonomy import variety_of
 
 SMALL = MiniConfig(

@@ -13,16 +13,16 @@ from sound_folder import WriteTable, good_rows
 
 from data_prep import pipeline
 from data_prep.corpora.folder import FolderConfig
-from data_prep.errors import PreparationError
 from data_prep.fbank import FeatureShard, extract_shard
 from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
-from data_prep.text import LatinCase
+from data_prep.text.normaliser import LatinCase
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data import evaluation_batches, read_cuts
-from zipformer.dataset import read_dataset
-from zipformer.manifest import check_feature_files, with_present_paths
-from zipformer.tokenizer import Tokenizer
+from zipformer.data.batches import evaluation_batches, read_cuts
+from zipformer.data.dataset import read_dataset
+from zipformer.data.manifest import check_feature_files, with_present_paths
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import PreparationError
 
 MakeConfig = Callable[[FolderConfig], PrepareConfig]
 

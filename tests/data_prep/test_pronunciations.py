@@ -9,15 +9,15 @@ from rich.console import Console
 from sound_folder import COLUMNS, WriteTable, write_noise
 
 from data_prep.corpora.folder import FolderConfig, prepare_folder
-from data_prep.errors import PreparationError
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
 from retrieval.challenge.build import build
 from retrieval.challenge.settings import ChallengeConfig, Removal, SoundConfig, SoundMeasure, TaggedText
 from retrieval.challenge.utterances import read_spoken
+from retrieval.depth.probe_design import ProbeConfig, ProbeTask
+from retrieval.depth.probe_tasks import Span, character_tasks, facts_of
 from retrieval.embedding.cuts import open_cuts
-from retrieval.layers.probe_design import ProbeConfig, ProbeTask
-from retrieval.layers.probe_tasks import Span, character_tasks, facts_of
+from zipformer.errors import PreparationError
 
 TEXTS = ["天很冷", "人来了", "书在这"]
 # Letters are phones: of the sentences, 0 of 6, 6 of 6 and 1 of 5 differ.

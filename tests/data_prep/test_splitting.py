@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.errors import PreparationError
 from data_prep.splitting import Sentence, SplitConfig, interval_of_error_rate, split_by_sentence
+from zipformer.errors import PreparationError
 
 UTTERANCES = st.lists(
     st.builds(

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.synthesis.lexicon import entries
-from data_prep.synthesis.phonemes import CODAS, ONSETS, TONES, VOWELS, Syllable, parse_syllable
-from data_prep.synthesis.readings import READERS, reader_of
-from data_prep.synthesis.romanisations import (
+from data_prep.corpora.mini.lexicon import entries
+from data_prep.corpora.mini.phonemes import CODAS, ONSETS, TONES, VOWELS, Syllable, parse_syllable
+from data_prep.corpora.mini.readings import READERS, reader_of
+from data_prep.corpora.mini.romanisations import (
     jyutping_phonemes,
     jyutping_syllable,
     pinyin_syllable,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.synthesis.acoustics import (
+from data_prep.corpora.mini.acoustics import (
     Room,
     Samples,
     add_room,
@@ -24,10 +24,10 @@ from data_prep.synthesis.acoustics import (
     resample,
     set_level,
 )
-from data_prep.synthesis.lexicon import entries
-from data_prep.synthesis.readings import READERS, reader_of
-from data_prep.synthesis.unit import DONE, SAMPLING_RATE, SYLLABLES, Line, Unit
-from data_prep.synthesis.voices import (
+from data_prep.corpora.mini.lexicon import entries
+from data_prep.corpora.mini.readings import READERS, reader_of
+from data_prep.corpora.mini.unit import DONE, SAMPLING_RATE, SYLLABLES, Line, Unit
+from data_prep.corpora.mini.voices import (
     PITCHES,
     TEST_VOICES,
     TRAIN_VOICES,
@@ -36,10 +36,10 @@ from data_prep.synthesis.voices import (
     draw_speaker,
     site_speakers,
 )
-from data_prep.synthesis.workers import run_units
+from data_prep.corpora.mini.workers import run_units
 
 pytest.importorskip("espeakng_loader")
-from data_prep.synthesis.espeak import Espeak, Parameter
+from data_prep.corpora.mini.espeak import Espeak, Parameter
 
 ROOM = Room(reverberation_seconds=0.2, wet=0.2, snr_decibels=30.0, noise_tilt=0.5, seed=3)
 SPEAKER = Speaker("m3", 160, 50, 80)
@@ -147,8 +147,8 @@ def test_unknown_voice(espeak: Espeak) -> None:
 def test_every_voice_speaks_at_the_lowest_pitch() -> None:
     """In a process of its own: the synthesiser ends its process when a voice falls too low."""
     script = """
-from data_prep.synthesis.espeak import Espeak, Parameter
-from data_prep.synthesis.voices import *
+from data_prep.corpora.mini.espeak import Espeak, Parameter
+from data_prep.corpora.mini.voices import *
 espeak = Espeak()
 for voice in TRAIN_VOICES + VALID_VOICES + TEST_VOICES:
     for table, phonemes in (("cmn", "lA11 tsi[11 ma214 ka21 fu11 uei11n^"), ("yue", "maa4 jau4 si6 jyu4")):

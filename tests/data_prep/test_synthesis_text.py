@@ -6,9 +6,15 @@ from collections import Counter
 
 import pytest
 
-from data_prep.synthesis.grammar import REPEATABLE, RULES, content, expand, overlap, sentence
-from data_prep.synthesis.lexicon import concepts_by_class, entries, text
-from data_prep.synthesis.sentences import MAX_CHARACTERS, MIN_CHARACTERS, Sentences, _unlike, write_sentences
+from data_prep.corpora.mini.grammar import REPEATABLE, RULES, content, expand, overlap, sentence
+from data_prep.corpora.mini.lexicon import concepts_by_class, entries, text
+from data_prep.corpora.mini.sentences import (
+    MAX_CHARACTERS,
+    MIN_CHARACTERS,
+    Sentences,
+    _unlike,
+    write_sentences,
+)
 
 VARIETIES = (
     "cmn-mainland", "mandarin-southwestern", "mandarin-zhongyuan", "yue-guangzhou", "nan-taiwan",

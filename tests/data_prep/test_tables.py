@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from data_prep.errors import PreparationError
 from data_prep.tables import Columns, read_table
+from zipformer.errors import PreparationError
 
 HEADER = "path\ttext\tdialect\tspeaker\n"
 

@@ -5,9 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.characters import HAN, SYLLABIC, TONE_LETTER
-from data_prep.errors import PreparationError
-from data_prep.text import Digits, LatinCase, Script, TextConfig, TextNormaliser, TextStyle, normalise
+from data_prep.text.characters import HAN, SYLLABIC, TONE_LETTER
+from data_prep.text.normaliser import (
+    Digits,
+    LatinCase,
+    Script,
+    TextConfig,
+    TextNormaliser,
+    TextStyle,
+    normalise,
+)
+from zipformer.errors import PreparationError
 
 YUBAO = TextConfig(style=TextStyle.yubao)
 

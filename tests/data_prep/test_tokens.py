@@ -6,8 +6,8 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.errors import PreparationError
 from data_prep.tokens import read_token_model, train_token_model, write_tokens
+from zipformer.errors import PreparationError
 
 BYTES = [f"<0x{i:02X}>" for i in range(256)]
 

@@ -9,12 +9,12 @@ import pytest
 from lhotse import CutSet, LilcomChunkyWriter
 from tiny_corpus import make_cut
 
-from data_prep.errors import PreparationError
-from data_prep.text import Script, TextConfig
+from data_prep.text.normaliser import Script, TextConfig
 from data_prep.tokens import TokenConfig, train_token_model, write_tokens
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
-from zipformer.dataset import name_of, read_dataset
-from zipformer.tokenizer import Tokenizer
+from zipformer.data.dataset import name_of, read_dataset
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import PreparationError
 
 TEXTS = {"yue": "我们听讲这个", "nan": "我们听讲这个", "wuu": "我们听讲这个"}
 

@@ -15,13 +15,13 @@ from dataset_files import DATA, results_of
 from lhotse import CutSet
 from yubao_data import RATE, SITES, Benchmark, refused, row_of, run, tone, write_video
 
-from data_prep.corpora.yubao import Incomplete, prepare_yubao
-from data_prep.yubao.completeness import ranges
-from data_prep.yubao.sites import groups_named, read_sites
+from data_prep.corpora.yubao.completeness import ranges
+from data_prep.corpora.yubao.corpus import Incomplete, prepare_yubao
+from data_prep.corpora.yubao.sites import groups_named, read_sites
 from retrieval.embedding.cuts import labels_of, open_cuts
 from retrieval.embedding.store import EmbeddingWriter
 from scripts.prepare import CONF_DIR
-from zipformer.manifest import with_present_paths
+from zipformer.data.manifest import with_present_paths
 
 FOUR = range(1, 5)
 

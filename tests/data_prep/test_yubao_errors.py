@@ -10,8 +10,8 @@ import soundfile
 from rich.console import Console
 from yubao_data import RATE, SITES, Benchmark, full_config, refused, run, tone, write_video
 
-from data_prep.errors import PreparationError
 from data_prep.pipeline import prepare
+from zipformer.errors import PreparationError
 
 
 def test_further_recordings_ask_for_preparation_anew(benchmark_data: Benchmark, tmp_path: Path) -> None:

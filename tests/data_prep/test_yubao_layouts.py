@@ -8,9 +8,9 @@ import pytest
 from lhotse import load_manifest
 from yubao_data import SITES, Benchmark, refused, run
 
-from data_prep.errors import PreparationError
-from data_prep.yubao.metadata import COLUMNS, metadata_files, read_metadata
-from data_prep.yubao.sites import read_sites
+from data_prep.corpora.yubao.metadata import COLUMNS, metadata_files, read_metadata
+from data_prep.corpora.yubao.sites import read_sites
+from zipformer.errors import PreparationError
 
 
 def test_recordings_named_by_city_and_number(

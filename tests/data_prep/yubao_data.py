@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from data_prep.corpora.yubao import YubaoConfig
-from data_prep.errors import PreparationError
+from data_prep.corpora.yubao.corpus import YubaoConfig
+from data_prep.corpora.yubao.metadata import COLUMNS
 from data_prep.pipeline import PrepareConfig, prepare
-from data_prep.yubao.metadata import COLUMNS
 from scripts.prepare import CONF_DIR
+from zipformer.errors import PreparationError
 
 SITES = {
     "11127": ("cmn", "河北_承德市_滦平县"),

@@ -8,12 +8,12 @@ import numpy as np
 from dataset_files import DATA, results_of
 from planted import write_store
 
-from retrieval.figures.results import recall_heat_map
 from retrieval.figures.style import save_png
-from retrieval.recall import retrieve
-from retrieval.sites import sites_of
-from retrieval.tables import RecallTable, tabulate, write_recall_json
-from zipformer.evaluation import DATA_KEY
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import sites_of
+from retrieval.protocol.tables import RecallTable, tabulate, write_recall_json
+from retrieval.report.figures import recall_heat_map
+from zipformer.decoding.recognise import DATA_KEY
 
 GROUPS = ("cmn", "gan", "hak", "mandarin", "nan", "wuu", "yue")
 HELD_OUT = "gan"

@@ -22,7 +22,7 @@ from retrieval.challenge.settings import (
 )
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import Utterance
-from retrieval.sites import Level
+from retrieval.protocol.sites import Level
 
 SOUND, NAMES, DURATION = Removal.sound, Removal.names, Removal.duration
 

@@ -15,10 +15,10 @@ from retrieval.challenge.comparison import (
     read_comparison,
     write_comparison,
 )
-from retrieval.figures.challenge import challenge_figure
+from retrieval.challenge.figure import challenge_figure
 from retrieval.figures.style import save_png
-from retrieval.report import collect, write_report
-from retrieval.tables import print_tables
+from retrieval.protocol.tables import print_tables
+from retrieval.report.page import collect, write_report
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from retrieval.challenge.distances import (
 from retrieval.challenge.settings import SoundConfig, SoundMeasure
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import EmbeddingStore, Utterance
-from retrieval.sites import Site, sites_of
+from retrieval.protocol.sites import Site, sites_of
 
 SITES = [Site("cmn", "a", {"s1": "a1", "s2": "a2"}), Site("yue", "b", {"s1": "b1", "s2": "b2"})]
 COMMON = {(0, 1): ["s1", "s2"]}

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from planted import directions, write_store
 
 from retrieval.challenge.sets import ChallengeSet
-from retrieval.recall import RetrieveConfig, retrieve
+from retrieval.protocol.recall import RetrieveConfig, retrieve
+from retrieval.protocol.sites import Level, Site, sites_of
+from retrieval.protocol.tables import tabulate
 from retrieval.similarity.seqsim import pack, seqsim_packed
-from retrieval.sites import Level, Site, sites_of
-from retrieval.tables import tabulate
 
 NAMES = [f"s{n}" for n in range(6)]
 

@@ -6,17 +6,17 @@ from dataset_files import results_of
 from matplotlib.image import imread
 from planted import write_store
 
-from retrieval.comparison import compare, write_comparison
-from retrieval.figures.comparison import comparison_figure
+from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.models import compare, write_comparison
 from retrieval.figures.style import save_png
-from retrieval.finished import Finished, check_same_queries, read_finished, short_names
-from retrieval.outcome import Outcome, read_ranks, write_ranks
-from retrieval.recall import retrieve
-from retrieval.report_ranks import read_comparison
-from retrieval.sites import Site, sites_of
+from retrieval.protocol.outcome import Outcome, read_ranks, write_ranks
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import Site, sites_of
+from retrieval.protocol.tables import tabulate, write_tables
+from retrieval.protocol.views import comparison_views
+from retrieval.report.ranks import read_comparison
+from retrieval.results.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.statistics.significance import holm
-from retrieval.tables import tabulate, write_tables
-from retrieval.views import comparison_views
 
 GROUPS = ("cmn", "hak", "yue")
 

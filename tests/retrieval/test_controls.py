@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from planted import directions, write_store
 
-from retrieval.controls import (
+from retrieval.comparison.controls import (
     DEFAULT,
     Control,
     ControlsConfig,
@@ -19,16 +19,16 @@ from retrieval.controls import (
     shown_parts,
     write_controls,
 )
+from retrieval.comparison.controls_figure import control_dots
+from retrieval.comparison.permuted import mean_of_draws, permuted_table
 from retrieval.embedding.acoustic import DurationEmbedder
-from retrieval.figures.controls import control_dots
-from retrieval.permuted import mean_of_draws, permuted_table
-from retrieval.recall import retrieve
-from retrieval.report_controls import controls_section
-from retrieval.results import MalformedResultError
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import sites_of
+from retrieval.protocol.tables import tabulate
+from retrieval.report.controls import controls_section
+from retrieval.results.reading import MalformedResultError
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import sites_of
 from retrieval.statistics.bootstrap import Resamples, difference_interval
-from retrieval.tables import tabulate
 
 NAMES = [f"s{n}" for n in range(10)]
 GROUPS = ("hak", "nan", "yue")

@@ -11,25 +11,25 @@ from matplotlib.figure import Figure
 
 import retrieval
 from retrieval.challenge.comparison import ChallengeComparison
-from retrieval.comparison import Comparison
-from retrieval.controls import ControlRow
-from retrieval.figures.challenge import challenge_figure
-from retrieval.figures.comparison import comparison_figure
-from retrieval.figures.controls import control_dots
-from retrieval.figures.layers import layer_figure
-from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
+from retrieval.challenge.figure import challenge_figure
+from retrieval.comparison.controls import ControlRow
+from retrieval.comparison.controls_figure import control_dots
+from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.models import Comparison
+from retrieval.depth.figure import layer_figure
+from retrieval.depth.probes import ProbeScore
+from retrieval.depth.results import Estimate, LayerStudy, TapResult
+from retrieval.depth.study import taps_of
 from retrieval.interpretation.compare import Outcome
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
 from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, Word
-from retrieval.layers.probes import ProbeScore
-from retrieval.layers.results import Estimate, LayerStudy, TapResult
-from retrieval.layers.study import taps_of
-from retrieval.results import CerResult, CerRow, Metrics
-from retrieval.statistics.estimates import MetricRow
+from retrieval.protocol.estimates import MetricRow
+from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
+from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
+from retrieval.results.reading import CerResult, CerRow, Metrics
 from retrieval.statistics.ranks import METRICS
-from retrieval.tables import PairRow, RecallTable, SummaryRow
 
 GROUPS = ["官话", "yue", "hak"]
 

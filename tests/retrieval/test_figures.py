@@ -8,9 +8,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from result_files import GROUPS, recall_table, write_decoding, write_metrics
 
-from retrieval.figures.results import cer_bars, recall_heat_map, training_curves
 from retrieval.figures.style import save_png, svg_data_uri
-from retrieval.results import read_decodings, read_metrics
+from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
+from retrieval.results.reading import read_decodings, read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import pytest
 from result_files import TRAINED
 
-from retrieval.headline import Evidence, choose_headline, evidence_for
-from retrieval.report_examples import draw_examples
-from retrieval.results import CerResult, CerRow, Hypothesis, Metrics
+from retrieval.report.examples import draw_examples
+from retrieval.report.headline import Evidence, choose_headline, evidence_for
+from retrieval.results.reading import CerResult, CerRow, Hypothesis, Metrics
 
 
 def result(method: str, rates: dict[str, float | None], hypotheses: list[Hypothesis], tmp_path) -> CerResult:

@@ -4,8 +4,8 @@ import scipy.stats
 from planted import directions, write_store
 from reference.seqsim import seqsim_pair
 
-from retrieval.recall import retrieve
-from retrieval.sites import sites_of
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import sites_of
 from retrieval.statistics.hubness import hubness_rows, skewness
 
 

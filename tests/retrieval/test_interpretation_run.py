@@ -24,8 +24,8 @@ from retrieval.interpretation.summary import read_interpretations
 from retrieval.interpretation.text_similarity import CharacterOverlap
 from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
-from retrieval.results import MalformedResultError
-from retrieval.sites import Level, Site
+from retrieval.protocol.sites import Level, Site
+from retrieval.results.reading import MalformedResultError
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each

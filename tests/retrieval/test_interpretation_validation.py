@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data_prep.synthesis.lexicon import LEXICON_FILE
+from data_prep.corpora.mini.lexicon import LEXICON_FILE
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.text_similarity import (
     CharacterOverlap,

@@ -13,15 +13,11 @@ import torch
 from matplotlib.image import imread
 from small_model import FRAMES, write_cuts
 
-from retrieval.embedding.cuts import open_cuts
-from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
-from retrieval.figures.layers import layer_figure
-from retrieval.figures.style import save_png
-from retrieval.layers.probe_design import ProbeConfig
-from retrieval.layers.probe_tasks import Facts
-from retrieval.layers.probes import ProbeScore
-from retrieval.layers.report import layers_section
-from retrieval.layers.results import (
+from retrieval.depth.figure import layer_figure
+from retrieval.depth.probe_design import ProbeConfig
+from retrieval.depth.probe_tasks import Facts
+from retrieval.depth.probes import ProbeScore
+from retrieval.depth.results import (
     Estimate,
     LayerStudy,
     TapResult,
@@ -30,10 +26,14 @@ from retrieval.layers.results import (
     study_tables,
     write_study,
 )
-from retrieval.layers.study import STEPS, Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
-from retrieval.results import MalformedResultError
+from retrieval.depth.study import STEPS, Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
+from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
+from retrieval.figures.style import save_png
+from retrieval.protocol.sites import Duplicates, Level
+from retrieval.report.depth import layers_section
+from retrieval.results.reading import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
-from retrieval.sites import Duplicates, Level
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
 IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.embedding.embedder import EmbedderKind
-from retrieval.naming import result_folder
+from retrieval.results.naming import result_folder
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
 

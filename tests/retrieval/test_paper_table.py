@@ -8,9 +8,15 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from data_prep.yubao.sites import read_sites
-from retrieval.paper_table import deviations, paper_rows, paper_table, sites_asked, write_paper_table
-from retrieval.results import MalformedResultError
+from data_prep.corpora.yubao.sites import read_sites
+from retrieval.comparison.paper_table import (
+    deviations,
+    paper_rows,
+    paper_table,
+    sites_asked,
+    write_paper_table,
+)
+from retrieval.results.reading import MalformedResultError
 
 ORDER = ["cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
 NAMES = ["Standard Mandarin", "Mandarin dialects", "Southern Min", "Wu", "Hakka", "Yue", "Xiang", "Gan"]

@@ -9,8 +9,8 @@ import pytest
 from lhotse import MonoCut, SupervisionSegment
 from planted import write_store
 
-from retrieval.layers.probe_design import NotIdentifiable, ProbeConfig, ProbeTask
-from retrieval.layers.probe_tasks import (
+from retrieval.depth.probe_design import NotIdentifiable, ProbeConfig, ProbeTask
+from retrieval.depth.probe_tasks import (
     Facts,
     Span,
     character_tasks,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from retrieval.layers.probe_design import (
+from retrieval.depth.probe_design import (
     NotIdentifiable,
     ProbeConfig,
     ProbeTask,
@@ -14,7 +14,7 @@ from retrieval.layers.probe_design import (
     folds_of,
     make_task,
 )
-from retrieval.layers.probes import check_installed, fold_interval, probe
+from retrieval.depth.probes import check_installed, fold_interval, probe
 
 CONFIG = ProbeConfig(seed=1)
 CLASSES, SITES, WORDS = 4, 10, 20
@@ -263,6 +263,6 @@ def test_fits_that_do_not_converge_are_said(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
-    monkeypatch.setattr("retrieval.layers.probes.find_spec", lambda _: None)
+    monkeypatch.setattr("retrieval.depth.probes.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"scikit-learn.*\[probes\].*steps="):
         check_installed()

@@ -5,11 +5,11 @@ import pytest
 from planted import directions, write_store
 
 from retrieval.embedding.store import EmbeddingStore, Utterance
-from retrieval.outcome import places_of_answers
-from retrieval.recall import RetrieveConfig, retrieve
+from retrieval.protocol.outcome import places_of_answers
+from retrieval.protocol.recall import RetrieveConfig, retrieve
+from retrieval.protocol.sites import Duplicates, Level, labels_of_dialects, site_pairs, sites_of
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
-from retrieval.sites import Duplicates, Level, labels_of_dialects, site_pairs, sites_of
 
 NAMES = [f"s{n}" for n in range(6)]
 

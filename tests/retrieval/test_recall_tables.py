@@ -9,12 +9,10 @@ from planted import write_store
 from reference.retrieval import chance_of_queries, metrics_of_queries, ranks_of_queries
 from rich.console import Console
 
-from retrieval.figures.results import recall_heat_map
-from retrieval.outcome import Outcome
-from retrieval.recall import retrieve
-from retrieval.sites import Site, sites_of
-from retrieval.statistics.ranks import METRICS
-from retrieval.tables import (
+from retrieval.protocol.outcome import Outcome
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.sites import Site, sites_of
+from retrieval.protocol.tables import (
     print_tables,
     recall_matrix,
     recall_summary,
@@ -23,6 +21,8 @@ from retrieval.tables import (
     write_recall_json,
     write_site_pairs,
 )
+from retrieval.report.figures import recall_heat_map
+from retrieval.statistics.ranks import METRICS
 
 
 def from_hits(sites, hits):

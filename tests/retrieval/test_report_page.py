@@ -8,10 +8,10 @@ import pytest
 from dataset_files import DATA, results_of
 from result_files import write_decoding, write_json, write_results
 
-from retrieval.comparison import Comparison, DifferenceRow, write_comparison
-from retrieval.controls import ControlRow, write_controls
-from retrieval.report import collect, render, write_report
-from retrieval.results import MalformedResultError
+from retrieval.comparison.controls import ControlRow, write_controls
+from retrieval.comparison.models import Comparison, DifferenceRow, write_comparison
+from retrieval.report.page import collect, render, write_report
+from retrieval.results.reading import MalformedResultError
 from retrieval.statistics.ranks import METRICS
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -11,14 +11,14 @@ from result_files import (
     write_results,
 )
 
-from retrieval.results import (
+from retrieval.protocol.tables import write_recall_json
+from retrieval.results.reading import (
     MalformedResultError,
     read_decodings,
     read_metrics,
     read_recall,
     trained_groups,
 )
-from retrieval.tables import write_recall_json
 
 
 def test_decodings_round_trip(tmp_path):

@@ -13,17 +13,17 @@ from lhotse import CutSet, Recording
 from lhotse.utils import fastcopy
 from small_model import write_cuts, write_model
 
-from data_prep.synthesis.acoustics import Room
-from data_prep.synthesis.unit import Line, Unit
-from data_prep.synthesis.voices import Speaker
-from data_prep.synthesis.workers import run_units
+from data_prep.corpora.mini.acoustics import Room
+from data_prep.corpora.mini.unit import Line, Unit
+from data_prep.corpora.mini.voices import Speaker
+from data_prep.corpora.mini.workers import run_units
 from retrieval.embedding import speech_embedding
 from retrieval.embedding.cuts import EmbedConfig, collate_audio
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.speech_embedding import SpeechEmbeddingEmbedder, load
 from retrieval.embedding.store import EmbeddingStore, fingerprint
 from retrieval.similarity.seqsim import pack, seqsim_packed
-from zipformer.dataset import read_dataset
+from zipformer.data.dataset import read_dataset
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 INSTALL = r"pip install 'fangyan\[speech-embedding\]'"

@@ -10,11 +10,11 @@ import pytest
 from dataset_files import results_of
 from planted import directions, write_store
 
-from retrieval.sites import Duplicates, Level, Site
+from retrieval.comparison.runs import ScoresConfig, retrieve_run
+from retrieval.comparison.variant_tables import transfer_rows, variant_rows, variants_markdown, write_tables
+from retrieval.comparison.variants import Comparison, Errors, Run
+from retrieval.protocol.sites import Duplicates, Level, Site
 from retrieval.statistics.bootstrap import Factor, Resamples, components, recall_interval
-from retrieval.variants.comparison import Comparison, Errors, Run
-from retrieval.variants.runs import ScoresConfig, retrieve_run
-from retrieval.variants.tables import transfer_rows, variant_rows, variants_markdown, write_tables
 from zipformer.scoring.intervals import bounded_error_interval, half_width
 
 SENTENCES = ("1", "2", "3")

@@ -12,22 +12,29 @@ from dataset_files import DATA, results_of
 from recall_files import Pairs, write_recall
 from result_files import write_decoding, write_json
 
-from retrieval.comparison import Comparison, DifferenceRow, write_comparison
-from retrieval.controls import ControlRow, write_controls
-from retrieval.finished import Finished
+from retrieval.comparison.controls import ControlRow, write_controls
+from retrieval.comparison.models import Comparison, DifferenceRow, write_comparison
+from retrieval.depth.probe_design import ProbeConfig
+from retrieval.depth.results import Estimate, LayerStudy, TapResult, write_study
+from retrieval.depth.study import LayersConfig, taps_of
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.run import weights_of_words
 from retrieval.interpretation.whisper import WhisperConfig
-from retrieval.layers.probe_design import ProbeConfig
-from retrieval.layers.results import Estimate, LayerStudy, TapResult, write_study
-from retrieval.layers.study import LayersConfig, taps_of
-from retrieval.recall import RetrieveConfig, calls_of
-from retrieval.report import Report, collect, render
-from retrieval.statistics.estimates import MetricRow
+from retrieval.protocol.estimates import MetricRow
+from retrieval.protocol.recall import RetrieveConfig, calls_of
+from retrieval.report.page import Report, collect, render
+from retrieval.results.finished import Finished
+from retrieval.results.weights import (
+    Sieve,
+    architecture_of,
+    command,
+    recorded_weights,
+    weights_behind,
+    weights_of,
+)
 from retrieval.statistics.ranks import METRICS
-from retrieval.weights import Sieve, architecture_of, command, recorded_weights, weights_behind, weights_of
-from zipformer.dataset import DataSet
-from zipformer.evaluation import DATA_KEY
+from zipformer.data.dataset import DataSet
+from zipformer.decoding.recognise import DATA_KEY
 from zipformer.model import WEIGHTS_FILE
 
 PAIRS: Pairs = {("cmn", "yue"): (80, 2), ("yue", "cmn"): (70, 2)}

@@ -10,7 +10,7 @@ import pytest
 from lhotse import CutSet, MonoCut, SupervisionSegment
 
 from retrieval.embedding.store import EmbeddingWriter
-from zipformer.dataset import read_dataset
+from zipformer.data.dataset import read_dataset
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 WORDS = ["他在北京", "我喜欢吃饭", "天很冷", "他不来", "书在这里", "我们走吧"]

@@ -10,7 +10,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_corpus import write_tiny_corpus
 
-from zipformer.command_line import ScriptHelp, _rows
+from fangyan.command_line import ScriptHelp, _rows
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
@@ -194,7 +194,7 @@ def test_every_script_is_called_wrongly() -> None:
 def test_a_fault_of_the_program_keeps_its_traceback(
     places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zipformer.evaluation.check_model_files", lambda directory: 1 / 0)
+    monkeypatch.setattr("zipformer.decoding.recognise.check_model_files", lambda directory: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("decode", f"model_dir={places['none']}", f"data_dir={places['data']}", monkeypatch=monkeypatch)
 

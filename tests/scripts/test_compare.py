@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from dataset_files import DATA
 
-from retrieval.outcome import Outcome
-from retrieval.sites import Site
+from retrieval.protocol.outcome import Outcome
+from retrieval.protocol.sites import Site
+from retrieval.protocol.tables import tabulate, write_tables
 from retrieval.statistics.ranks import METRICS
-from retrieval.tables import tabulate, write_tables
-from zipformer.dataset import DataSet
+from zipformer.data.dataset import DataSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare.py"
 OLD = hashlib.sha256(b"old").hexdigest()

@@ -14,9 +14,9 @@ from lhotse.features.base import Features
 from matplotlib.image import imread
 from small_model import TEXTS, write_model
 
+from retrieval.depth.results import read_study
 from retrieval.embedding.store import EmbeddingStore
-from retrieval.layers.results import read_study
-from zipformer.evaluation import DecodeConfig, decode
+from zipformer.decoding.recognise import DecodeConfig, decode
 from zipformer.model import AsrModel
 from zipformer.scoring import align_all, score
 
@@ -151,7 +151,7 @@ def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
 
 
 def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from retrieval.layers import study
+    from retrieval.depth import study
 
     model_dir, _ = folders
     steps = "steps=[retrieval,probes]"

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from test_shell import ROOT, bash, lines, write_program
 
 from data_prep.transcripts import TranscriptsConfig
-from zipformer.train_config import TrainConfig
+from zipformer.training.config import TrainConfig
 
 ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from retrieval.embedding.store import EmbeddingWriter
 from retrieval.statistics.ranks import METRICS
-from zipformer.dataset import DataSet
+from zipformer.data.dataset import DataSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "retrieve.py"
 SENTENCES = 8
@@ -208,7 +208,7 @@ def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise ValueError("no space left")
 
-    monkeypatch.setattr("retrieval.tables.write_hubs", fail)
+    monkeypatch.setattr("retrieval.protocol.tables.write_hubs", fail)
     with pytest.raises(SystemExit, match=r"^error: no space left"):
         run(monkeypatch, model_dir, "seed=7")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -16,14 +16,14 @@ import pytest
 from test_train import ROOT, TINY
 from tiny_corpus import write_tiny_corpus
 
-from zipformer.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
+from zipformer.training.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
 
 ATTEMPTS = range(int(os.environ.get("FANGYAN_STOP_REPEATS", "1")))
 STEP_SECONDS = 2.0
 SLOW_STEPS = f"""
 import runpy, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from zipformer.trainer import Trainer
+from zipformer.training.trainer import Trainer
 fast = Trainer._train_on
 def slow(self, batch):
     fast(self, batch)

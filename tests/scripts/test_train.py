@@ -17,10 +17,10 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny_corpus import write_tiny_corpus
 
-from zipformer.checkpoint import Checkpoint, list_checkpoints
 from zipformer.model import AsrModel
-from zipformer.train_config import TrainConfig, check
-from zipformer.trainer import train
+from zipformer.training.checkpoint import Checkpoint, list_checkpoints
+from zipformer.training.config import TrainConfig, check
+from zipformer.training.trainer import train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 

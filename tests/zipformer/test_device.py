@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zipformer import device, optim
+from zipformer import device
 from zipformer import model as model_module
 from zipformer.device import HostCopy, upload
 from zipformer.layers import regularizers, schedule
 from zipformer.model import AsrModel
-from zipformer.optim import ScaledAdam
+from zipformer.optim import scaled_adam as optim
+from zipformer.optim.scaled_adam import ScaledAdam
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zipformer.attention_decoder import AttentionDecoderConfig
-from zipformer.encoder import EncoderConfig
+from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
 

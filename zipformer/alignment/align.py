@@ -22,10 +22,10 @@ from zipformer.alignment.attention import (
 from zipformer.alignment.ctc import ctc_emissions
 from zipformer.alignment.spans import Segmenter, Span, character_spans, share_gaps, word_spans
 from zipformer.alignment.transducer import lattice_scores, viterbi
-from zipformer.data import Batch, evaluation_batches
+from zipformer.data.batches import Batch, evaluation_batches
+from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.model import AsrModel
-from zipformer.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 

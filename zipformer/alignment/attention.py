@@ -15,7 +15,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from zipformer.alignment.warping import warp
-from zipformer.attention_decoder import (
+from zipformer.heads.attention_decoder import (
     SOS_EOS,
     AttentionDecoder,
     AttentionDecoderLayer,

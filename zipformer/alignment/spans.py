@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zipformer.tokenizer import Tokenizer
+from zipformer.data.tokenizer import Tokenizer
 
 FRAME_SECONDS = 0.04
 FIRST_FRAME_SECONDS = 0.035  # where encoder frame 0 begins

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from zipformer.attention_decoder import SOS_EOS
 from zipformer.decoding.frames import check_frames
+from zipformer.heads.attention_decoder import SOS_EOS
 from zipformer.model import AsrModel
 
 

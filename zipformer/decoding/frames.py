@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from zipformer.joiner import Joiner
+from zipformer.heads.joiner import Joiner
+from zipformer.heads.predictor import Predictor
 from zipformer.model import BLANK, AsrModel
-from zipformer.predictor import Predictor
 
 
 class TransducerFrames:

@@ -13,7 +13,6 @@ from zipformer.layers.bypass import Bypass
 from zipformer.layers.convolution import ChunkCausalDepthwiseConv1d, ConvolutionModule, DepthwiseConv1d
 from zipformer.layers.dropout import SharedDropout, sequence_dropout, sequence_mask
 from zipformer.layers.feedforward import FeedForward
-from zipformer.layers.frontend import ConvFrontend, ConvNeXt
 from zipformer.layers.linear import ActivationDropoutAndLinear, scaled_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.regularizers import (
@@ -33,8 +32,6 @@ __all__ = [
     "Bypass",
     "ChunkCausalDepthwiseConv1d",
     "Clock",
-    "ConvFrontend",
-    "ConvNeXt",
     "ConvolutionModule",
     "DepthwiseConv1d",
     "Downsample",

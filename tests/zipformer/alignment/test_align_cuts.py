@@ -9,10 +9,10 @@ from small_model import TEXTS, write_cuts, write_model
 
 from zipformer.alignment import align_cuts, check_aligner, token_intervals
 from zipformer.alignment.align import TRANSCRIPTS
-from zipformer.attention_decoder import AttentionDecoderConfig
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
-from zipformer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

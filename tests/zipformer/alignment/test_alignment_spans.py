@@ -6,7 +6,7 @@ import pytest
 from data_prep.tokens import train_token_model
 from zipformer.alignment import Span, character_spans, choose_segmenter, word_spans
 from zipformer.alignment.spans import share_gaps
-from zipformer.tokenizer import Tokenizer
+from zipformer.data.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

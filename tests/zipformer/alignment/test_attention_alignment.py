@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zipformer.alignment.attention import attention_intervals, cross_attention, upper_half
-from zipformer.attention_decoder import AttentionDecoder, AttentionDecoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 
 BLOCKS = [(0, 4), (4, 6), (6, 11), (11, 15)]  # the last one is that of the end of the sentence
 TOKENS = [3, 5, 2]

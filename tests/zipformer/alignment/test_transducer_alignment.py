@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from zipformer.alignment.transducer import lattice_scores, viterbi
-from zipformer.attention_decoder import AttentionDecoderConfig
-from zipformer.encoder import EncoderConfig
+from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from zipformer.attention_decoder import SOS_EOS, AttentionDecoder, AttentionDecoderConfig
 from zipformer.decoding import attention_greedy_search
+from zipformer.heads.attention_decoder import SOS_EOS, AttentionDecoder, AttentionDecoderConfig
 
 DIM, VOCAB = 8, 6
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from zipformer.decoding import beam as beam_module
 from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_search
-from zipformer.icefall import model_from_icefall
-from zipformer.joiner import Joiner
+from zipformer.export.icefall import model_from_icefall
+from zipformer.heads.joiner import Joiner
+from zipformer.heads.predictor import Predictor
 from zipformer.layers.schedule import Clock
-from zipformer.predictor import Predictor
 
 DIM = 8
 

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from triton_runs import DEVICE, compiling_for_a_gpu, not_interpreted, run_in_the_interpreter, runs_kernels
 
 from zipformer import kernels
+from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
 from zipformer.layers.convolution import ConvolutionModule
 from zipformer.layers.feedforward import FeedForward
-from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock

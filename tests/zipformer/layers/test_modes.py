@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers import (
-    ConvFrontend,
     ConvolutionModule,
     FeedForward,
     NonlinAttention,

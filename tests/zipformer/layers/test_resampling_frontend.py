@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers.activations import swoosh_l, swoosh_r
-from zipformer.layers.frontend import ConvFrontend
 from zipformer.layers.resampling import Downsample, Upsample, match_channels
 from zipformer.layers.schedule import Clock
 

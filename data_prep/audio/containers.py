@@ -1,0 +1,235 @@
+"""What the bytes of an audio file say about its length, to be compared with what a decoder reads from it.
+
+A decoder believes the header. A recorder that crashed leaves a header that promises less than the file holds;
+an interrupted copy leaves one that promises more; and MP3 and Ogg files have no length in their header at
+all. Nothing is decoded here: only the headers of chunks, pages and frames are read.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from data_prep.audio.mpeg import MpegLength, mpeg_length
+
+_BUFFER_BYTES = 1 << 20
+# Programs that write WAV to a pipe do not know its length and put a huge one into the header.
+_STREAMED_LENGTH = 0x7FFFF000
+# Less than this behind the promised end is no speech. The bytes are for formats whose byte rate is not known.
+_TRAILING_BYTES = 4096
+_TRAILING_SECONDS = 0.1
+_TAGS = (b"ID3", b"TAG", b"APETAGEX")  # written behind the data by programs that know MP3 files only
+
+
+@dataclass(frozen=True)
+class ByteFindings:
+    """What the bytes of a file say about the length of its sound.
+
+    Attributes:
+        truncated: how the file is cut off; empty if nothing says so.
+        unread: which bytes behind the promised end no decoder reads; empty if there are none.
+        streams: logical streams one after the other, of which some decoders read the first one only.
+        mpeg: frames of an MP3 file; None for other files.
+    """
+
+    truncated: str = ""
+    unread: str = ""
+    streams: int = 1
+    mpeg: MpegLength | None = None
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """How the chunks of a container are laid out.
+
+    Attributes:
+        start: position of the first chunk.
+        id_bytes: length of a chunk's id.
+        size: format of a chunk's size, for ``struct``.
+        data: id of the chunk of samples.
+        alignment: chunks begin at multiples of so many bytes.
+        counts_header: whether the size counts the chunk's own header.
+    """
+
+    start: int
+    id_bytes: int
+    size: str
+    data: bytes
+    alignment: int = 2
+    counts_header: bool = False
+
+    @property
+    def header_bytes(self) -> int:
+        return self.id_bytes + struct.calcsize(self.size)
+
+
+_RIFF = _Chunks(start=12, id_bytes=4, size="<I", data=b"data")
+_CONTAINERS = {
+    b"RIFF": _RIFF,
+    b"RF64": _RIFF,
+    b"BW64": _RIFF,
+    b"RIFX": _Chunks(start=12, id_bytes=4, size=">I", data=b"data"),
+    b"FORM": _Chunks(start=12, id_bytes=4, size=">I", data=b"SSND"),
+    b"caff": _Chunks(start=8, id_bytes=4, size=">q", data=b"data", alignment=1),
+    b"riff": _Chunks(start=40, id_bytes=16, size="<Q", data=b"data", alignment=8, counts_header=True),
+}
+
+
+def byte_findings(path: Path) -> ByteFindings:
+    """Walk through a file of any format; formats that are not known have no findings.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        magic = file.read(4)
+        if magic in _CONTAINERS:
+            return _chunk_findings(file, size, magic)
+        if magic == b"OggS":
+            return _ogg_findings(file, size)
+        if magic == b".snd":
+            offset, promised = struct.unpack(">II", _read_at(file, 4, 8))
+            unknown = promised >= _STREAMED_LENGTH
+            return ByteFindings() if unknown else _compare(file, size, offset, promised, None, 0)
+        if magic == b"NIST":
+            return _nist_findings(file, size)
+        return ByteFindings(mpeg=mpeg_length(file, size))
+
+
+def _read_at(file: BinaryIO, position: int, count: int) -> bytes:
+    """Exactly ``count`` bytes, filled up with zeros behind the end of the file."""
+    file.seek(position)
+    return file.read(count).ljust(count, b"\0")
+
+
+def _compare(
+    file: BinaryIO, size: int, start: int, promised: int, layout: _Chunks | None, byte_rate: int
+) -> ByteFindings:
+    """Compare a promised number of bytes of samples with those of the file.
+
+    Args:
+        file: the file.
+        size: its bytes.
+        start: position of the first sample.
+        promised: bytes of samples by the header.
+        layout: of the chunks that may follow; None where nothing may.
+        byte_rate: bytes per second, 0 if unknown.
+    """
+    there = max(0, size - start)
+    if promised > there:
+        return ByteFindings(f"cut off: the header promises {promised} bytes of samples, the file has {there}")
+    end = start + promised
+    left = min(_unexplained(file, size, begin, layout) for begin in {end, _aligned(end, layout)})
+    least = max(1, int(_TRAILING_SECONDS * byte_rate)) if byte_rate else _TRAILING_BYTES
+    if left < least or not _has_content(file, size - left):
+        return ByteFindings()
+    seconds = f" ({left / byte_rate:.2f} s)" if byte_rate else ""
+    return ByteFindings(
+        unread=f"the header promises {promised} bytes of samples, but {left} more{seconds} follow them"
+    )
+
+
+def _aligned(position: int, layout: _Chunks | None) -> int:
+    return position + -position % layout.alignment if layout else position
+
+
+def _unexplained(file: BinaryIO, size: int, position: int, layout: _Chunks | None) -> int:
+    """Bytes from a position to the end that are neither chunks nor tags."""
+    if layout:
+        for _, start, length in _chunks(file, size, position, layout):
+            position = min(size, _aligned(start + length, layout))
+    head = _read_at(file, position, 8)
+    return 0 if position >= size or head.startswith(_TAGS) else size - position
+
+
+def _has_content(file: BinaryIO, position: int) -> bool:
+    """Whether other bytes than zeros (space that a recorder has reserved) are behind a position."""
+    file.seek(position)
+    while block := file.read(_BUFFER_BYTES):
+        if block.strip(b"\0"):
+            return True
+    return False
+
+
+def _chunks(
+    file: BinaryIO, size: int, position: int, layout: _Chunks, last: bytes | None = None
+) -> Iterator[tuple[bytes, int, int]]:
+    """Id, position and length of chunk after chunk, as long as they look like chunks that end in the file.
+
+    The chunk ``last`` is the last one, and may be longer than the file.
+    """
+    while position + layout.header_bytes <= size:
+        header = _read_at(file, position, layout.header_bytes)
+        name = header[:4]
+        length = int(struct.unpack(layout.size, header[layout.id_bytes :])[0])
+        if layout.counts_header:
+            length -= layout.header_bytes
+        start = position + layout.header_bytes
+        if name == last:
+            yield name, start, length
+            return
+        if not all(0x20 <= byte < 0x7F for byte in name) or length < 0 or start + length > size:
+            return
+        yield name, start, length
+        position = _aligned(start + length, layout)
+
+
+def _chunk_findings(file: BinaryIO, size: int, magic: bytes) -> ByteFindings:
+    layout = _CONTAINERS[magic]
+    byte_rate, long_size = 0, None
+    for name, start, length in _chunks(file, size, layout.start, layout, last=layout.data):
+        if name == b"fmt " and layout.size.startswith("<"):
+            (byte_rate,) = struct.unpack("<I", _read_at(file, start + 8, 4))
+        elif name == b"ds64":
+            (long_size,) = struct.unpack("<Q", _read_at(file, start + 8, 8))
+        elif name == layout.data:
+            if magic in (b"RF64", b"BW64") and length == 0xFFFFFFFF:
+                length = long_size if long_size else _STREAMED_LENGTH
+            streamed = length < 0 or (length >= _STREAMED_LENGTH and start + length > size)
+            return ByteFindings() if streamed else _compare(file, size, start, length, layout, byte_rate)
+    return ByteFindings()
+
+
+def _nist_findings(file: BinaryIO, size: int) -> ByteFindings:
+    """NIST SPHERE: a header of text lines, ``name -type value``."""
+    header = _read_at(file, 0, 16).split()
+    length = int(header[1]) if len(header) > 1 and header[1].isdigit() else 0
+    lines = (line.split(None, 2) for line in _read_at(file, 0, min(length, size)).splitlines())
+    fields = {line[0]: line[2].strip() for line in lines if len(line) == 3}
+    needed = [fields.get(name, b"") for name in (b"sample_count", b"sample_n_bytes")]
+    if b"shorten" in fields.get(b"sample_coding", b"") or not all(value.isdigit() for value in needed):
+        return ByteFindings()
+    channels = fields.get(b"channel_count", b"1")
+    promised = int(needed[0]) * int(needed[1]) * (int(channels) if channels.isdigit() else 1)
+    return _compare(file, size, length, promised, None, 0)
+
+
+def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
+    """Ogg: the last page of every logical stream says that it is the last one (RFC 3533)."""
+    position, streams, pages = 0, 0, 0
+    open_streams: dict[int, int] = {}  # serial number -> number of its last page
+    lost = 0
+    while position + 27 <= size:
+        header = _read_at(file, position, 27)
+        if header[:4] != b"OggS":
+            break
+        flags, serial, number = header[5], *struct.unpack("<II", header[14:22])
+        length = 27 + header[26] + sum(_read_at(file, position + 27, header[26]))
+        if position + length > size:
+            break
+        if flags & 2:
+            streams += not open_streams  # streams that are open at the same time are not one after the other
+        elif serial in open_streams:
+            lost += max(0, number - open_streams[serial] - 1)
+        open_streams[serial] = number
+        if flags & 4:
+            del open_streams[serial]
+        pages += 1
+        position += length
+    if open_streams or not pages:
+        return ByteFindings("cut off: the last page of the Ogg stream is missing")
+    if lost:
+        return ByteFindings(f"{lost} pages of the Ogg stream are missing")
+    return ByteFindings(streams=max(1, streams))

@@ -1,0 +1,308 @@
+"""Models side by side: the same queries asked of each, with intervals and tests of their differences.
+
+Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
+sentence are swapped between two models (:mod:`retrieval.statistics.significance`). This needs the same
+queries with the same candidates (:mod:`retrieval.results.finished`).
+"""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from retrieval.protocol.estimates import (
+    CEILING,
+    PAIR,
+    Estimate,
+    Estimator,
+    MetricRow,
+    Pair,
+    metric_rows,
+    sum_padded,
+    unit_of,
+)
+from retrieval.protocol.outcome import Outcome
+from retrieval.protocol.tables import parts_of, write_csv
+from retrieval.results.finished import Finished
+from retrieval.results.weights import data_behind, weights_behind
+from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
+from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
+from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class CompareConfig:
+    """What to compare.
+
+    Attributes:
+        results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/mini/retrieval-test``), or
+            model directories; differences are of each less each later one.
+        output: folder for the tables and the figure.
+        names: of the models, in the order of ``results``; empty names them by their folders.
+        split: whose results, where a model directory is given.
+        dataset: the same; null = the only data set that the directory has results of.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        permutations: of the paired tests.
+        seed: of both.
+        any_dimension: compare models of one kind although their embeddings differ in dimension.
+    """
+
+    results: list[str]
+    output: str
+    names: list[str] = field(default_factory=list)
+    split: str = "test"
+    dataset: str | None = None
+    resamples: int = 1000
+    confidence: float = 0.95
+    permutations: int = 9999
+    seed: int = 0
+    any_dimension: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.results) < 2:
+            raise ValueError("a comparison needs at least two models: give their folders as results=[...]")
+        if self.names and len(self.names) != len(self.results):
+            raise ValueError(f"{len(self.names)} names for {len(self.results)} results: give one for each")
+        if self.resamples < 1 or self.permutations < 1:
+            raise ValueError("resamples and permutations must be at least 1")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class DifferenceRow:
+    """Metric of one model less that of another, means over site pairs; rates in points of per cent.
+
+    ``part``, ``source`` and ``target`` are those of :class:`retrieval.protocol.estimates.MetricRow`. ``p``
+    is of the paired test, two-sided. ``p_holm`` is adjusted for all pairs of groups of the part; for a mean
+    over pairs, for all pairs of models.
+    """
+
+    first: str
+    second: str
+    part: str
+    source: str
+    target: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Some models, their metrics, and the differences of each with each later one.
+
+    ``single_site_groups`` are groups whose only site the intervals cannot vary; None if unknown.
+    """
+
+    models: list[str]
+    groups: list[str]
+    metrics: dict[str, list[MetricRow]]
+    differences: list[DifferenceRow]
+    single_site_groups: list[str] | None = None
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over, for captions."""
+        return resampled(self.groups, self.single_site_groups)
+
+
+def compare(
+    models: Sequence[Finished],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> Comparison:
+    """Metrics of all models and differences of all pairs of models.
+
+    Args:
+        models: that ``check_same_queries`` found to fit.
+        resamples, confidence: of the intervals.
+        permutations: of the paired tests.
+        seed: of both.
+    """
+    estimators = [
+        Estimator(model.outcome, resamples=resamples, confidence=confidence, seed=seed) for model in models
+    ]
+    pairs = estimators[0].pairs()
+    parts = parts_of(pairs, _common_trained(models))
+    estimates: list[dict[Pair, Estimate]] = [{} for _ in models]
+    pools: list[dict[str, Floats]] = [{} for _ in models]
+    swaps = draw_swaps(len(models[0].outcome.sentences), permutations=permutations, seed=seed)
+    versus = list(combinations(range(len(models)), 2))
+    swapped: dict[tuple[int, int], dict[Pair, Floats]] = {which: {} for which in versus}
+    for pair in track(pairs, description="comparing"):
+        for n, estimator in enumerate(estimators):
+            estimates[n][pair], pool = estimator.estimate(pair)
+            for name, members in parts.items():
+                if pair in members:
+                    pools[n][name] = sum_padded([pools[n][name], pool]) if name in pools[n] else pool
+        site_pairs = estimators[0].site_pairs(pair)
+        for i, j in versus:
+            swapped[i, j][pair] = _swapped(models[i].outcome, models[j].outcome, site_pairs, swaps)
+
+    sections = {
+        PAIR: [pair for pair in pairs if pair[0] != pair[1]],
+        CEILING: [pair for pair in pairs if pair[0] == pair[1]],
+    }
+    metrics: dict[str, list[MetricRow]] = {}
+    means: list[dict[str, Estimate]] = []
+    for n, (model, estimator) in enumerate(zip(models, estimators, strict=True)):
+        rows: list[MetricRow] = []
+        for part, members in sections.items():
+            rows += metric_rows(part, {pair: estimates[n][pair] for pair in members}, adjust=False)
+        means.append(
+            {
+                name: estimator.mean([estimates[n][pair] for pair in members], pools[n][name])
+                for name, members in parts.items()
+            }
+        )
+        for name, mean in means[n].items():
+            rows += metric_rows(name, {("", ""): mean}, adjust=False)
+        metrics[model.name] = rows
+
+    differences: list[DifferenceRow] = []
+    names = [model.name for model in models]
+    factors = estimators[0].draws.factors  # the same for all models
+    for i, j in versus:
+        for part, members in sections.items():
+            cells = {pair: (estimates[i][pair], estimates[j][pair], swapped[i, j][pair]) for pair in members}
+            differences += _adjusted(
+                [
+                    _differences(names[i], names[j], part, pair, *cells[pair], factors, confidence)
+                    for pair in members
+                ]
+            )
+    for part, members in parts.items():
+        rows_of_part = []
+        for i, j in versus:
+            null = np.mean([swapped[i, j][pair] for pair in members], axis=0)
+            both = means[i][part], means[j][part]
+            rows_of_part.append(
+                _differences(names[i], names[j], part, ("", ""), *both, null, factors, confidence)
+            )
+        differences += _adjusted(rows_of_part)
+    first = estimators[0]
+    return Comparison(names, first.groups, metrics, differences, first.single_site_groups)
+
+
+def _common_trained(models: Sequence[Finished]) -> list[str] | None:
+    """Groups that all models were trained on, if they were trained on the same."""
+    known = [model.content.get("trained_groups") for model in models]
+    if any(groups != known[0] for groups in known):
+        logger.warning("the models were trained on different groups: no means by what was trained on")
+        return None
+    return known[0]
+
+
+def _swapped(first: Outcome, second: Outcome, site_pairs: Sequence[tuple[int, int]], swaps: Floats) -> Floats:
+    """Differences (B,M) of a pair of groups with swapped answers, means over site pairs."""
+    total = np.zeros((len(swaps), len(METRICS)))
+    for a, b in site_pairs:
+        places = [(outcome.above[a, b], outcome.equal[a, b]) for outcome in (first, second)]
+        ranks = max(int((above + equal).max()) for above, equal in places)
+        ours, theirs = (distributions_of_queries(above, equal, ranks) for above, equal in places)
+        total += swapped_differences(ours, theirs, swaps)
+    return total / len(site_pairs)
+
+
+def _differences(
+    first: str,
+    second: str,
+    part: str,
+    pair: Pair,
+    ours: Estimate,
+    theirs: Estimate,
+    null: Floats,
+    factors: Sequence[Factor],
+    confidence: float,
+) -> list[DifferenceRow]:
+    """One row for each metric; p is not adjusted yet."""
+    difference = ours.value - theirs.value
+    intervals = metric_difference_intervals(
+        difference,
+        ours.replicates - theirs.replicates,
+        factors=factors,
+        sentences=int(ours.sentences.sum()),
+        pool=ours.pool,
+        confidence=confidence,
+    )
+    p_values = paired_p_values(difference, null)
+    rows = []
+    for m, metric in enumerate(METRICS):
+        unit = unit_of(metric)
+        low, high = intervals[m]
+        p = float(p_values[m])
+        rows.append(
+            DifferenceRow(
+                first, second, part, *pair, metric, unit * float(difference[m]), unit * low, unit * high, p, p
+            )
+        )
+    return rows
+
+
+def _adjusted(rows: Sequence[Sequence[DifferenceRow]]) -> list[DifferenceRow]:
+    """All rows with p adjusted for their number, each metric by itself."""
+    adjusted = [holm([row[m].p for row in rows]) for m in range(len(METRICS))]
+    return [
+        DifferenceRow(**(asdict(row) | {"p_holm": adjusted[m][n]}))
+        for n, of_cell in enumerate(rows)
+        for m, row in enumerate(of_cell)
+    ]
+
+
+def write_comparison(
+    directory: Path, comparison: Comparison, models: Sequence[Finished], settings: Mapping[str, Any]
+) -> None:
+    """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
+
+    Args:
+        directory: to write into.
+        comparison: metrics and differences.
+        models: that were compared. The weights and data behind those that lie beside ``directory``, which are
+            of the same model directory, are written down (:mod:`retrieval.results.weights`).
+        settings: of the comparison.
+    """
+    beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
+    embeddings = [model.content.get("embeddings") or {} for model in beside]
+    content = {
+        "settings": dict(settings),
+        "weights": weights_behind(embeddings),
+        "data": data_behind(embeddings),
+        "models": [
+            {
+                "name": model.name,
+                "results": str(model.path),
+                "dimension": model.dimension,
+                "settings": model.content["settings"],
+            }
+            for model in models
+        ],
+        "groups": comparison.groups,
+        "single_site_groups": comparison.single_site_groups,
+        "metrics": {name: [asdict(row) for row in rows] for name, rows in comparison.metrics.items()},
+        "differences": [asdict(row) for row in comparison.differences],
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    with (directory / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    write_csv(directory / "differences.csv", DifferenceRow, comparison.differences)

@@ -1,0 +1,183 @@
+"""The recall matrix in the form of the YuBao paper (arXiv 2601.07274).
+
+Eight groups in the paper's order, source in rows and target in columns; recall@1 in per cent with one
+decimal, the unweighted mean over the pairs of sites; "-" on the diagonal. Standard Mandarin is a group of one
+site, each of the others has eleven. Results of other or fewer sites are not that table; the file itself says
+what differs.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from retrieval.protocol.tables import RecallTable
+from retrieval.results.reading import MalformedResultError
+from zipformer.files import replacing
+
+NOT_WHOLE = "NOT THE WHOLE BENCHMARK"
+NAMES_SHOWN = 3
+
+NamedSite = tuple[str, str]  # group and name
+
+
+@dataclass
+class PaperTableConfig:
+    """Which results to show.
+
+    Attributes:
+        model_dir: model directory whose ``results`` hold those of scripts/retrieve.py.
+        split: which split.
+        dataset: whose results; null = the only data set that there are results of.
+        embedder: whose embeddings, as in scripts/embed.py.
+        allow_partial: also write the table where the results are not those of the whole benchmark, with a
+            further column that says in what.
+    """
+
+    model_dir: str
+    split: str = "test"
+    dataset: str | None = None
+    embedder: str = "zipformer"
+    allow_partial: bool = False
+
+
+@dataclass(frozen=True)
+class PaperGroup:
+    """A row of the paper's table: its group in our taxonomy, and its name."""
+
+    group: str
+    name: str
+
+
+GROUPS = (
+    PaperGroup("cmn", "Standard Mandarin"),
+    PaperGroup("mandarin", "Mandarin dialects"),
+    PaperGroup("nan", "Southern Min"),
+    PaperGroup("wuu", "Wu"),
+    PaperGroup("hak", "Hakka"),
+    PaperGroup("yue", "Yue"),
+    PaperGroup("hsn", "Xiang"),
+    PaperGroup("gan", "Gan"),
+)
+
+
+def paper_rows(table: RecallTable) -> list[list[str]]:
+    """The cells (9,9): a header row with the groups' ids, then a row a source group.
+
+    Groups outside the benchmark are left out; those of the benchmark that were not asked have "-".
+    """
+    rates = {(row.source, row.target): row.recall_at_1 for row in table.pairs}
+    rows = [["", *(target.group for target in GROUPS)]]
+    for source in GROUPS:
+        cells = [rates.get((source.group, target.group)) for target in GROUPS]
+        rows.append([source.name, *("-" if rate is None else f"{rate:.1f}" for rate in cells)])
+    return rows
+
+
+def sites_asked(folder: Path) -> set[NamedSite]:
+    """The sites of the results in a folder, from ``site_pairs.csv`` of scripts/retrieve.py.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        MalformedResultError: it lacks columns.
+    """
+    path = folder / "site_pairs.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"no results at {path}: make them with scripts/retrieve.py")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        ends = [("source", "source_site"), ("target", "target_site")]
+        if missing := {column for end in ends for column in end} - set(rows.fieldnames or ()):
+            raise MalformedResultError(path, f"no column {', '.join(sorted(missing))}", "retrieve")
+        return {(row[group], row[site]) for row in rows for group, site in ends}
+
+
+def deviations(
+    table: RecallTable,
+    sites: Collection[NamedSite],
+    benchmark: Collection[NamedSite],
+    *,
+    candidates: int = 0,
+) -> list[str]:
+    """In what the results are not those of the whole benchmark; empty if they are.
+
+    Args:
+        table: the results.
+        sites: that they are of.
+        benchmark: its sites.
+        candidates: the setting of scripts/retrieve.py that made the results.
+    """
+    found = [f"no results of {group.group}" for group in GROUPS if group.group not in table.groups]
+    known = {group.group for group in GROUPS}
+    found += [f"{group} is not a group of it" for group in table.groups if group not in known]
+    for group in GROUPS:
+        if group.group in table.groups:
+            ours, theirs = ({name for of, name in names if of == group.group} for names in (sites, benchmark))
+            if others := sorted(ours - theirs):
+                found.append(f"{group.group} has {len(others)} other sites ({_some(others)})")
+            if missing := sorted(theirs - ours):
+                found.append(f"{group.group} lacks {len(missing)} of {len(theirs)} sites ({_some(missing)})")
+    if candidates:
+        found.append(f"retrieved with candidates={candidates}, not whole pools")
+    if cells := _other_cells(table, Counter(group for group, _ in benchmark)):
+        more = len(cells) - 1
+        found.append(cells[0] + (f", and {more} more cells are of other pairs" if more else ""))
+    return found
+
+
+def _other_cells(table: RecallTable, sites: Counter[str]) -> list[str]:
+    """Cells of groups in the results that were not asked, or not between all their sites."""
+    pairs = {(row.source, row.target): row.site_pairs for row in table.pairs}
+    found = []
+    for source in GROUPS:
+        for target in GROUPS:
+            between = f"{source.group} to {target.group}"
+            asked, whole = pairs.get((source.group, target.group)), sites[source.group] * sites[target.group]
+            if asked is None and source != target and {source.group, target.group} <= set(table.groups):
+                found.append(f"{between} was not asked")
+            elif asked not in (None, whole):
+                found.append(f"{between} has {asked} pairs of sites, not {whole}")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+
+
+def paper_table(table: RecallTable, differing: Sequence[str]) -> Table:
+    """The table for the terminal; its caption says what chance is and what is not as in the paper.
+
+    Args:
+        table: the results.
+        differing: their :func:`deviations`.
+    """
+    header, *rows = paper_rows(table)
+    view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        view.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        view.add_row(*row)
+    chances = [row.chance for row in table.pairs]
+    notes = [f"chance {np.min(chances):.1f} to {np.max(chances):.1f}"] if chances else []
+    if differing:
+        notes.append(f"{NOT_WHOLE}: {'; '.join(differing)}")
+    view.caption = "\n".join(notes)
+    return view
+
+
+def write_paper_table(path: Path, table: RecallTable, differing: Sequence[str]) -> None:
+    """The same cells as CSV, complete or not at all.
+
+    Where the results differ from the benchmark, every row has a tenth value, under ``NOT_WHOLE``, that says
+    how: whoever reads a part of the file reads that as well. Arguments as in :func:`paper_table`.
+    """
+    header, *rows = paper_rows(table)
+    if differing:
+        header, rows = [*header, NOT_WHOLE], [[*row, "; ".join(differing)] for row in rows]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])

@@ -1,0 +1,77 @@
+"""The control ``permuted``: the model's recall where other sentences count as right answers than should.
+
+Each of D draws relabels the sentences of every group at random (:mod:`retrieval.statistics.significance`) and
+looks up in the scores of the model how often the utterance that is now the right answer comes first. Over all
+relabellings this is chance exactly, whatever the scores are, so only the draw varies: the recall is the mean
+of the draws, and its interval is Student's over them, not one over sentences and sites. A mean that is not at
+chance says that the experiment is wrong.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from retrieval.protocol.estimates import Pair
+from retrieval.protocol.tables import RecallTable, SummaryRow, parts_of
+from retrieval.statistics.bootstrap import possible_rate
+from retrieval.statistics.ranks import ROUNDING, Floats
+
+
+def permuted_table(
+    model: RecallTable, permuted: Mapping[Pair, Floats], *, confidence: float = 0.95
+) -> RecallTable:
+    """Recall@1 with permuted sentences, for the pairs of groups of the model's table and their means.
+
+    Args:
+        model: the table of the same scores with the right sentences.
+        permuted: metrics (D,M) of each pair of groups, as :class:`retrieval.protocol.outcome.Outcome` has
+        them. confidence: of the intervals.
+    """
+    rows = []
+    for row in model.pairs:
+        draws = permuted[row.source, row.target][:, 0]
+        recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
+        rows.append(replace(row, recall_at_1=recall, low=low, high=high))
+    parts = parts_of([(row.source, row.target) for row in model.pairs], model.trained_groups)
+    summary = []
+    for mean in model.summary:
+        if mean.name in parts:
+            draws = np.mean([permuted[pair][:, 0] for pair in parts[mean.name]], axis=0)  # (D,)
+            recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
+            summary.append(replace(mean, recall_at_1=recall, low=low, high=high))
+    return replace(model, pairs=rows, within=[], summary=summary, metrics=[], hubness=[])
+
+
+def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:
+    """Mean of rates (D,) in 0..1 of independent draws, and the ends of its t interval.
+
+    Where no draw hit anything, the upper end is that of D misses (Clopper and Pearson).
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+    if len(draws) < 2:
+        raise ValueError(f"{len(draws)} draws give no interval; take permuted_draws=20")
+    mean = float(draws.mean())
+    if mean <= ROUNDING:
+        return mean, 0.0, possible_rate(len(draws), confidence)
+    width = float(stats.t.ppf((1 + confidence) / 2, len(draws) - 1) * draws.std(ddof=1)) / math.sqrt(
+        len(draws)
+    )
+    return mean, max(0.0, mean - width), min(1.0, mean + width)
+
+
+def square_and_add(first: SummaryRow, second: SummaryRow) -> tuple[float, float, float]:
+    """Difference of two independent recalls with the interval that their own intervals give.
+
+    The distances of both recalls from the ends that count add up like standard errors (Newcombe, Statistics
+    in Medicine 17(8), 1998; Zou & Donner, the same 27(10), 2008). The draws of permutations know
+    nothing of the resamples of sentences and sites, so there are no pairs of resamples to subtract.
+    """
+    difference = first.recall_at_1 - second.recall_at_1
+    below = math.hypot(first.recall_at_1 - first.low, second.high - second.recall_at_1)
+    above = math.hypot(first.high - first.recall_at_1, second.recall_at_1 - second.low)
+    return difference, max(-100.0, difference - below), min(100.0, difference + above)

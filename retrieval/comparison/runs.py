@@ -1,0 +1,197 @@
+"""Runs for a comparison (:mod:`retrieval.comparison.variants`), from embeddings on disk."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retrieval.comparison.variants import Run
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.protocol.recall import embed_call, retrieve
+from retrieval.protocol.sites import (
+    MIN_COMMON,
+    Duplicates,
+    Level,
+    Site,
+    check_common_sentences,
+    labels_of_dialects,
+    site_pairs,
+    sites_of,
+)
+from retrieval.results.naming import result_folder
+from retrieval.results.reading import trained_groups
+from retrieval.results.weights import Sieve, weights_behind
+from retrieval.similarity.corrections import Correction
+from retrieval.similarity.scores import ScoreKind
+from zipformer.data.dataset import choose_dataset, dataset_behind
+from zipformer.files import replacing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ScoresConfig:
+    """Which scores and corrections are compared on the embeddings of which models.
+
+    Attributes:
+        model_dirs: model directories with embeddings of the split; several of them are runs that differ in
+            the seed.
+        out_dir: where the tables go.
+        split: that is retrieved.
+        dataset: that is retrieved; null = the only one that the models have results of.
+        level: rows of the matrix: dialect groups, or varieties (subdialects).
+        groups: only these rows, in this order; empty = all.
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
+        scores: of :class:`retrieval.similarity.scores.ScoreKind`; the first, uncorrected, is the baseline.
+        corrections: of :class:`retrieval.similarity.corrections.Correction`; each score is taken with each of
+            them.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+    """
+
+    model_dirs: list[str]
+    out_dir: str
+    split: str = "test"
+    dataset: str | None = None
+    level: Level = Level.group
+    groups: list[str] = field(default_factory=list)
+    duplicates: Duplicates = Duplicates.error
+    scores: list[ScoreKind] = field(default_factory=lambda: [ScoreKind.seqsim, ScoreKind.pooled])
+    corrections: list[Correction] = field(default_factory=lambda: [Correction.none, Correction.center])
+    device: str = "auto"
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("model_dirs", "scores", "corrections"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: there is nothing to compare")
+        resolved = [Path(directory).resolve() for directory in self.model_dirs]
+        if twice := [str(path) for path in dict.fromkeys(resolved) if resolved.count(path) > 1]:
+            # Counted as two runs, one model would seem to show how models of several seeds vary.
+            raise ValueError(f"model_dirs names {', '.join(twice)} twice: name every run once")
+
+
+def retrieve_run(
+    model_dir: Path,
+    split: str,
+    *,
+    dataset: str | None = None,
+    score: ScoreKind = ScoreKind.seqsim,
+    correction: Correction = Correction.none,
+    level: Level = Level.group,
+    groups: Sequence[str] = (),
+    duplicates: Duplicates = Duplicates.error,
+    device: torch.device | str = "cpu",
+) -> Run:
+    """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
+
+    The outcome is kept in ``results/{dataset}/hits-{split}...npz`` and read from there as long as the
+    embeddings and the choice of the sites (``level``, ``groups``, ``duplicates``) stay. Where the sites of a
+    group share too few sentences, nothing is asked within groups.
+
+    Raises:
+        FileNotFoundError: there are no embeddings.
+        ValueError: the embeddings are of other weights than the model has now, there are several data sets to
+            choose from, the directory does not say what the model was trained on, sites of different
+            groups share too few sentences, or as ``sites_of``.
+    """
+    name = choose_dataset(model_dir, dataset)
+    store = EmbeddingStore(result_folder(model_dir, "embeddings", split, dataset=name))
+    remedy = embed_call(model_dir, split, {"dataset": dataset})
+    Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
+    trained = trained_groups(model_dir)
+    if trained is None:
+        raise ValueError(
+            f"{model_dir} has no provenance.json with trained_dialects, so held-out dialects cannot be told "
+            "from trained ones: write the directory with scripts/average.py"
+        )
+    sites = sites_of(store, level=level, duplicates=duplicates, groups=groups)
+    check_common_sentences(sites, site_pairs(sites))
+    within = _within_groups(sites)
+    sentences = sorted({sentence for site in sites for sentence in site.utterances})
+    file = result_folder(
+        model_dir, "hits", split, dataset=name, score=score.value, correction=correction.value
+    )
+    file = file.with_name(f"{file.name}.npz")
+    fingerprint = str(store.description["fingerprint"])
+    if level is not Level.group or groups or duplicates is not Duplicates.error:
+        fingerprint += json.dumps([level.value, list(groups), duplicates.value], ensure_ascii=False)
+    if not within:
+        fingerprint += ", between groups"
+    hits = _read_hits(file, fingerprint)
+    if hits is None:
+        outcome = retrieve(
+            store, sites, within_groups=within, score=score, correction=correction, device=device
+        )
+        assert outcome.sentences == sentences
+        hits = outcome.hits
+        with replacing(file) as temporary:
+            np.savez_compressed(temporary, hits=hits, fingerprint=fingerprint)
+    trained_groups_of_level = labels_of_dialects(store, trained, level)
+    data = dataset_behind(store.description.get("dataset"))
+    return Run(str(model_dir), sites, sentences, hits, trained_groups_of_level, dataset=data)
+
+
+def _within_groups(sites: Sequence[Site]) -> bool:
+    """Whether all sites of one group share enough sentences to be asked; a warning where they do not."""
+    different = set(site_pairs(sites))
+    for a, b in site_pairs(sites, within_groups=True):
+        if (a, b) not in different:
+            shared = len(sites[a].utterances.keys() & sites[b].utterances.keys())
+            if shared < MIN_COMMON:
+                logger.warning(
+                    "%s and %s share %d sentences: no recall within groups is measured",
+                    *(sites[a], sites[b], shared),
+                )
+                return False
+    return True
+
+
+def _read_hits(file: Path, fingerprint: str) -> NDArray[np.float64] | None:
+    """Hits with this fingerprint, of embeddings and sites; None if there are none."""
+    if not file.is_file():
+        return None
+    with np.load(file) as content:
+        return content["hits"] if str(content["fingerprint"]) == fingerprint else None
+
+
+def variants_of_scores(config: ScoresConfig, device: torch.device | str) -> dict[str, list[Run]]:
+    """One variant for every score with every correction, named ``seqsim`` or ``seqsim, center``."""
+    return {
+        score_name(score, correction): [
+            retrieve_run(
+                Path(directory),
+                config.split,
+                dataset=config.dataset,
+                score=score,
+                correction=correction,
+                level=config.level,
+                groups=config.groups,
+                duplicates=config.duplicates,
+                device=device,
+            )
+            for directory in config.model_dirs
+        ]
+        for score in config.scores
+        for correction in config.corrections
+    }
+
+
+def score_name(score: ScoreKind, correction: Correction) -> str:
+    """``seqsim``, or ``seqsim, center`` with a correction."""
+    return score.value if correction is Correction.none else f"{score.value}, {correction.value}"
+
+
+def baseline_of(config: ScoresConfig) -> str:
+    """The variant that the others are compared with: the first score, uncorrected where that is asked for."""
+    uncorrected = Correction.none in config.corrections
+    return score_name(config.scores[0], Correction.none if uncorrected else config.corrections[0])

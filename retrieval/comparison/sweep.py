@@ -1,0 +1,284 @@
+"""Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
+
+A run is one variant with one seed; it has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which
+are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
+settings that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of
+other settings for its own.
+
+All variants are run with the first seed, then all with the second: wherever a sweep is stopped, the variants
+can be compared.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from zipformer.files import write_json
+
+RUN_FILE = "run.json"
+RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
+STEPS = ("train", "average", "decode", "embed")
+
+# Settings of scripts/train.py that say nothing about the outcome, stand in run.json by themselves, or are
+# filled in by the training from its tokens and its teacher.
+_WITHOUT_EFFECT = frozenset(
+    [
+        "data_dir",
+        "exp_dir",
+        "init_from",
+        "seed",
+        "device",
+        "num_threads",
+        "activation_checkpointing",
+        "log_interval",
+        "data.num_workers",
+        "data.prefetch_batches",
+        "model.vocab_size",
+        "model.text_alignment.text_dim",
+    ]
+)
+_PLAIN = re.compile(r"[\w/.+@%: -]*", re.ASCII)  # what Hydra takes as it stands, without quotes
+
+Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
+
+
+@dataclass
+class Variant:
+    """One of the models to compare.
+
+    Attributes:
+        train: further settings of scripts/train.py.
+        left_out: dialect groups that it is not trained on.
+        data_dir: its own prepared corpus, with the same test set; none = that of the sweep.
+        folder: of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are the same
+            model share a folder, and are trained once.
+    """
+
+    train: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    data_dir: str | None = None
+    folder: str | None = None
+
+
+@dataclass
+class SweepConfig:
+    """Which models to train, and how they are measured.
+
+    Attributes:
+        data_dir: prepared corpus.
+        name: of the folder of the tables, ``exp_dir/results/{name}``.
+        exp_dir: folder of all runs and of the tables; sweeps may share it.
+        variants: by name.
+        baseline: variant that the others are compared with.
+        seeds: one run each of every variant.
+        train: settings of scripts/train.py for all runs.
+        further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
+        machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
+        launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
+            More processes make larger batches, so it is one of the settings that must stay as they are.
+        at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
+            core, but no more than four. Runs of one thread each use a processor better than one of many.
+        start: model directory that all runs start from; none = from scratch.
+        last_fraction: of the training, over which the weights are averaged; none = each run has the window
+            that recognises its validation split best, see
+        :class:`zipformer.training.averaging.AverageConfig`. method: of decoding.
+        split: that is measured.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        bootstrap_seed: of its draws.
+        table_only: train nothing, tabulate what is finished.
+    """
+
+    name: str = MISSING
+    data_dir: str = MISSING
+    exp_dir: str = MISSING
+    variants: dict[str, Variant] = MISSING
+    baseline: str = MISSING
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    train: list[str] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)
+    machine: list[str] = field(default_factory=list)
+    launcher: list[str] = field(default_factory=list)
+    at_once: int = 0
+    start: str | None = None
+    last_fraction: float | None = None
+    method: str = "ctc"
+    split: str = "test"
+    resamples: int = 1000
+    confidence: float = 0.95
+    bootstrap_seed: int = 0
+    table_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.variants == MISSING or self.baseline == MISSING:
+            return  # to be filled in by Hydra
+        if self.baseline not in self.variants:
+            raise ValueError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} must name at least one seed, and each once")
+        if self.at_once < 0:
+            raise ValueError(f"at_once={self.at_once} must be positive, or 0 for what fits the machine")
+        folders = [variant.folder or name for name, variant in self.variants.items()]
+        if shared := sorted({folder for folder in folders if folders.count(folder) > 1}):
+            raise ValueError(f"several variants have the folder {', '.join(shared)}: give each its own")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One variant with one seed.
+
+    Attributes:
+        variant: its name.
+        seed: of the training.
+        directory: of the run.
+        data_dir: prepared corpus.
+        settings: that decide over the outcome.
+        commands: arguments of the script of each step, in the order of ``STEPS``.
+    """
+
+    variant: str
+    seed: int
+    directory: Path
+    data_dir: Path
+    settings: Mapping[str, Any]
+    commands: Mapping[str, list[str]]
+
+    @property
+    def model_dir(self) -> Path:
+        return self.directory / "averaged"
+
+    def finished(self) -> list[str]:
+        """Steps that are done.
+
+        Raises:
+            ValueError: the directory holds a run with other settings.
+        """
+        file = self.directory / RUN_FILE
+        if not file.is_file():
+            return []
+        content = json.loads(file.read_text(encoding="utf-8"))
+        before = content["settings"]
+        differing = _differing(before, self.settings)
+        if differing:
+            raise ValueError(
+                f"{self.directory} holds a run with other settings:\n  " + "\n  ".join(differing) + "\n"
+                "Set them as they were, choose another exp_dir, or delete that run"
+            )
+        return list(content["finished"])
+
+    def note(self, finished: list[str]) -> None:
+        """Write down which steps are done."""
+        write_json(self.directory / RUN_FILE, {"settings": dict(self.settings), "finished": finished})
+
+
+def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
+    """All runs of a sweep, in the order in which they are to be done.
+
+    Args:
+        config: of the sweep.
+        resolve: gives all settings of scripts/train.py, nested, from those of its command line.
+
+    Raises:
+        FileNotFoundError: a corpus or the model to start from is missing.
+        ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
+            lacks its corpus.
+    """
+    start = None if config.start is None else _start(Path(config.start).resolve(), config)
+    return [_plan(config, name, seed, start, resolve) for seed in config.seeds for name in config.variants]
+
+
+def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve: Resolve) -> SweepRun:
+    variant = config.variants[name]
+    if variant.data_dir == MISSING:
+        raise ValueError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
+    data_dir = Path(variant.data_dir or config.data_dir).resolve()
+    train = [*config.train, *variant.train, *config.further]
+    if variant.left_out:
+        train.append(f"data.left_out_dialects=[{','.join(variant.left_out)}]")
+    settings = {
+        "train": train,
+        "seed": seed,
+        "start": start and _digest(start / "model.safetensors"),
+        "corpus": [_digest(data_dir / f"cuts_{split}.jsonl.gz") for split in ("train", config.split)],
+        "tokens": _digest(data_dir / "tokens" / "tokens.model"),
+        "launcher": config.launcher,
+        RESOLVED: {key: value for key, value in _flat(resolve(train)).items() if key not in _WITHOUT_EFFECT},
+        "last_fraction": config.last_fraction,
+        "method": config.method,
+        "split": config.split,
+    }
+    directory = Path(config.exp_dir).resolve() / (variant.folder or name) / f"seed-{seed}"
+    where = _path_setting("data_dir", data_dir)
+    run = _path_setting("exp_dir", directory)
+    measured = [_path_setting("model_dir", directory / "averaged"), where, f"split={config.split}"]
+    commands = {
+        "train": [*train, *config.machine, where, run, f"seed={seed}"]
+        + ([_path_setting("init_from", start)] if start else []),
+        "average": [run]
+        + ([] if config.last_fraction is None else [f"last_fraction={config.last_fraction}"]),
+        "decode": [*measured, f"method={config.method}"],
+        "embed": measured,
+    }
+    return SweepRun(name, seed, directory, data_dir, settings, commands)
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Lines on the settings that are not the same.
+
+    Settings that one side does not know came with another version of the toolkit; they are not compared.
+    """
+    then, today = ({**settings, **settings.get(RESOLVED, {})} for settings in (before, now))
+    return [
+        f"{key}: {then[key]} then, {today[key]} now"
+        for key in today
+        if key in then and key != RESOLVED and then[key] != today[key]
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, e.g. ``{"optim.lr": 0.045, ...}``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _path_setting(name: str, path: Path) -> str:
+    """``name=path`` for the command line of a script; in quotes where Hydra would read it otherwise."""
+    text = str(path)
+    if _PLAIN.fullmatch(text):
+        return f"{name}={text}"
+    quoted = text.replace('"', '\\"')
+    return f'{name}="{quoted}"'
+
+
+def _start(directory: Path, config: SweepConfig) -> Path:
+    file = directory / "provenance.json"
+    if not (directory / "model.safetensors").is_file() or not file.is_file():
+        raise FileNotFoundError(f"start={directory} is no model directory; scripts/average.py writes one")
+    trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
+    for name, variant in config.variants.items():
+        if seen := sorted(set(variant.left_out) & set(trained)):
+            raise ValueError(
+                f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
+                "variant would know it already. Set start=null"
+            )
+    return directory
+
+
+@cache
+def _digest(file: Path) -> str:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
+    digest = hashlib.blake2b(digest_size=16)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

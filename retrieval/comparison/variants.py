@@ -1,0 +1,329 @@
+"""Comparison of variants of a model, each trained several times: means, differences and their intervals.
+
+A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
+things vary in what is measured: the run, the sentences and the sites. The intervals resample all three
+("pigeonhole bootstrap", see :mod:`retrieval.statistics.bootstrap`): the sentences and sites are drawn once
+for all runs of all variants, which pairs them in a difference, and the runs of each variant are drawn with
+replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
+but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
+
+Three runs say little of how runs vary, which widens the interval as few sites do; one run says nothing: the
+interval then speaks of that one model. The lowest and highest run stand beside the interval for this reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.protocol.sites import Site
+from retrieval.results.finished import check_same_recordings
+from retrieval.statistics.bootstrap import (
+    Factor,
+    Resamples,
+    components,
+    difference_interval,
+    groups_of_one_site,
+    recall_interval,
+    resampled,
+)
+from zipformer.data.dataset import DataSet
+from zipformer.scoring.intervals import bounded_error_interval, half_width
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Recognition errors of a test set of S sites and Q sentences.
+
+    Attributes:
+        errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
+        characters: (S,Q) of the reference.
+        transcripts: a digest of the references; error rates against other references cannot be compared.
+    """
+
+    errors: Floats
+    characters: Floats
+    transcripts: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model, measured.
+
+    Attributes:
+        name: for messages, e.g. its directory.
+        sites: S sites.
+        sentences: Q sentence ids.
+        hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
+        trained_groups: that it was trained on.
+        errors: of recognition, if it recognised the test set.
+        dataset: that was retrieved, if that is known.
+    """
+
+    name: str
+    sites: Sequence[Site]
+    sentences: Sequence[str]
+    hits: Floats
+    trained_groups: Sequence[str]
+    errors: Errors | None = None
+    dataset: DataSet | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
+
+    Attributes:
+        sentences: number of different sentences behind it.
+        factors: what was drawn beside these: sites, and runs where there are several.
+        bounded: whether it has a largest value, which says what other sentences may have where none differs.
+    """
+
+    value: float
+    low: float
+    high: float
+    resamples: Floats
+    runs: tuple[float, ...]
+    sentences: int
+    factors: tuple[Factor, ...]
+    bounded: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two variants, in points of per cent."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_tuple(self) -> tuple[float, float, float]:
+        return self.value, self.low, self.high
+
+
+class _PairRecall(NamedTuple):
+    """Recall of a pair of groups in 0..1, its resamples (B,), and which sentences were asked (Q,)."""
+
+    value: float
+    resamples: Floats
+    sentences: NDArray[np.bool_]
+
+
+class Comparison:
+    """Measures of several variants under the same resamples.
+
+    Args:
+        variants: runs by name of the variant; at least one each, all with the same sites and sentences.
+        resamples, confidence, seed: of the bootstrap.
+        paired: the n-th runs of all variants are the same model.
+
+    Raises:
+        ValueError: a variant without runs, runs with other sites or sentences, or a paired comparison of
+            different numbers of runs.
+    """
+
+    def __init__(
+        self,
+        variants: Mapping[str, Sequence[Run]],
+        *,
+        resamples: int = 1000,
+        confidence: float = 0.95,
+        seed: int = 0,
+        paired: bool = False,
+    ) -> None:
+        _check(variants, paired)
+        self.variants = variants
+        self.confidence = confidence
+        first = next(iter(variants.values()))[0]
+        self.groups = list(dict.fromkeys(site.group for site in first.sites))
+        self.single_site_groups = groups_of_one_site([site.group for site in first.sites])
+        group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
+        self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
+        self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
+        # Another stream than that of the sentences and sites, whose draws would else be repeated.
+        random = np.random.default_rng([seed, 1])
+        self._run_counts: dict[str, Floats] = {}
+        self._factors: dict[str, tuple[Factor, ...]] = {}
+        for name, runs in variants.items():
+            if paired and self._run_counts:
+                first_name = next(iter(variants))
+                self._run_counts[name] = self._run_counts[first_name]
+                self._factors[name] = self._factors[first_name]
+                continue
+            drawn = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
+            self._run_counts[name] = drawn.astype(np.float64)
+            of_runs = [Factor(self._run_counts[name])] if len(runs) > 1 else []
+            self._factors[name] = (*self._draws.factors, *of_runs)
+        self._recalls = {
+            name: [self._recall_of_pairs(run) for run in runs] for name, runs in variants.items()
+        }
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over beside the runs, for captions."""
+        return resampled(self.groups, self.single_site_groups)
+
+    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
+        """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
+        values, resamples = [], []
+        for recalls in self._recalls[variant]:
+            asked = [recalls[pair] for pair in pairs if pair in recalls]
+            if not asked:
+                return None
+            values.append(float(np.mean([found.value for found in asked])))
+            sentences = np.any([found.sentences for found in asked], axis=0)
+            drawn = np.stack([found.resamples for found in asked])
+            # A resample in which one group drew a single site has no pair within it; the others have.
+            resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
+        value, replicates = self._over_runs(variant, values, resamples)
+        count, factors = int(sentences.sum()), self._factors[variant]
+        low, high = recall_interval(
+            value, replicates, factors=factors, sentences=count, confidence=self.confidence
+        )
+        return _estimate(value, (low, high), replicates, values, count, factors, bounded=True)
+
+    def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
+        """Character error rate over all utterances of some groups; None where it is not known."""
+        members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
+        values, resamples, worst = [], [], 0.0
+        for run in self.variants[variant]:
+            if run.errors is None or not run.errors.characters[members].any():
+                return None
+            errors, characters = run.errors.errors[members], run.errors.characters[members]
+            spoken = characters > 0
+            worst = max(worst, float((errors[spoken] / characters[spoken]).max()))
+            values.append(float(errors.sum() / characters.sum()))
+            sites, sentences = self._draws.sites[:, members], self._draws.sentences
+            drawn = np.einsum("bs,bs->b", sites, sentences @ errors.T)
+            resamples.append(drawn / np.einsum("bs,bs->b", sites, sentences @ characters.T))
+        value, replicates = self._over_runs(variant, values, resamples)
+        count, factors = int(spoken.any(axis=0).sum()), self._factors[variant]
+        interval = bounded_error_interval(
+            value,
+            half_width(components(replicates, factors, count), self.confidence),
+            worst=worst,
+            sentences=count,
+            confidence=self.confidence,
+        )
+        return _estimate(value, interval, replicates, values, count, factors, bounded=False)
+
+    def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
+        """How much higher an estimate is than another one, with the interval of the difference."""
+        value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
+        factors = tuple(dict.fromkeys(estimate.factors + baseline.factors))
+        if not estimate.bounded:
+            width = half_width(components(resamples, factors, estimate.sentences), self.confidence)
+            return Difference(value, value - width, value + width)
+        low, high = difference_interval(
+            value,
+            resamples,
+            factors=factors,
+            sentences=estimate.sentences,
+            confidence=self.confidence,
+            span=100,
+        )
+        return Difference(value, low, high)
+
+    def same_transcripts(self, variant: str, other: str) -> bool:
+        """Whether the errors of all runs of two variants were counted against the same references."""
+        runs = [*self.variants[variant], *self.variants[other]]
+        return len({run.errors.transcripts for run in runs if run.errors}) <= 1
+
+    def pairs(self, variant: str, which: str) -> list[tuple[str, str]]:
+        """Ordered pairs of groups by what the variant was trained on.
+
+        Args:
+            variant: its name.
+            which: ``trained`` (both groups were trained on), ``held_out`` (at least one was not), ``all`` or
+                ``within`` (other sites of the same group).
+        """
+        trained = self.trained(variant)
+        different = [(a, b) for a in self.groups for b in self.groups if a != b]
+        if which == "within":
+            return [(group, group) for group in self.groups]
+        if which == "all":
+            return different
+        both = [(a, b) for a, b in different if a in trained and b in trained]
+        return both if which == "trained" else [pair for pair in different if pair not in both]
+
+    def trained(self, variant: str) -> list[str]:
+        """Groups of the test set that the runs of a variant were trained on."""
+        return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
+
+    def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], _PairRecall]:
+        """Of every ordered pair of groups that was asked."""
+        asked = ~np.isnan(run.hits)
+        asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
+        hits = np.where(asked, run.hits, 0.0)
+        recalls = _ratio(hits.sum(axis=-1), asked.sum(axis=-1))  # (S,S)
+        weights = self._draws.sentences.T  # (Q,B)
+        drawn = _ratio(hits @ weights, asked.astype(np.float64) @ weights)  # (S,S,B)
+        found = {}
+        for source, sources in self._members.items():
+            for target, targets in self._members.items():
+                block = np.ix_(sources, targets)
+                if np.isnan(recalls[block]).all():
+                    continue
+                of_sources, of_targets = (self._draws.sites[:, members].T for members in (sources, targets))
+                copies = of_sources[:, None] * of_targets[None]  # (a,b,B), how often the pair was drawn
+                copies = np.where(np.isnan(drawn[block]), 0.0, copies)
+                total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
+                resampled = _ratio(total, copies.sum(axis=(0, 1)))
+                asked_sentences = np.logical_or.reduce(asked[block], axis=(0, 1))  # (Q,)
+                mean = float(np.nanmean(recalls[block]))
+                found[source, target] = _PairRecall(mean, resampled, asked_sentences)
+        return found
+
+    def _over_runs(
+        self, variant: str, values: Sequence[float], resamples: Sequence[Floats]
+    ) -> tuple[float, Floats]:
+        counts = self._run_counts[variant]  # (B,R)
+        replicates = (counts * np.stack(resamples, axis=1)).sum(axis=1) / counts.shape[1]
+        return float(np.mean(values)), replicates
+
+
+def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
+    """part / whole, NaN where the whole is 0."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def _estimate(
+    value: float,
+    interval: tuple[float, float],
+    replicates: Floats,
+    runs: Sequence[float],
+    sentences: int,
+    factors: tuple[Factor, ...],
+    *,
+    bounded: bool,
+) -> Estimate:
+    values = tuple(100 * run for run in runs)
+    low, high = interval
+    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
+
+
+def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:
+    if not variants:
+        raise ValueError("there is nothing to compare")
+    for name, runs in variants.items():
+        if not runs:
+            raise ValueError(f"variant {name} has no run")
+    first, *others = [run for runs in variants.values() for run in runs]
+    for run in others:
+        if list(run.sites) != list(first.sites) or list(run.sentences) != list(first.sentences):
+            raise ValueError(
+                f"{run.name} and {first.name} were not asked the same: their sites or sentences differ. "
+                "Embed the same split of the same corpus with both"
+            )
+    data = ((run.name, run.dataset and run.dataset.record()) for run in [first, *others])
+    check_same_recordings(data)
+    for name, runs in variants.items():
+        groups = {tuple(sorted(run.trained_groups)) for run in runs}
+        if len(groups) > 1:
+            raise ValueError(f"the runs of variant {name} were trained on different groups: {sorted(groups)}")
+    if paired and len({len(runs) for runs in variants.values()}) > 1:
+        raise ValueError("a paired comparison needs the same models in all variants")

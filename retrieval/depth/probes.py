@@ -1,0 +1,184 @@
+"""Linear probes: what can be read off an embedding by a straight line (Alain and Bengio 2016).
+
+A probe is a logistic regression on standardised embeddings. Its accuracy says little by itself:
+
+* What it is tested on must differ from what it was trained on in all but the property: cross-validation
+  holds out whole groups (speakers, sites, dialects), so that the voice of a speaker is no cue to the dialect.
+  Where every value of a property has a single group, the two cannot be told apart, and there is no number.
+  Speakers are probed for among those of one site, sites among those of one dialect, tones within one variety
+  (*strata*): otherwise the coarser property, once known, would pass for the finer one.
+* A probe may learn by heart instead of finding the property. The control task (Hewitt and Liang 2019) gives
+  every *type* a random label, drawn once in proportion to the labels; what the probe reaches there it
+  reaches by memory. Selectivity is the accuracy less that of the control. Where folds hold out whole types
+  there is nothing to remember, and the control is at chance.
+
+Intervals are over folds, by Student's t with the variance of Nadeau and Bengio (2003), since the folds share
+most of their training data.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from retrieval.depth.probe_design import Fold, Names, ProbeConfig, ProbeTask, control_labels, folds_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """Result of a probe; accuracies in per cent, selectivities in points.
+
+    ``control`` is the accuracy of the control task, ``chance`` that of the most frequent class. ``low`` and
+    ``high`` are the ends of the 95 % interval.
+    """
+
+    task: str
+    accuracy: float
+    low: float
+    high: float
+    control: float
+    selectivity: float
+    selectivity_low: float
+    selectivity_high: float
+    chance: float
+    classes: int
+    samples: int
+    folds: int
+
+
+def check_installed() -> None:
+    """Raise ValueError, with what to install, where scikit-learn is missing."""
+    if find_spec("sklearn") is None:
+        raise ValueError(
+            "probes need scikit-learn: pip install -e '.[probes]', or leave them out: steps=[retrieval,exits]"
+        )
+
+
+def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig) -> ProbeScore:
+    """Train and test a probe and its control.
+
+    Args:
+        embeddings: (M,D) of the task's units.
+        task: what to find in them.
+        config: how.
+
+    Raises:
+        ValueError: not one embedding a unit, values that are not finite, or no division into folds.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(task.labels):
+        raise ValueError(
+            f"probe {task.name}: {embeddings.shape} embeddings for {len(task.labels)} {task.unit}s"
+        )
+    if not np.isfinite(embeddings).all():
+        raise ValueError(f"probe {task.name}: an embedding holds values that are not finite; embed again")
+    folds = folds_of(task, config)
+    right, control = (
+        _fold_accuracies(embeddings, labels, task.strata, folds, config, f"{task.name}{suffix}")
+        for labels, suffix in ((task.labels, ""), (control_labels(task, config.seed), ", control"))
+    )
+    tested = [sum(len(part.test) for part in fold) for fold in folds]
+    trained = [float(np.mean([len(part.train) for part in fold])) for fold in folds]
+    ratio = float(np.mean(np.array(tested) / np.array(trained)))
+    low, high = fold_interval(right, ratio)
+    selectivity_low, selectivity_high = fold_interval(right - control, ratio)
+    return ProbeScore(
+        task.name,
+        accuracy=100 * float(right.mean()),
+        low=100 * max(0.0, low),
+        high=100 * min(1.0, high),
+        control=100 * float(control.mean()),
+        selectivity=100 * float((right - control).mean()),
+        selectivity_low=100 * max(-1.0, selectivity_low),
+        selectivity_high=100 * min(1.0, selectivity_high),
+        chance=100 * task.chance,
+        classes=len(set(zip(task.strata.tolist(), task.labels.tolist(), strict=True))),
+        samples=len(task.labels),
+        folds=len(folds),
+    )
+
+
+def _fold_accuracies(
+    embeddings: NDArray[np.floating],
+    labels: Names,
+    strata: Names,
+    folds: Sequence[Sequence[Fold]],
+    config: ProbeConfig,
+    name: str,
+) -> NDArray[np.float64]:
+    """Share of the test units of each fold that are classified rightly."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    _, number = np.unique(labels, return_inverse=True)  # scikit-learn takes names of digits for numbers
+    accuracies, fits, unfinished = [], 0, 0
+    for fold in folds:
+        right = 0
+        for part in fold:
+            for stratum in np.unique(strata[part.test]):
+                train = part.train[strata[part.train] == stratum]
+                test = part.test[strata[part.test] == stratum]
+                if len(np.unique(number[train])) < 2:  # draws of a control can all fall on one label
+                    right += int(np.sum(number[test] == number[train[0]]))
+                    continue
+                regression = LogisticRegression(
+                    C=config.inverse_penalty,
+                    max_iter=config.iterations,
+                    tol=1e-3,
+                    class_weight=_weights(number[train], number[strata == stratum]),
+                )
+                model = make_pipeline(StandardScaler(), regression)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConvergenceWarning)  # said once for all fits below
+                    model.fit(embeddings[train], number[train])
+                fits += 1
+                unfinished += int(np.max(regression.n_iter_) >= config.iterations)
+                right += int(np.sum(model.predict(embeddings[test]) == number[test]))
+        accuracies.append(right / sum(len(part.test) for part in fold))
+    if unfinished:
+        logger.warning(
+            "probe %s: %d of %d fits had not converged after probes.iterations=%d",
+            name,
+            unfinished,
+            fits,
+            config.iterations,
+        )
+    return np.array(accuracies)
+
+
+def _weights(train: NDArray[np.intp], everywhere: NDArray[np.intp]) -> dict[int, float]:
+    """Weights that give the classes of a training part the shares that they have everywhere.
+
+    What a fold holds out is rarer in its training; its prior would speak against the right answer, and a
+    probe without any cue would stay far below chance.
+    """
+    expected, found = (Counter(labels.tolist()) for labels in (everywhere, train))
+    return {
+        label: (expected[label] / len(everywhere)) / (count / len(train)) for label, count in found.items()
+    }
+
+
+def fold_interval(
+    values: NDArray[np.float64], test_to_train: float, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of values (K,) of K folds (Nadeau and Bengio 2003, equation 8).
+
+    The variance of the mean is that of the folds times (1/K + n_test/n_train): the folds share training data,
+    so their mean varies more than 1/K says.
+    """
+    K = len(values)
+    mean = float(values.mean())
+    if K < 2:
+        raise ValueError("an interval needs at least two folds")
+    spread = float(np.sqrt(values.var(ddof=1) * (1 / K + test_to_train)))
+    reach = float(stats.t.ppf((1 + confidence) / 2, K - 1)) * spread
+    return mean - reach, mean + reach

@@ -1,0 +1,221 @@
+"""Outcome of all queries: where the right answers stand, and what else was retrieved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.protocol.sites import Site
+from retrieval.statistics.ranks import (
+    RECALL_AT,
+    Counts,
+    Floats,
+    metrics_of,
+    places,
+    rank_distribution,
+    shares_of_first,
+)
+from retrieval.statistics.significance import ChanceTest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of all queries; arrays (S,S,Q) are by source site, target site and sentence.
+
+    Attributes:
+        sites: S sites, sorted by group.
+        sentences: Q sentence ids.
+        above: candidates that score higher than the right answer.
+        equal: candidates that score the same, itself included; 0 where nothing was asked.
+        pool: candidates that the query has, itself included; 0 where nothing was asked.
+        occurrences: (K,S,S,Q), for each k of ``RECALL_AT``, how many queries of the source site have the
+            utterance of this sentence at the target site among their first k (expected under fair draws);
+            NaN where it is in no pool. None if not all candidates were scored.
+        permuted: metrics (B,M) of each pair of groups under permuted correspondences
+            (:mod:`retrieval.statistics.significance`); None if not asked for, or if not all candidates were
+            scored.
+        missed: share of the queries whose right answer was not among the candidates of a search in two
+            stages. It then counts as drawn from what was not scored, so recall@k up to the number of
+            candidates is lower than that of whole pools by at most this.
+    """
+
+    sites: list[Site]
+    sentences: list[str]
+    above: Counts
+    equal: Counts
+    pool: Counts
+    occurrences: Floats | None = None
+    permuted: dict[tuple[str, str], Floats] | None = None
+    missed: float = 0.0
+
+    @property
+    def hits(self) -> Floats:
+        """(S,S,Q): 1, 0, or 1/k for the best of k equal ones; NaN where nothing was asked."""
+        first = np.where(self.above == 0, 1.0, 0.0) / np.maximum(self.equal, 1)
+        return np.where(self.equal > 0, first, np.nan)
+
+    def queries(self, source: int | np.intp, target: int | np.intp) -> int:
+        """Number N of queries of a site pair."""
+        return int(np.count_nonzero(self.equal[source, target]))
+
+    def recall(self, source: int | np.intp, target: int | np.intp) -> float:
+        """Recall@1 of a site pair, in 0..1."""
+        return float(self.metrics(source, target)[0])
+
+    def chance(self, source: int | np.intp, target: int | np.intp) -> float:
+        """What recall@1 of a site pair would be if every answer were drawn from its candidates."""
+        return float(self.chance_metrics(source, target)[0])
+
+    def metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
+        """All metrics (M,) of a site pair, rates in 0..1, in the order of ``METRICS``; NaN if not asked."""
+        return self._metrics(self.above[source, target], self.equal[source, target])
+
+    def chance_metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
+        """All metrics (M,) of a site pair if every answer were drawn from its candidates."""
+        pool = self.pool[source, target]
+        return self._metrics(np.zeros_like(pool), pool)
+
+    def _metrics(self, above: Counts, equal: Counts) -> Floats:
+        return metrics_of(rank_distribution(above, equal, max(1, int((above + equal).max()))))
+
+
+class OutcomeBuilder:
+    """Takes in the scores of one ordered site pair after the other.
+
+    Args:
+        sites: all of them.
+        whole_pools: whether all candidates will be scored, which hubs and permutations need.
+        permutations: of the test against chance; 0 makes none.
+        seed: of the permutations.
+    """
+
+    def __init__(self, sites: Sequence[Site], *, whole_pools: bool, permutations: int, seed: int) -> None:
+        self.sites = list(sites)
+        self.sentences = sorted({sentence for site in sites for sentence in site.utterances})
+        self._column = {sentence: index for index, sentence in enumerate(self.sentences)}
+        shape = (len(self.sites), len(self.sites), len(self.sentences))
+        self._above, self._equal, self._pool = (np.zeros(shape, dtype=np.int32) for _ in range(3))
+        self._occurrences: Floats | None = None
+        self._test: ChanceTest | None = None
+        if whole_pools:
+            self._occurrences = np.full((len(RECALL_AT), *shape), np.nan)
+            if permutations:
+                self._test = ChanceTest(
+                    [site.group for site in sites], len(self.sentences), permutations=permutations, seed=seed
+                )
+        self._missed = 0
+
+    def add(
+        self,
+        source: int,
+        target: int,
+        names: Sequence[str],
+        scores: NDArray[np.floating],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Scores (N,N) of all queries with all candidates, and which candidates they have; None for all."""
+        columns = [self._column[name] for name in names]
+        found = places(scores, allowed)
+        self._above[source, target, columns] = np.diagonal(found.above)
+        self._equal[source, target, columns] = np.diagonal(found.equal)
+        self._pool[source, target, columns] = len(names) if allowed is None else allowed.sum(axis=1)
+        if self._occurrences is not None:
+            counts = [shares_of_first(k, found).sum(axis=0) for k in RECALL_AT]
+            self._occurrences[:, source, target, columns] = counts
+        if self._test is not None:
+            self._test.add(source, target, columns, found, allowed)
+
+    def add_candidates(
+        self,
+        source: int,
+        target: int,
+        names: Sequence[str],
+        scores: NDArray[np.floating],
+        candidates: NDArray[np.int64],
+    ) -> None:
+        """Scores (N,k) of some candidates (N,k), numbers of the N utterances of the pool."""
+        columns = [self._column[name] for name in names]
+        above, equal = places_of_answers(scores, candidates)
+        self._above[source, target, columns] = above
+        self._equal[source, target, columns] = equal
+        self._pool[source, target, columns] = len(names)
+        self._missed += int((above >= candidates.shape[1]).sum())
+
+    def result(self) -> Outcome:
+        """What was taken in.
+
+        Raises:
+            ValueError: nothing was.
+        """
+        queries = np.count_nonzero(self._equal)
+        if not queries:
+            raise ValueError("there are no queries: no sentence is left at any pair of sites")
+        return Outcome(
+            self.sites,
+            self.sentences,
+            self._above,
+            self._equal,
+            self._pool,
+            self._occurrences,
+            None if self._test is None else self._test.values(),
+            self._missed / queries,
+        )
+
+
+def places_of_answers(scores: NDArray[np.floating], candidates: NDArray[np.int64]) -> tuple[Counts, Counts]:
+    """Candidates above the right answer, and equal to it, of scores (N,k) of candidates (N,k).
+
+    The right answer of query n is n. If it is no candidate, its rank is drawn from k + 1 ... N.
+    """
+    N, k = candidates.shape
+    right = candidates == np.arange(N)[:, None]  # (N,k)
+    found = places(scores)
+    is_candidate = right.any(axis=1)
+    column = right.argmax(axis=1)
+    rows = np.arange(N)
+    above = np.where(is_candidate, found.above[rows, column], k).astype(np.int32)
+    equal = np.where(is_candidate, found.equal[rows, column], N - k).astype(np.int32)
+    return above, equal
+
+
+def write_ranks(path: Path, outcome: Outcome) -> None:
+    """``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q); names ``groups``, ``sites``, ``sentences``."""
+    np.savez_compressed(
+        path,
+        above=outcome.above,
+        equal=outcome.equal,
+        pool=outcome.pool,
+        groups=np.array([site.group for site in outcome.sites]),
+        sites=np.array([site.name for site in outcome.sites]),
+        sentences=np.array(outcome.sentences),
+    )
+
+
+def read_ranks(path: Path) -> Outcome:
+    """The answers of a finished retrieval, without utterances, hubs and permutations.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: arrays that are missing or do not fit together.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no ranks at {path}: make them with scripts/retrieve.py")
+    try:
+        with np.load(path) as file:
+            above, equal, pool = (file[name] for name in ("above", "equal", "pool"))
+            groups, names, sentences = (file[name].tolist() for name in ("groups", "sites", "sentences"))
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise ValueError(
+            f"{path}: no ranks in it ({error}); make it again with scripts/retrieve.py"
+        ) from error
+    shape = (len(names), len(names), len(sentences))
+    if not above.shape == equal.shape == pool.shape == shape or len(groups) != len(names):
+        raise ValueError(
+            f"{path}: arrays {above.shape} do not fit {len(names)} sites and {len(sentences)} sentences;"
+            " make it again with scripts/retrieve.py"
+        )
+    sites = [Site(group, name, {}) for group, name in zip(groups, names, strict=True)]
+    return Outcome(sites, sentences, above, equal, pool)

@@ -1,0 +1,364 @@
+"""The recall matrix with intervals and chance: from hits to rows, to files and to the terminal."""
+
+import csv
+import json
+import logging
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from retrieval.protocol.estimates import (
+    CEILING,
+    PAIR,
+    Estimate,
+    Estimator,
+    MetricRow,
+    Pair,
+    metric_rows,
+    sum_padded,
+    unit_of,
+)
+from retrieval.protocol.outcome import Outcome, write_ranks
+from retrieval.statistics.bootstrap import resampled
+from retrieval.statistics.hubness import HubnessRow, hubness_rows
+from retrieval.statistics.ranks import METRICS, RECALL_AT, Floats
+
+logger = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
+
+LEVEL = 0.05  # of p-values that count as sure
+LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Recall of an ordered pair of groups; ``recall_at_1``, ``low``, ``high`` and ``chance`` in per cent."""
+
+    source: str
+    target: str
+    recall_at_1: float
+    low: float
+    high: float
+    chance: float
+    site_pairs: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Unweighted mean over ordered pairs of groups; rates in per cent.
+
+    ``name`` is ``trained`` (both groups were trained on), ``held_out`` (at least one was not), ``all``, or
+    ``within`` (other sites of the same group).
+    """
+
+    name: str
+    pairs: int
+    recall_at_1: float
+    low: float
+    high: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class RecallTable:
+    """The result of one retrieval run.
+
+    Attributes:
+        groups: rows and columns of the matrix.
+        trained_groups: those that the encoder was trained on; None if unknown.
+        pairs: all ordered pairs of different groups.
+        within: pairs of different sites of one group, kept apart from the matrix: a ceiling, not the
+            protocol.
+        summary: means over pairs.
+        metrics: all metrics of the pairs and of the means, with their tests against chance.
+        hubness: how often the same candidates are retrieved.
+        single_site_groups: groups whose only site the intervals cannot vary; None if unknown, as in results
+            of earlier versions.
+    """
+
+    groups: list[str]
+    trained_groups: list[str] | None
+    pairs: list[PairRow]
+    within: list[PairRow]
+    summary: list[SummaryRow]
+    metrics: list[MetricRow] = field(default_factory=list)
+    hubness: list[HubnessRow] = field(default_factory=list)
+    single_site_groups: list[str] | None = None
+
+    @property
+    def held_out_groups(self) -> list[str]:
+        """Groups that the encoder has not seen; none if unknown."""
+        return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals are over, for captions."""
+        return resampled(self.groups, self.single_site_groups)
+
+    @property
+    def doubtful_pairs(self) -> set[Pair]:
+        """Pairs of groups whose recall@1 is not surely above chance, all pairs taken together."""
+        return {
+            (row.source, row.target)
+            for row in self.metrics
+            if (row.part, row.metric) == (PAIR, METRICS[0]) and row.p_holm is not None and row.p_holm > LEVEL
+        }
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Recall@1 (G,G) in per cent, source by target; NaN where not asked."""
+        return _matrix(self.groups, self.pairs)
+
+
+def _matrix(groups: Sequence[str], pairs: Iterable[PairRow]) -> NDArray[np.float64]:
+    number = {group: index for index, group in enumerate(groups)}
+    matrix = np.full((len(groups), len(groups)), np.nan)
+    for row in pairs:
+        matrix[number[row.source], number[row.target]] = row.recall_at_1
+    return matrix
+
+
+def tabulate(
+    outcome: Outcome,
+    *,
+    trained_groups: Sequence[str] | None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> RecallTable:
+    """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics.bootstrap`).
+
+    Args:
+        outcome: of all queries.
+        trained_groups: which of the groups the encoder was trained on; None if unknown.
+        resamples, confidence, seed: of the bootstrap.
+    """
+    estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
+    pairs = estimator.pairs()
+    trained = None
+    if trained_groups is not None:
+        trained = [group for group in estimator.groups if group in trained_groups]
+    parts = parts_of(pairs, trained)
+    estimates: dict[Pair, Estimate] = {}
+    pools: dict[str, Floats] = {}
+    for pair in track(pairs, description="resampling"):
+        estimates[pair], pool = estimator.estimate(pair)
+        for name, members in parts.items():
+            if pair in members:
+                pools[name] = sum_padded([pools[name], pool]) if name in pools else pool
+    means = {
+        name: estimator.mean([estimates[pair] for pair in members], pools[name])
+        for name, members in parts.items()
+    }
+    different = {pair: estimates[pair] for pair in pairs if pair[0] != pair[1]}
+    warn_if_too_few(outcome.permuted, len(different))
+    within = {pair: estimates[pair] for pair in pairs if pair[0] == pair[1]}
+    rows = metric_rows(PAIR, different, adjust=True) + metric_rows(CEILING, within, adjust=True)
+    for name, mean in means.items():
+        rows += metric_rows(name, {("", ""): mean}, adjust=False)
+    return RecallTable(
+        estimator.groups,
+        trained,
+        [_pair_row(*item) for item in different.items()],
+        [_pair_row(*item) for item in within.items()],
+        [
+            SummaryRow(name, len(parts[name]), *_recall_at_1(mean), 100 * float(mean.chance[0]))
+            for name, mean in means.items()
+        ],
+        rows,
+        hubness_rows(outcome),
+        estimator.single_site_groups,
+    )
+
+
+def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
+    """Say so where no p-value could be small enough once it is adjusted for the number of pairs."""
+    if permuted:
+        permutations = len(next(iter(permuted.values())))
+        if pairs / (1 + permutations) > LEVEL:
+            logger.warning(
+                "%d permutations are too few to be sure of any of %d pairs of groups: take %d or more",
+                permutations,
+                pairs,
+                math.ceil(pairs / LEVEL) - 1,
+            )
+
+
+def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
+    """Pairs of groups that are averaged together, by the names of :class:`SummaryRow`; none is empty."""
+    different = [pair for pair in pairs if pair[0] != pair[1]]
+    parts: dict[str, list[Pair]] = {}
+    if trained is not None:
+        parts["trained"] = [pair for pair in different if pair[0] in trained and pair[1] in trained]
+        parts["held_out"] = [pair for pair in different if pair not in set(parts["trained"])]
+    parts |= {"all": different, "within": [pair for pair in pairs if pair[0] == pair[1]]}
+    return {name: members for name, members in parts.items() if members}
+
+
+def _pair_row(pair: Pair, estimate: Estimate) -> PairRow:
+    chance = 100 * float(estimate.chance[0])
+    return PairRow(*pair, *_recall_at_1(estimate), chance, estimate.site_pairs, estimate.queries)
+
+
+def _recall_at_1(estimate: Estimate) -> tuple[float, float, float]:
+    """Value, low and high in per cent."""
+    low, high = estimate.intervals[0]
+    return 100 * float(estimate.value[0]), 100 * low, 100 * high
+
+
+def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: dict[str, object]) -> None:
+    """All files of a retrieval but the figure: recall, metrics, hubness, site pairs, hubs and ranks."""
+    write_recall_json(directory / "recall.json", table, header)
+    write_recall_csv(directory / "recall.csv", table)
+    write_csv(directory / "metrics.csv", MetricRow, table.metrics)
+    write_csv(directory / "hubness.csv", HubnessRow, table.hubness)
+    write_site_pairs(directory / "site_pairs.csv", outcome)
+    write_hubs(directory / "hubs.csv", outcome)
+    write_ranks(directory / "ranks.npz", outcome)
+
+
+def write_recall_json(path: Path, table: RecallTable, header: dict[str, object]) -> None:
+    """``recall.json``: the header's fields (split, model_dir, settings) and the table; rates in per cent."""
+    content = header | {"held_out_groups": table.held_out_groups} | asdict(table)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_recall_csv(path: Path, table: RecallTable) -> None:
+    """``recall.csv``: one line an ordered pair of groups, pairs within a group last."""
+    write_csv(path, PairRow, [*table.pairs, *table.within])
+
+
+def write_site_pairs(path: Path, outcome: Outcome) -> None:
+    """``site_pairs.csv``: one line an ordered pair of sites; ``hits`` may have fractions (ties)."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            [
+                *("source", "source_site", "target", "target_site", "queries", "hits"),
+                *("recall_at_1", "chance", *METRICS[1:], *(f"{metric}_chance" for metric in METRICS[1:])),
+            ]
+        )
+        units = np.array([unit_of(metric) for metric in METRICS])
+        for a, source in enumerate(outcome.sites):
+            for b, target in enumerate(outcome.sites):
+                if queries := outcome.queries(a, b):
+                    hits = float(np.nansum(outcome.hits[a, b]))
+                    rates, chance = units * outcome.metrics(a, b), units * outcome.chance_metrics(a, b)
+                    numbers = [rates[0], chance[0], *rates[1:], *chance[1:]]
+                    writer.writerow(
+                        [source.group, source.name, target.group, target.name, queries, hits, *numbers]
+                    )
+
+
+def write_hubs(path: Path, outcome: Outcome) -> None:
+    """``hubs.csv``: how often each utterance of a site is among the first k for the queries of a group.
+
+    Only the header where not all candidates were scored.
+    """
+    groups = np.array([site.group for site in outcome.sites])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["source", "target", "target_site", "sentence", "site_pairs", *(f"n_{k}" for k in RECALL_AT)]
+        )
+        if outcome.occurrences is None:
+            return
+        for source in dict.fromkeys(groups.tolist()):
+            of_group = outcome.occurrences[:, groups == source]  # (K,sites,S,Q)
+            site_pairs = (~np.isnan(of_group[0])).sum(axis=0)  # (S,Q)
+            counts = np.nansum(of_group, axis=1)  # (K,S,Q)
+            for b, q in np.argwhere(site_pairs):
+                site = outcome.sites[b]
+                where = [source, site.group, site.name, outcome.sentences[q], site_pairs[b, q]]
+                writer.writerow([*where, *counts[:, b, q]])
+
+
+def write_csv(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
+    """Dataclasses as CSV with a header line; None is an empty field."""
+    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows({name: getattr(row, name) for name in names} for row in rows)
+
+
+def recall_matrix(table: RecallTable) -> Table:
+    """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
+
+    Under each recall stands its confidence interval; the last column is the chance level of the row. Names
+    too long for a column are replaced by the number of their row. A question mark stands where recall is not
+    surely above chance, all pairs of groups taken together.
+    """
+    doubtful = table.doubtful_pairs
+    names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
+    numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME
+    rows = {(row.source, row.target): row for row in table.pairs}
+    view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
+    view.add_column("")
+    for index, name in enumerate([*names.values(), "chance"]):
+        header = str(index + 1) if numbered and index < len(names) else name
+        view.add_column(header, justify="right", no_wrap=True)
+    for index, (source, name) in enumerate(names.items()):
+        of_source = [rows.get((source, target)) for target in table.groups]
+        chances = [row.chance for row in of_source if row]  # none where a challenge set left no sentence
+        chance = f"{np.mean(chances):.1f}" if chances else "-"
+        label = f"{index + 1:2} {name}" if numbered else name
+        view.add_row(label, *(_cell(row, doubtful) for row in of_source), chance)
+    notes = []
+    if table.held_out_groups:
+        notes.append("* not trained on")
+    if doubtful:
+        notes.append(f"? not above chance (permutation test, Holm, p > {LEVEL})")
+    view.caption = "; ".join(notes) or None
+    return view
+
+
+def _cell(row: PairRow | None, doubtful: Collection[Pair]) -> str:
+    if row is None:
+        return "-"
+    mark = "?" if (row.source, row.target) in doubtful else ""
+    return f"{row.recall_at_1:.1f}{mark}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print at full width also where the terminal, or the log file, is thought to be narrower."""
+    console = Console()
+    for table in tables:
+        natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+        Console(width=max(console.width, natural)).print(table)
+
+
+SUMMARY_NAMES = {
+    "trained": "between trained groups",
+    "held_out": "with a held-out group",
+    "all": "all pairs of groups",
+    "within": "within groups (ceiling)",
+}
+
+
+def recall_summary(table: RecallTable, confidence: float) -> Table:
+    """The means for the terminal, with interval and chance."""
+    view = Table(title="mean recall@1 in %", box=box.SIMPLE_HEAD)
+    view.add_column("pairs")
+    for name in ("number", "recall@1", f"{100 * confidence:g} % interval", "chance"):
+        view.add_column(name, justify="right")
+    for row in table.summary:
+        view.add_row(
+            SUMMARY_NAMES[row.name],
+            str(row.pairs),
+            f"{row.recall_at_1:.1f}",
+            f"{row.low:.1f} to {row.high:.1f}",
+            f"{row.chance:.1f}",
+        )
+    view.caption = f"intervals: over {table.resampled}"
+    return view

@@ -1,0 +1,55 @@
+"""What the report shows of a layer study; its template is ``_layers.html.j2``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.depth.figure import layer_figure
+from retrieval.depth.results import LayerStudy, read_study
+from retrieval.figures.style import svg_data_uri
+from retrieval.results.weights import Digests
+
+
+@dataclass(frozen=True)
+class LayersSection:
+    """The variable ``layers`` of the template.
+
+    Attributes:
+        study: the results.
+        figure: address of the figure, for an ``<img>``.
+        sounds: score to recall@1 of MFCCs in per cent; empty where not measured.
+        chances: accuracy of the most frequent class in per cent, by task.
+    """
+
+    study: LayerStudy
+    figure: str
+    sounds: dict[str, float]
+    chances: dict[str, float]
+
+    @property
+    def weights(self) -> Digests:
+        """With which the study was made (:mod:`retrieval.results.weights`)."""
+        return self.study.weights
+
+    @property
+    def data(self) -> Digests:
+        """That the study was made of."""
+        return self.study.data
+
+
+def layers_section(folder: Path) -> LayersSection | None:
+    """The section for a folder of scripts/layers.py, or None where there is no study in it.
+
+    Raises:
+        MalformedResultError: results that cannot be read.
+    """
+    study = read_study(folder)
+    if study is None:
+        return None
+    chances = {task: score.chance for result in study.taps for task, score in result.probes.items()}
+    sounds = {"SeqSim": study.sound, "DTW": study.sound_in_order}
+    return LayersSection(
+        study,
+        svg_data_uri(layer_figure(study)),
+        {name: recall.value for name, recall in sounds.items() if recall is not None},
+        chances,
+    )

@@ -1,0 +1,71 @@
+"""Hypotheses that the report shows as examples: drawn at random, with their differences marked."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import kaldialign
+
+from retrieval.results.reading import CerResult, Hypothesis
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A hypothesis, with its reference marked where they differ: pairs of text and "is wrong"."""
+
+    utterance_id: str
+    dialect: str
+    method: str
+    reference: list[tuple[str, bool]]
+    hypothesis: list[tuple[str, bool]]
+
+
+def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) -> list[Sample]:
+    """The same utterances of every method: for each dialect some at random, of different sentences.
+
+    The draw depends on the seed and on which utterances there are; not on their order, and not on what was
+    recognised.
+
+    Args:
+        results: of the methods to show, on the same utterances.
+        count: utterances of each dialect.
+        seed: of the draw.
+    """
+    by_id = [{item.id: item for item in result.hypotheses} for result in results]
+    shared = set(by_id[0]).intersection(*by_id[1:]) if by_id else set()
+    candidates: dict[str, list[Hypothesis]] = defaultdict(list)
+    for utterance in sorted(shared):
+        candidates[by_id[0][utterance].dialect or ""].append(by_id[0][utterance])
+    drawn = []
+    for dialect, items in sorted(candidates.items()):
+        for item in _of_different_sentences(items, count, random.Random(f"{seed} {dialect}")):
+            drawn += [
+                _marked(hypotheses[item.id], result.method)
+                for result, hypotheses in zip(results, by_id, strict=True)
+            ]
+    return drawn
+
+
+def _of_different_sentences(items: Sequence[Hypothesis], count: int, draw: random.Random) -> list[Hypothesis]:
+    """So many at random, a sentence again only where all were taken; in the order of their ids."""
+    shuffled = draw.sample(items, len(items))
+    seen: dict[str, int] = defaultdict(int)
+    rounds = []
+    for item in shuffled:
+        sentence = item.sentence_id or item.reference
+        rounds.append((seen[sentence], item))
+        seen[sentence] += 1
+    chosen = [item for _, item in sorted(rounds, key=lambda pair: pair[0])[:count]]
+    return sorted(chosen, key=lambda item: item.id)
+
+
+def _marked(item: Hypothesis, method: str) -> Sample:
+    pairs = kaldialign.align(list(item.reference), list(item.hypothesis), "")
+    return Sample(
+        item.id,
+        item.dialect or "",
+        method,
+        [(reference, reference != hypothesis) for reference, hypothesis in pairs if reference],
+        [(hypothesis, reference != hypothesis) for reference, hypothesis in pairs if hypothesis],
+    )

@@ -1,0 +1,420 @@
+"""One self-contained HTML page about a model: error rates, retrieval, training, examples, where it came from.
+
+The page has no script and loads nothing. The same numbers lie beside it as CSV and JSON.
+"""
+
+import csv
+import json
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+
+from data_prep.taxonomy import entries
+from retrieval.challenge.comparison import (
+    ChallengeComparison,
+    read_comparison,
+    report_context,
+    write_comparison,
+)
+from retrieval.challenge.figure import challenge_figure
+from retrieval.comparison.controls import ControlsConfig
+from retrieval.comparison.controls_figure import control_dots
+from retrieval.comparison.models import CompareConfig
+from retrieval.depth.study import STEPS, LayersConfig
+from retrieval.figures.style import save_png, svg_data_uri
+from retrieval.interpretation.summary import InterpretationRow, read_interpretations
+from retrieval.protocol.recall import calls_of
+from retrieval.protocol.tables import SUMMARY_NAMES, PairRow, RecallTable
+from retrieval.report.cards import cer_cards, recall_cards
+from retrieval.report.controls import ControlsSection, controls_section
+from retrieval.report.depth import LayersSection, layers_section
+from retrieval.report.examples import draw_examples
+from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
+from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
+from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
+from retrieval.results.naming import result_folder
+from retrieval.results.reading import (
+    CerResult,
+    CerRow,
+    ConfusionRow,
+    Metrics,
+    RecallResult,
+    read_decodings,
+    read_json,
+    read_metrics,
+    read_recall,
+    trained_groups,
+)
+from retrieval.results.weights import Sieve, command
+from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
+
+NAMED_LEVELS = ("dialect", "subdialect")
+# Read where there are no results of any data set: nothing but the page on the training lies there.
+NO_DATASET = "report"
+METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
+
+
+@dataclass
+class ReportConfig:
+    """What to report.
+
+    Results that were computed with other weights than the model directory has now, or on other data than the
+    rest, are left out, as are answers to challenge sets that share only their name; the page names them, with
+    the commands that make them anew. Results of earlier versions, which do not say their weights, are shown
+    with a note.
+
+    Attributes:
+        model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
+        split: which results.
+        dataset: whose results; null = a page for each data set that there are results of.
+        metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
+        samples: utterances of each dialect that are shown as examples.
+        confusions: most frequent errors of each kind.
+        seed: of the draw of the examples.
+    """
+
+    model_dir: str
+    split: str = "test"
+    dataset: str | None = None
+    metrics: str | None = None
+    samples: int = 3
+    confusions: int = 15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; None or an empty list for what has not been made yet, or was left out.
+
+    ``warnings`` say what was left out because it is of other weights than the model directory's, of other
+    data or of other challenge sets, and of what this is not known. ``dataset`` is that of all results, and
+    ``other_datasets`` are those that there are results of beside it.
+    """
+
+    model_dir: str
+    split: str
+    decodings: list[CerResult]
+    recall: RecallResult | None
+    control: RecallResult | None
+    comparison: ComparisonSection | None
+    controls: ControlsSection | None
+    challenges: ChallengeComparison | None
+    interpretations: list[InterpretationRow] | None
+    layers: LayersSection | None
+    metrics: Metrics | None
+    trained_groups: list[str] | None
+    provenance: dict[str, Any] | None
+    config: dict[str, Any] | None
+    warnings: list[str] = field(default_factory=list)
+    headline: Headline | None = None
+    dataset: DataSet | None = None
+    other_datasets: list[str] = field(default_factory=list)
+
+    @property
+    def shown(self) -> list[CerResult]:
+        """Results of the headline method, or of all where none could be chosen."""
+        method = None if self.headline is None else self.headline.method
+        return [result for result in self.decodings if method in (None, result.method)]
+
+
+def collect(
+    model_dir: Path, split: str, *, dataset: str | None = None, metrics: Path | None = None
+) -> Report:
+    """Read the results on a data set, without those that were computed with other weights than the model has.
+
+    Args:
+        model_dir: with ``results/`` as the evaluation scripts leave it.
+        split: which results.
+        dataset: whose results; None = the only data set that there are results of, if there are any.
+        metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
+
+    Raises:
+        FileNotFoundError: no such model directory, or no results of the data set.
+        ValueError: there are results of several data sets.
+        MalformedResultError: a file that does not hold what it should.
+    """
+    if not model_dir.is_dir():
+        raise FileNotFoundError(f"no model directory {model_dir}: make it with scripts/average.py")
+    names = dataset_names(model_dir)
+    name = choose_dataset(model_dir, dataset) if names or dataset else NO_DATASET
+    data = claimed(model_dir, name, split)
+    sieve = Sieve(model_dir, data)
+    for text in unplaced_results(model_dir):
+        sieve.warn(text)
+    decodings = _decodings(model_dir, name, split, sieve)
+    known = trained_groups(model_dir)
+    config = read_json(model_dir / "config.json", "average")
+    provenance = read_json(model_dir / "provenance.json", "average")
+    training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
+    evidence = evidence_for(
+        _decodings(model_dir, name, VALIDATION_SPLIT, valid),
+        provenance,
+        training,
+        trained=known,
+        transducer=bool(((config or {}).get("model") or {}).get("transducer", True)),
+    )
+    return Report(
+        model_dir=str(model_dir),
+        split=split,
+        decodings=decodings,
+        recall=_recall(model_dir, name, split, sieve),
+        control=_recall(model_dir, name, split, sieve, embedder="mfcc"),
+        comparison=_comparison(model_dir, name, split, sieve),
+        controls=_controls(model_dir, name, split, sieve),
+        challenges=read_comparison(model_dir / "results" / name, split, sieve),
+        interpretations=read_interpretations(model_dir / "results" / name, split, sieve),
+        layers=_layers(model_dir, name, split, sieve),
+        metrics=training,
+        trained_groups=known,
+        provenance=provenance,
+        config=config,
+        warnings=sieve.warnings + [text for text in valid.warnings if text not in sieve.warnings],
+        headline=choose_headline([result.method for result in decodings], evidence),
+        dataset=data,
+        other_datasets=[other for other in names if other != name],
+    )
+
+
+def report_folder(model_dir: Path, dataset: str | None) -> Path:
+    """Where the page on a data set goes; None = where there are no results of any."""
+    results = model_dir / "results"
+    return results / NO_DATASET if dataset is None else results / dataset / "report"
+
+
+def _recall(
+    model_dir: Path, name: str, split: str, sieve: Sieve, *, embedder: str = "zipformer"
+) -> RecallResult | None:
+    """Retrieval with the present weights, or with another embedder."""
+    path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / "recall.json"
+    recall = read_recall(path)
+    return recall and sieve.keep(recall, path, calls_of(model_dir, split, recall.settings))
+
+
+def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[CerResult]:
+    """Error rates of the present weights, in the order of the methods."""
+    kept = []
+    for result in read_decodings(model_dir / "results" / name, split):
+        settings = [f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
+        remedy = shlex.join(["python", "scripts/decode.py", *settings, f"method={result.method}"])
+        if sieve.passes(result.weights, result.data, result.folder / "cer.json", remedy):
+            kept.append(result)
+    return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
+
+
+def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
+    """Models side by side, if that of this directory has the present weights."""
+    path = result_folder(model_dir, "comparison", split, dataset=name) / "comparison.json"
+    section = comparison_section(path)
+    if section is None:
+        return None
+    if "results" in section.settings:  # of scripts/compare.py
+        remedy = command("compare", CompareConfig, section.settings)
+    else:
+        remedy = calls_of(model_dir, split, section.settings)
+    return sieve.keep(section, path, remedy)
+
+
+def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
+    """The controls, if they stand beside the present weights."""
+    path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
+    section = controls_section(path)
+    if section is None:
+        return None
+    settings = {"data_dir": "DATA_DIR", **section.settings, "model_dir": str(model_dir), "split": split}
+    return sieve.keep(section, path, command("controls", ControlsConfig, settings))
+
+
+def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
+    """The study of the layers, if it is of the present weights."""
+    folder = result_folder(model_dir, "layers", split, dataset=name)
+    section = layers_section(folder)
+    if section is None:
+        return None
+    path = folder / "layers.json"
+    settings = (read_json(path, "layers") or {}).get("settings", {})
+    if section.study.made_from:  # also of earlier runs
+        settings = settings | {"steps": [step for step in STEPS if step in section.study.made_from]}
+    settings = {"data_dir": "DATA_DIR", **settings, "model_dir": str(model_dir), "split": split}
+    return sieve.keep(section, path, command("layers", LayersConfig, settings))
+
+
+def write_report(
+    report: Report, directory: Path, *, samples: int = 3, confusions: int = 15, seed: int = 0
+) -> Path:
+    """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
+
+    Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
+
+    Args:
+        report: from :func:`collect`.
+        directory: made if absent; files in it are replaced.
+        samples: utterances of each dialect that are shown as examples.
+        confusions: most frequent errors of each kind.
+        seed: of the draw of the examples.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    page = directory / "index.html"
+    page.write_text(render(report, samples=samples, confusions=confusions, seed=seed), encoding="utf-8")
+    with (directory / "cer.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["method", *(field.name for field in fields(CerRow))])
+        writer.writeheader()
+        writer.writerows({"method": r.method} | asdict(row) for r in report.decodings for row in r.rows)
+    retrievals = [result for result in (report.recall, report.control) if result is not None]
+    with (directory / "recall.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["embedder", *(field.name for field in fields(PairRow))])
+        writer.writeheader()
+        for result in retrievals:
+            rows = [*result.table.pairs, *result.table.within]
+            writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
+    if report.challenges is not None:
+        write_comparison(directory, report.challenges)
+        save_png(challenge_figure(report.challenges), directory / "challenge.png")
+    numbers = {
+        "model_dir": report.model_dir,
+        "split": report.split,
+        "dataset": None if report.dataset is None else report.dataset.record(),
+        "warnings": report.warnings,
+        "trained_groups": report.trained_groups,
+        "headline": None if report.headline is None else asdict(report.headline),
+        "cer": [
+            {"method": result.method, "rows": [asdict(row) for row in result.rows]}
+            for result in report.decodings
+        ],
+        "recall": [{"embedder": result.embedder} | asdict(result.table) for result in retrievals],
+    }
+    text = json.dumps(numbers, indent=2, ensure_ascii=False)
+    (directory / "results.json").write_text(text + "\n", encoding="utf-8")
+    return page
+
+
+def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int = 0) -> str:
+    """The page as HTML; arguments as in :func:`write_report`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["rate"] = lambda value: "–" if value is None else f"{value:.1f}"
+    environment.filters["json"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    held_out = _held_out(report)
+    bars = cer_bars(report.decodings, held_out=held_out) if report.decodings else None
+    confidence = 0.95 if report.recall is None else float(report.recall.settings.get("confidence", 0.95))
+    heat = report.recall and recall_heat_map(report.recall.table, confidence=confidence)
+    controls = report.controls
+    dots = None if controls is None else control_dots(controls.rows, confidence=controls.confidence)
+    curves = None if report.metrics is None else training_curves(report.metrics)
+    hard = None if report.challenges is None else challenge_figure(report.challenges)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        held_out=held_out,
+        cards=[
+            *cer_cards(report.shown, report.trained_groups),
+            *recall_cards(report.recall, report.control, controls),
+        ],
+        names=dialect_names(_named(report)),
+        method_name=method_name,
+        cer_figure=bars and svg_data_uri(bars),
+        recall_figure=heat and svg_data_uri(heat),
+        controls=controls,
+        interpretations=report.interpretations,
+        layers=report.layers,
+        controls_figure=dots and svg_data_uri(dots),
+        challenge=report.challenges and report_context(report.challenges),
+        challenge_figure=hard and svg_data_uri(hard),
+        training_figure=curves and svg_data_uri(curves),
+        confusions={r.method: _frequent(r.confusions, confusions) for r in report.shown if r.confusions},
+        samples=draw_examples(report.shown, samples, seed=seed),
+        facts=_facts(report.provenance),
+        ranks=ranks_section(report.recall),
+        comparison=report.comparison,
+        confidence=f"{100 * confidence:g}",
+        doubtful=set() if report.recall is None else report.recall.table.doubtful_pairs,
+        recall_rows={} if report.recall is None else _recall_cells(report.recall.table),
+        summary_names=SUMMARY_NAMES,
+        machine=machine(),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def machine() -> dict[str, str]:
+    """What the page was made on."""
+    return {
+        "system": platform.platform(),
+        "processors": str(os.cpu_count()),
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _method_rank(method: str) -> int:
+    return METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
+
+
+def _held_out(report: Report) -> list[str]:
+    """Dialects that occur in the results and were not trained on."""
+    if report.trained_groups is None:
+        return []
+    seen = {row.name for result in report.decodings for row in result.level("dialect")}
+    if report.recall is not None:
+        seen |= set(report.recall.table.held_out_groups)
+    return sorted(seen - set(report.trained_groups))
+
+
+def _frequent(confusions: Sequence[ConfusionRow], count: int) -> dict[str, list[ConfusionRow]]:
+    """Most frequent errors over all dialects, by kind."""
+    overall = [row for row in confusions if not row.dialect]
+    kinds = dict.fromkeys(row.kind for row in overall)
+    return {
+        kind: sorted((row for row in overall if row.kind == kind), key=lambda row: -row.count)[:count]
+        for kind in kinds
+    }
+
+
+def _named(report: Report) -> list[str]:
+    """Dialects and varieties that the page names."""
+    names = [row.name for result in report.decodings for row in result.rows if row.level in NAMED_LEVELS]
+    if report.recall is not None:
+        names += report.recall.table.groups
+    if report.metrics is not None:
+        names += report.metrics.validated_dialects()
+    return list(dict.fromkeys([*names, *(report.trained_groups or [])]))
+
+
+def dialect_names(ids: Sequence[str]) -> dict[str, str]:
+    """English and Chinese names of those dialects and varieties that the taxonomy has, in its order."""
+    known = {entry.variety.id: f"{entry.english} ({entry.chinese})" for entry in entries()}
+    return {name: full for name, full in known.items() if name in ids}
+
+
+def _facts(provenance: Mapping[str, Any] | None) -> str:
+    """One line about the training: the steps that were averaged, the hours, the revision of the code."""
+    if provenance is None:
+        return ""
+    training = provenance.get("training") or {}
+    facts = []
+    if steps := provenance.get("steps"):
+        facts.append(f"steps {' to '.join(str(step) for step in steps)}")
+    if hours := training.get("trained_hours"):
+        facts.append(f"{sum(hours.values()):.1f} hours of speech")
+    revision = provenance.get("git_revision") or (training.get("environment") or {}).get("git_revision")
+    if revision:
+        facts.append(f"code {str(revision)[:12]}")
+    return ", ".join(facts)
+
+
+def _recall_cells(table: RecallTable) -> dict[str, list[PairRow | None]]:
+    """Rows of the matrix: source group to its cells in the order of the groups."""
+    rows = {(row.source, row.target): row for row in table.pairs}
+    return {source: [rows.get((source, target)) for target in table.groups] for source in table.groups}

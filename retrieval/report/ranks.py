@@ -1,0 +1,140 @@
+"""The part of the report about all metrics, tests and hubs, and about models side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.models import Comparison, DifferenceRow
+from retrieval.figures.style import svg_data_uri
+from retrieval.protocol.estimates import PAIR, MetricRow
+from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES
+from retrieval.protocol.views import TITLES
+from retrieval.results.reading import MalformedResultError, RecallResult, names_or_none, read_json, read_row
+from retrieval.results.weights import Digests, recorded_weights
+from retrieval.statistics.hubness import HubnessRow
+from retrieval.statistics.ranks import METRICS
+
+
+@dataclass(frozen=True)
+class RanksSection:
+    """What ``_ranks.html.j2`` shows.
+
+    Attributes:
+        titles: of the metrics, in their order.
+        means: name of some pairs of groups, and the rows of all metrics of their mean.
+        tested: number of pairs of groups with a test against chance.
+        sure: how many of them are above it in recall@1, adjusted for their number.
+        hubness: between groups, for each k.
+    """
+
+    titles: list[str]
+    means: list[tuple[str, list[MetricRow]]]
+    tested: int
+    sure: int
+    level: float
+    hubness: list[HubnessRow]
+
+
+@dataclass(frozen=True)
+class ComparisonSection:
+    """What ``_comparison.html.j2`` shows.
+
+    Attributes:
+        titles: of the metrics, in their order.
+        figure: address of the figure with its data.
+        models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
+        differences: name of some pairs of groups, the two models, rows of all metrics.
+        settings: of the comparison.
+        weights, data: behind those models that are of this model directory
+        (:mod:`retrieval.results.weights`). resampled: what the intervals are over.
+    """
+
+    titles: list[str]
+    figure: str
+    models: list[tuple[str, str, list[MetricRow]]]
+    differences: list[tuple[str, str, list[DifferenceRow]]]
+    settings: Mapping[str, Any]
+    weights: Digests
+    data: Digests
+    resampled: str
+
+
+def ranks_section(result: RecallResult | None) -> RanksSection | None:
+    """The metrics of a retrieval; None where there is none, or where it has recall@1 alone."""
+    if result is None or not result.table.metrics:
+        return None
+    rows = result.table.metrics
+    means = [(name, [row for row in rows if row.part == part]) for part, name in SUMMARY_NAMES.items()]
+    adjusted = [
+        row.p_holm for row in rows if (row.part, row.metric) == (PAIR, METRICS[0]) and row.p_holm is not None
+    ]
+    return RanksSection(
+        [TITLES[metric] for metric in METRICS],
+        [(name, of_part) for name, of_part in means if of_part],
+        tested=len(adjusted),
+        sure=sum(p <= LEVEL for p in adjusted),
+        level=LEVEL,
+        hubness=[row for row in result.table.hubness if row.part == "all"],
+    )
+
+
+def comparison_section(path: Path) -> ComparisonSection | None:
+    """``comparison.json`` of some models; None where there is none."""
+    content = read_json(path, "compare")
+    if content is None:
+        return None
+    comparison = read_comparison(content, path)
+    models = [
+        (name, model, [row for row in rows if row.part == part])
+        for part, name in SUMMARY_NAMES.items()
+        for model, rows in comparison.metrics.items()
+    ]
+    versus = dict.fromkeys((row.first, row.second) for row in comparison.differences)
+    differences = [
+        (
+            name,
+            f"{first} - {second}",
+            [
+                row
+                for row in comparison.differences
+                if (row.part, row.first, row.second) == (part, first, second)
+            ],
+        )
+        for part, name in SUMMARY_NAMES.items()
+        for first, second in versus
+    ]
+    return ComparisonSection(
+        [TITLES[metric] for metric in METRICS],
+        svg_data_uri(comparison_figure(comparison)),
+        [item for item in models if item[2]],
+        [item for item in differences if item[2]],
+        content.get("settings", {}),
+        recorded_weights(content),
+        names_or_none(content, "data", path, "compare"),
+        comparison.resampled,
+    )
+
+
+def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
+    """What ``comparison.json`` holds.
+
+    Raises:
+        MalformedResultError: a file without its fields.
+    """
+    for key, kind in (("groups", list), ("metrics", dict), ("differences", list)):
+        if not isinstance(content.get(key), kind):
+            raise MalformedResultError(path, f"{key} must be {kind.__name__}", "compare")
+    metrics = {
+        model: [
+            read_row(MetricRow, row, path, f"{model}, row {n}", "compare") for n, row in enumerate(rows, 1)
+        ]
+        for model, rows in content["metrics"].items()
+    }
+    differences = [
+        read_row(DifferenceRow, row, path, f"differences, row {n}", "compare")
+        for n, row in enumerate(content["differences"], start=1)
+    ]
+    single = names_or_none(content, "single_site_groups", path, "compare")
+    return Comparison(list(metrics), content["groups"], metrics, differences, single)

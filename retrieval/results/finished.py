@@ -1,0 +1,182 @@
+"""Finished retrievals, read back to be compared; whether they asked the same."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.protocol.outcome import Outcome, read_ranks
+from retrieval.protocol.recall import calls_of
+from retrieval.results.naming import result_folder
+from retrieval.results.reading import MalformedResultError, read_json
+from retrieval.results.weights import Sieve, weights_behind, weights_of
+from zipformer.data.dataset import SHOWN_DIGITS, choose_dataset, dataset_behind
+
+RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
+SAME_SETTINGS = ("level", "duplicates", "candidates")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished retrieval: its name in the comparison, its answers and what ``recall.json`` says of it."""
+
+    name: str
+    path: Path
+    outcome: Outcome
+    content: Mapping[str, Any]
+
+    @property
+    def dimension(self) -> int | None:
+        """D of the embeddings, as it was recorded."""
+        embeddings = self.content.get("embeddings")
+        return embeddings.get("dimension") if isinstance(embeddings, dict) else None
+
+
+def read_finished(
+    paths: Sequence[Path], names: Sequence[str] = (), *, split: str = "test", dataset: str | None = None
+) -> list[Finished]:
+    """Read finished retrievals.
+
+    Args:
+        paths: folders of scripts/retrieve.py, or model directories, whose
+            ``results/{dataset}/retrieval-{split}`` are then taken.
+        names: of each; by default what their paths do not have in common.
+        split, dataset: see above; None is the only data set that a model directory has results of.
+
+    Raises:
+        FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
+        ValueError: files that do not hold what they should, names that are not unique, or results of other
+            weights than those of the model directory that they lie in.
+    """
+    folders = []
+    for path in paths:
+        if (path / RECALL_FILE).is_file() or not (path / "results").is_dir():
+            folders.append(path)
+        else:
+            name = choose_dataset(path, dataset)
+            folders.append(result_folder(path, "retrieval", split, dataset=name))
+    chosen = list(names) or short_names(folders)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"names of models must differ: {', '.join(chosen)}")
+    finished = []
+    for name, folder in zip(chosen, folders, strict=True):
+        content = read_json(folder / RECALL_FILE, "retrieve")
+        if content is None:
+            raise FileNotFoundError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
+        if not isinstance(content.get("settings"), dict):
+            raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
+        _check_weights(folder, content)
+        finished.append(Finished(name, folder, read_ranks(folder / RANKS_FILE), content))
+    return finished
+
+
+def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
+    """See that results in a model directory are of the weights that it has now; elsewhere none are known."""
+    if len(folder.absolute().parents) < 3 or weights_of(folder.absolute().parents[2]) is None:
+        return
+    model_dir = folder.absolute().parents[2]
+    remedy = calls_of(model_dir, str(content.get("split")), content["settings"])
+    weights = weights_behind([content.get("embeddings") or {}])
+    Sieve(model_dir).require(weights, folder / RECALL_FILE, remedy)
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Names by which folders can be told apart: the parts of their paths that not all of them have.
+
+    ``exp/a/averaged/results/mini/retrieval-test`` and ``exp/b/averaged/results/mini/retrieval-test`` are a
+    and b.
+    """
+    parts = [folder.absolute().parts for folder in folders]
+    longest = max(len(part) for part in parts)
+    if any(len(part) != longest for part in parts):
+        return [str(folder) for folder in folders]
+    columns = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
+    if not columns:
+        return [folder.name for folder in folders]
+    return ["/".join(column[n] for column in columns) for n in range(len(folders))]
+
+
+def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = False) -> None:
+    """See that all models were asked the same queries with the same candidates.
+
+    Raises:
+        ValueError: fewer than two models, or what differs, and between which.
+    """
+    if len(models) < 2:
+        raise ValueError("a comparison needs at least two models")
+    first = models[0]
+    check_same_recordings((str(model.path), model.content.get("dataset")) for model in models)
+    for other in models[1:]:
+        between = f"{first.path} and {other.path} cannot be compared"
+        for key in ("split", "challenge", "challenge_fingerprint"):
+            ours, theirs = first.content.get(key), other.content.get(key)
+            if ours != theirs:
+                raise ValueError(f"{between}: {key} is {ours} and {theirs}")
+        for key in SAME_SETTINGS:
+            ours, theirs = (model.content["settings"].get(key) for model in (first, other))
+            if ours != theirs:
+                raise ValueError(f"{between}: they were retrieved with {key}={ours} and {key}={theirs}")
+        check_same_names(between, "site", *([str(s) for s in m.outcome.sites] for m in (first, other)))
+        check_same_names(between, "sentence", *(m.outcome.sentences for m in (first, other)))
+        if not np.array_equal(first.outcome.pool, other.outcome.pool):
+            a, b, q = np.argwhere(first.outcome.pool != other.outcome.pool)[0]
+            sites, sentence = first.outcome.sites, first.outcome.sentences[q]
+            pools = [int(model.outcome.pool[a, b, q]) for model in (first, other)]
+            raise ValueError(
+                f"{between}: sentence {sentence} of {sites[a]} has {pools[0]} and {pools[1]} candidates at"
+                f" {sites[b]}; embed the same utterances with both, and retrieve with the same settings"
+            )
+        kinds = [(m.content.get("embedder"), m.content["settings"].get("layer")) for m in (first, other)]
+        if kinds[0] == kinds[1] and not any_dimension:
+            check_same_dimension(between, first.dimension, other.dimension)
+
+
+def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
+    """See that results are of the same recordings, whose transcripts may be written in several ways.
+
+    Args:
+        results: name, and what it says of its data set; one that says nothing is not checked.
+
+    Raises:
+        ValueError: two are of other recordings.
+    """
+    known = [(name, data) for name, record in results if (data := dataset_behind(record)) is not None]
+    for name, data in known[1:]:
+        first_name, first = known[0]
+        if data.recordings != first.recordings:
+            raise ValueError(
+                f"{first_name} and {name} cannot be compared: they are of other recordings, the first of"
+                f" {first.name} ({first.recordings[:SHOWN_DIGITS]}), the second of {data.name}"
+                f" ({data.recordings[:SHOWN_DIGITS]}). Use one prepared corpus for both"
+            )
+
+
+def check_same_dimension(between: str, ours: object, theirs: object) -> None:
+    """See that embeddings of one kind have one dimension: what differs may be a mistake about the model.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if ours != theirs:
+        raise ValueError(
+            f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size"
+            " are meant, set any_dimension=true"
+        )
+
+
+def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """See that two results are about the same sites or sentences in the same order.
+
+    Raises:
+        ValueError: they are not; says what is missing where.
+    """
+    missing = sorted(set(ours) - set(theirs))
+    extra = sorted(set(theirs) - set(ours))
+    if missing or extra:
+        which, names = ("second", missing) if missing else ("first", extra)
+        more = f", ... {len(names)} in all" if len(names) > 3 else ""
+        raise ValueError(f"{between}: {what} {', '.join(names[:3])}{more} is missing in the {which}")
+    if list(ours) != list(theirs):
+        raise ValueError(f"{between}: the order of their {what}s differs; retrieve with the same groups")

@@ -1,0 +1,62 @@
+"""Names of the result folders in a model directory."""
+
+import re
+from enum import Enum
+from pathlib import Path
+
+PART = re.compile(r"[\w.+]+(-[\w.+]+)*", re.ASCII)
+
+
+def result_folder(
+    model_dir: Path,
+    what: str,
+    split: str,
+    *,
+    dataset: str,
+    embedder: str = "zipformer",
+    layer: int | None = None,
+    score: str = "seqsim",
+    correction: str = "none",
+    challenge: str | None = None,
+) -> Path:
+    """``results/{dataset}/{what}-{split}{-embedder}{-layerNN}{-score}{-correction}{-challenge}``.
+
+    What is default is left out of the name: ``results/mini/retrieval-test``, and with MFCCs
+    ``results/mini/retrieval-test-mfcc-dtw``.
+
+    Args:
+        model_dir: model directory.
+        what: ``embeddings``, ``retrieval``, ``controls``.
+        split: which cuts.
+        dataset: name of the corpus (:mod:`zipformer.data.dataset`).
+        embedder: whose embeddings; member of an enumeration or its value, as the next ones.
+        layer: of the embedder; None is its last.
+        score: of :class:`retrieval.similarity.scores.ScoreKind`.
+        correction: of :class:`retrieval.similarity.corrections.Correction`.
+        challenge: name of a challenge set.
+
+    Raises:
+        ValueError: a name that holds anything but letters, digits, ``_``, ``.``, ``+`` and single hyphens,
+            or a negative layer.
+    """
+    if layer is not None and layer < 0:
+        raise ValueError(f"layer={layer} is negative; layers are counted from 0")
+    parts = [
+        _plain(what),
+        _plain(split),
+        "" if _plain(embedder) == "zipformer" else _plain(embedder),
+        "" if layer is None else f"layer{layer:02d}",
+        "" if _plain(score) == "seqsim" else _plain(score),
+        "" if _plain(correction) == "none" else _plain(correction),
+        "" if challenge is None else _plain(challenge),
+    ]
+    return model_dir / "results" / dataset / "-".join(part for part in parts if part)
+
+
+def _plain(name: str) -> str:
+    value = str(name.value) if isinstance(name, Enum) else name
+    if not PART.fullmatch(value):
+        raise ValueError(
+            f"{value!r} cannot be part of the name of a folder: use letters, digits, _, ., + and hyphens"
+        )
+    return value

@@ -1,0 +1,114 @@
+"""Characters of reference texts that no token of a model writes: each of them is an error, whatever is said.
+
+A model that was trained on Simplified text cannot write a Traditional reference: a third of its characters
+are no tokens, and the error rate has a floor that no model could go below. So decoding, training and
+preparation count them.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from zipformer.data.tokenizer import SPECIAL_PIECES, Tokenizer, is_byte_piece
+from zipformer.scoring.alignment import characters
+from zipformer.scoring.tables import LEVELS, ScoreRow, Transcript
+
+SHOWN = 10  # characters that a warning names
+REMEDY = (
+    "write the references like the training text (scripts/prepare.py or scripts/transcripts.py with"
+    " text.script=simplified, if that is its script), or use a model whose training text has these characters"
+)
+
+
+def written_characters(tokenizer: Tokenizer) -> frozenset[str]:
+    """All characters that occur in a token. Bytes are left out: a model rarely learns to spell with them."""
+    pieces = [piece for piece in tokenizer.pieces if piece not in SPECIAL_PIECES and not is_byte_piece(piece)]
+    return frozenset("".join(pieces))
+
+
+@dataclass
+class TokenCoverage:
+    """Counts characters of texts that are no tokens, by dialect.
+
+    Attributes:
+        known: from :func:`written_characters`.
+        characters: all that are scored, by dialect.
+        missing: those that are no tokens, by dialect, with their numbers.
+    """
+
+    known: Collection[str]
+    characters: Counter[str] = field(default_factory=Counter)
+    missing: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(cls, directory: Path) -> "TokenCoverage":
+        """Of the tokens in a directory."""
+        return cls(written_characters(Tokenizer.load(directory)))
+
+    def add(self, text: str, dialect: str | None) -> None:
+        """Count the characters of one text."""
+        found = characters(text)
+        self.characters[dialect or ""] += len(found)
+        if unknown := [character for character in found if character not in self.known]:
+            self.missing.setdefault(dialect or "", Counter()).update(unknown)
+
+    def warning(self, what: str) -> str | None:
+        """One message on what is missing; None where nothing is.
+
+        Args:
+            what: the texts, for the beginning of the message.
+        """
+        return coverage_warning(what, self.missing, self.characters)
+
+
+def with_no_token(
+    rows: Iterable[ScoreRow], transcripts: Sequence[Transcript], known: Collection[str]
+) -> list[ScoreRow]:
+    """Rows of a table of error rates with the number of reference characters that no token writes.
+
+    Args:
+        rows: from :func:`zipformer.scoring.score`.
+        transcripts: that they are of.
+        known: from :func:`written_characters`.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for transcript in transcripts:
+        missing = sum(character not in known for character in characters(transcript.reference))
+        for level in LEVELS:
+            if (key := transcript.group(level)) is not None:
+                group, name = key
+                counts[level, group, name] += missing
+    return [replace(row, no_token=counts[row.level, row.group, row.name]) for row in rows]
+
+
+def coverage_of(texts: Iterable[tuple[str, str | None]], tokenizer: Tokenizer) -> TokenCoverage:
+    """Coverage of pairs of text and dialect."""
+    coverage = TokenCoverage(written_characters(tokenizer))
+    for text, dialect in texts:
+        coverage.add(text, dialect)
+    return coverage
+
+
+def coverage_warning(what: str, missing: Mapping[str, Counter[str]], total: Mapping[str, int]) -> str | None:
+    """What :meth:`TokenCoverage.warning` says."""
+    together: Counter[str] = sum(missing.values(), Counter())
+    if not together:
+        return None
+    most = sorted(together.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{character} ({count})" for character, count in most[:SHOWN])
+    more = f" and {len(most) - SHOWN} others" if len(most) > SHOWN else ""
+    floors = ", ".join(
+        f"{dialect or 'unknown'} {_percent(counts.total(), total[dialect])}"
+        for dialect, counts in sorted(missing.items())
+    )
+    count, of = together.total(), sum(total.values())
+    return (
+        f"{count} of {of} characters of {what} are no tokens of the model and count as errors unless it"
+        f" spells them in bytes: CER is at least {_percent(count, of)} ({floors}). Most frequent:"
+        f" {named}{more}. Remedy: {REMEDY}"
+    )
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f} %"

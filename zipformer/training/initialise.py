@@ -1,0 +1,156 @@
+"""Start a model from the weights of another one, as far as they fit."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from zipformer.data.tokenizer import Tokenizer
+from zipformer.model import AsrModel
+from zipformer.model_config import read_config
+from zipformer.training.checkpoint import MODEL_FILE, RECORD_FILE
+
+logger = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.01  # of the encoder's parameters that a start from another model must fit
+
+# Modules whose parameters have one row for every token.
+VOCABULARY_MODULES = (
+    "predictor.embedding.",
+    "joiner.output_linear.",
+    "simple_am_proj.",
+    "simple_lm_proj.",
+    "ctc_head.",
+    "attention_decoder.embed.",
+    "attention_decoder.output_layer.",
+)
+
+
+@dataclass
+class Transfer:
+    """What happened to every tensor."""
+
+    loaded: list[str] = field(default_factory=list)
+    by_token: list[str] = field(default_factory=list)  # rows of the tokens that both vocabularies have
+    not_loaded: list[str] = field(default_factory=list)  # with the reason; these keep their random start
+    unused: list[str] = field(default_factory=list)  # only in the source
+    shared_tokens: int = 0
+
+    def report(self, source: Path) -> None:
+        """Say in the log what was and what was not taken over, each in one line."""
+        logger.info("Initialised from %s: %d tensors loaded", source, len(self.loaded))
+        if self.by_token:
+            logger.info(
+                "Another vocabulary: rows of the %d common tokens loaded in %s",
+                self.shared_tokens,
+                ", ".join(self.by_token),
+            )
+        if self.not_loaded:
+            logger.warning(
+                "%d tensors not loaded, they start at random: %s",
+                len(self.not_loaded),
+                _by_module(self.not_loaded),
+            )
+        if self.unused:
+            logger.warning("%d tensors of %s not used: %s", len(self.unused), source, _by_module(self.unused))
+
+
+@torch.no_grad()
+def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer) -> Transfer:
+    """Copy the weights of a model directory into ``model`` wherever name and shape agree.
+
+    Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that
+    both have, found by their text: equal row numbers mean different characters, even if the two vocabularies
+    are of one size.
+
+    Args:
+        source: model directory with model.safetensors and tokens.model.
+        tokenizer: that of ``model``.
+    Raises:
+        FileNotFoundError: a file of the source is missing.
+        ValueError: next to nothing of the encoder fits, as of a model of another size.
+    """
+    if not (source / MODEL_FILE).is_file():
+        raise FileNotFoundError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
+    old_pieces, new_pieces = Tokenizer.load(source).pieces, tokenizer.pieces
+    old = {piece: row for row, piece in enumerate(old_pieces)}
+    common = [(row, old[piece]) for row, piece in enumerate(new_pieces) if piece in old]
+    new_rows, old_rows = torch.tensor(common).T
+
+    given = load_file(source / MODEL_FILE)
+    transfer = Transfer(shared_tokens=len(common))
+    for name, target in model.state_dict().items():  # these share memory with the model's own
+        tensor = given.pop(name, None)
+        if tensor is None:
+            transfer.not_loaded.append(f"{name} (not in the source)")
+        elif (
+            name.startswith(VOCABULARY_MODULES)
+            and old_pieces != new_pieces
+            and tensor.shape[1:] == target.shape[1:]
+        ):
+            target[new_rows] = tensor[old_rows].to(target)
+            transfer.by_token.append(name)
+        elif tensor.shape != target.shape:
+            transfer.not_loaded.append(f"{name} ({tuple(tensor.shape)} there, {tuple(target.shape)} here)")
+        else:
+            target.copy_(tensor)
+            transfer.loaded.append(name)
+    transfer.unused = sorted(given)
+    _check_encoder(model, source, transfer)
+    return transfer
+
+
+def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
+    """Raise ValueError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
+
+    Some small tensors agree between any two sizes, so it is not enough that there are any.
+    """
+    sizes = {name: p.numel() for name, p in model.named_parameters() if name.startswith("encoder.")}
+    loaded = sum(sizes.get(name, 0) for name in transfer.loaded)
+    if not sizes or loaded >= LEAST_SHARE * sum(sizes.values()):
+        return
+    ours, theirs = model.config.encoder, read_config(source).encoder
+    different = [
+        f"encoder.{item.name} {getattr(theirs, item.name)} there, {getattr(ours, item.name)} here"
+        for item in fields(ours)
+        if getattr(theirs, item.name) != getattr(ours, item.name)
+    ]
+    raise ValueError(
+        f"init_from={source} is a model of another size: of the {sum(sizes.values()):,} parameters of the "
+        f"encoder it fits {loaded:,}; choose the same model=, or leave init_from out ({'; '.join(different)})"
+    )
+
+
+def _by_module(lines: Iterable[str]) -> str:
+    """Number of tensors of each module, and the first tensor of it with its reason."""
+    modules: dict[str, list[str]] = {}
+    for line in lines:
+        modules.setdefault(line.partition(".")[0].partition(" ")[0], []).append(line)
+    return "; ".join(
+        found[0] if len(found) == 1 else f"{len(found)} of {module}, the first {found[0]}"
+        for module, found in modules.items()
+    )
+
+
+def dialects_of(source: Path) -> list[str]:
+    """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
+
+    None, with a warning, where it does not say: a model of icefall, for example.
+    """
+    for name, keys in (
+        ("provenance.json", ("trained_dialects",)),
+        (RECORD_FILE, ("trained_hours", "known_dialects")),
+    ):
+        if (source / name).is_file():
+            content = json.loads((source / name).read_text(encoding="utf-8"))
+            return sorted({dialect for key in keys for dialect in content.get(key, [])})
+    logger.warning(
+        "%s has no provenance.json that says on which dialects it was trained: those that this run is not "
+        "trained on will count as held out",
+        source,
+    )
+    return []

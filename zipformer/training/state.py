@@ -1,0 +1,223 @@
+"""Everything that changes while a model trains, as one thing that is saved, restored and continued."""
+
+import logging
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zipformer.data.tokenizer import MODEL_FILE, TABLE_FILE, Tokenizer
+from zipformer.distributed import World
+from zipformer.model import AsrModel
+from zipformer.model_config import with_later_keys
+from zipformer.optim.eden import Eden
+from zipformer.optim.scaled_adam import ScaledAdam
+from zipformer.training.averaging import RunningAverage
+from zipformer.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+
+logger = logging.getLogger(__name__)
+
+ONLY_AT_THE_START = ("clock_start", "init_from")  # settings that a run that goes on does not read
+
+
+@dataclass
+class Counters:
+    """How far the run has come."""
+
+    step: int = 0  # optimiser steps, skipped ones included
+    epoch: int = 1
+    batches: int = 0  # used of this epoch, by every process
+    elapsed_seconds: float = 0.0  # over all starts of the run
+    audio_seconds: float = 0.0  # trained on, all processes together
+    bad_steps: int = 0  # skipped because something was not finite
+
+
+class TrainingState:
+    """Weights, their running average, optimiser, scheduler, clock, random generators and counters.
+
+    The running average is kept by the main process only.
+    """
+
+    def __init__(self, model: AsrModel, optimizer: ScaledAdam, scheduler: Eden, world: World) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.world = world
+        self.average = RunningAverage()
+        self.counters = Counters()
+
+    def save(
+        self,
+        root: Path,
+        *,
+        config: Mapping[str, Any],
+        order: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        trained_hours: Mapping[str, float],
+        known_dialects: Sequence[str] = (),
+        copies: Iterable[Path],
+    ) -> Checkpoint | None:
+        """Write a checkpoint below ``root``; every process calls this, the main one writes.
+
+        Args:
+            config: all settings, as plain values.
+            order: those of them that decide which batches an epoch has, see :meth:`restore`.
+            environment: what the run runs on.
+            trained_hours: hours of training audio by dialect group.
+            known_dialects: groups that the weights were trained on before this run.
+            copies: files to put beside the weights.
+
+        Returns:
+            The checkpoint, in the main process.
+        """
+        processes = self.world.gather({"random": random_state(), "clock": self.model.clock.state_dict()})
+        if not self.world.is_main:
+            return None
+        return save_checkpoint(
+            root,
+            model=self.model,
+            average=self.average.tensors,
+            training={
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "processes": processes,
+            },
+            record={
+                **asdict(self.counters),
+                "average_samples": self.average.samples,
+                "order": order,
+                "environment": environment,
+                "trained_hours": trained_hours,
+                "known_dialects": list(known_dialects),
+                "config": config,
+            },
+            copies=copies,
+        )
+
+    def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
+        """Put everything back as it was when the checkpoint was written, and say so in the log.
+
+        Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the
+        same, and the epoch starts over. A process that the earlier run did not have takes the clock of the
+        first process.
+
+        Raises:
+            CheckpointError: the checkpoint holds another model than ``config`` describes.
+        """
+        record = checkpoint.record
+        before = dict(record["config"])
+        if "model" in before:
+            before["model"] = with_later_keys(before["model"])
+        changed = differences(before, config)
+        other_model = [line for name, line in changed.items() if name.startswith("model.")]
+        if other_model:
+            raise CheckpointError(
+                f"{checkpoint.directory} holds another model:\n  " + "\n  ".join(other_model) + "\n"
+                "Set it as it was, or choose another exp_dir (and init_from to start from these weights)."
+            )
+        for name in ONLY_AT_THE_START:
+            if name in changed and config[name] is not None:
+                raise CheckpointError(
+                    f"{changed[name]}: this matters only at the start of a run, and "
+                    f"{checkpoint.directory} is past it. Set it as it was, or choose another exp_dir."
+                )
+        self.counters = Counters(**{name: record[name] for name in asdict(self.counters)})
+        self.model.load_state_dict(checkpoint.weights())
+        if self.world.is_main:
+            self.average.load(checkpoint.average(), record["average_samples"])
+        training = checkpoint.training_state()
+        self.optimizer.resume(training["optimizer"])
+        self.scheduler.load_state_dict(training["scheduler"])
+        known = self.world.rank < len(training["processes"])
+        process = training["processes"][self.world.rank if known else 0]
+        self.model.clock.load_state_dict(process["clock"])
+        if known:
+            restore_random_state(process["random"])
+        else:
+            seed_everything(config["seed"], self.world.rank, self.counters.step)
+            self.model.clock.random.seed(f"{config['seed']} {self.world.rank} {self.counters.step}")
+        self._report(checkpoint, changed)
+        # Checkpoints of before there was a digest of the manifest say nothing of it.
+        known_order = {
+            name: value for name, value in order.items() if name != "manifest" or name in record["order"]
+        }
+        other_order = differences(record["order"], known_order)
+        if "manifest" in other_order:
+            logger.warning("The training utterances or their texts have changed since that checkpoint.")
+        if other_order and self.counters.batches:
+            logger.warning(
+                "Epoch %d starts over, because its batches are no longer the same: %s",
+                self.counters.epoch,
+                "; ".join(other_order.values()),
+            )
+            self.counters.batches = 0
+
+    def _report(self, checkpoint: Checkpoint, changed: Mapping[str, str]) -> None:
+        if not self.world.is_main:
+            return
+        logger.info(
+            "Going on from %s: step %d, epoch %d after %d batches, %.0f s trained",
+            checkpoint.directory,
+            self.counters.step,
+            self.counters.epoch,
+            self.counters.batches,
+            self.counters.elapsed_seconds,
+        )
+        for line in changed.values():
+            logger.info("Setting changed since that checkpoint: %s", line)
+
+
+def check_tokens(checkpoint: Checkpoint, directory: Path) -> None:
+    """Make sure that the tokens in a folder are those that a checkpoint was trained with.
+
+    With others, even as many, each output of the model would stand for another character.
+
+    Raises:
+        CheckpointError: they are not; says how many differ.
+    """
+    then, now = checkpoint.directory / MODEL_FILE, directory / MODEL_FILE
+    if then.read_bytes() == now.read_bytes():
+        return
+    before, after = Tokenizer.load(then).pieces, Tokenizer.load(now).pieces
+    other = [number for number, pair in enumerate(zip_longest(before, after)) if len(set(pair)) == 2]
+    example = ""
+    if other:
+        pair = [pieces[other[0]] if other[0] < len(pieces) else "nothing" for pieces in (before, after)]
+        example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
+    raise CheckpointError(
+        f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
+        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {MODEL_FILE} and "
+        f"{TABLE_FILE} from {checkpoint.directory} to {directory} (what they lack is spelt in bytes). To "
+        "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
+    )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings that differ, by dotted name, as "name: old -> new"."""
+    lines: dict[str, str] = {}
+    for key in sorted(old.keys() | new.keys()):
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            lines |= differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            lines[prefix + key] = f"{prefix}{key}: {left} -> {right}"
+    return lines
+
+
+def seed_everything(*seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch from one or several numbers."""
+    state = np.random.SeedSequence(seed).generate_state(2)
+    random.seed(int(state[0]))
+    np.random.seed(state[0])  # noqa: NPY002  (libraries may draw from it)
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))

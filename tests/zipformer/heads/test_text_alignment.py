@@ -10,9 +10,9 @@ import pytest
 import torch
 from lhotse import CutSet
 from processes import in_processes, whole_batch
-from test_trainer import ALONE, assert_same_run, config_for, records, trained
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 from torch import Tensor
+from training_runs import ALONE, assert_same_run, config_for, records, trained
 
 from zipformer.data.batches import Batch
 from zipformer.distributed import World

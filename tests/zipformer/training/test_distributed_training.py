@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from processes import in_processes, whole_batch
-from test_trainer import config_for, newest, records
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 from torch import Tensor
+from training_runs import config_for, newest, records
 
 from zipformer.data.batches import Batch
 from zipformer.distributed import World

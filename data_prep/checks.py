@@ -19,7 +19,7 @@ from data_prep.problems import Problem, ProblemLog, Severities, Severity
 from data_prep.taxonomy import groups, label_fault
 from data_prep.text.normaliser import Examined, TextNormaliser
 from data_prep.text.translations import with_normalised_translation
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 # Held-out splits first: a training utterance that clashes with them is the one to be dropped.
 CHECK_ORDER = ("test", "valid", "train")
@@ -107,7 +107,7 @@ class CorpusChecker:
             supervisions: in the order of their recordings.
 
         Raises:
-            PreparationError: a supervision has no recording, or not in this order.
+            UserError: a supervision has no recording, or not in this order.
         """
         remaining = iter(supervisions)
         supervision = next(remaining, None)
@@ -127,7 +127,7 @@ class CorpusChecker:
                 yield from self._check_utterance(split, recording, channel, problems, supervision)
                 supervision = next(remaining, None)
         if supervision is not None:
-            raise PreparationError(
+            raise UserError(
                 f"split {split}: supervision {supervision.id} belongs to recording "
                 f"{supervision.recording_id}, which is not in the recordings or stands before its place: the "
                 "corpus must deliver supervisions in the order of their recordings"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 
 # What a file that is no text begins with, and what it is then.
 _OTHER_KINDS = (
@@ -54,26 +54,26 @@ def read_text(path: Path, encoding: str = "utf-8", setting: str | None = None) -
         setting: that another encoding can be given with, for the messages.
 
     Raises:
-        PreparationError: there is no such file, or it is not text of this encoding.
+        UserError: there is no such file, or it is not text of this encoding.
     """
     data = _content(path)
     for start, kind in _OTHER_KINDS:
         if data.startswith(start):
-            raise PreparationError(f"{path} is {kind}, not a table; save the table as text (TSV, UTF-8)")
+            raise UserError(f"{path} is {kind}, not a table; save the table as text (TSV, UTF-8)")
     mark = next((name for start, name in _BYTE_ORDER_MARKS if data.startswith(start)), None)
     used = mark or _utf16_of(data) or encoding
     try:
         text = data.decode(used)
     except LookupError as error:
         message = f"{setting or 'encoding'} is {encoding!r}, which Python does not know"
-        raise PreparationError(message) from error
+        raise UserError(message) from error
     except UnicodeDecodeError as error:
-        raise PreparationError(_not_decodable(path, data, used, error, setting)) from error
+        raise UserError(_not_decodable(path, data, used, error, setting)) from error
     text = text.removeprefix("\ufeff")
     # Lines of old Mac programs end in CR alone. CR in a file with LF is dealt with where values are read.
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
     if (position := text.find("\0")) >= 0:
-        raise PreparationError(
+        raise UserError(
             f"{path}:{text.count(chr(10), 0, position) + 1}: a NUL character, which no text has: the file is "
             f"damaged or not a table; remove it (tr -d '\\000' < OLD > NEW), or export the table again"
         )
@@ -105,16 +105,16 @@ def read_records(
         in each record as in the header.
 
     Raises:
-        PreparationError: the file cannot be read or is empty.
+        UserError: the file cannot be read or is empty.
     """
     if not delimiter or (quoted and len(delimiter) != 1):
-        raise PreparationError(
+        raise UserError(
             f"{settings}.delimiter is {delimiter!r}; it must be one character, e.g. "
             f"'{settings}.delimiter=\",\"'"
         )
     text = read_text(path, encoding, f"{settings}.encoding" if settings else None)
     if not text.strip():
-        raise PreparationError(f"{path} is empty; it must have a header and a line for each utterance")
+        raise UserError(f"{path} is empty; it must have a header and a line for each utterance")
     faults: list[str] = []
     if quoted:
         records = _quoted_records(path, text, delimiter, faults, settings)
@@ -122,7 +122,7 @@ def read_records(
         records = _plain_records(path, text, delimiter, faults)
     first = next(records, None)
     if first is None:
-        raise PreparationError(listed("a table that cannot be used; correct it", faults))
+        raise UserError(listed("a table that cannot be used; correct it", faults))
     header = first.values
     while header and not header[-1]:
         header.pop()
@@ -141,22 +141,22 @@ def seeming_delimiter(header: Sequence[str], delimiter: str, wanted: Sequence[st
 
 def _content(path: Path) -> bytes:
     if path.is_dir():
-        raise PreparationError(f"{path} is a folder; name the file of the table in it")
+        raise UserError(f"{path} is a folder; name the file of the table in it")
     if not path.exists():
-        raise PreparationError(f"{path} does not exist")
+        raise UserError(f"{path} does not exist")
     if not path.is_file():
-        raise PreparationError(f"{path} is not a file (a pipe or device); save the table as a file")
+        raise UserError(f"{path} is not a file (a pipe or device); save the table as a file")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise PreparationError(
+        raise UserError(
             f"{path} cannot be read ({error.strerror}); correct its permissions, or copy it"
         ) from error
     if data.startswith(b"\x1f\x8b"):
         try:
             return gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
-            raise PreparationError(
+            raise UserError(
                 f"{path} is a gzip file that is damaged or cut off ({error}); copy it again"
             ) from error
     return data

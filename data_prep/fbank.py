@@ -23,7 +23,7 @@ from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from data_prep.manifests import write_jsonl
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         if self.shard_size < 1:
-            raise PreparationError(f"fbank.shard_size is {self.shard_size}; it must be at least 1")
+            raise UserError(f"fbank.shard_size is {self.shard_size}; it must be at least 1")
         bad = [factor for factor in self.speed_factors if not 0.5 <= factor <= 2.0]
         if bad or len(set(self.speed_factors)) < len(self.speed_factors):
-            raise PreparationError(
+            raise UserError(
                 f"fbank.speed_factors is {list(self.speed_factors)}; it must hold different factors "
                 "from 0.5 to 2"
             )
@@ -111,7 +111,7 @@ def extract_shard(shard: FeatureShard) -> float:
     """Compute and store the features of one shard; returns the seconds of audio in it.
 
     Raises:
-        PreparationError: audio cannot be loaded any more, of more utterances than the shard may lose.
+        UserError: audio cannot be loaded any more, of more utterances than the shard may lose.
     """
     extractor = fbank_extractor(shard.sampling_rate)
     final = features_file(shard.directory, shard.index)
@@ -125,7 +125,7 @@ def extract_shard(shard: FeatureShard) -> float:
             except LostAudioError as error:
                 lost.append((cut.id, str(error)))
                 if not shard.may_lose or 2 * len(lost) >= len(shard.cuts):
-                    raise PreparationError(
+                    raise UserError(
                         f"utterance {cut.id}: {error}. Put the file back (or its disk, if others are missing "
                         "too) and start again; finished shards are kept"
                     ) from error

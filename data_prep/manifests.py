@@ -11,7 +11,7 @@ from lhotse import MonoCut, Recording, RecordingSet, SupervisionSegment, Supervi
 
 from data_prep.audio.probe import AudioConfig, AudioProbe, probe_audio
 from data_prep.corpora import SPLITS, CorpusManifests
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 Item = TypeVar("Item")
@@ -46,13 +46,11 @@ def write_manifests(manifests: CorpusManifests, directory: Path) -> dict[str, in
         Number of recordings by split, in the order train, valid, test.
 
     Raises:
-        PreparationError: the corpus delivered an unknown split, nothing at all, or a supervision without
+        UserError: the corpus delivered an unknown split, nothing at all, or a supervision without
             recording.
     """
     if unknown := sorted(set(manifests) - set(SPLITS)):
-        raise PreparationError(
-            f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}"
-        )
+        raise UserError(f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}")
     counts = {}
     for split in (split for split in SPLITS if split in manifests):
         recordings, supervisions = manifests[split]
@@ -61,7 +59,7 @@ def write_manifests(manifests: CorpusManifests, directory: Path) -> dict[str, in
         counts[split] = write_jsonl(RecordingSet, recordings, recordings_file(directory, split))
         write_jsonl(SupervisionSet, supervisions, supervisions_file(directory, split))
     if not any(counts.values()):
-        raise PreparationError("the corpus delivered no recordings; check its options")
+        raise UserError("the corpus delivered no recordings; check its options")
     return counts
 
 
@@ -164,7 +162,7 @@ def _in_recording_order(split: str, recordings: RecordingSet, supervisions: Supe
     position = {recording.id: i for i, recording in enumerate(recordings)}
     for supervision in supervisions:
         if supervision.recording_id not in position:
-            raise PreparationError(
+            raise UserError(
                 f"split {split}: supervision {supervision.id} belongs to recording "
                 f"{supervision.recording_id}, which the corpus did not deliver"
             )

@@ -48,7 +48,7 @@ from data_prep.text.normaliser import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
 from zipformer.data.dataset import record_name
 from zipformer.data.tokenizer import MODEL_FILE
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 from zipformer.files import replacing
 from zipformer.scoring.token_coverage import TokenCoverage
 
@@ -90,7 +90,7 @@ def prepare(config: PrepareConfig, console: Console | None = None) -> None:
     """Prepare a corpus, or what is left of it to prepare.
 
     Raises:
-        PreparationError: with a message for the user; what was finished before stays.
+        UserError: with a message for the user; what was finished before stays.
     """
     with Workers(config.num_workers) as workers:
         _Preparation(config, workers, console or Console()).run()
@@ -194,7 +194,7 @@ class _Preparation:
             advice = "Correct them and start again" + (
                 ", or set checks.on_problem=drop to go on without them" if stop and not empty else ""
             )
-            raise PreparationError(f"{reason}. {file} names every one with its remedy. {advice}")
+            raise UserError(f"{reason}. {file} names every one with its remedy. {advice}")
         for split, count in counts.items():
             share = count["dropped"] / (count["usable"] + count["dropped"])
             if share > _LOUD_LOSS:
@@ -211,7 +211,7 @@ class _Preparation:
         message = listed(f"{lost} of {total} utterances have a dialect label without a variety", names)
         if lost > self.config.checks.max_unknown_dialects * total:
             self.state.forget()  # a mapping changes the settings
-            raise PreparationError(
+            raise UserError(
                 f"{message}\nMap the labels and start again, or set checks.max_unknown_dialects=1 to go on "
                 "without these utterances"
             )

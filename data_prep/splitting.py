@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
     through others. The result depends on the seed and the sentences, not on their order.
 
     Raises:
-        PreparationError: the numbers of sentences do not leave any for training.
+        UserError: the numbers of sentences do not leave any for training.
     """
     group_of = _linked(utterances)
     dialects: dict[str, set[str]] = defaultdict(set)
@@ -67,7 +67,7 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
     test = _count(config.test, len(order), share=10, enough=ENOUGH_TEST_SENTENCES, at_most=4)
     valid = _count(config.valid, len(order), share=20, enough=ENOUGH_VALID_SENTENCES, at_most=8)
     if min(test, valid) < 0 or test + valid >= len(order):
-        raise PreparationError(
+        raise UserError(
             f"{len(order)} sentences cannot be divided into {test} for test, {valid} for valid and at least "
             "one for train; change corpus.split.test and corpus.split.valid"
         )

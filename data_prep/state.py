@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zipformer.data.manifest import PREPARATION_FILE
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import files_below, write_json
 
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
@@ -30,7 +30,7 @@ class PreparationState:
             fingerprint: all settings that decide over what is prepared, by dotted key.
 
         Raises:
-            PreparationError: something was prepared there with other settings, and the message names the
+            UserError: something was prepared there with other settings, and the message names the
                 keys; or the directory was moved before it was complete.
         """
         self._directory = directory
@@ -47,7 +47,7 @@ class PreparationState:
             if len(self.stages) == len(STAGES):
                 self._begun = begun  # which manifests name the files by
             if begun != str(directory) and 0 < len(self.stages) < len(STAGES):
-                raise PreparationError(
+                raise UserError(
                     f"{directory} was begun as {begun} and moved before it was complete, and what is there "
                     "names its audio by the old place: move it back to finish it, or delete it"
                 )
@@ -95,9 +95,7 @@ def file_digest(path: Path) -> str:
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        raise PreparationError(
-            f"{path} cannot be read ({error.strerror}); correct its permissions"
-        ) from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
 
 
 def _has_audio(directory: Path) -> bool:
@@ -109,7 +107,7 @@ def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, 
     differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:
         lines = "\n".join(f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
-        raise PreparationError(
+        raise UserError(
             f"{directory} was prepared with other settings:\n{lines}\nSet them back to go on there, choose "
             f"another data_dir, or delete {directory} to prepare it anew"
         )

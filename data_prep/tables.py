@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep.delimited import read_records, seeming_delimiter
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 
 REQUIRED = ("path", "text", "dialect")
 
@@ -68,15 +68,13 @@ def read_table(
         encoding: of a file without a byte order mark.
 
     Raises:
-        PreparationError: the file is missing, is not text in this encoding, lacks columns, or has lines with
+        UserError: the file is missing, is not text in this encoding, lacks columns, or has lines with
             too many or too few values.
     """
     if not path.exists():
-        raise PreparationError(f"the table {path} does not exist; set corpus.tsv to your table")
+        raise UserError(f"the table {path} does not exist; set corpus.tsv to your table")
     if path.is_dir():
-        raise PreparationError(
-            f"{path} is a folder; name the file of the table in it: set corpus.tsv to your table"
-        )
+        raise UserError(f"{path} is a folder; name the file of the table in it: set corpus.tsv to your table")
     delimiter = delimiter.replace("\\t", "\t")  # as shells and Hydra pass a tab on
     quoted = delimiter != "\t" if quoted is None else quoted
     header, records, faults = read_records(
@@ -85,7 +83,7 @@ def read_table(
     used = _used_columns(path, header, columns, delimiter)
     wanted = {_column(name, header): set(values) for name, values in (keep or {}).items()}
     if unknown := sorted(set(wanted) - set(header)):
-        raise PreparationError(f"{path}: corpus.keep names the columns {unknown}; the table has {header}")
+        raise UserError(f"{path}: corpus.keep names the columns {unknown}; the table has {header}")
 
     rows = []
     for record in records:
@@ -96,16 +94,16 @@ def read_table(
                 faults.append(f"{path}:{record.line}: no audio path in column {used['path']!r}")
             rows.append(row)
     if faults:
-        raise PreparationError(listed("lines of the table that cannot be used; correct them", faults))
+        raise UserError(listed("lines of the table that cannot be used; correct them", faults))
     if not rows:
-        raise PreparationError(f"{path}: no row is left" + (f" by corpus.keep={dict(keep)}" if keep else ""))
+        raise UserError(f"{path}: no row is left" + (f" by corpus.keep={dict(keep)}" if keep else ""))
     return rows
 
 
 def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: str) -> dict[str, str]:
     """Field name -> column name, for the columns that are there."""
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise PreparationError(
+        raise UserError(
             f"{path}:1: the columns {twice} are there more than once; rename or remove all but one of each"
         )
     names: dict[str, str] = asdict(columns)
@@ -113,7 +111,7 @@ def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: st
     needed = [name for name in names if name in REQUIRED or names[name] != name]
     missing = [f"{names[name]!r} (corpus.columns.{name})" for name in needed if found[name] not in header]
     if missing:
-        raise PreparationError(
+        raise UserError(
             f"{path}:1: the table has no column {', '.join(missing)}. Its columns, separated by "
             f"{delimiter!r}, are {header}. {_advice(header, delimiter, [names[name] for name in REQUIRED])}"
         )

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from opencc import OpenCC
 
+from zipformer.errors import UserError
+
 TAXONOMY_FILE = Path(__file__).with_name("taxonomy.tsv")
 AMBIGUOUS_FILE = Path(__file__).with_name("ambiguous.tsv")
 
 
-class UnknownDialectError(ValueError):
+class UnknownDialectError(UserError):
     """A label that neither the taxonomy nor the mapping of the corpus knows, or that has several meanings."""
 
 
@@ -173,7 +175,7 @@ def _varieties_by_label() -> dict[str, Variety]:
         for label in (entry.variety.id, entry.chinese, entry.english, *entry.labels):
             other = table.setdefault(_key(label), entry.variety)
             if other != entry.variety:
-                raise ValueError(
+                raise UserError(
                     f"{TAXONOMY_FILE}: label {label!r} stands for both {other.id} and {entry.variety.id}"
                 )
     return table

@@ -15,7 +15,7 @@ import sentencepiece
 from lhotse import load_manifest_lazy
 
 from data_prep.manifests import final_cuts_file
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 MODEL_FILE = "tokens.model"
@@ -55,12 +55,12 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
         beginning.
 
     Raises:
-        PreparationError: there is no text, or no character is frequent enough.
+        UserError: there is no text, or no character is frequent enough.
     """
     counts = Counter(character for text in texts for character in text)
     kept = sorted((c for c in counts.items() if c[1] >= min_count), key=lambda c: (-c[1], c[0]))
     if not kept:
-        raise PreparationError(
+        raise UserError(
             f"no character occurs {min_count} times in the training text ({counts.total()} characters): "
             "check that the split train has transcripts, or lower tokens.min_count"
         )
@@ -93,14 +93,12 @@ def further_manifests(data_dirs: Sequence[str]) -> list[Path]:
     """The training cuts of ``further_data_dirs``.
 
     Raises:
-        PreparationError: one of the directories has none.
+        UserError: one of the directories has none.
     """
     files = [final_cuts_file(Path(directory), "train") for directory in data_dirs]
     for file in files:
         if not file.is_file():
-            raise PreparationError(
-                f"tokens.further_data_dirs: {file} does not exist; prepare {file.parent} first"
-            )
+            raise UserError(f"tokens.further_data_dirs: {file} does not exist; prepare {file.parent} first")
     return files
 
 
@@ -128,22 +126,20 @@ def read_token_model(path: str | Path) -> bytes:
     """Read a token model to be reused.
 
     Raises:
-        PreparationError: there is none, or its special ids are not those of this toolkit.
+        UserError: there is none, or its special ids are not those of this toolkit.
     """
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        raise PreparationError(
+        raise UserError(
             f"tokens.reuse: {file} does not exist; give a tokens.model or a directory that has one"
         )
     model = file.read_bytes()
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
-        raise PreparationError(f"tokens.reuse: {file} is not a sentencepiece model") from error
+        raise UserError(f"tokens.reuse: {file} is not a sentencepiece model") from error
     first = tuple(processor.id_to_piece(i) for i in range(len(SPECIAL_PIECES)))
     if first != SPECIAL_PIECES:
-        raise PreparationError(
-            f"tokens.reuse: {file} begins with the pieces {first}, expected {SPECIAL_PIECES}"
-        )
+        raise UserError(f"tokens.reuse: {file} begins with the pieces {first}, expected {SPECIAL_PIECES}")
     return model

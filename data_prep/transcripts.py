@@ -36,7 +36,7 @@ from data_prep.tokens import (
 )
 from zipformer.data.dataset import record_name
 from zipformer.data.manifest import with_present_paths
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import replacing, write_json
 
 logger = logging.getLogger(__name__)
@@ -74,18 +74,16 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
     utterance and remedy.
 
     Raises:
-        PreparationError: the source is not prepared, a conversion is not known, or a transcript is empty
+        UserError: the source is not prepared, a conversion is not known, or a transcript is empty
             afterwards.
     """
     source, directory = Path(config.source).resolve(), Path(config.data_dir).resolve()
     if source == directory:
-        raise PreparationError(f"data_dir={directory} is the source itself; choose another directory")
+        raise UserError(f"data_dir={directory} is the source itself; choose another directory")
     manifests = {split: final_cuts_file(source, split) for split in SPLITS}
     manifests = {split: file for split, file in manifests.items() if file.is_file()}
     if "train" not in manifests:
-        raise PreparationError(
-            f"source={source} has no cuts_train.jsonl.gz; prepare it with scripts/prepare.py"
-        )
+        raise UserError(f"source={source} has no cuts_train.jsonl.gz; prepare it with scripts/prepare.py")
     settings = _settings(config, manifests)
     state = directory / STATE_FILE
     if state.is_file() and json.loads(state.read_text(encoding="utf-8")) == settings:
@@ -105,7 +103,7 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
         logger.warning("%d problems of transcripts, all in %s", log.counts.total(), problems)
     reused = config.tokens.reuse
     if unused := sorted(config.scripts.keys() - rewriting.groups):
-        raise PreparationError(
+        raise UserError(
             f"scripts.{unused[0]}: {source} has no utterance of that dialect group; there are"
             f" {', '.join(sorted(rewriting.groups))}"
         )
@@ -126,7 +124,7 @@ class Rewriting:
         groups: dialect groups of all utterances.
 
     Raises:
-        PreparationError: OpenCC does not know a conversion.
+        UserError: OpenCC does not know a conversion.
     """
 
     def __init__(self, config: TranscriptsConfig, log: ProblemLog) -> None:
@@ -145,7 +143,7 @@ class Rewriting:
             examined = self._examined(supervision.language, raw)
             text = examined.text
             if not text:
-                raise PreparationError(f"{manifest}: nothing is left of the transcript of {cut.id}")
+                raise UserError(f"{manifest}: nothing is left of the transcript of {cut.id}")
             self._log.report(
                 [Problem(cut.id, split, kind, ", ".join(found)) for kind, found in examined.findings.items()]
             )
@@ -165,7 +163,7 @@ def _converter(group: str, name: str) -> OpenCC:
     try:
         return OpenCC(name)
     except (OSError, RuntimeError, ValueError) as error:
-        raise PreparationError(
+        raise UserError(
             f"scripts.{group}={name}: OpenCC has no such conversion ({error}); there are s2t, s2tw, s2hk, t2s"
         ) from error
 

@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.meanings import meaning_of, plain
+from zipformer.errors import UserError
 
 Main = Callable[[DictConfig], None]
 
@@ -66,6 +67,8 @@ def command(name: str) -> Callable[[Main], Callable[[], None]]:
                 sys.exit(f"error: {script_help.ask_for(missing, settings)}")
             try:
                 main(settings)
+            except (UserError, OmegaConfBaseException) as error:
+                sys.exit(f"error: {error}")
             except OSError as error:
                 if error.errno not in PLACES or error.filename is None:
                     raise

@@ -1,12 +1,10 @@
 """Build challenge sets of a split: retrieval without what is easy by sound, by name or by duration."""
 
-import sys
 from pathlib import Path
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.challenge.build import build_challenges
@@ -20,10 +18,7 @@ ConfigStore.instance().store(name="challenge_schema", node=ChallengeConfig)
 
 @command("challenge")
 def main(settings: DictConfig) -> None:
-    try:
-        paths: list[Path] = build_challenges(cast(ChallengeConfig, OmegaConf.to_object(settings)))
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    paths: list[Path] = build_challenges(cast(ChallengeConfig, OmegaConf.to_object(settings)))
     print_tables([sets_overview([read_challenge(path) for path in paths])])
     for path in paths:
         print(f"ask it with scripts/retrieve.py challenge={path}")

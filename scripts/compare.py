@@ -1,13 +1,11 @@
 """Finished retrievals side by side, with intervals and paired tests of their differences."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.comparison.figure import comparison_figure
@@ -23,11 +21,8 @@ ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 
 @command("compare")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(CompareConfig, OmegaConf.to_object(settings))
-        compared = run(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(CompareConfig, OmegaConf.to_object(settings))
+    compared = run(config)
     print_tables(comparison_views(compared, config.confidence))
     print(f"tables and figure: {config.output}")
 

@@ -1,6 +1,5 @@
 """The model of a directory against its controls: recall@1 with interval and chance, differences, a figure."""
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -8,7 +7,6 @@ from typing import cast
 from embed import embed
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
 from fangyan.command_line import command
@@ -34,6 +32,7 @@ from retrieval.protocol.sites import labels_of_dialects, sites_of
 from retrieval.protocol.tables import print_tables, tabulate
 from retrieval.results.reading import check_trained, trained_groups
 from zipformer.decoding.recognise import choose_device
+from zipformer.errors import UserError
 from zipformer.results_place import writable_results
 
 ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
@@ -41,12 +40,9 @@ ConfigStore.instance().store(name="controls_schema", node=ControlsConfig)
 
 @command("controls")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(ControlsConfig, OmegaConf.to_object(settings))
-        with writable_results(Path(config.model_dir)):
-            table = run(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(ControlsConfig, OmegaConf.to_object(settings))
+    with writable_results(Path(config.model_dir)):
+        table = run(config)
     print_tables([table])
     print(f"table and figure: {config.folder}")
 
@@ -56,7 +52,7 @@ def run(config: ControlsConfig) -> Table:
     models = [HuggingFaceConfig(model) for model in config.huggingface]
     hugging = {model.short_name: model for model in models}
     if len(hugging) < len(models):
-        raise ValueError(
+        raise UserError(
             f"two models of huggingface={config.huggingface} have one name, which names the results:"
             " save one to a folder of another name"
         )

@@ -1,13 +1,11 @@
 """Recognise a split with a model directory and print the character error rate of each dialect."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.protocol.tables import print_tables
@@ -15,7 +13,7 @@ from retrieval.results.reading import trained_groups
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.recognise import DecodeConfig, decode
-from zipformer.files import StorageError, place_errors
+from zipformer.files import place_errors
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import align_all, score
 from zipformer.scoring.files import rate_table, write_results
@@ -28,14 +26,11 @@ ConfigStore.instance().store(name="decode_schema", node=DecodeConfig)
 
 @command("decode")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(DecodeConfig, OmegaConf.to_object(settings))
-        config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
-        trained = trained_groups(Path(config.model_dir))
-        with place_errors(config.folder, REMEDY):
-            directory, transcripts = decode(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(DecodeConfig, OmegaConf.to_object(settings))
+    config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
+    trained = trained_groups(Path(config.model_dir))
+    with place_errors(config.folder, REMEDY):
+        directory, transcripts = decode(config)
     dataset = read_dataset(Path(config.data_dir), config.split, config.dataset)
     tokenizer = Tokenizer.load(config.model_dir)
     coverage = coverage_of(((item.reference, item.dialect) for item in transcripts), tokenizer)
@@ -49,11 +44,8 @@ def main(settings: DictConfig) -> None:
         "dataset": dataset.record(),
         "model_dir": config.model_dir,
     }
-    try:
-        with place_errors(directory, REMEDY):
-            write_results(directory, scored, rows, header=header)
-    except StorageError as error:
-        sys.exit(f"error: {error}")
+    with place_errors(directory, REMEDY):
+        write_results(directory, scored, rows, header=header)
     title = f"{dataset.name}, {config.split}, {config.method}"
     if config.reference != "text":
         title += f", against the {config.reference}"

@@ -1,7 +1,6 @@
 """Embed a split with the encoder of a model directory, with other encoders, or with sounds or durations."""
 
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -9,7 +8,6 @@ from typing import cast
 import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.embedding import huggingface, speech_embedding
@@ -21,6 +19,7 @@ from retrieval.results.weights import architecture_of, weights_of
 from zipformer.data.dataset import read_dataset
 from zipformer.decoding.recognise import choose_device
 from zipformer.encoder.taps import layer_places
+from zipformer.errors import UserError
 from zipformer.files import place_errors
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
@@ -34,13 +33,10 @@ ConfigStore.instance().store(name="embed_schema", node=EmbedConfig)
 
 @command("embed")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(EmbedConfig, OmegaConf.to_object(settings))
-        config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
-        with place_errors(config.folder, REMEDY):
-            embed(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(EmbedConfig, OmegaConf.to_object(settings))
+    config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
+    with place_errors(config.folder, REMEDY):
+        embed(config)
 
 
 def embed(config: EmbedConfig) -> Path:
@@ -102,7 +98,7 @@ def build_embedder(config: EmbedConfig) -> tuple[Embedder, list[Path]]:
     if config.layer is not None:
         places = layer_places(model.config.encoder)
         if not 0 <= config.layer < len(places):
-            raise ValueError(
+            raise UserError(
                 f"layer={config.layer} is not there; the encoder of {model_dir} has layers 0 (front end) to "
                 f"{len(places) - 1}"
             )

@@ -1,6 +1,5 @@
 """Which words of parallel utterances match, by the encoder's frames alone, and are they alike as texts?"""
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,6 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.embedding.cuts import collate, open_cuts
@@ -36,6 +34,7 @@ from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.recognise import check_model_files, choose_device
 from zipformer.encoder.taps import FRONT_END_RATE
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.results_place import writable_results
 
@@ -46,12 +45,9 @@ FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output
 
 @command("interpret")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(InterpretConfig, OmegaConf.to_object(settings))
-        with writable_results(Path(config.model_dir)):
-            directory, outcome = run(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(InterpretConfig, OmegaConf.to_object(settings))
+    with writable_results(Path(config.model_dir)):
+        directory, outcome = run(config)
     print_tables(tests_table(outcome, similarity, config.confidence) for similarity in outcome.overall)
     print(f"words, matches, figures and page: {directory}")
 
@@ -145,7 +141,7 @@ def from_table(config: InterpretConfig, cuts: Mapping[str, Cut]) -> Iterator[Spo
     for name, cut in cuts.items():
         for word in words.get(name, ()):
             if (word.start + word.end) / 2 > cut.duration:
-                raise ValueError(
+                raise UserError(
                     f"{config.words}: {word.text!r} is spoken from {word.start:g} to {word.end:g} s in"
                     f" {name}, which lasts {cut.duration:g} s; give seconds from the start of the utterance"
                 )
@@ -160,7 +156,7 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
         ValueError: the store lacks it.
     """
     if cut.id not in store.utterances:
-        raise ValueError(f"{store.directory} has no utterance {cut.id}; embed the same split again")
+        raise UserError(f"{store.directory} has no utterance {cut.id}; embed the same split again")
     frames = store[cut.id]
     return SpokenUtterance(cut.id, frames, clock_of(store, cut, len(frames)), words)
 
@@ -192,7 +188,7 @@ def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int]
         return None
     for source in cut.recording.sources:
         if source.type == "file" and not Path(source.source).is_file():
-            raise FileNotFoundError(
+            raise UserError(
                 f"the recording of {cut.id} is not at {source.source}; put it there, or set audio=false"
             )
     return cut.load_audio()[0], cut.sampling_rate

@@ -1,7 +1,6 @@
 """What every layer of an encoder knows: retrieval, recognition by early exit, linear probes, and a figure."""
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from hydra.core.config_store import ConfigStore
 from lhotse import CutSet
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from fangyan.command_line import command
@@ -55,6 +53,7 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.early_exit import decode_exits
 from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
 from zipformer.encoder.taps import layer_places
+from zipformer.errors import UserError
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.results_place import writable_results
@@ -67,12 +66,9 @@ ConfigStore.instance().store(name="layers_schema", node=LayersConfig)
 
 @command("layers")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(LayersConfig, OmegaConf.to_object(settings))
-        with writable_results(Path(config.model_dir)):
-            result = Study(config).run()
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(LayersConfig, OmegaConf.to_object(settings))
+    with writable_results(Path(config.model_dir)):
+        result = Study(config).run()
     print_tables(study_tables(result))
     print(f"tables and figure: {config.folder}")
 
@@ -274,7 +270,7 @@ class Study:
             rows = score(align_all(transcripts))
             (overall,) = (row for row in rows if row.level == "overall")
             if overall.cer is None:
-                raise ValueError(
+                raise UserError(
                     f"{self.manifest} holds no text to recognise; leave out the step: steps=[retrieval]"
                 )
             rates.setdefault(layer, {})[method] = Estimate(overall.cer, overall.low, overall.high)
@@ -322,12 +318,12 @@ def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
         ValueError: it has none of the heads, or a method is not known.
     """
     if unknown := [method for method in methods if method not in METHODS]:
-        raise ValueError(f"methods={methods}: {unknown[0]} is not known; choose some of {', '.join(METHODS)}")
+        raise UserError(f"methods={methods}: {unknown[0]} is not known; choose some of {', '.join(METHODS)}")
     there = methods_of(model)
     usable = [method for method in methods if method in there]
     missing = ", ".join(method for method in methods if method not in there)
     if not usable:
-        raise ValueError(
+        raise UserError(
             f"the model has no head for {missing}; set methods=[{','.join(there)}], or leave out the early "
             "exits: steps=[retrieval,probes]"
         )

@@ -11,14 +11,12 @@ from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.corpora import corpora
 from data_prep.pipeline import PrepareConfig, prepare
 from fangyan.command_line import command
-from zipformer.errors import PreparationError
 from zipformer.files import check_writable, place_errors
-from zipformer.lock import DirectoryInUseError, sole_use
+from zipformer.lock import sole_use
 from zipformer.stopping import ending_at_once
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -48,8 +46,6 @@ def main(config: DictConfig) -> None:
     except SystemExit as end:  # a signal; see Workers why nothing is waited for
         sys.stdout.flush()
         os._exit(cast(int, end.code))
-    except (PreparationError, DirectoryInUseError, OmegaConfBaseException, ValueError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,12 @@
 Several model directories are asked the same and held against each other.
 """
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 
 from fangyan.command_line import command
@@ -30,6 +28,7 @@ from retrieval.results.reading import check_trained, trained_groups
 from retrieval.results.weights import Sieve, weights_behind
 from zipformer.data.dataset import choose_dataset
 from zipformer.decoding.recognise import choose_device
+from zipformer.errors import UserError
 from zipformer.files import replacing_folder
 from zipformer.results_place import writable_results
 
@@ -38,12 +37,9 @@ ConfigStore.instance().store(name="retrieve_schema", node=RetrieveConfig)
 
 @command("retrieve")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(RetrieveConfig, OmegaConf.to_object(settings))
-        with writable_results(Path(config.model_dir)):
-            shown, directory = run(config)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(RetrieveConfig, OmegaConf.to_object(settings))
+    with writable_results(Path(config.model_dir)):
+        shown, directory = run(config)
     tables.print_tables(shown)
     print(f"tables and figure: {directory}")
 
@@ -52,7 +48,7 @@ def run(config: RetrieveConfig) -> tuple[list[Table], Path]:
     """Ask all queries of all models, then write the results; returns what to print, and the last folder."""
     model_dirs = [Path(name) for name in (config.model_dir, *config.compare_with)]
     if len({model_dir.resolve() for model_dir in model_dirs}) < len(model_dirs):
-        raise ValueError("compare_with names a model directory twice")
+        raise UserError("compare_with names a model directory twice")
     challenge = None if config.challenge is None else read_challenge(config.challenge)
     datasets = [choose_dataset(model_dir, config.dataset) for model_dir in model_dirs]
     opened = [open_model(config, *place) for place in zip(model_dirs, datasets, strict=True)]

@@ -5,14 +5,12 @@
 The settings are described in retrieval/comparison/runs.py.
 """
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_scores
@@ -26,10 +24,7 @@ ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)
 
 @command("scores")
 def main(settings: DictConfig) -> None:
-    try:
-        compare(cast(ScoresConfig, OmegaConf.to_object(settings)))
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    compare(cast(ScoresConfig, OmegaConf.to_object(settings)))
 
 
 def compare(config: ScoresConfig) -> None:

@@ -6,7 +6,6 @@ from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.protocol.tables import print_tables, recall_matrix, recall_summary
@@ -20,13 +19,10 @@ ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 @command("report")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(ReportConfig, OmegaConf.to_object(settings))
-        model_dir = Path(config.model_dir)
-        names = [config.dataset] if config.dataset else dataset_names(model_dir) or [None]
-        reports = {name: collect(model_dir, config.split, dataset=name) for name in names}
-    except (FileNotFoundError, ValueError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    config = cast(ReportConfig, OmegaConf.to_object(settings))
+    model_dir = Path(config.model_dir)
+    names = [config.dataset] if config.dataset else dataset_names(model_dir) or [None]
+    reports = {name: collect(model_dir, config.split, dataset=name) for name in names}
     if not any(report.decodings or report.recall is not None for report in reports.values()):
         sys.exit(
             f"error: {config.model_dir} has no results of the split {config.split}: make them with"

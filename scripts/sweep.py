@@ -24,7 +24,6 @@ import numpy as np
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fangyan.command_line import command
 from retrieval.comparison.runs import retrieve_run
@@ -37,6 +36,7 @@ from retrieval.results.reading import read_decoding
 from retrieval.results.weights import Sieve
 from zipformer.data.dataset import name_of
 from zipformer.decoding.recognise import choose_device
+from zipformer.errors import UserError
 from zipformer.scoring import align
 from zipformer.training.config import TrainConfig
 
@@ -48,22 +48,15 @@ LINES_SHOWN = 15  # of the log of a step that failed
 MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its optimiser in memory
 
 
-class StepFailedError(RuntimeError):
-    """A step of a run ended with an error; the message has the end of its log."""
-
-
 @command("sweep")
 def main(settings: DictConfig) -> None:
-    try:
-        config = cast(SweepConfig, OmegaConf.to_object(settings))
-        runs = plan_runs(config, settings_of_training)
-        done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
-        if not config.table_only:
-            finish_all(runs, config)
-            done = runs
-        tabulate(config, done)
-    except (FileNotFoundError, ValueError, OmegaConfBaseException, StepFailedError) as error:
-        sys.exit(f"error: {error}")
+    config = cast(SweepConfig, OmegaConf.to_object(settings))
+    runs = plan_runs(config, settings_of_training)
+    done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
+    if not config.table_only:
+        finish_all(runs, config)
+        done = runs
+    tabulate(config, done)
 
 
 def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -119,7 +112,7 @@ def finish(
             )
         if result.returncode:
             end = "\n  ".join(log.read_text(encoding="utf-8").splitlines()[-LINES_SHOWN:])
-            raise StepFailedError(
+            raise UserError(
                 f"{step} of {run.directory} ended with exit status {result.returncode}; the end of its log "
                 f"{log}:\n  {end}"
             )
@@ -135,7 +128,7 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
     for run in done:
         variants.setdefault(run.variant, []).append(measured(run, config))
     if config.baseline not in variants:
-        raise ValueError(f"no run of the baseline {config.baseline} is finished: there is nothing to compare")
+        raise UserError(f"no run of the baseline {config.baseline} is finished: there is nothing to compare")
     comparison = Comparison(
         {name: variants[name] for name in config.variants if name in variants},
         resamples=config.resamples,
@@ -185,7 +178,7 @@ def count_errors(
     Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", remedy)
     hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
-        raise ValueError(
+        raise UserError(
             f"{folder} lacks {len(missing)} of the {len(place)} utterances that were embedded, such as"
             f" {missing[0]}: recognise that split again with scripts/decode.py"
         )

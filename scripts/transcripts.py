@@ -3,26 +3,20 @@
 python scripts/transcripts.py source=data/mini data_dir=data/mini-customary +scripts.yue=s2hk
 """
 
-import sys
 from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
 from fangyan.command_line import command
-from zipformer.errors import PreparationError
 
 ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
 
 
 @command("transcripts")
 def main(settings: DictConfig) -> None:
-    try:
-        rewrite_transcripts(cast(TranscriptsConfig, OmegaConf.to_object(settings)))
-    except (PreparationError, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+    rewrite_transcripts(cast(TranscriptsConfig, OmegaConf.to_object(settings)))
 
 
 if __name__ == "__main__":

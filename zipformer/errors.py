@@ -1,10 +1,13 @@
-"""The error that preparation reports to its user."""
+"""The error that every command turns into one message; any other exception keeps its traceback."""
 
 from collections.abc import Sequence
 
 
-class PreparationError(Exception):
-    """The settings or the corpus prevent preparation; the message says how and what to do."""
+class UserError(ValueError):
+    """The settings, the data or the machine prevent what was asked; the message says what to change.
+
+    Classes below it exist only where some code has to tell one kind from another.
+    """
 
 
 def listed(title: str, faults: Sequence[str], shown: int = 10) -> str:

@@ -22,13 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zipformer.errors import UserError
+
 # Errors of a place, not of the program: its user can mend them.
 _OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
 
 
-class StorageError(ValueError):
+class StorageError(UserError):
     """A place that cannot be written or read; the message names it and says what to do."""
 
 

@@ -20,12 +20,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from zipformer.errors import UserError
+
 LOCK_FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-class DirectoryInUseError(RuntimeError):
-    """Another process works in the directory; the message says which, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def sole_use(directory: Path) -> Iterator[None]:
     """Hold the lock of a directory, which is made if it is not there.
 
     Raises:
-        DirectoryInUseError: another process holds it.
+        UserError: another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / LOCK_FILE
@@ -87,7 +85,7 @@ def _take(descriptor: int, path: Path) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
-            raise DirectoryInUseError(
+            raise UserError(
                 f"{path.parent} is in use by {_read(descriptor) or 'another process'}: wait for it, stop it, "
                 "or choose another directory"
             ) from None
@@ -96,7 +94,7 @@ def _take(descriptor: int, path: Path) -> None:
         locked = False
     holder = _read(descriptor)
     if holder is not None and _may_live(holder, me, locked=locked):
-        raise DirectoryInUseError(
+        raise UserError(
             f"{path.parent} was taken into use by {holder}, and not given back: wait for it or stop it. "
             f"If it runs no more (its machine crashed, or it was killed), remove {path}"
         )

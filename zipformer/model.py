@@ -15,6 +15,7 @@ from zipformer.encoder.frontend import ConvFrontend
 from zipformer.encoder.margin import padding_margin
 from zipformer.encoder.taps import LayerOutputs
 from zipformer.encoder.zipformer import DROPOUT_BATCHES, Zipformer
+from zipformer.errors import UserError
 from zipformer.files import replacing_folder, write_tensors
 from zipformer.heads.attention_decoder import AttentionDecoder
 from zipformer.heads.joiner import Joiner
@@ -48,7 +49,7 @@ class AsrModel(nn.Module):
     def __init__(self, config: AsrModelConfig) -> None:
         super().__init__()
         if config.vocab_size < 1:
-            raise ValueError(
+            raise UserError(
                 f"model.vocab_size={config.vocab_size}; set it to the number of tokens "
                 "(Tokenizer.load(...).size)"
             )
@@ -154,7 +155,7 @@ class AsrModel(nn.Module):
     def _front_end(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (N, T, dim of the first stack) at 50 a second and their lengths (N,)."""
         if features.shape[1] < MIN_FRAMES or (on_host(lengths) and int(lengths.min()) < MIN_FRAMES):
-            raise ValueError(
+            raise UserError(
                 f"an utterance of the batch has fewer than {MIN_FRAMES} feature frames (features "
                 f"{tuple(features.shape)}, lengths {lengths.tolist()}), too few for one encoder frame; leave "
                 "it out"
@@ -204,7 +205,7 @@ class AsrModel(nn.Module):
             ValueError: as :meth:`encode`, or the number of transcripts is not N.
         """
         if len(tokens) != features.shape[0]:
-            raise ValueError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
+            raise UserError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
         frames, frame_lengths = self.encode(features, lengths)
         symbols = pad_sequence(
             [torch.tensor(utterance, dtype=torch.int64) for utterance in tokens], batch_first=True
@@ -330,7 +331,7 @@ class AsrModel(nn.Module):
         directory = Path(directory)
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (directory / name).is_file():
-                raise FileNotFoundError(
+                raise UserError(
                     f"{directory / name} is missing; a model directory is what scripts/average.py writes "
                     "(EXP_DIR/averaged): give that folder, or write it again"
                 )
@@ -339,12 +340,12 @@ class AsrModel(nn.Module):
         try:
             state = load_file(weights)
         except SafetensorError as error:
-            raise ValueError(
+            raise UserError(
                 f"{weights} is not a readable safetensors file ({error}); write it again"
             ) from error
         problems = tensor_mismatches(model.state_dict(), state)
         if problems:
-            raise ValueError(
+            raise UserError(
                 f"{weights} does not fit the {CONFIG_FILE} beside it; both must come from one save, write "
                 "the directory again:\n  " + "\n  ".join(shortened(problems))
             )

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.heads.text_alignment import TextAlignmentConfig
 
@@ -47,11 +48,11 @@ class AsrModelConfig:
 
     def __post_init__(self) -> None:
         if not self.transducer and not self.ctc:
-            raise ValueError("the model has neither model.transducer nor model.ctc; set one of them to true")
+            raise UserError("the model has neither model.transducer nor model.ctc; set one of them to true")
         if self.predictor_dim % 4:
-            raise ValueError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
+            raise UserError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
         if self.context_size < 1:
-            raise ValueError(f"model.context_size={self.context_size} is less than 1")
+            raise UserError(f"model.context_size={self.context_size} is less than 1")
 
 
 def write_config(config: AsrModelConfig, directory: Path) -> None:
@@ -71,10 +72,10 @@ def read_config(directory: Path) -> AsrModelConfig:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); write the model directory again") from error
+        raise UserError(f"{path} is not valid JSON ({error}); write the model directory again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != _FORMAT_VERSION or not isinstance(content.get("model"), dict):
-        raise ValueError(
+        raise UserError(
             f"{path} has format_version {version!r} where this version of the toolkit reads "
             f"{_FORMAT_VERSION}; write the model directory again with scripts/average.py, or install the "
             "version that wrote it"
@@ -82,7 +83,7 @@ def read_config(directory: Path) -> AsrModelConfig:
     try:
         return config_from_dict(content["model"])
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: {error}; correct that key, or write the model directory again with scripts/average.py"
         ) from error
 
@@ -96,11 +97,11 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
     content = with_later_keys(content)
     missing = _missing_keys(asdict(AsrModelConfig()), content)
     if missing:
-        raise ValueError(f"model configuration lacks {', '.join(missing)}")
+        raise UserError(f"model configuration lacks {', '.join(missing)}")
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AsrModelConfig), content))
     except OmegaConfBaseException as error:
-        raise ValueError(f"model configuration: {error}") from error
+        raise UserError(f"model configuration: {error}") from error
     assert isinstance(config, AsrModelConfig)
     return config
 

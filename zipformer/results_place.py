@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zipformer.errors import UserError
 from zipformer.files import StorageError, check_writable, place_errors
 
 REMEDY = "free space there, or give another place for the results as results_dir=DIR"
@@ -28,7 +29,7 @@ def results_place(model_dir: Path, results_dir: str | None) -> Path:
         check_writable(model_dir / "results", REMEDY)
         return model_dir
     if not model_dir.is_dir():
-        raise FileNotFoundError(f"model directory {model_dir} is not there")
+        raise UserError(f"model directory {model_dir} is not there")
     place = Path(results_dir)
     check_writable(place, REMEDY)
     place.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from data_prep.audio.containers import ByteFindings, byte_findings
 from data_prep.audio.decoding import AudioHeader, UndecodableError, decode, other_decoder, read_header
 from data_prep.audio.levels import CLIPPED_SHARE, FROZEN_SHARE, FULL_SCALE_PEAK, Levels, Mix
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 MEAN = "mean"
@@ -47,7 +47,7 @@ class AudioConfig:
 
     def __post_init__(self) -> None:
         if self.channel != MEAN and not self.channel.isdecimal():
-            raise PreparationError(
+            raise UserError(
                 f"audio.channel is {self.channel!r}; it must be {MEAN} or the number of a channel, from 0"
             )
 
@@ -120,7 +120,7 @@ def probe_audio(
         mixed: whether the recording is used as one channel; else all of its channels are kept.
 
     Raises:
-        PreparationError: ``target`` cannot be written.
+        UserError: ``target`` cannot be written.
     """
     path = audio_file(recording)
     if path is None:
@@ -165,7 +165,7 @@ def probe_audio(
     if not probe.decodable or not probe.num_samples or not (unusual or (mixed and len(mix.channels) > 1)):
         return probe
     if target is None:
-        raise ValueError(f"{path} has to be converted, but there is no target to write it to")
+        raise UserError(f"{path} has to be converted, but there is no target to write it to")
     channels = mix.channels if mixed else None
     try:
         _write_converted(
@@ -280,7 +280,7 @@ def _write_converted(
     """Write samples as they are, in 32 bits, so that nothing is clipped or rounded.
 
     Raises:
-        PreparationError: the file cannot be written.
+        UserError: the file cannot be written.
         UndecodableError: the recording has changed since it was measured.
     """
     large = _SAMPLE_BYTES * channels * probe.num_samples > _WAV_BYTES - (1 << 16)
@@ -296,7 +296,7 @@ def _write_converted(
                 file.write(block)
                 written += len(block)
     except (OSError, soundfile.SoundFileError) as error:
-        raise PreparationError(
+        raise UserError(
             f"cannot write {target} for recording {probe.recording_id}: {error}. Make room there, or "
             "correct its rights, and start again; what is finished is kept"
         ) from error

@@ -38,6 +38,8 @@ from typing import Any, TypeVar
 
 from lhotse import RecordingSet, SupervisionSet
 
+from zipformer.errors import UserError
+
 SPLITS = ("train", "valid", "test")
 
 CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
@@ -95,12 +97,12 @@ def register_corpus(
         ValueError: the name or the class is taken, or the class is not a dataclass.
     """
     if not is_dataclass(config_class):
-        raise ValueError(f"corpus {name!r}: {config_class!r} must be a dataclass")
+        raise UserError(f"corpus {name!r}: {config_class!r} must be a dataclass")
 
     def register(function: F) -> F:
         for other in _registered.values():
             if other.name == name or other.config_class is config_class:
-                raise ValueError(
+                raise UserError(
                     f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus "
                     f"{other.name!r} ({other.config_class.__name__}): name and config class must be its own"
                 )

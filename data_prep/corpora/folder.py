@@ -24,7 +24,7 @@ from data_prep.splitting import Sentence, SplitConfig, split_by_sentence, warn_o
 from data_prep.tables import Columns, Row, read_table
 from data_prep.taxonomy import UnknownDialectError, Variety, variety_of
 from data_prep.text.normaliser import TextNormaliser
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     for the checks to report, together with the line of the table.
 
     Raises:
-        PreparationError: the table itself cannot be used; the message names the line.
+        UserError: the table itself cannot be used; the message names the line.
     """
     table = Path(config.tsv)
     rows = read_table(
@@ -132,7 +132,7 @@ def _varieties(rows: Sequence[Row], config: FolderConfig) -> dict[str, Variety]:
     """Variety of each label of the table; without labels that are unknown or ambiguous.
 
     Raises:
-        PreparationError: a mapping leads to no variety, or its file cannot be read.
+        UserError: a mapping leads to no variety, or its file cannot be read.
     """
     mapping = dict(config.dialect_map)
     if config.dialect_map_file:
@@ -141,7 +141,7 @@ def _varieties(rows: Sequence[Row], config: FolderConfig) -> dict[str, Variety]:
         try:
             variety_of(source, {source: target})
         except UnknownDialectError as error:
-            raise PreparationError(f"corpus.{error}") from error
+            raise UserError(f"corpus.{error}") from error
     varieties = {}
     for label in dict.fromkeys(row["dialect"] for row in rows):
         try:
@@ -158,7 +158,7 @@ def _dialect_map(file: Path) -> dict[str, str]:
             continue
         values = [value.strip() for value in line.split("\t")]
         if len(values) != 2 or not all(values):
-            raise PreparationError(
+            raise UserError(
                 f"{file}:{number}: {line!r} is not a label, a tab and an id of data_prep/taxonomy.tsv"
             )
         mapping[values[0]] = values[1]
@@ -178,7 +178,7 @@ def _splits(rows: Sequence[Row], config: FolderConfig) -> list[str]:
 def _split_of_row(row: Row, config: FolderConfig) -> str:
     split = config.split_map.get(row["split"], row["split"])
     if split.casefold() not in SPLITS:
-        raise PreparationError(
+        raise UserError(
             f"{row.origin}: split {row['split']!r} is not one of {', '.join(SPLITS)}; "
             + (
                 f"map it, e.g. '+corpus.split_map={{{row['split']}: valid}}'"

@@ -22,7 +22,7 @@ from opencc import OpenCC
 
 from data_prep.text import annotations, characters
 from data_prep.text.characters import Report
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 # The characters that no rule is about: no comma 丶, no components such as 亻.
 _FINAL = re.compile(f"(?:(?!丶|{characters.COMPONENT.pattern})[\u4e00-\u9fff])*")
@@ -111,7 +111,7 @@ class TextNormaliser:
     Composed and decomposed writing (NFC, NFD) of a transcript give the same.
 
     Raises:
-        PreparationError: a value of ``text.replace`` holds a key of it, so that no text would be final.
+        UserError: a value of ``text.replace`` holds a key of it, so that no text would be final.
     """
 
     def __init__(self, config: TextConfig | None = None) -> None:
@@ -189,7 +189,7 @@ def _replacements(replace: dict[str, str]) -> dict[str, str]:
     for old, new in sorted(replace.items(), key=lambda item: -len(item[0])):
         old = unicodedata.normalize("NFC", old)
         if not old or any(key and key in new for key in replace):
-            raise PreparationError(
+            raise UserError(
                 f"text.replace: {old!r} -> {new!r} replaces nothing, or gives text that is replaced again"
             )
         replacements[old] = new

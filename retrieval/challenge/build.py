@@ -32,6 +32,7 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.protocol.sites import Site
 from retrieval.results.naming import result_folder
 from zipformer.data.dataset import name_of, read_dataset
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def sound_threshold(distances: Distances, sites: Sequence[Site], config: SoundCo
         if groups[0] != groups[1]:
             by_groups.setdefault(groups, []).extend(of_sentences.values())
     if not by_groups:
-        raise ValueError(
+        raise UserError(
             "no two sites of different groups share two sentences: parallel utterances need equal"
             " sentence ids"
         )
@@ -325,7 +326,7 @@ def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequ
         if Removal.names in removals:
             remedies.append("ask for fewer names.tags")
         remedies.append("or leave a removal out of removals")
-        raise ValueError(
+        raise UserError(
             f"challenge set {name!r} is empty: of {counts['sentences']} sentences in {counts['site_pairs']}"
             f" site pairs between groups, {reasons or 'none was common to two sites'}; {', '.join(remedies)}"
         )

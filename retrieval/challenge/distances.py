@@ -21,6 +21,7 @@ from retrieval.embedding.store import EmbeddingStore
 from retrieval.protocol.sites import Site
 from retrieval.similarity.scores import ScoreKind, score_matrix
 from retrieval.similarity.seqsim import Packed, pack
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def measure_distances(
             logger.info("distance by sound: edit distance of phones")
             return _between_phones(phones, sites, common)
     if control is None:
-        raise ValueError(
+        raise UserError(
             "the utterances have no phones (sound.field, sound.phones_file), so likeness by sound needs an"
             " acoustic control: give model_dir or sound.control with embeddings of scripts/embed.py"
             " embedder=mfcc, or leave sound out of removals"
@@ -82,7 +83,7 @@ def measure_distances(
     store = EmbeddingStore(control)
     missing = [name for name in asked if name not in store.utterances]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{control} lacks {len(missing)} of {len(asked)} utterances, the first is {missing[0]}: embed the"
             " split again with scripts/embed.py"
         )
@@ -114,7 +115,7 @@ def phones_of(
     }
     missing = [name for name in asked if not split.get(name)]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{source}: {len(missing)} of {len(asked)} utterances have no phones, the first is {missing[0]}:"
             f" {remedy}, or compare sounds with sound.measure=acoustic"
         )
@@ -150,7 +151,7 @@ def _between_frames(
         for _, name in sorted(sites[site].utterances.items()):
             frames = np.array(store[name], dtype=np.float32)  # (T,D), from disk
             if not np.isfinite(frames).all():
-                raise ValueError(
+                raise UserError(
                     f"utterance {name} has frames that are not finite in {store.directory}: embed the split"
                     " again with scripts/embed.py"
                 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import kaldialign
 
 from retrieval.challenge.settings import Notation
+from zipformer.errors import UserError
 
 TONE_LETTERS = frozenset("˥˦˧˨˩꜒꜓꜔꜕꜖꜀꜁꜂꜃꜄꜅꜆꜇")  # pitches, and the corners of the four tone classes
 RAISED_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", "01234567890123456789")
@@ -84,7 +85,7 @@ def phone_distance(one: Sequence[str], other: Sequence[str]) -> float:
     """
     longer = max(len(one), len(other))
     if longer == 0:
-        raise ValueError("two pronunciations without phones have no distance: give their phones")
+        raise UserError("two pronunciations without phones have no distance: give their phones")
     return int(kaldialign.edit_distance(list(one), list(other))["total"]) / longer
 
 
@@ -96,21 +97,21 @@ def read_phones(path: Path) -> dict[str, str]:
         ValueError: a missing column, an empty cell or an utterance that is there twice, with its line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no table of phones at {path}: correct sound.phones_file")
+        raise UserError(f"no table of phones at {path}: correct sound.phones_file")
     result: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if not {"utterance_id", "phones"} <= set(reader.fieldnames or ()):
-            raise ValueError(
+            raise UserError(
                 f"{path}, line 1: the columns utterance_id and phones are needed, separated by a tab; found"
                 f" {', '.join(reader.fieldnames or ()) or 'nothing'}"
             )
         for row in reader:
             name, phones = row["utterance_id"], (row["phones"] or "").strip()
             if not name or not phones:
-                raise ValueError(f"{path}, line {reader.line_num}: an utterance id or its phones are missing")
+                raise UserError(f"{path}, line {reader.line_num}: an utterance id or its phones are missing")
             if name in result:
-                raise ValueError(f"{path}, line {reader.line_num}: utterance {name} is there twice")
+                raise UserError(f"{path}, line {reader.line_num}: utterance {name} is there twice")
             result[name] = phones
     return result
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.protocol.sites import Site
+from zipformer.errors import UserError
 from zipformer.files import write_text
 
 FORMAT = 1
@@ -123,7 +124,7 @@ class ChallengeSet:
 
     def _site(self, utterance: str) -> int:
         if utterance not in self._site_of:
-            raise ValueError(
+            raise UserError(
                 f"challenge set {self.name!r} does not know utterance {utterance}: it was made from other"
                 " cuts; make it again with scripts/challenge.py"
             )
@@ -230,11 +231,11 @@ def read_challenge(path: Path | str) -> ChallengeSet:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no challenge set at {path}: make it with scripts/challenge.py")
+        raise UserError(f"no challenge set at {path}: make it with scripts/challenge.py")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']} is not {FORMAT}")
+            raise UserError(f"format {content['format']} is not {FORMAT}")
         known = ("format", "name", "split", "fingerprint", "candidates", "sites", "pairs", "durations")
         return ChallengeSet(
             name=str(content["name"]),
@@ -247,7 +248,7 @@ def read_challenge(path: Path | str) -> ChallengeSet:
             fingerprint=str(content["fingerprint"]),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a challenge set ({type(error).__name__}: {error}): make it again with"
             " scripts/challenge.py"
         ) from error

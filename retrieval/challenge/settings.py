@@ -5,6 +5,7 @@ from enum import Enum
 
 from retrieval.embedding.cuts import PRONUNCIATIONS
 from retrieval.protocol.sites import Duplicates, Level
+from zipformer.errors import UserError
 
 TAGS = {
     "none": [],
@@ -98,9 +99,9 @@ class SoundConfig:
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.threshold < 0:
-            raise ValueError(f"sound.threshold={self.threshold} is negative; distances are 0 or more")
+            raise UserError(f"sound.threshold={self.threshold} is negative; distances are 0 or more")
         if not 0 < self.quantile < 1:
-            raise ValueError(
+            raise UserError(
                 f"sound.quantile={self.quantile} must be between 0 and 1; 0.5 drops the closer half"
             )
 
@@ -142,7 +143,7 @@ class DurationConfig:
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
-            raise ValueError(
+            raise UserError(
                 f"duration.candidates={self.candidates} leaves the right answer without a rival; give 2 or"
                 " more"
             )
@@ -186,13 +187,13 @@ class ChallengeConfig:
 
     def __post_init__(self) -> None:
         if not self.removals or len(set(self.removals)) < len(self.removals):
-            raise ValueError(
+            raise UserError(
                 f"removals={[r.value for r in self.removals]}: give one or more, each once, of"
                 f" {', '.join(r.value for r in Removal)}"
             )
         if Removal.names in self.removals and self.names.tagger is TaggerKind.none:
             rest = ",".join(r.value for r in self.removals if r is not Removal.names)
-            raise ValueError(
+            raise UserError(
                 "names are to be removed but names.tagger=none finds none: set names.tagger=jieba or spacy"
                 + (f", or removals=[{rest}]" if rest else "")
             )

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from data_prep.foreign_warnings import without_jieba_warnings
 from retrieval.challenge.settings import NamesConfig, TaggerKind
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def _jieba() -> Tagger:
         with without_jieba_warnings():
             import jieba
     except ModuleNotFoundError as error:
-        raise ValueError(_absent("jieba", "challenge")) from error
+        raise UserError(_absent("jieba", "challenge")) from error
     jieba.setLogLevel(logging.WARNING)  # it announces its cache
     tokenizer = _jieba_tokenizer()
 
@@ -73,11 +74,11 @@ def _spacy(model: str) -> Tagger:
     try:
         import spacy
     except ModuleNotFoundError as error:
-        raise ValueError(_absent("spacy", "spacy")) from error
+        raise UserError(_absent("spacy", "spacy")) from error
     try:
         pipeline = spacy.load(model)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"no spaCy pipeline {model!r}: python -m spacy download {model}, or correct names.spacy_model"
         ) from error
 

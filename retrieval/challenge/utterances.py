@@ -10,6 +10,7 @@ from retrieval.challenge.settings import TaggedText
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import Utterance
 from retrieval.protocol.sites import Duplicates, Level, Site, sites_of
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
     written: dict[str, dict[str, str]] = {field: {} for field in phones_fields}
     for cut in cuts:
         if cut.id in result:
-            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+            raise UserError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
         labels = labels_of(cut)
         supervision = cut.supervisions[0]
         custom = supervision.custom or {}
@@ -102,7 +103,7 @@ def texts_of(spoken: Mapping[str, Spoken], sites: Sequence[Site], text: TaggedTe
     missing = [name for name, value in texts.items() if not value.strip()]
     if missing:
         other = next(kind for kind in TaggedText if kind is not text)
-        raise ValueError(
+        raise UserError(
             f"{len(missing)} of {len(texts)} utterances have no {text.value}, the first is {missing[0]}: tag"
             f" their {other.value} (names.text={other.value}), or leave names out of removals"
         )

@@ -39,6 +39,7 @@ from retrieval.results.reading import MalformedResultError, read_json
 from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
+from zipformer.errors import UserError
 from zipformer.files import replacing_folder
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -113,11 +114,11 @@ class ControlsConfig:
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
-            raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+            raise UserError(f"resamples={self.resamples} gives no interval; take 1000")
         if self.permuted_draws < 2:
-            raise ValueError(f"permuted_draws={self.permuted_draws} gives no interval; take 20")
+            raise UserError(f"permuted_draws={self.permuted_draws} gives no interval; take 20")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+            raise UserError(f"confidence={self.confidence} must be between 0 and 1")
 
     @property
     def folder(self) -> Path:
@@ -182,7 +183,7 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
         found |= {embedder: (embedder, ScoreKind.seqsim) for embedder in known}
         found[PERMUTED] = (MODEL, ScoreKind.seqsim)
         if name not in found:
-            raise ValueError(
+            raise UserError(
                 f"no control {name}: give {PERMUTED}, or an embedder ({', '.join(known)}), alone or with a"
                 f" score ({', '.join(score.value for score in ScoreKind)}), for example mfcc-dtw"
             )

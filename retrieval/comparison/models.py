@@ -35,6 +35,7 @@ from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +71,13 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         if len(self.results) < 2:
-            raise ValueError("a comparison needs at least two models: give their folders as results=[...]")
+            raise UserError("a comparison needs at least two models: give their folders as results=[...]")
         if self.names and len(self.names) != len(self.results):
-            raise ValueError(f"{len(self.names)} names for {len(self.results)} results: give one for each")
+            raise UserError(f"{len(self.names)} names for {len(self.results)} results: give one for each")
         if self.resamples < 1 or self.permutations < 1:
-            raise ValueError("resamples and permutations must be at least 1")
+            raise UserError("resamples and permutations must be at least 1")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+            raise UserError(f"confidence={self.confidence} must be between 0 and 1")
 
 
 @dataclass(frozen=True)

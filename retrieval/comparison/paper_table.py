@@ -18,6 +18,7 @@ from rich.table import Table
 
 from retrieval.protocol.tables import RecallTable
 from retrieval.results.reading import MalformedResultError
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 NOT_WHOLE = "NOT THE WHOLE BENCHMARK"
@@ -88,7 +89,7 @@ def sites_asked(folder: Path) -> set[NamedSite]:
     """
     path = folder / "site_pairs.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"no results at {path}: make them with scripts/retrieve.py")
+        raise UserError(f"no results at {path}: make them with scripts/retrieve.py")
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         ends = [("source", "source_site"), ("target", "target_site")]

@@ -18,6 +18,7 @@ from retrieval.protocol.estimates import Pair
 from retrieval.protocol.tables import RecallTable, SummaryRow, parts_of
 from retrieval.statistics.bootstrap import possible_rate
 from retrieval.statistics.ranks import ROUNDING, Floats
+from zipformer.errors import UserError
 
 
 def permuted_table(
@@ -54,7 +55,7 @@ def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float
         ValueError: fewer than two draws.
     """
     if len(draws) < 2:
-        raise ValueError(f"{len(draws)} draws give no interval; take permuted_draws=20")
+        raise UserError(f"{len(draws)} draws give no interval; take permuted_draws=20")
     mean = float(draws.mean())
     if mean <= ROUNDING:
         return mean, 0.0, possible_rate(len(draws), confidence)

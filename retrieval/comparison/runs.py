@@ -29,6 +29,7 @@ from retrieval.results.weights import Sieve, weights_behind
 from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
 from zipformer.data.dataset import choose_dataset, dataset_behind
+from zipformer.errors import UserError
 from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ class ScoresConfig:
     def __post_init__(self) -> None:
         for name in ("model_dirs", "scores", "corrections"):
             if not getattr(self, name):
-                raise ValueError(f"{name} is empty: there is nothing to compare")
+                raise UserError(f"{name} is empty: there is nothing to compare")
         resolved = [Path(directory).resolve() for directory in self.model_dirs]
         if twice := [str(path) for path in dict.fromkeys(resolved) if resolved.count(path) > 1]:
             # Counted as two runs, one model would seem to show how models of several seeds vary.
-            raise ValueError(f"model_dirs names {', '.join(twice)} twice: name every run once")
+            raise UserError(f"model_dirs names {', '.join(twice)} twice: name every run once")
 
 
 def retrieve_run(
@@ -110,7 +111,7 @@ def retrieve_run(
     Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
     trained = trained_groups(model_dir)
     if trained is None:
-        raise ValueError(
+        raise UserError(
             f"{model_dir} has no provenance.json with trained_dialects, so held-out dialects cannot be told "
             "from trained ones: write the directory with scripts/average.py"
         )

@@ -20,6 +20,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from zipformer.errors import UserError
 from zipformer.files import write_json
 
 RUN_FILE = "run.json"
@@ -120,14 +121,14 @@ class SweepConfig:
         if self.variants == MISSING or self.baseline == MISSING:
             return  # to be filled in by Hydra
         if self.baseline not in self.variants:
-            raise ValueError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
+            raise UserError(f"baseline={self.baseline} is none of the variants {', '.join(self.variants)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds} must name at least one seed, and each once")
+            raise UserError(f"seeds={self.seeds} must name at least one seed, and each once")
         if self.at_once < 0:
-            raise ValueError(f"at_once={self.at_once} must be positive, or 0 for what fits the machine")
+            raise UserError(f"at_once={self.at_once} must be positive, or 0 for what fits the machine")
         folders = [variant.folder or name for name, variant in self.variants.items()]
         if shared := sorted({folder for folder in folders if folders.count(folder) > 1}):
-            raise ValueError(f"several variants have the folder {', '.join(shared)}: give each its own")
+            raise UserError(f"several variants have the folder {', '.join(shared)}: give each its own")
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class SweepRun:
         before = content["settings"]
         differing = _differing(before, self.settings)
         if differing:
-            raise ValueError(
+            raise UserError(
                 f"{self.directory} holds a run with other settings:\n  " + "\n  ".join(differing) + "\n"
                 "Set them as they were, choose another exp_dir, or delete that run"
             )
@@ -197,7 +198,7 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
 def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve: Resolve) -> SweepRun:
     variant = config.variants[name]
     if variant.data_dir == MISSING:
-        raise ValueError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
+        raise UserError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
     data_dir = Path(variant.data_dir or config.data_dir).resolve()
     train = [*config.train, *variant.train, *config.further]
     if variant.left_out:
@@ -262,11 +263,11 @@ def _path_setting(name: str, path: Path) -> str:
 def _start(directory: Path, config: SweepConfig) -> Path:
     file = directory / "provenance.json"
     if not (directory / "model.safetensors").is_file() or not file.is_file():
-        raise FileNotFoundError(f"start={directory} is no model directory; scripts/average.py writes one")
+        raise UserError(f"start={directory} is no model directory; scripts/average.py writes one")
     trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
     for name, variant in config.variants.items():
         if seen := sorted(set(variant.left_out) & set(trained)):
-            raise ValueError(
+            raise UserError(
                 f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
                 "variant would know it already. Set start=null"
             )
@@ -276,7 +277,7 @@ def _start(directory: Path, config: SweepConfig) -> Path:
 @cache
 def _digest(file: Path) -> str:
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
+        raise UserError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
     digest = hashlib.blake2b(digest_size=16)
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):

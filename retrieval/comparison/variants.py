@@ -30,6 +30,7 @@ from retrieval.statistics.bootstrap import (
     resampled,
 )
 from zipformer.data.dataset import DataSet
+from zipformer.errors import UserError
 from zipformer.scoring.intervals import bounded_error_interval, half_width
 
 Floats = NDArray[np.float64]
@@ -308,14 +309,14 @@ def _estimate(
 
 def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:
     if not variants:
-        raise ValueError("there is nothing to compare")
+        raise UserError("there is nothing to compare")
     for name, runs in variants.items():
         if not runs:
-            raise ValueError(f"variant {name} has no run")
+            raise UserError(f"variant {name} has no run")
     first, *others = [run for runs in variants.values() for run in runs]
     for run in others:
         if list(run.sites) != list(first.sites) or list(run.sentences) != list(first.sentences):
-            raise ValueError(
+            raise UserError(
                 f"{run.name} and {first.name} were not asked the same: their sites or sentences differ. "
                 "Embed the same split of the same corpus with both"
             )
@@ -324,6 +325,6 @@ def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:
     for name, runs in variants.items():
         groups = {tuple(sorted(run.trained_groups)) for run in runs}
         if len(groups) > 1:
-            raise ValueError(f"the runs of variant {name} were trained on different groups: {sorted(groups)}")
+            raise UserError(f"the runs of variant {name} were trained on different groups: {sorted(groups)}")
     if paired and len({len(runs) for runs in variants.values()}) > 1:
-        raise ValueError("a paired comparison needs the same models in all variants")
+        raise UserError("a paired comparison needs the same models in all variants")

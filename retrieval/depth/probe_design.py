@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.errors import UserError
+
 ATTEMPTS = 50  # random assignments of groups to folds, until every class is in every training part
 
 Names = NDArray[np.str_]
@@ -47,9 +49,9 @@ class ProbeConfig:
             ("min_occurrences", 2),
         ):
             if getattr(self, name) < least:
-                raise ValueError(f"probes.{name}={getattr(self, name)} is too small; give {least} or more")
+                raise UserError(f"probes.{name}={getattr(self, name)} is too small; give {least} or more")
         if not self.inverse_penalty > 0:
-            raise ValueError(f"probes.inverse_penalty={self.inverse_penalty} must be greater than 0")
+            raise UserError(f"probes.inverse_penalty={self.inverse_penalty} must be greater than 0")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class NotIdentifiable:
     reason: str
 
 
-class NoFoldsError(ValueError):
+class NoFoldsError(UserError):
     """A task that cannot be divided into folds, and why."""
 
     def __init__(self, task: str, reason: str) -> None:

@@ -38,6 +38,7 @@ from scipy.sparse.csgraph import connected_components
 from retrieval.depth.probe_design import NotIdentifiable, ProbeConfig, ProbeTask, make_task
 from retrieval.embedding.cuts import PRONUNCIATIONS, labels_of
 from retrieval.embedding.store import EmbeddingStore
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -307,7 +308,7 @@ def span_means(store: EmbeddingStore, spans: Spans, factor: int) -> NDArray[np.f
         start, end = (bound * OUTPUT_FRAMES / factor for bound in (span.start, span.end))
         first, last = int(start), min(len(frames), int(np.ceil(end)))
         if last <= first:
-            raise ValueError(
+            raise UserError(
                 f"utterance {span.utterance_id}: character {span.position + 1} is at frames {span.start} to "
                 f"{span.end} (25/s), after its {len(frames)} frames ({50 / factor:g}/s); align again"
             )

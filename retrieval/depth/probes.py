@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from retrieval.depth.probe_design import Fold, Names, ProbeConfig, ProbeTask, control_labels, folds_of
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class ProbeScore:
 def check_installed() -> None:
     """Raise ValueError, with what to install, where scikit-learn is missing."""
     if find_spec("sklearn") is None:
-        raise ValueError(
+        raise UserError(
             "probes need scikit-learn: pip install -e '.[probes]', or leave them out: steps=[retrieval,exits]"
         )
 
@@ -74,11 +75,11 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
         ValueError: not one embedding a unit, values that are not finite, or no division into folds.
     """
     if embeddings.ndim != 2 or len(embeddings) != len(task.labels):
-        raise ValueError(
+        raise UserError(
             f"probe {task.name}: {embeddings.shape} embeddings for {len(task.labels)} {task.unit}s"
         )
     if not np.isfinite(embeddings).all():
-        raise ValueError(f"probe {task.name}: an embedding holds values that are not finite; embed again")
+        raise UserError(f"probe {task.name}: an embedding holds values that are not finite; embed again")
     folds = folds_of(task, config)
     right, control = (
         _fold_accuracies(embeddings, labels, task.strata, folds, config, f"{task.name}{suffix}")
@@ -178,7 +179,7 @@ def fold_interval(
     K = len(values)
     mean = float(values.mean())
     if K < 2:
-        raise ValueError("an interval needs at least two folds")
+        raise UserError("an interval needs at least two folds")
     spread = float(np.sqrt(values.var(ddof=1) * (1 / K + test_to_train)))
     reach = float(stats.t.ppf((1 + confidence) / 2, K - 1)) * spread
     return mean - reach, mean + reach

@@ -44,6 +44,7 @@ from retrieval.protocol.tables import tabulate
 from retrieval.results.naming import result_folder
 from retrieval.similarity.scores import ScoreKind
 from zipformer.data.dataset import DataSet, name_of
+from zipformer.errors import UserError
 from zipformer.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -99,13 +100,13 @@ class LayersConfig:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.steps) - set(STEPS))
         if unknown or not self.steps:
-            raise ValueError(f"steps={self.steps} must be some of {', '.join(STEPS)}")
+            raise UserError(f"steps={self.steps} must be some of {', '.join(STEPS)}")
         if not self.methods:
-            raise ValueError("methods is empty; give some of ctc, greedy, beam, attention")
+            raise UserError("methods is empty; give some of ctc, greedy, beam, attention")
         if self.batch_seconds < 0:
-            raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
+            raise UserError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
         if self.resamples < 1:
-            raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+            raise UserError(f"resamples={self.resamples} gives no interval; take 1000")
 
     @property
     def folder(self) -> Path:

@@ -13,6 +13,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from retrieval.embedding.embedder import Embedder
+from zipformer.errors import UserError
 
 DURATION_RATIO = 100.0  # of two durations that are as unlike as can be
 
@@ -91,7 +92,7 @@ class MfccEmbedder(Embedder):
             ValueError: fewer mel bins than coefficients.
         """
         if batch.shape[2] < self.config.coefficients:
-            raise ValueError(
+            raise UserError(
                 f"{batch.shape[2]} mel bins give no {self.config.coefficients} cepstral coefficients:"
                 " lower mfcc.coefficients"
             )
@@ -148,4 +149,4 @@ def slopes(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 def _at_least_one(section: str, **values: int) -> None:
     for name, value in values.items():
         if value < 1:
-            raise ValueError(f"{section}.{name} must be at least 1, found {value}")
+            raise UserError(f"{section}.{name} must be at least 1, found {value}")

@@ -22,6 +22,7 @@ from retrieval.results.naming import result_folder
 from zipformer.data.batches import PADDING_VALUE
 from zipformer.data.dataset import name_of
 from zipformer.data.manifest import check_feature_files, with_present_paths
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +78,17 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         if self.storage not in STORAGE_TYPES:
-            raise ValueError(f"storage={self.storage} is not known; choose one of {', '.join(STORAGE_TYPES)}")
+            raise UserError(f"storage={self.storage} is not known; choose one of {', '.join(STORAGE_TYPES)}")
         if self.batch_seconds < 0:
-            raise ValueError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
+            raise UserError(f"batch_seconds={self.batch_seconds} is negative; give 0 or more")
         if self.embedder is EmbedderKind.huggingface:
             if not self.huggingface.model:
-                raise ValueError(
+                raise UserError(
                     "embedder=huggingface needs huggingface.model=NAME, a model of the Hub such as"
                     " openai/whisper-small, or a folder that save_pretrained wrote"
                 )
         elif self.layer is not None and not self.embedder.has_layers:
-            raise ValueError(
+            raise UserError(
                 f"layer={self.layer} is a layer of an encoder; embedder={self.embedder.value} has none"
             )
 
@@ -143,7 +144,7 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
             file.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
             for file in data_dir.glob("cuts_*.jsonl.gz")
         )
-        raise FileNotFoundError(
+        raise UserError(
             f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
             " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
         )
@@ -157,12 +158,10 @@ def labels_of(cut: Cut) -> Labels:
         ValueError: a number of supervisions other than one, or no dialect.
     """
     if len(cut.supervisions) != 1:
-        raise ValueError(
-            f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one"
-        )
+        raise UserError(f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one")
     supervision = cut.supervisions[0]
     if not supervision.language:
-        raise ValueError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
+        raise UserError(f"cut {cut.id} has no dialect (supervision.language): prepare the corpus again")
     values = [(supervision.custom or {}).get(key) for key in ("subdialect", "site", "sentence_id")]
     # An id may be a number, and 0 is one.
     return Labels(supervision.language, *("" if value is None else str(value) for value in values))
@@ -239,24 +238,22 @@ def count_cuts(
     feature_files: set[str] = set()
     for cut in cuts:
         if cut.id in seen:
-            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+            raise UserError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
         if from_audio and not cut.has_recording:
-            raise ValueError(
+            raise UserError(
                 f"cut {cut.id} has no recording, which {embedder} needs: prepare the corpus again, or"
                 " choose an embedder of stored features"
             )
         if not from_audio and not cut.has_features:
-            raise ValueError(
-                f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus"
-            )
+            raise UserError(f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus")
         frames = int(100 * cut.duration) if from_audio else cut.num_frames
         if frames < shortest:
-            raise ValueError(
+            raise UserError(
                 f"cut {cut.id} has {frames} frames of features, {embedder} needs {shortest}:"
                 " leave it out of the corpus"
             )
         if longest is not None and frames > longest:
-            raise ValueError(
+            raise UserError(
                 f"cut {cut.id} lasts {cut.duration:g} s, {embedder} hears {longest / 100:g} s at a time:"
                 " leave it out of the corpus"
             )
@@ -266,7 +263,7 @@ def count_cuts(
         seen.add(cut.id)
     check_feature_files(feature_files, Path())
     if not seen:
-        raise ValueError("there are no cuts to embed: prepare the data again or choose another split")
+        raise UserError("there are no cuts to embed: prepare the data again or choose another split")
     return len(seen)
 
 
@@ -314,12 +311,12 @@ def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, to
         try:
             audio = cut.resample(sampling_rate).load_audio()  # (channels, T)
         except (OSError, AudioLoadingError) as error:
-            raise ValueError(
+            raise UserError(
                 f"the recording of cut {cut.id} cannot be read ({error}): relative paths are relative to the"
                 " data directory; where the audio was moved, prepare the corpus again"
             ) from error
         if len(audio) != 1:
-            raise ValueError(f"cut {cut.id} has {len(audio)} channels: prepare the corpus with one")
+            raise UserError(f"cut {cut.id} has {len(audio)} channels: prepare the corpus with one")
         arrays.append(audio[0])
     lengths = torch.tensor([len(array) for array in arrays])
     samples = torch.zeros(len(arrays), int(lengths.max()))

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.embedding.embedder import Embedder, EmbedderKind
+from zipformer.errors import UserError
 
 # Families in which neither a mask nor a convolution lets the padding of a batch into the frames of an
 # utterance.
@@ -59,7 +60,7 @@ class HuggingFaceConfig:
         """
         name = Path(self.model).name
         if name in {kind.value for kind in EmbedderKind}:
-            raise ValueError(
+            raise UserError(
                 f"huggingface.model={self.model} would be called {name}, as another embedder is: rename the"
                 " folder"
             )
@@ -93,11 +94,9 @@ class HuggingFaceEmbedder(Embedder):
         config = model.config
         blocks = int(config.num_hidden_layers)
         if layer is not None and not 0 <= layer <= blocks:
-            raise ValueError(f"layer={layer}: {name} has layers 0 to {blocks}")
+            raise UserError(f"layer={layer}: {name} has layers 0 to {blocks}")
         if getattr(config, "add_adapter", False):
-            raise ValueError(
-                f"{name} has an adapter behind its encoder: take the model that it was made from"
-            )
+            raise UserError(f"{name} has an adapter behind its encoder: take the model that it was made from")
         self.name = name
         self.layer = None if layer == blocks else layer
         self.device = torch.device(device)
@@ -114,7 +113,7 @@ class HuggingFaceEmbedder(Embedder):
         elif self.family == "wav2vec2-bert":
             self.minimum_frames = 4  # two windows of 25 ms, 10 ms apart
         else:
-            raise ValueError(
+            raise UserError(
                 f"{name} is of the family {self.family}; embedder=huggingface knows Whisper, encoders of"
                 " waveforms such as wav2vec 2.0, XLS-R, HuBERT and WavLM, and w2v-BERT 2.0"
             )
@@ -179,7 +178,7 @@ def load(
         model = transformers.AutoModel.from_pretrained(config.model, revision=config.revision)
         described = transformers.utils.cached_file(config.model, "config.json", revision=config.revision)
     except OSError as error:
-        raise FileNotFoundError(
+        raise UserError(
             f"huggingface.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a"
             " connection, or a folder that save_pretrained of the model and of its feature extractor wrote"
         ) from error
@@ -207,7 +206,7 @@ def import_transformers(setting: str) -> ModuleType:
     try:
         import transformers
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"{setting} needs transformers, which is not installed: pip install 'fangyan[huggingface]'"
         ) from error
     module: ModuleType = transformers

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.embedding.embedder import Embedder, EmbedderKind
+from zipformer.errors import UserError
 
 FILES = ("melspectrogram.onnx", "embedding_model.onnx")
 INSTALL = "pip install 'fangyan[speech-embedding]'"
@@ -90,12 +91,12 @@ def load() -> tuple[SpeechEmbeddingEmbedder, list[Path]]:
     """
     found = find_spec("openwakeword")
     if found is None or found.origin is None:
-        raise ValueError(f"embedder=speech_embedding needs openwakeword, which is not installed: {INSTALL}")
+        raise UserError(f"embedder=speech_embedding needs openwakeword, which is not installed: {INSTALL}")
     folder = Path(found.origin).parent / "resources" / "models"
     files = [folder / name for name in FILES]
     missing = [path.name for path in files if not path.is_file()]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"the installed openwakeword has no {' and no '.join(missing)} in {folder}: version 0.4.0 comes"
             f" with the weights, versions since 0.6 do not: {INSTALL}"
         )
@@ -114,7 +115,7 @@ def _onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"embedder=speech_embedding needs onnxruntime, which is not installed: {INSTALL}"
         ) from error
     module: ModuleType = onnxruntime

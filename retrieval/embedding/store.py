@@ -26,6 +26,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.errors import UserError
 from zipformer.files import replace_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class EmbeddingWriter:
         dataset: Mapping[str, str] | None = None,
     ) -> None:
         if dtype not in STORAGE_TYPES:
-            raise ValueError(f"storage type must be one of {', '.join(STORAGE_TYPES)}; found {dtype!r}")
+            raise UserError(f"storage type must be one of {', '.join(STORAGE_TYPES)}; found {dtype!r}")
         self.directory = directory
         self.partial = directory.with_name(directory.name + ".partial")
         self.dimension = dimension
@@ -162,16 +163,16 @@ class EmbeddingWriter:
         if self._frames is None or self._index is None:
             raise RuntimeError("open the writer with a `with` statement before adding to it")
         if utterance_id in self.written:
-            raise ValueError(f"utterance {utterance_id} is embedded twice: utterance ids must be unique")
+            raise UserError(f"utterance {utterance_id} is embedded twice: utterance ids must be unique")
         if frames.ndim != 2 or frames.shape[1] != self.dimension or len(frames) == 0:
-            raise ValueError(
+            raise UserError(
                 f"utterance {utterance_id}: embeddings must be (frames >= 1, {self.dimension}),"
                 f" found {frames.shape}; leave out utterances that are too short for the model"
             )
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(frames, dtype=self.dtype)
         if not np.isfinite(stored).all():
-            raise ValueError(
+            raise UserError(
                 f"utterance {utterance_id}: the embeddings hold values that are not finite in {self.dtype}; "
                 "check its features, or store float32 if the values are only large"
             )
@@ -180,7 +181,7 @@ class EmbeddingWriter:
         )
         line = "\t".join(str(value) for value in astuple(entry))
         if line.count("\t") != len(COLUMNS) - 1 or len(line.splitlines()) != 1:
-            raise ValueError(
+            raise UserError(
                 f"utterance {utterance_id!r}: a tab or line break in {entry}; the index cannot hold it"
             )
         self._frames.write(stored.tobytes())
@@ -273,7 +274,7 @@ class EmbeddingStore:
         self.directory = directory
         for name in (FRAMES, INDEX, DESCRIPTION):
             if not (directory / name).is_file():
-                raise FileNotFoundError(
+                raise UserError(
                     f"no embeddings at {directory} ({name} is missing): make them with scripts/embed.py"
                 )
         try:
@@ -281,21 +282,21 @@ class EmbeddingStore:
             self.description: dict[str, object] = json.loads(text)
             self.frames: NDArray[np.floating] = np.load(directory / FRAMES, mmap_mode="r")
         except (ValueError, EOFError) as error:
-            raise ValueError(f"the embeddings in {directory} are damaged ({error}): embed again") from error
+            raise UserError(f"the embeddings in {directory} are damaged ({error}): embed again") from error
         if not isinstance(self.description, dict):
-            raise ValueError(f"{directory / DESCRIPTION} is not a description of embeddings: embed again")
+            raise UserError(f"{directory / DESCRIPTION} is not a description of embeddings: embed again")
         index_path = directory / INDEX
         with index_path.open(encoding="utf-8") as file:
             entries = list(_parse_index(file, index_path))
         self.utterances = {entry.utterance_id: entry for entry in entries}
         total = sum(entry.frames for entry in entries)
         if self.frames.ndim != 2 or self.frames.shape[1] != self.description.get("dimension"):
-            raise ValueError(
+            raise UserError(
                 f"{directory / FRAMES} holds an array {self.frames.shape} and {DESCRIPTION} says"
                 f" {self.description.get('dimension')} dimensions: embed again"
             )
         if total != len(self.frames):
-            raise ValueError(
+            raise UserError(
                 f"{index_path} describes {total} frames and {FRAMES} holds {len(self.frames)}: embed again"
             )
 
@@ -352,21 +353,21 @@ def _parse_index(lines: Iterable[str], path: Path) -> Iterator[Utterance]:
         values = line.rstrip("\n").split("\t")
         if number == 1:
             if tuple(values) != COLUMNS:
-                raise ValueError(
+                raise UserError(
                     f"{path}, line 1: columns must be {', '.join(COLUMNS)}; found {', '.join(values)}"
                 )
             continue
         if len(values) != len(COLUMNS) or not (values[1].isdecimal() and values[2].isdecimal()):
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: not an entry of an index: {line.rstrip()!r}; embed again"
             )
         entry = Utterance(values[0], int(values[1]), int(values[2]), *values[3:])
         if entry.utterance_id in seen:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: utterance {entry.utterance_id} is there twice; embed again"
             )
         if entry.offset != offset or entry.frames < 1:
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number}: utterance {entry.utterance_id} has offset {entry.offset} and"
                 f" {entry.frames} frames, expected offset {offset}; embed again"
             )

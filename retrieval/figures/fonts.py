@@ -19,6 +19,8 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
+from zipformer.errors import UserError
+
 FONT_VARIABLE = "FANGYAN_FONT"  # environment variable with the path of a font file
 INSTALLED = (
     "Noto Sans CJK SC",
@@ -96,7 +98,7 @@ def _font() -> Font | None:
 def _find(file: str | None) -> Font | None:
     if file:
         if not Path(file).is_file():
-            raise FileNotFoundError(f"{FONT_VARIABLE}={file}: no such font file; correct or unset it")
+            raise UserError(f"{FONT_VARIABLE}={file}: no such font file; correct or unset it")
         return _add(file)
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
     for name in INSTALLED:

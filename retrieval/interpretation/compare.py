@@ -18,6 +18,7 @@ from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.validation import PairedTest, Sums, adjusted, matched_and_random
 from retrieval.interpretation.words import SpokenWords
 from retrieval.protocol.sites import Site
+from zipformer.errors import UserError
 
 MOST_COSINES = 1 << 27  # between the words of two texts: 1 GiB for their similarities as texts
 UNREADABLE = "\ufffd"  # what an aligner writes for bytes that are no character
@@ -102,7 +103,7 @@ def texts(
         target = _text(members[0].target, [(p.target_id, p.sentence) for p in members], spoken)
         W, V = len(source.origins), len(target.origins)
         if W * V > MOST_COSINES:
-            raise ValueError(
+            raise UserError(
                 f"{W} words of {source.site} with {V} of {target.site} are more than fit into memory; set"
                 " scope=utterance, or name fewer sites"
             )
@@ -161,7 +162,7 @@ def compare(
     """
     compared = [pair for pair in pairs if pair.source_id in spoken and pair.target_id in spoken]
     if not compared:
-        raise ValueError(f"none of {len(pairs)} pairs of utterances has words on both sides")
+        raise UserError(f"none of {len(pairs)} pairs of utterances has words on both sides")
     sums: dict[str, dict[Groups | None, Sums]] = {similarity.name: {} for similarity in similarities}
     words = matched_words = word_pairs = 0
     total = len(_grouped(compared, scope))
@@ -188,7 +189,7 @@ def compare(
             matched_words += len({m.source for m in matches}) + len({m.target for m in matches})
             word_pairs += len(matches)
     if not word_pairs:
-        raise ValueError(
+        raise UserError(
             f"no words match at threshold={threshold} and penalty={penalty}; lower the one or raise the other"
         )
     tests = {
@@ -232,7 +233,7 @@ def cosines(source: SpokenWords, target: SpokenWords) -> NDArray[np.float32]:
         ValueError: embeddings of two dimensions.
     """
     if source.embeddings.shape[1] != target.embeddings.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"embeddings have {source.embeddings.shape[1]} and {target.embeddings.shape[1]} dimensions; embed"
             " both with one model"
         )

@@ -12,6 +12,7 @@ from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.protocol.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
 from zipformer.data.dataset import name_of
+from zipformer.errors import UserError
 
 WHISPER = "whisper"
 # What a list of groups or pairs is written with in the name of a folder, and how long it may be there.
@@ -94,32 +95,32 @@ class InterpretConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold} must be over 0 and at most 1")
+            raise UserError(f"threshold={self.threshold} must be over 0 and at most 1")
         if not self.penalty > 0:
-            raise ValueError(f"penalty={self.penalty} must be over 0")
+            raise UserError(f"penalty={self.penalty} must be over 0")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+            raise UserError(f"confidence={self.confidence} must be between 0 and 1")
         if self.shown < 0:
-            raise ValueError(f"shown={self.shown} is negative; give 0 for none")
+            raise UserError(f"shown={self.shown} is negative; give 0 for none")
         if not self.similarities or len(set(self.similarities)) < len(self.similarities):
-            raise ValueError(
+            raise UserError(
                 f"similarities={self.similarities} must name at least one, none twice; take [characters]"
             )
         if self.scope is Scope.site and self.matcher is Matcher.position:
-            raise ValueError("matcher=position compares places in one sentence; it needs scope=utterance")
+            raise UserError("matcher=position compares places in one sentence; it needs scope=utterance")
         if self.words is not None and self.embeddings is None:
-            raise ValueError("words=FILE needs embeddings=FOLDER too: the frames that the words are times of")
+            raise UserError("words=FILE needs embeddings=FOLDER too: the frames that the words are times of")
         if self.words is None and self.aligner not in (*ALIGNERS, WHISPER):
-            raise ValueError(
+            raise UserError(
                 f"aligner={self.aligner} is not known; choose one of {', '.join((*ALIGNERS, WHISPER))}"
             )
         if self.words is None and self.aligner == WHISPER and not self.whisper.model:
-            raise ValueError(
+            raise UserError(
                 "aligner=whisper needs whisper.model=NAME, a model of the Hub such as openai/whisper-small,"
                 " or a folder that save_pretrained wrote"
             )
         if self.transcript not in TRANSCRIPTS:
-            raise ValueError(
+            raise UserError(
                 f"transcript={self.transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}"
             )
 

@@ -7,6 +7,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.errors import UserError
+
 # Of the unbalanced plan. It is done when no share changes by this much in a step, or after so many steps.
 STILL, STEPS = 1e-7, 10_000
 
@@ -137,7 +139,7 @@ def softly_transported(
         ValueError: the package POT is not installed, or threshold or penalty is out of range.
     """
     if not penalty > 0:
-        raise ValueError(f"penalty={penalty} must be over 0")
+        raise UserError(f"penalty={penalty} must be over 0")
     ot = _pot(Matcher.unbalanced, threshold)
     W, V = cosines.shape
     plan = ot.unbalanced.mm_unbalanced(
@@ -155,11 +157,11 @@ def softly_transported(
 def _pot(kind: Matcher, threshold: float) -> ModuleType:
     """The package, for a threshold in range."""
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold} must be over 0 and at most 1")
+        raise UserError(f"threshold={threshold} must be over 0 and at most 1")
     try:
         import ot
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"matcher={kind.value} needs the package POT; install it with: pip install 'fangyan[transport]'"
         ) from error
     module: ModuleType = ot

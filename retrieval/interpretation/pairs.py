@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from retrieval.protocol.sites import Site, common_sentences, site_pairs
+from zipformer.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def _named(name: str, sites: Sequence[Site], every: Sequence[tuple[int, int]]) -
     ]
     if not found:
         groups = ", ".join(dict.fromkeys(site.group for site in sites))
-        raise ValueError(f"pairs: {name!r} fits no two sites; write A:B with groups ({groups}) or sites")
+        raise UserError(f"pairs: {name!r} fits no two sites; write A:B with groups ({groups}) or sites")
     return found
 
 

@@ -28,6 +28,7 @@ from retrieval.protocol.sites import sites_of
 from retrieval.results.reading import read_json
 from retrieval.results.weights import Digests, weights_behind, weights_of
 from zipformer.data.dataset import DataSet
+from zipformer.errors import UserError
 from zipformer.files import replace_folder
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[Utteranc
     utterances: dict[str, Utterance] = {}
     for cut in cuts:
         if cut.id in utterances:
-            raise ValueError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
+            raise UserError(f"cut {cut.id} is there twice: prepare the corpus again with unique ids")
         labels = labels_of(cut)
         utterances[cut.id] = Utterance(
             cut.id, 0, cut.num_frames or 0, labels.dialect, labels.subdialect, labels.site, labels.sentence_id
@@ -167,7 +168,7 @@ def _collect(
         try:
             spoken[utterance.id] = centre_frames(utterance.frames, utterance.words, utterance.clock)
         except ValueError as error:
-            raise ValueError(f"utterance {utterance.id}: {error}") from error
+            raise UserError(f"utterance {utterance.id}: {error}") from error
         if utterance.id in wanted:
             frames[utterance.id] = utterance
     return dict(sorted(spoken.items())), choose_shown(candidates, frames.keys(), count), frames

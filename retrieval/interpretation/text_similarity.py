@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.errors import UserError
+
 
 class TextSimilarity(Protocol):
     """Similarity of words, 1 for a word and itself."""
@@ -59,13 +61,13 @@ class TranslationTable:
 
     def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"no translation table at {path}; correct table=FILE.tsv")
+            raise UserError(f"no translation table at {path}; correct table=FILE.tsv")
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t")
             header = list(reader.fieldnames or ())
             missing = [column for column in columns if column not in header]
             if missing:
-                raise ValueError(
+                raise UserError(
                     f"{path} has no column {', '.join(missing)}; its columns are {', '.join(header)}"
                 )
             self._lines: dict[str, frozenset[int]] = {}
@@ -73,7 +75,7 @@ class TranslationTable:
                 for cell in {row[column] for column in columns or header} - {None, ""}:
                     self._lines[cell] = self._lines.get(cell, frozenset()) | {number}
         if not self._lines:
-            raise ValueError(f"{path} holds no words")
+            raise UserError(f"{path} holds no words")
         self.words = frozenset(self._lines)
         self._found: dict[str, frozenset[int]] = {}
 
@@ -108,14 +110,14 @@ class SentenceEmbeddings:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 f"similarity {name} needs the package sentence-transformers; install it with: pip install "
                 "'fangyan[sentences]', or take similarities=[characters]"
             ) from error
         try:
             self._model = SentenceTransformer(name)
         except (OSError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"similarity {name}: no such text model ({error}); give characters, table, or the name or"
                 " directory of a sentence-transformers model"
             ) from error
@@ -142,6 +144,6 @@ def choose_similarity(name: str, table: TranslationTable | None) -> TextSimilari
         return CharacterOverlap()
     if name == TranslationTable.name:
         if table is None:
-            raise ValueError("similarity table needs a translation table; give it by table=FILE.tsv")
+            raise UserError("similarity table needs a translation table; give it by table=FILE.tsv")
         return table
     return SentenceEmbeddings(name)

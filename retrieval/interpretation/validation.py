@@ -24,6 +24,7 @@ from scipy import stats
 
 from retrieval.interpretation.matching import Match
 from retrieval.statistics.significance import holm
+from zipformer.errors import UserError
 
 Key = TypeVar("Key")
 
@@ -80,11 +81,11 @@ def paired_test(
         ValueError: no sentence, different lengths, or a value that is not finite.
     """
     if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
-        raise ValueError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
+        raise UserError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
     # Means of equal numbers in another order differ in their last place: no rank and no sign of a difference.
     differences = np.round(matched - random, DIGITS)
     if not np.isfinite(differences).all():
-        raise ValueError("a text similarity is not finite")
+        raise UserError("a text similarity is not finite")
     n, mean = len(differences), float(differences.mean())
     low = high = t = t_p = cohen_d = None
     spread = float(differences.std(ddof=1)) if n > 1 else 0.0

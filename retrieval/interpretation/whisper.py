@@ -29,6 +29,7 @@ from retrieval.interpretation.spelling import bytes_of, spell, spells_every_text
 from retrieval.interpretation.words import Word
 from zipformer.alignment import Segmenter, Span, word_spans
 from zipformer.alignment.attention import attention_intervals, upper_half
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -83,22 +84,22 @@ class Whisper:
         self.language = None if language is None else f"<|{language}|>"
         if self.language is not None and self.language not in self.languages:
             known = ", ".join(sorted(code.strip("<|>") for code in self.languages)) or "English alone"
-            raise ValueError(f"whisper.language={language}: {name} knows {known}")
+            raise UserError(f"whisper.language={language}: {name} knows {known}")
         if not hasattr(generation, "no_timestamps_token_id"):
-            raise ValueError(
+            raise UserError(
                 f"{name} has no no_timestamps_token_id in its generation_config.json: copy that file from the"
                 " model that it was made from"
             )
         # Where a folder holds no tokenizer, transformers makes an empty one.
         if not spells_every_text(tokenizer.get_vocab()):
-            raise ValueError(
+            raise UserError(
                 f"{name} has no byte-level tokenizer: save that of the model that it was made from beside it"
             )
         self.heads: list[list[int]] | None = getattr(generation, "alignment_heads", None)
         layers, width = int(model.config.decoder_layers), int(model.config.decoder_attention_heads)
         for layer, head in self.heads or ():
             if not (0 <= layer < layers and 0 <= head < width):
-                raise ValueError(
+                raise UserError(
                     f"{name} has alignment_heads=[{layer},{head}] in its generation_config.json, but"
                     f" {layers} layers of {width} heads: remove alignment_heads there"
                 )
@@ -148,7 +149,7 @@ class Whisper:
         inputs = [*prompt, *tokens]
         longest = int(self.model.config.max_target_positions)
         if len(inputs) > longest:
-            raise ValueError(f"{len(tokens)} tokens; the decoder takes {longest - len(prompt)}")
+            raise UserError(f"{len(tokens)} tokens; the decoder takes {longest - len(prompt)}")
         attentions = self.model(
             encoder_outputs=encoded,
             decoder_input_ids=torch.tensor([inputs], device=self.device),
@@ -193,7 +194,7 @@ def align_with_whisper(
     left_out: dict[str, list[str]] = {}
     for name, cut in track(cuts.items(), total=len(cuts), description="aligning"):
         if not cut.has_recording:
-            raise ValueError(
+            raise UserError(
                 f"cut {name} has no recording, which aligner=whisper needs: prepare the corpus again, or"
                 " choose a head of the model"
             )
@@ -228,14 +229,14 @@ def load(config: WhisperConfig, *, device: torch.device | str = "cpu") -> Whispe
     try:
         family = transformers.AutoConfig.from_pretrained(**which).model_type
         if family != "whisper":
-            raise ValueError(f"it is of the family {family}")
+            raise UserError(f"it is of the family {family}")
         extractor = transformers.AutoFeatureExtractor.from_pretrained(**which)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**which)
         model = transformers.WhisperForConditionalGeneration.from_pretrained(
             **which, attn_implementation="eager"
         )
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"whisper.model={config.model} cannot be loaded: {error}. Give a name on the Hub and a"
             " connection, or a folder that save_pretrained of a Whisper model, of its feature extractor and"
             " of its tokenizer wrote"

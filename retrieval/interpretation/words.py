@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zipformer.errors import UserError
+
 COLUMNS = ("utterance_id", "word", "start", "end")
 
 
@@ -58,13 +60,13 @@ def centre_frames(frames: NDArray[np.floating], words: Sequence[Word], clock: Fr
         ValueError: frames that are not (T,D), a centre frame that is not finite or zero.
     """
     if frames.ndim != 2 or not len(frames):
-        raise ValueError(f"frames are {frames.shape}; expected (T,D) with at least one frame")
+        raise UserError(f"frames are {frames.shape}; expected (T,D) with at least one frame")
     index = [clock.frame((word.start + word.end) / 2, len(frames)) for word in words]
     centres = frames[index].astype(np.float32)  # (W,D)
     norms = np.linalg.norm(centres, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or not norms.all():
         bad = int(np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))[0])
-        raise ValueError(
+        raise UserError(
             f"frame {index[bad]}, the centre of {words[bad].text!r}, is zero or not finite; embed again"
         )
     return SpokenWords(list(words), centres / norms)
@@ -90,21 +92,21 @@ def read_words(path: Path) -> dict[str, list[Word]]:
         ValueError: other columns, times that are no numbers or go backwards; names the line.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no table of words at {path}; scripts/interpret.py writes one (words.tsv)")
+        raise UserError(f"no table of words at {path}; scripts/interpret.py writes one (words.tsv)")
     utterances: dict[str, list[Word]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file, delimiter="\t")
         header = tuple(next(reader, ()))
         if header != COLUMNS:
-            raise ValueError(f"{path}: columns must be {', '.join(COLUMNS)}; found {', '.join(header)}")
+            raise UserError(f"{path}: columns must be {', '.join(COLUMNS)}; found {', '.join(header)}")
         for row in reader:
             try:
                 name, text, *times = row
                 start, end = map(float, times)
             except ValueError:
-                raise ValueError(f"{path}, line {reader.line_num}: no word with two times: {row}") from None
+                raise UserError(f"{path}, line {reader.line_num}: no word with two times: {row}") from None
             if not (0 <= start < end < math.inf) or not text:
-                raise ValueError(
+                raise UserError(
                     f"{path}, line {reader.line_num}: word {text!r} from {start} s to {end} s of {name}; it"
                     " needs a text and must end after it starts"
                 )

@@ -19,6 +19,7 @@ from retrieval.statistics.ranks import (
     shares_of_first,
 )
 from retrieval.statistics.significance import ChanceTest
+from zipformer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class OutcomeBuilder:
         """
         queries = np.count_nonzero(self._equal)
         if not queries:
-            raise ValueError("there are no queries: no sentence is left at any pair of sites")
+            raise UserError("there are no queries: no sentence is left at any pair of sites")
         return Outcome(
             self.sites,
             self.sentences,
@@ -202,18 +203,18 @@ def read_ranks(path: Path) -> Outcome:
         ValueError: arrays that are missing or do not fit together.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no ranks at {path}: make them with scripts/retrieve.py")
+        raise UserError(f"no ranks at {path}: make them with scripts/retrieve.py")
     try:
         with np.load(path) as file:
             above, equal, pool = (file[name] for name in ("above", "equal", "pool"))
             groups, names, sentences = (file[name].tolist() for name in ("groups", "sites", "sentences"))
     except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: no ranks in it ({error}); make it again with scripts/retrieve.py"
         ) from error
     shape = (len(names), len(names), len(sentences))
     if not above.shape == equal.shape == pool.shape == shape or len(groups) != len(names):
-        raise ValueError(
+        raise UserError(
             f"{path}: arrays {above.shape} do not fit {len(names)} sites and {len(sentences)} sentences;"
             " make it again with scripts/retrieve.py"
         )

@@ -47,6 +47,7 @@ from retrieval.similarity.candidates import nearest, rerank
 from retrieval.similarity.corrections import Correction, Transform, fit_correction
 from retrieval.similarity.scores import ScoreKind, score_matrix
 from retrieval.similarity.seqsim import Packed, pack
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -115,19 +116,19 @@ class RetrieveConfig:
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
-            raise ValueError(f"resamples={self.resamples} gives no interval; take 1000")
+            raise UserError(f"resamples={self.resamples} gives no interval; take 1000")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must be between 0 and 1")
+            raise UserError(f"confidence={self.confidence} must be between 0 and 1")
         if self.min_common < 1:
-            raise ValueError(f"min_common={self.min_common} leaves pools without a sentence; give 2 or more")
+            raise UserError(f"min_common={self.min_common} leaves pools without a sentence; give 2 or more")
         if self.candidates < 0:
-            raise ValueError(f"candidates={self.candidates} is negative; give 0 for the whole pool")
+            raise UserError(f"candidates={self.candidates} is negative; give 0 for the whole pool")
         if self.permutations < 0:
-            raise ValueError(f"permutations={self.permutations} is negative; give 0 for no test")
+            raise UserError(f"permutations={self.permutations} is negative; give 0 for no test")
         if self.candidates and self.challenge:
-            raise ValueError("candidates and challenge do not go together: set candidates=0")
+            raise UserError("candidates and challenge do not go together: set candidates=0")
         if self.half_precision and self.score is not ScoreKind.seqsim:
-            raise ValueError(
+            raise UserError(
                 f"half_precision is of SeqSim; set half_precision=false for score={self.score.value}"
             )
 
@@ -209,7 +210,7 @@ def retrieve(
             that keeps nothing or does not fit the sites, or candidates without FAISS.
     """
     if candidates and challenge is not None:
-        raise ValueError("candidates and challenge do not go together: set candidates=0")
+        raise UserError("candidates and challenge do not go together: set candidates=0")
     pairs, empty = site_pairs(sites, within_groups=within_groups), 0
     check_common_sentences(sites, pairs, min_common)
     outcome = OutcomeBuilder(sites, whole_pools=not candidates, permutations=permutations, seed=seed)
@@ -239,7 +240,7 @@ def retrieve(
         scores = compare(x, y).cpu().numpy()
         if not np.isfinite(scores).all():
             n, m = np.argwhere(~np.isfinite(scores))[0]
-            raise ValueError(
+            raise UserError(
                 f"the score of sentence {asked[n]} at {sites[a]} with {asked[m]} at {sites[b]} is not finite"
             )
         for source, target, matrix in ((a, b, scores), (b, a, scores.T)):
@@ -248,7 +249,7 @@ def retrieve(
                 allowed = _allowed(challenge, sites[source], sites[target], names)
                 outcome.add(source, target, names, matrix[np.ix_(place, place)], allowed)
     if challenge is not None and empty == len(pairs):
-        raise ValueError(f"challenge set {challenge.name!r} leaves no sentence for these sites")
+        raise UserError(f"challenge set {challenge.name!r} leaves no sentence for these sites")
     if empty:
         logger.warning("the challenge set leaves no sentence at %d pairs of sites", empty)
     result = outcome.result()
@@ -282,7 +283,7 @@ def _kept(challenge: Challenge | None, source: Site, target: Site, common: list[
         return common
     kept = challenge.kept(source, target, common)
     if kept != sorted(set(kept) & set(common)):
-        raise ValueError(
+        raise UserError(
             f"challenge {challenge.name} does not keep a sorted choice of the sentences that {source} and"
             f" {target} share: make it again for these embeddings with scripts/challenge.py"
         )
@@ -296,7 +297,7 @@ def _allowed(
     if allowed is not None and (
         allowed.shape != (len(kept), len(kept)) or not bool(np.diagonal(allowed).all())
     ):
-        raise ValueError(
+        raise UserError(
             f"challenge {challenge.name if challenge else ''} must allow each of the {len(kept)} queries of"
             f" {source} its own answer at {target} in a square matrix; found {allowed.shape}:"
             " make it again with scripts/challenge.py"
@@ -311,7 +312,7 @@ def _packed(store: EmbeddingStore, site: Site, correct: Transform, device: torch
         name = site.utterances[sentence]
         frames = np.array(correct(np.array(store[name])), dtype=np.float32)  # (T,D), from disk
         if not np.isfinite(frames).all():
-            raise ValueError(
+            raise UserError(
                 f"utterance {name} of {site} has frames that are not finite in {store.directory}:"
                 " check its features and embed again with scripts/embed.py"
             )

@@ -7,6 +7,7 @@ from enum import Enum
 from itertools import combinations
 
 from retrieval.embedding.store import Utterance
+from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def sites_of(
     for utterance in utterances:
         group = utterance.dialect if level is Level.group else utterance.subdialect
         if not group:
-            raise ValueError(
+            raise UserError(
                 f"utterance {utterance.utterance_id} has no subdialect: use level=group, or name its variety"
             )
         key = group, utterance.site or group
@@ -77,7 +78,7 @@ def sites_of(
         site = found.setdefault(key, {})
         first = site.setdefault(utterance.sentence_id, utterance.utterance_id)
         if first != utterance.utterance_id and duplicates is Duplicates.error:
-            raise ValueError(
+            raise UserError(
                 f"site {utterance.site or group} of {group} has sentence {utterance.sentence_id} twice, as"
                 f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
             )
@@ -88,25 +89,23 @@ def sites_of(
             "%d utterances have no sentence id and take no part in retrieval", sum(unpaired.values())
         )
     if not found:
-        raise ValueError(
-            "no utterance has a sentence id: retrieval needs the same sentences at several sites"
-        )
+        raise UserError("no utterance has a sentence id: retrieval needs the same sentences at several sites")
     names = sorted({group for group, _ in found})
     for group, name in unpaired:
         if (group, name) not in found and group in names and (not groups or group in groups):
-            raise ValueError(
+            raise UserError(
                 f"site {name} of {group} is empty: none of its {unpaired[group, name]} utterances has a"
                 " sentence id. Give them those of the other sites, or leave the site out of the corpus"
             )
     unknown = [group for group in groups if group not in names]
     if unknown:
-        raise ValueError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
+        raise UserError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
     if twice := sorted({group for group in groups if groups.count(group) > 1}):
         # Its sites would be there twice, and each would find itself as another site of the group.
-        raise ValueError(f"groups names {', '.join(twice)} more than once: name each group once")
+        raise UserError(f"groups names {', '.join(twice)} more than once: name each group once")
     order = list(groups) or names
     if len(order) < 2:
-        raise ValueError(f"retrieval needs at least two groups, found only {', '.join(order)}")
+        raise UserError(f"retrieval needs at least two groups, found only {', '.join(order)}")
     return [
         Site(group, name, found[group, name])
         for wanted in order
@@ -139,7 +138,7 @@ def common_sentences(a: Site, b: Site) -> list[str]:
     """
     common = sorted(a.utterances.keys() & b.utterances.keys())
     if not common:
-        raise ValueError(
+        raise UserError(
             f"sites {a} and {b} share no sentence id ({a} has {_some(a)}; {b} has {_some(b)}): parallel"
             " utterances need equal sentence ids. Leave out what is not parallel with groups=[...]"
         )
@@ -177,7 +176,7 @@ def check_common_sentences(
     remedies.append("groups=[...], which names the groups that stay")
     if min(shared for _, _, shared in few):
         remedies.append(f"min_common={min(shared for _, _, shared in few)}")
-    raise ValueError(
+    raise UserError(
         f"{len(few)} of {len(pairs)} pairs of sites share fewer than {least} sentences: {shown}"
         + ("; ..." if len(few) > 3 else "")
         + ". Embed what these sites lack, under equal sentence ids, or leave one of them out of the corpus;"

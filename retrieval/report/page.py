@@ -55,6 +55,7 @@ from retrieval.results.reading import (
 )
 from retrieval.results.weights import Sieve, command
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
+from zipformer.errors import UserError
 
 NAMED_LEVELS = ("dialect", "subdialect")
 # Read where there are no results of any data set: nothing but the page on the training lies there.
@@ -142,7 +143,7 @@ def collect(
         MalformedResultError: a file that does not hold what it should.
     """
     if not model_dir.is_dir():
-        raise FileNotFoundError(f"no model directory {model_dir}: make it with scripts/average.py")
+        raise UserError(f"no model directory {model_dir}: make it with scripts/average.py")
     names = dataset_names(model_dir)
     name = choose_dataset(model_dir, dataset) if names or dataset else NO_DATASET
     data = claimed(model_dir, name, split)

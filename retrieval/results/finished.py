@@ -13,6 +13,7 @@ from retrieval.results.naming import result_folder
 from retrieval.results.reading import MalformedResultError, read_json
 from retrieval.results.weights import Sieve, weights_behind, weights_of
 from zipformer.data.dataset import SHOWN_DIGITS, choose_dataset, dataset_behind
+from zipformer.errors import UserError
 
 RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
 SAME_SETTINGS = ("level", "duplicates", "candidates")
@@ -59,12 +60,12 @@ def read_finished(
             folders.append(result_folder(path, "retrieval", split, dataset=name))
     chosen = list(names) or short_names(folders)
     if len(set(chosen)) < len(chosen):
-        raise ValueError(f"names of models must differ: {', '.join(chosen)}")
+        raise UserError(f"names of models must differ: {', '.join(chosen)}")
     finished = []
     for name, folder in zip(chosen, folders, strict=True):
         content = read_json(folder / RECALL_FILE, "retrieve")
         if content is None:
-            raise FileNotFoundError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
+            raise UserError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
         if not isinstance(content.get("settings"), dict):
             raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
         _check_weights(folder, content)
@@ -105,7 +106,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
         ValueError: fewer than two models, or what differs, and between which.
     """
     if len(models) < 2:
-        raise ValueError("a comparison needs at least two models")
+        raise UserError("a comparison needs at least two models")
     first = models[0]
     check_same_recordings((str(model.path), model.content.get("dataset")) for model in models)
     for other in models[1:]:
@@ -113,18 +114,18 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
         for key in ("split", "challenge", "challenge_fingerprint"):
             ours, theirs = first.content.get(key), other.content.get(key)
             if ours != theirs:
-                raise ValueError(f"{between}: {key} is {ours} and {theirs}")
+                raise UserError(f"{between}: {key} is {ours} and {theirs}")
         for key in SAME_SETTINGS:
             ours, theirs = (model.content["settings"].get(key) for model in (first, other))
             if ours != theirs:
-                raise ValueError(f"{between}: they were retrieved with {key}={ours} and {key}={theirs}")
+                raise UserError(f"{between}: they were retrieved with {key}={ours} and {key}={theirs}")
         check_same_names(between, "site", *([str(s) for s in m.outcome.sites] for m in (first, other)))
         check_same_names(between, "sentence", *(m.outcome.sentences for m in (first, other)))
         if not np.array_equal(first.outcome.pool, other.outcome.pool):
             a, b, q = np.argwhere(first.outcome.pool != other.outcome.pool)[0]
             sites, sentence = first.outcome.sites, first.outcome.sentences[q]
             pools = [int(model.outcome.pool[a, b, q]) for model in (first, other)]
-            raise ValueError(
+            raise UserError(
                 f"{between}: sentence {sentence} of {sites[a]} has {pools[0]} and {pools[1]} candidates at"
                 f" {sites[b]}; embed the same utterances with both, and retrieve with the same settings"
             )
@@ -146,7 +147,7 @@ def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
     for name, data in known[1:]:
         first_name, first = known[0]
         if data.recordings != first.recordings:
-            raise ValueError(
+            raise UserError(
                 f"{first_name} and {name} cannot be compared: they are of other recordings, the first of"
                 f" {first.name} ({first.recordings[:SHOWN_DIGITS]}), the second of {data.name}"
                 f" ({data.recordings[:SHOWN_DIGITS]}). Use one prepared corpus for both"
@@ -160,7 +161,7 @@ def check_same_dimension(between: str, ours: object, theirs: object) -> None:
         ValueError: they differ.
     """
     if ours != theirs:
-        raise ValueError(
+        raise UserError(
             f"{between}: their embeddings have {ours} and {theirs} dimensions. If models of different size"
             " are meant, set any_dimension=true"
         )
@@ -177,6 +178,6 @@ def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Seque
     if missing or extra:
         which, names = ("second", missing) if missing else ("first", extra)
         more = f", ... {len(names)} in all" if len(names) > 3 else ""
-        raise ValueError(f"{between}: {what} {', '.join(names[:3])}{more} is missing in the {which}")
+        raise UserError(f"{between}: {what} {', '.join(names[:3])}{more} is missing in the {which}")
     if list(ours) != list(theirs):
-        raise ValueError(f"{between}: the order of their {what}s differs; retrieve with the same groups")
+        raise UserError(f"{between}: the order of their {what}s differs; retrieve with the same groups")

@@ -4,6 +4,8 @@ import re
 from enum import Enum
 from pathlib import Path
 
+from zipformer.errors import UserError
+
 PART = re.compile(r"[\w.+]+(-[\w.+]+)*", re.ASCII)
 
 
@@ -40,7 +42,7 @@ def result_folder(
             or a negative layer.
     """
     if layer is not None and layer < 0:
-        raise ValueError(f"layer={layer} is negative; layers are counted from 0")
+        raise UserError(f"layer={layer} is negative; layers are counted from 0")
     parts = [
         _plain(what),
         _plain(split),
@@ -56,7 +58,7 @@ def result_folder(
 def _plain(name: str) -> str:
     value = str(name.value) if isinstance(name, Enum) else name
     if not PART.fullmatch(value):
-        raise ValueError(
+        raise UserError(
             f"{value!r} cannot be part of the name of a folder: use letters, digits, _, ., + and hyphens"
         )
     return value

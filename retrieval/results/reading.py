@@ -17,6 +17,7 @@ from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
 from retrieval.results.weights import Digests, data_behind, weights_behind
 from retrieval.statistics.hubness import HubnessRow
 from zipformer.decoding.recognise import DATA_KEY
+from zipformer.errors import UserError
 from zipformer.model import WEIGHTS_FILE
 
 Row = TypeVar("Row")
@@ -36,7 +37,7 @@ VALIDATED = ("cer", "cer_ctc")
 METRIC_FIELDS: dict[str, dict[str, type]] = {"train": {"elapsed_seconds": float}, "valid": {"cer": dict}}
 
 
-class MalformedResultError(ValueError):
+class MalformedResultError(UserError):
     """A result file that does not hold what it should; names the file, the place and the remedy."""
 
     def __init__(self, path: Path, what: str, maker: str) -> None:
@@ -353,7 +354,7 @@ def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_di
         return
     known = set(dialects).union(*(trained_groups(directory) or [] for directory in model_dirs))
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(
+        raise UserError(
             f"trained names {', '.join(unknown)}: no dialect of the embeddings, and none that the model was"
             f" trained on; there are {', '.join(sorted(known))}"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from zipformer.data.dataset import SHOWN_DIGITS, DataSet, dataset_behind
+from zipformer.errors import UserError
 from zipformer.files import file_sha256
 from zipformer.model import WEIGHTS_FILE
 from zipformer.model_config import CONFIG_FILE
@@ -140,7 +141,7 @@ class Sieve:
             ValueError: they are of other weights than the model directory has.
         """
         if not self.passes(weights, [], path, remedy):
-            raise ValueError(self.warnings[-1].replace(" is left out: it ", " cannot be used: it ", 1))
+            raise UserError(self.warnings[-1].replace(" is left out: it ", " cannot be used: it ", 1))
 
     def passes(
         self, weights: Collection[str] | None, data: Collection[str] | None, path: Path, remedy: str

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.similarity.seqsim import Packed, seqsim_packed
+from zipformer.errors import UserError
 
 
 def nearest(queries: Packed, pool: Packed, count: int) -> Tensor:
@@ -75,7 +76,7 @@ def _faiss(count: int) -> ModuleType:
     try:
         import faiss
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"candidates={count} needs FAISS, which is not installed: pip install 'fangyan[faiss]', or"
             " candidates=0 to compare all pairs"
         ) from error

@@ -27,6 +27,7 @@ from torch import Tensor
 from retrieval.similarity.candidates import mean_frames
 from retrieval.similarity.dtw import dtw_similarity
 from retrieval.similarity.seqsim import Packed, seqsim_packed
+from zipformer.errors import UserError
 
 
 class ScoreKind(str, Enum):
@@ -53,7 +54,7 @@ def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
         ValueError: frames of different D, or transport without POT.
     """
     if x.frames.shape[1] != y.frames.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"embeddings of {x.frames.shape[1]} and {y.frames.shape[1]} dimensions cannot be compared"
         )
     if kind is ScoreKind.seqsim:
@@ -101,7 +102,7 @@ def _pot() -> ModuleType:
     try:
         import ot
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             "score=transport needs POT, which is not installed: pip install 'fangyan[transport]', or take"
             " another score"
         ) from error

@@ -24,7 +24,7 @@ from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.problems import REMEDIES, ProblemLog, Severities, Severity, remedy_of
 from data_prep.state import fingerprint
 from data_prep.text.normaliser import TextNormaliser
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 Rows = list[dict[str, str]]
 MakeConfig = Callable[[FolderConfig], PrepareConfig]
@@ -414,7 +414,7 @@ def test_a_channel_can_be_chosen(tmp_path: Path, write_table: WriteTable, prepar
     (cut,) = (cut for cut in cuts(config).values() if cut.id == "good1")
     expected = soundfile.read(tmp_path / "good1.wav", dtype="float32")[0][:, 2]
     np.testing.assert_array_equal(cut.load_audio()[0], expected)
-    with pytest.raises(PreparationError, match=r"audio\.channel is 'left'"):
+    with pytest.raises(UserError, match=r"audio\.channel is 'left'"):
         AudioConfig(channel="left")
 
 
@@ -565,7 +565,7 @@ def test_stopping_reports_everything_and_can_be_run_again(
     rows[4]["text"] = ""
     config = prepare_config(write_table(rows))
     config.checks.on_problem = OnProblem.stop
-    with pytest.raises(PreparationError, match=r"2 utterances have an error.*problems\.tsv.*on_problem=drop"):
+    with pytest.raises(UserError, match=r"2 utterances have an error.*problems\.tsv.*on_problem=drop"):
         run(config)
     assert {problem["utterance_id"] for problem in problems(config)} == {"good0", "good4"}
     # Mended, the same command goes through: nothing of the first attempt is in the way.
@@ -592,7 +592,7 @@ def test_a_split_without_usable_utterances_stops(
     rows = good_rows(tmp_path)
     for row in rows:
         row["text"] = "" if row["split"] == "valid" else row["text"]
-    with pytest.raises(PreparationError, match="no usable utterance is left in valid"):
+    with pytest.raises(UserError, match="no usable utterance is left in valid"):
         run(prepare_config(write_table(rows)))
 
 
@@ -658,7 +658,7 @@ def test_recording_without_transcript(tmp_path: Path) -> None:
 
 
 def test_supervision_without_recording_is_the_fault_of_the_corpus() -> None:
-    with pytest.raises(PreparationError, match="supervision s0 belongs to recording one"):
+    with pytest.raises(UserError, match="supervision s0 belongs to recording one"):
         check([], [segment(0, 1)])
 
 
@@ -714,7 +714,7 @@ def test_many_unknown_labels_stop_with_each_label_and_can_be_mapped(
     for i, label in {0: "Klingon", 4: "Klingon", 1: "火星話", 5: "Mandarin"}.items():
         rows[i]["dialect"] = label
     config = prepare_config(write_table(rows))
-    with pytest.raises(PreparationError) as error:
+    with pytest.raises(UserError) as error:
         run(config)
     message = str(error.value)
     assert "4 of 12 utterances have a dialect label without a variety" in message

@@ -8,7 +8,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from data_prep import corpora as registry
 from data_prep.corpora import CorpusManifests, corpora, corpus_of, register_corpus
 from data_prep.manifests import read_recordings, read_supervisions, write_manifests
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 
 @dataclass
@@ -68,9 +68,9 @@ def test_supervisions_are_put_in_the_order_of_their_recordings(tmp_path: Path) -
 
 
 def test_what_a_corpus_must_not_deliver(tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match=r"the splits \['dev'\]"):
+    with pytest.raises(UserError, match=r"the splits \['dev'\]"):
         write_manifests({"dev": manifests("a", "a")}, tmp_path)
-    with pytest.raises(PreparationError, match="no recordings"):
+    with pytest.raises(UserError, match="no recordings"):
         write_manifests({}, tmp_path)
-    with pytest.raises(PreparationError, match="supervision 0 belongs to recording x"):
+    with pytest.raises(UserError, match="supervision 0 belongs to recording x"):
         write_manifests({"test": manifests("a", "x")}, tmp_path)

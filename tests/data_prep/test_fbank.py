@@ -8,7 +8,7 @@ import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment, load_manifest
 
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, features_file, read_lost
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 LILCOM_STEP = 2.0**-5  # features are stored as multiples of this
 
@@ -98,9 +98,7 @@ def test_a_shard_is_renamed_when_complete(tmp_path: Path) -> None:
     folder = tmp_path / "fbank"
     bad = make_cut(tmp_path, "bad")
     (tmp_path / "bad.wav").unlink()
-    with pytest.raises(
-        PreparationError, match=r"utterance bad: .*bad\.wav could be read when it was checked"
-    ):
+    with pytest.raises(UserError, match=r"utterance bad: .*bad\.wav could be read when it was checked"):
         extract(tmp_path, [make_cut(tmp_path), bad])
     assert not cuts_file(folder, 0).exists()
     assert not features_file(folder, 0).exists()
@@ -115,7 +113,7 @@ def test_an_utterance_that_is_lost_after_its_check(may_lose: bool, tmp_path: Pat
     (tmp_path / "b.wav").write_text("no sound any more")
     shard = FeatureShard(tmp_path / "fbank", 0, cuts, (), 16000, may_lose)
     if not may_lose:
-        with pytest.raises(PreparationError, match=r"utterance b: .*b\.wav.*start again"):
+        with pytest.raises(UserError, match=r"utterance b: .*b\.wav.*start again"):
             extract_shard(shard)
         return
     extract_shard(shard)
@@ -124,11 +122,11 @@ def test_an_utterance_that_is_lost_after_its_check(may_lose: bool, tmp_path: Pat
     assert utterance_id == "b"
     assert str(tmp_path / "b.wav") in detail
     (tmp_path / "c.wav").unlink()  # half of the shard: rather the disk than the files
-    with pytest.raises(PreparationError, match="Put the file back"):
+    with pytest.raises(UserError, match="Put the file back"):
         extract_shard(shard)
 
 
 @pytest.mark.parametrize("factors", [[1.0, 1.0], [0.1], [0.9, 3.0]])
 def test_senseless_speed_factors(factors: list[float]) -> None:
-    with pytest.raises(PreparationError, match=r"fbank\.speed_factors"):
+    with pytest.raises(UserError, match=r"fbank\.speed_factors"):
         FeatureConfig(speed_factors=factors)

@@ -11,7 +11,7 @@ from data_prep.corpora.folder import FolderConfig, prepare_folder
 from data_prep.splitting import SplitConfig
 from data_prep.tables import Columns
 from scripts.prepare import CONF_DIR
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 
 def test_the_corpus_is_registered() -> None:
@@ -56,7 +56,7 @@ def test_unknown_split_is_named_with_its_line(tmp_path: Path, write_table: Write
     rows = good_rows(tmp_path)
     rows[2]["split"] = "dev"
     with pytest.raises(
-        PreparationError, match=r"table\.tsv:4: split 'dev' is not one of train, valid, test; map it"
+        UserError, match=r"table\.tsv:4: split 'dev' is not one of train, valid, test; map it"
     ):
         prepare_folder(write_table(rows), tmp_path)
 
@@ -139,7 +139,7 @@ def test_mappings_that_lead_nowhere(
     config = write_table(good_rows(tmp_path))
     (tmp_path / "map.tsv").write_text(lines, encoding="utf-8")
     config.dialect_map_file = str(tmp_path / "map.tsv")
-    with pytest.raises(PreparationError, match=message):
+    with pytest.raises(UserError, match=message):
         prepare_folder(config, tmp_path)
 
 

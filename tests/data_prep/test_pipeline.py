@@ -22,7 +22,7 @@ from zipformer.data.batches import evaluation_batches, read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.manifest import check_feature_files, with_present_paths
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 MakeConfig = Callable[[FolderConfig], PrepareConfig]
 
@@ -168,7 +168,7 @@ def test_other_settings_are_an_error_that_names_them(config: PrepareConfig) -> N
     run(config)
     config.text.latin_case = LatinCase.lower
     config.checks.max_duration = 20.0
-    with pytest.raises(PreparationError) as error:
+    with pytest.raises(UserError) as error:
         run(config)
     assert "checks.max_duration: 30.0 then, 20.0 now" in str(error.value)
     assert "text.latin_case: 'upper' then, 'lower' now" in str(error.value)
@@ -181,7 +181,7 @@ def test_another_table_is_an_error_that_names_it(
 ) -> None:
     run(config)
     write_table(good_rows(tmp_path, count=13))
-    with pytest.raises(PreparationError, match=r"content of .*table\.tsv"):
+    with pytest.raises(UserError, match=r"content of .*table\.tsv"):
         run(config)
 
 
@@ -189,7 +189,7 @@ def test_settings_are_free_until_something_is_finished(config: PrepareConfig, tm
     table = Path(config.corpus.tsv)
     sound = table.read_text(encoding="utf-8")
     table.write_text(sound + "one value\n", encoding="utf-8")
-    with pytest.raises(PreparationError, match="14: 1 values instead of 6"):
+    with pytest.raises(UserError, match="14: 1 values instead of 6"):
         run(config)
     table.write_text(sound, encoding="utf-8")
     config.checks.max_duration = 20.0
@@ -222,7 +222,7 @@ def test_tokens_can_be_reused_or_counted_over_two_corpora(config: PrepareConfig,
     assert set(both.pieces[259:]) == set("".join(texts))
 
     config.data_dir, config.tokens.further_data_dirs = str(tmp_path / "none"), [str(tmp_path / "nowhere")]
-    with pytest.raises(PreparationError, match=r"prepare .*nowhere first"):
+    with pytest.raises(UserError, match=r"prepare .*nowhere first"):
         run(config)
 
 
@@ -258,7 +258,7 @@ def test_a_directory_that_moved_before_it_was_complete_is_refused(
             run(config)
     Path(config.data_dir).rename(tmp_path / "renamed")
     config.data_dir = str(tmp_path / "renamed")
-    with pytest.raises(PreparationError, match=r"was begun as .*prepared and moved before it was complete"):
+    with pytest.raises(UserError, match=r"was begun as .*prepared and moved before it was complete"):
         run(config)
 
 

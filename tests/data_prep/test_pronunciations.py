@@ -17,7 +17,7 @@ from retrieval.challenge.utterances import read_spoken
 from retrieval.depth.probe_design import ProbeConfig, ProbeTask
 from retrieval.depth.probe_tasks import Span, character_tasks, facts_of
 from retrieval.embedding.cuts import open_cuts
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 TEXTS = ["天很冷", "人来了", "书在这"]
 # Letters are phones: of the sentences, 0 of 6, 6 of 6 and 1 of 5 differ.
@@ -106,5 +106,5 @@ def test_without_such_a_column_nothing_is_made_up(tmp_path: Path, write_table: W
     for _, supervisions in prepare_folder(config, tmp_path / "prepared").values():
         assert all({"ipa", "romanisation"}.isdisjoint(one.custom) for one in supervisions)
     config.columns.ipa = "IPA"
-    with pytest.raises(PreparationError, match=r"no column 'IPA' \(corpus\.columns\.ipa\)"):
+    with pytest.raises(UserError, match=r"no column 'IPA' \(corpus\.columns\.ipa\)"):
         prepare_folder(config, tmp_path / "prepared")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.splitting import Sentence, SplitConfig, interval_of_error_rate, split_by_sentence
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 UTTERANCES = st.lists(
     st.builds(
@@ -28,7 +28,7 @@ def parallel(sentences: int, dialects: str = "abc") -> list[Sentence]:
 def test_no_sentence_is_in_two_splits(utterances: list[Sentence], seed: int) -> None:
     try:
         splits = split_by_sentence(utterances, SplitConfig(valid=1, test=1, seed=seed))
-    except PreparationError:
+    except UserError:
         return  # everything is linked to everything
     for i, one in enumerate(utterances):
         for other, split in zip(utterances[:i], splits, strict=False):
@@ -78,7 +78,7 @@ def test_complete_sentences_are_held_out_first() -> None:
 
 @pytest.mark.parametrize(("valid", "test"), [(3, 7), (0.5, 0.5), (-1, 2)])
 def test_something_must_be_left_for_training(valid: float, test: float) -> None:
-    with pytest.raises(PreparationError, match=r"10 sentences cannot be divided.*corpus\.split\.test"):
+    with pytest.raises(UserError, match=r"10 sentences cannot be divided.*corpus\.split\.test"):
         split_by_sentence(parallel(10), SplitConfig(valid=valid, test=test))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from data_prep.tables import Columns, read_table
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 HEADER = "path\ttext\tdialect\tspeaker\n"
 
@@ -38,9 +38,9 @@ def test_rows_can_be_filtered(tmp_path: Path) -> None:
     assert [
         row["path"] for row in read_table(path, Columns(), keep={"dialect": ["yue"], "speaker": ["2"]})
     ] == ["c"]
-    with pytest.raises(PreparationError, match=r"no row is left by corpus\.keep"):
+    with pytest.raises(UserError, match=r"no row is left by corpus\.keep"):
         read_table(path, Columns(), keep={"dialect": ["hak"]})
-    with pytest.raises(PreparationError, match=r"corpus\.keep names the columns \['lang'\]"):
+    with pytest.raises(UserError, match=r"corpus\.keep names the columns \['lang'\]"):
         read_table(path, Columns(), keep={"lang": ["hak"]})
 
 
@@ -65,17 +65,17 @@ def test_rows_can_be_filtered(tmp_path: Path) -> None:
     ],
 )
 def test_faults_are_named_with_their_line(content: str | bytes, message: str, tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match=message):
+    with pytest.raises(UserError, match=message):
         read_table(table(tmp_path, content), Columns())
 
 
 def test_a_column_that_was_named_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match=r"no column 'place' \(corpus\.columns\.site\)"):
+    with pytest.raises(UserError, match=r"no column 'place' \(corpus\.columns\.site\)"):
         read_table(table(tmp_path, HEADER + "a\tA\tyue\t1\n"), Columns(site="place"))
 
 
 def test_no_table(tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match=r"nowhere\.tsv does not exist; set corpus\.tsv"):
+    with pytest.raises(UserError, match=r"nowhere\.tsv does not exist; set corpus\.tsv"):
         read_table(tmp_path / "nowhere.tsv", Columns())
 
 
@@ -114,11 +114,11 @@ def test_what_needs_no_guess_is_read(content: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["gb18030", "big5hkscs"])
 def test_another_encoding_is_shown_and_can_be_set(encoding: str, tmp_path: Path) -> None:
     path = table(tmp_path, (HEADER + "a\t佢哋未嚟\tyue\t1\n").encode(encoding))
-    with pytest.raises(PreparationError, match=rf"corpus\.encoding.*{encoding} if the line.*佢哋未嚟"):
+    with pytest.raises(UserError, match=rf"corpus\.encoding.*{encoding} if the line.*佢哋未嚟"):
         read_table(path, Columns())
     (row,) = read_table(path, Columns(), encoding=encoding)
     assert row["text"] == "佢哋未嚟"
-    with pytest.raises(PreparationError, match=r"corpus\.encoding is 'gbx', which Python does not know"):
+    with pytest.raises(UserError, match=r"corpus\.encoding is 'gbx', which Python does not know"):
         read_table(path, Columns(), encoding="gbx")
 
 
@@ -139,25 +139,21 @@ def test_quotation_marks_of_csv(tmp_path: Path) -> None:
         ("聽 日", "table.tsv:3"),
         ('說"好', "table.tsv:5"),
     ]
-    with pytest.raises(PreparationError, match=r"table\.tsv:2: 4 values instead of 3"):
+    with pytest.raises(UserError, match=r"table\.tsv:2: 4 values instead of 3"):
         read_table(path, Columns(), delimiter=",", quoted=False)
     tabs = table(tmp_path, 'path\ttext\tdialect\na\t"b\tc"\tyue\n')
-    with pytest.raises(
-        PreparationError, match=r"table\.tsv:2: 4 values instead of 3 \(set corpus\.quoted=true"
-    ):
+    with pytest.raises(UserError, match=r"table\.tsv:2: 4 values instead of 3 \(set corpus\.quoted=true"):
         read_table(tabs, Columns())
     assert read_table(tabs, Columns(), quoted=True)[0]["text"] == "b\tc"
     open_quote = table(tmp_path, 'path,text,dialect\na,好,yue\nb,"聽日,yue\nc,好,yue\n')
-    with pytest.raises(
-        PreparationError, match=r"table\.tsv:3: quotation marks that do not match.*quoted=false"
-    ):
+    with pytest.raises(UserError, match=r"table\.tsv:3: quotation marks that do not match.*quoted=false"):
         read_table(open_quote, Columns(), delimiter=",")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "|"])
 def test_another_delimiter_is_recognised_and_its_remedy_works(delimiter: str, tmp_path: Path) -> None:
     path = table(tmp_path, TWO_ROWS.replace("\t", delimiter))
-    with pytest.raises(PreparationError, match=r"corpus\.delimiter=") as error:
+    with pytest.raises(UserError, match=r"corpus\.delimiter=") as error:
         read_table(path, Columns())
     setting = str(error.value).split("'")[-2]
     (override,) = OverridesParser.create().parse_overrides([setting])
@@ -178,14 +174,14 @@ def test_another_delimiter_is_recognised_and_its_remedy_works(delimiter: str, tm
     ],
 )
 def test_what_cannot_be_read_is_named(content: str | bytes, message: str, tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match=message):
+    with pytest.raises(UserError, match=message):
         read_table(table(tmp_path, content), Columns())
 
 
 def test_a_folder_and_an_impossible_delimiter(tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match="is a folder; name the file"):
+    with pytest.raises(UserError, match="is a folder; name the file"):
         read_table(tmp_path, Columns())
     for delimiter in ("", ",,"):
-        with pytest.raises(PreparationError, match=r"corpus\.delimiter is .* it must be one character"):
+        with pytest.raises(UserError, match=r"corpus\.delimiter is .* it must be one character"):
             read_table(table(tmp_path, TWO_ROWS), Columns(), delimiter=delimiter)
     assert len(read_table(table(tmp_path, TWO_ROWS), Columns(), delimiter="\\t")) == 2

@@ -15,7 +15,7 @@ from data_prep.text.normaliser import (
     TextStyle,
     normalise,
 )
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 YUBAO = TextConfig(style=TextStyle.yubao)
 
@@ -123,7 +123,7 @@ def test_replacements_come_first_in_half_and_full_width() -> None:
 
 @pytest.mark.parametrize("replace", [{"一": "一一"}, {"": "好"}, {"a": "b", "b": "c"}])
 def test_replacements_without_an_end_are_refused(replace: dict[str, str]) -> None:
-    with pytest.raises(PreparationError, match=r"text\.replace"):
+    with pytest.raises(UserError, match=r"text\.replace"):
         TextNormaliser(TextConfig(replace=replace))
 
 

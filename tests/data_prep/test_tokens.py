@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.tokens import read_token_model, train_token_model, write_tokens
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 BYTES = [f"<0x{i:02X}>" for i in range(256)]
 
@@ -41,9 +41,9 @@ def test_model_depends_only_on_the_counts() -> None:
 
 
 def test_no_text_is_an_error() -> None:
-    with pytest.raises(PreparationError, match=r"no character occurs 1 times.*split train"):
+    with pytest.raises(UserError, match=r"no character occurs 1 times.*split train"):
         train_token_model([])
-    with pytest.raises(PreparationError, match=r"lower tokens\.min_count"):
+    with pytest.raises(UserError, match=r"lower tokens\.min_count"):
         train_token_model(["你好"], min_count=2)
 
 
@@ -52,8 +52,8 @@ def test_reuse(tmp_path: Path) -> None:
     assert write_tokens(model, tmp_path) == 261
     assert read_token_model(tmp_path) == model
     assert read_token_model(tmp_path / "tokens.model") == model
-    with pytest.raises(PreparationError, match=r"tokens\.reuse: .*nowhere does not exist"):
+    with pytest.raises(UserError, match=r"tokens\.reuse: .*nowhere does not exist"):
         read_token_model(tmp_path / "nowhere")
     (tmp_path / "tokens.model").write_bytes(b"xx")
-    with pytest.raises(PreparationError, match="is not a sentencepiece model"):
+    with pytest.raises(UserError, match="is not a sentencepiece model"):
         read_token_model(tmp_path)

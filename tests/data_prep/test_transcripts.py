@@ -14,7 +14,7 @@ from data_prep.tokens import TokenConfig, train_token_model, write_tokens
 from data_prep.transcripts import TranscriptsConfig, rewrite_transcripts
 from zipformer.data.dataset import name_of, read_dataset
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 TEXTS = {"yue": "我们听讲这个", "nan": "我们听讲这个", "wuu": "我们听讲这个"}
 
@@ -105,9 +105,7 @@ def test_further_text_is_counted_too(source: Path, tmp_path: Path) -> None:
     rewrite_transcripts(config)
     assert "聽" in Tokenizer.load(tmp_path / "target" / "tokens").pieces
     (further / "cuts_train.jsonl.gz").unlink()
-    with pytest.raises(
-        PreparationError, match=r"cuts_train.jsonl.gz does not exist; prepare .*further first"
-    ):
+    with pytest.raises(UserError, match=r"cuts_train.jsonl.gz does not exist; prepare .*further first"):
         rewrite_transcripts(config)
 
 
@@ -127,7 +125,7 @@ def test_problems_are_named(source: Path, tmp_path: Path, settings: dict, messag
         CutSet.from_cuts(cuts).to_file(source / "cuts_train.jsonl.gz")
     filled = {name: str(source) if value == "{source}" else value for name, value in settings.items()}
     config = replace(TranscriptsConfig(str(source), str(tmp_path / "target")), **filled)
-    with pytest.raises(PreparationError, match=message):
+    with pytest.raises(UserError, match=message):
         rewrite_transcripts(config)
     assert not (tmp_path / "target" / "transcripts.json").exists()
 

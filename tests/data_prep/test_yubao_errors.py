@@ -11,13 +11,13 @@ from rich.console import Console
 from yubao_data import RATE, SITES, Benchmark, full_config, refused, run, tone, write_video
 
 from data_prep.pipeline import prepare
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 
 def test_further_recordings_ask_for_preparation_anew(benchmark_data: Benchmark, tmp_path: Path) -> None:
     run(tmp_path, benchmark_data.config())
     benchmark_data.add("08207", [3])
-    with pytest.raises(PreparationError, match=r"content of .*/audio: '\w+' then, '\w+' now"):
+    with pytest.raises(UserError, match=r"content of .*/audio: '\w+' then, '\w+' now"):
         run(tmp_path, benchmark_data.config())
 
 
@@ -101,7 +101,7 @@ def test_a_site_that_the_checks_leave_nothing_of(benchmark_data: Benchmark, tmp_
         path.write_bytes(path.read_bytes()[:20000])
     config = full_config(tmp_path, benchmark_data.config())
     config.checks.on_problem = type(config.checks.on_problem).drop
-    with pytest.raises(PreparationError, match=r"no usable recording of site 08207; .*problems\.tsv says"):
+    with pytest.raises(UserError, match=r"no usable recording of site 08207; .*problems\.tsv says"):
         prepare(config, Console(quiet=True))
     assert not list((tmp_path / "prepared").glob("cuts_*"))
 

@@ -10,7 +10,7 @@ from yubao_data import SITES, Benchmark, refused, run
 
 from data_prep.corpora.yubao.metadata import COLUMNS, metadata_files, read_metadata
 from data_prep.corpora.yubao.sites import read_sites
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 
 def test_recordings_named_by_city_and_number(
@@ -53,7 +53,7 @@ def test_linked_folders_and_cycles_of_links(benchmark_data: Benchmark, tmp_path:
     prepared = run(tmp_path, config)
     assert len(list(load_manifest(prepared / "cuts_test.jsonl.gz"))) == 11
     (tmp_path / "other disk" / "new.wav").touch()  # is noticed, although it is behind a link
-    with pytest.raises(PreparationError, match="prepared with other settings"):
+    with pytest.raises(UserError, match="prepared with other settings"):
         run(tmp_path, config)
 
 

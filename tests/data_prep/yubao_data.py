@@ -16,7 +16,7 @@ from data_prep.corpora.yubao.corpus import YubaoConfig
 from data_prep.corpora.yubao.metadata import COLUMNS
 from data_prep.pipeline import PrepareConfig, prepare
 from scripts.prepare import CONF_DIR
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 
 SITES = {
     "11127": ("cmn", "河北_承德市_滦平县"),
@@ -131,7 +131,7 @@ def run(tmp_path: Path, corpus: YubaoConfig) -> Path:
 
 def refused(tmp_path: Path, corpus: YubaoConfig) -> str:
     """The message of the error; nothing that could be taken for a prepared corpus is there after it."""
-    with pytest.raises(PreparationError) as error:
+    with pytest.raises(UserError) as error:
         run(tmp_path, corpus)
     assert not list((tmp_path / "prepared").glob("cuts_*"))
     assert not (tmp_path / "prepared" / "sites").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from zipformer import lock as module
-from zipformer.lock import LOCK_FILE, DirectoryInUseError, Holder, sole_use
+from zipformer.errors import UserError
+from zipformer.lock import LOCK_FILE, Holder, sole_use
 
 HOLD = """
 import sys, time
@@ -37,7 +38,7 @@ def leave_behind(directory: Path, holder: Holder) -> None:
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
     with other_process(tmp_path / "exp") as process:
         where = f"{tmp_path}/exp is in use by process {process.pid} on {socket.gethostname()}, since 20"
-        with pytest.raises(DirectoryInUseError, match=where), sole_use(tmp_path / "exp"):
+        with pytest.raises(UserError, match=where), sole_use(tmp_path / "exp"):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -71,7 +72,7 @@ def test_another_machine_is_believed_until_the_file_is_removed(tmp_path: Path) -
     leave_behind(tmp_path, elsewhere)
     message = rf"process 4711 on node7, since 2026-01-02 03:04:05.*remove {tmp_path}/.lock"
     for _ in range(2):  # the refusal leaves the entry as it is
-        with pytest.raises(DirectoryInUseError, match=message), sole_use(tmp_path):
+        with pytest.raises(UserError, match=message), sole_use(tmp_path):
             pass
     (tmp_path / LOCK_FILE).unlink()
     with sole_use(tmp_path):
@@ -91,7 +92,7 @@ def test_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(module.fcntl, "lockf", no_locks)
     me = Holder.this_process()
     leave_behind(tmp_path, me)
-    with pytest.raises(DirectoryInUseError, match=f"process {os.getpid()} on"), sole_use(tmp_path):
+    with pytest.raises(UserError, match=f"process {os.getpid()} on"), sole_use(tmp_path):
         pass
     leave_behind(tmp_path, replace(me, started=me.started - 1))  # the number now belongs to another process
     with sole_use(tmp_path):

@@ -25,6 +25,7 @@ from zipformer.alignment.transducer import lattice_scores, viterbi
 from zipformer.data.batches import Batch, evaluation_batches
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 
 logger = logging.getLogger(__name__)
@@ -50,11 +51,11 @@ class AlignedUtterance:
 def check_aligner(model: AsrModel, aligner: str) -> None:
     """Raise ValueError unless the aligner is known and the model has the head that it reads."""
     if aligner not in ALIGNERS:
-        raise ValueError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
+        raise UserError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
     heads = _heads(model)
     if not heads[aligner]:
         others = " or ".join(name for name in ALIGNERS if heads[name])
-        raise ValueError(
+        raise UserError(
             f"aligner={aligner} needs a model trained with {_HEAD_SETTINGS[aligner]}; this one has aligner="
             f"{others}"
         )
@@ -151,7 +152,7 @@ def align_cuts(
     """
     check_aligner(model, aligner)
     if transcript not in TRANSCRIPTS:
-        raise ValueError(f"transcript={transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}")
+        raise UserError(f"transcript={transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}")
     if aligner == "attention":
         check_median_frames(median_frames)  # here, or every utterance would be said not to fit
     empty, misfits = [], []
@@ -162,7 +163,7 @@ def align_cuts(
     for name, frames, tokens in _encoded(model, batches, len(cuts), transcript, device):
         count += 1
         if not bool(frames.isfinite().all()):
-            raise ValueError(f"the encoder frames of utterance {name} are not finite; check its features")
+            raise UserError(f"the encoder frames of utterance {name} are not finite; check its features")
         try:
             intervals = token_intervals(model, frames, tokens, aligner, median_frames=median_frames)
         except ValueError as error:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable
 
 from zipformer.alignment.spans import Segmenter
+from zipformer.errors import UserError
 
 SEGMENTERS = ("characters", "jieba", "longest_match")
 
@@ -28,9 +29,9 @@ def choose_segmenter(name: str, vocabulary: Iterable[str] = ()) -> Segmenter:
         return _jieba(words)
     if name == "longest_match":
         if not words:
-            raise ValueError("segmenter=longest_match needs words to look for; give them by table=FILE.tsv")
+            raise UserError("segmenter=longest_match needs words to look for; give them by table=FILE.tsv")
         return _longest_match(words)
-    raise ValueError(f"segmenter={name} is not known; choose one of {', '.join(SEGMENTERS)}")
+    raise UserError(f"segmenter={name} is not known; choose one of {', '.join(SEGMENTERS)}")
 
 
 def _jieba(words: frozenset[str]) -> Segmenter:
@@ -39,7 +40,7 @@ def _jieba(words: frozenset[str]) -> Segmenter:
             warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
             import jieba
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             "segmenter=jieba needs the package jieba; install it with: pip install 'fangyan[words]'"
         ) from error
     jieba.setLogLevel(logging.WARNING)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 
 FRAME_SECONDS = 0.04
 FIRST_FRAME_SECONDS = 0.035  # where encoder frame 0 begins
@@ -34,7 +35,7 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop:
-            raise ValueError(f"span {self.text!r} has no frames: {self.start} to {self.stop}")
+            raise UserError(f"span {self.text!r} has no frames: {self.start} to {self.stop}")
 
     @property
     def start_seconds(self) -> float:
@@ -91,7 +92,7 @@ def character_spans(tokens: Sequence[int], intervals: NDArray[np.int64], tokeniz
         ValueError: not as many intervals as tokens.
     """
     if len(tokens) != len(intervals):
-        raise ValueError(f"{len(intervals)} intervals for {len(tokens)} tokens")
+        raise UserError(f"{len(intervals)} intervals for {len(tokens)} tokens")
     spans: list[Span] = []
     pending: list[int] = []  # positions of bytes that do not make up a character yet
 
@@ -132,7 +133,7 @@ def word_spans(characters: Sequence[Span], segment: Segmenter) -> list[Span]:
     text = "".join(span.text for span in characters)
     words = segment(text)
     if "".join(words) != text:
-        raise ValueError(f"the segmenter cut {text!r} into {words}, which is another text")
+        raise UserError(f"the segmenter cut {text!r} into {words}, which is another text")
     beginnings = set(np.cumsum([0, *map(len, words)]).tolist())
     groups: list[list[Span]] = []
     position = 0

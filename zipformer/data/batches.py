@@ -5,6 +5,7 @@ epoch, and SpecAugment draws from a generator seeded with all four. So training 
 same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
 """
 
+from zipformer.errors import UserError
 import hashlib
 import math
 from array import array
@@ -305,13 +306,13 @@ class TrainingData:
         )
         # A misspelt name would leave nothing out: a model that heard the dialect would be said not to have.
         if unknown := sorted(set(config.left_out_dialects) - self.selection.dialects):
-            raise ValueError(
+            raise UserError(
                 f"data.left_out_dialects names {', '.join(unknown)}, of which {manifest} has no utterance: "
                 f"give dialect groups among {', '.join(sorted(self.selection.dialects))}"
             )
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
-            raise ValueError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
+            raise UserError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
         check_feature_files(self.selection.feature_files, manifest.parent)
         num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
@@ -359,7 +360,7 @@ class TrainingData:
         """Batches of one epoch, leaving out the first ``first_batch`` of them.
 
         Raises:
-            LoaderError: the processes that load features cannot start.
+            UserError: the processes that load features cannot start.
         """
         self._sampler.epoch = epoch
         self._sampler.first_batch = first_batch
@@ -378,7 +379,7 @@ def read_cuts(manifest: Path) -> CutSet:
 
 def _check_is_there(manifest: Path) -> None:
     if not manifest.is_file():
-        raise FileNotFoundError(
+        raise UserError(
             f"no manifest of cuts at {manifest}: prepare the data first (scripts/prepare.py)"
         )
 

@@ -5,6 +5,7 @@ preparation recorded in ``data_dir/dataset.json``, or else that of the folder. `
 says which data the name stands for there, so that other data of the same name replace nothing.
 """
 
+from zipformer.errors import UserError
 import gzip
 import hashlib
 import json
@@ -93,7 +94,7 @@ class DataSet:
         folder = model_dir / "results" / self.name
         before = _claims(folder).get(self.split)
         if before is not None and before.digest != self.digest and _has_results(folder, self.split):
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds results of the split {self.split} of other data, which have the same name"
                 f" (digest {before.digest[:SHOWN_DIGITS]} there, {self.digest[:SHOWN_DIGITS]} now). If this"
                 f" is another corpus, name it: dataset=NAME. If it was prepared anew, move or delete {folder}"
@@ -114,7 +115,7 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
-        raise FileNotFoundError(f"{manifest} does not exist; scripts/prepare.py makes it")
+        raise UserError(f"{manifest} does not exist; scripts/prepare.py makes it")
     state = manifest.stat()
     return DataSet(
         name_of(data_dir, name), split, *_digests(manifest.resolve(), state.st_mtime_ns, state.st_size)
@@ -134,7 +135,7 @@ def name_of(data_dir: Path, name: str | None = None) -> str:
         else:
             name = plain_name(data_dir.resolve().name)
     if not _NAME.fullmatch(name):
-        raise ValueError(
+        raise UserError(
             f"dataset={name!r} cannot be the name of a folder: give letters, digits, _, ., + and hyphens, not"
             " beginning with a dot or hyphen"
         )
@@ -185,12 +186,12 @@ def choose_dataset(
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None and names:
-        raise ValueError(
+        raise UserError(
             f"{results} holds results of {', '.join(names)}: choose one of them with dataset=NAME"
         )
     there = f"there are {', '.join(names)}" if names else f"make them with {made_by}"
     of = "" if wanted is None else f" of the data set {wanted}"
-    raise FileNotFoundError(
+    raise UserError(
         "; ".join([f"{results} holds no results{of}; {there}", *unplaced_results(model_dir)])
     )
 
@@ -239,7 +240,7 @@ def _claims(folder: Path) -> dict[str, DataSet]:
             for split, data in content["splits"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file} does not say which data it is about ({error!r}); delete {folder}"
         ) from error
 
@@ -254,9 +255,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it") from error
+        raise UserError(f"{file} is damaged ({error}); delete it") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged (not a JSON object); delete it")
+        raise UserError(f"{file} is damaged (not a JSON object); delete it")
     return content
 
 
@@ -271,7 +272,7 @@ def _digests(manifest: Path, _modified: int, _size: int) -> tuple[str, str]:
                 for which, content in enumerate(_contents(msgspec.json.decode(line))):
                     totals[which] += int.from_bytes(hashlib.blake2b(content, digest_size=32).digest(), "big")
     except (EOFError, OSError, zlib.error, msgspec.DecodeError, AttributeError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{manifest}, after line {count}, is damaged ({error}): prepare the data again"
         ) from error
     # Sums do not depend on the order, and those of different cuts hardly agree by chance.

@@ -1,5 +1,6 @@
 """The processes that load features beside the training: how they start, and what is said when one dies."""
 
+from zipformer.errors import UserError
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,6 @@ T = TypeVar("T", covariant=True)
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN)  # for semaphores (in /dev/shm), pages, processes
 
 
-class LoaderError(RuntimeError):
-    """The processes that load features cannot start, or one has died; the message says what to do."""
-
 
 def start_loading(loader: DataLoader[T]) -> Iterator[T]:
     """Iterate over a loader whose workers leave SIGTERM and SIGINT to this process.
@@ -23,7 +21,7 @@ def start_loading(loader: DataLoader[T]) -> Iterator[T]:
     The loader's ``worker_init_fn`` must be :func:`begin_worker`.
 
     Raises:
-        LoaderError: the processes cannot start.
+        UserError: the processes cannot start.
     """
     try:
         with held_back():
@@ -31,7 +29,7 @@ def start_loading(loader: DataLoader[T]) -> Iterator[T]:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise LoaderError(
+        raise UserError(
             f"the processes that load features cannot start ({error}): they need a few bytes of /dev/shm and "
             "free process ids. Make room there, or set data.num_workers=0"
         ) from error
@@ -47,14 +45,14 @@ def explaining_dead_workers() -> Iterator[None]:
     """Say what to do where a worker process has died; PyTorch raises that anywhere in the main process.
 
     Raises:
-        LoaderError: instead of PyTorch's error.
+        UserError: instead of PyTorch's error.
     """
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise LoaderError(
+        raise UserError(
             f"a process that loads features died ({error}). If memory was short, lower data.num_workers or "
             "data.prefetch_batches. The same command resumes from the last checkpoint"
         ) from error

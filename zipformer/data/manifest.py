@@ -6,6 +6,7 @@ batch builds the cuts of that batch. So a run starts, or goes on in the middle o
 decompression, and nothing but a number is kept for each cut.
 """
 
+from zipformer.errors import UserError
 import gzip
 import json
 import math
@@ -94,7 +95,7 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
         try:
             summary = decoder.decode(line)
         except msgspec.DecodeError as error:
-            raise ValueError(
+            raise UserError(
                 f"{manifest}, line {number}, is not a cut ({error}): prepare the data again"
             ) from error
         yield summary if summary.type in _ONE_RECORDING else deserialize_item(decode_json_line(line))
@@ -154,7 +155,7 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
     files = sorted({Path(place_now(path, directory)) for path in paths})
     missing = [file for file in files if not file.exists()]
     if missing:
-        raise FileNotFoundError(
+        raise UserError(
             f"{directory} was moved or copied in part: {len(missing)} of the {len(files)} files of features "
             f"that its manifest names are not there, the first is {missing[0]}; put them there, or prepare "
             "the data again (scripts/prepare.py)"

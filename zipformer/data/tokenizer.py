@@ -5,6 +5,7 @@ pieces, and any other character is spelt by the bytes of its UTF-8 form, so that
 2 are ``<blk>``, ``<sos/eos>`` and ``<unk>``.
 """
 
+from zipformer.errors import UserError
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,11 +42,11 @@ class Tokenizer:
         try:
             self._processor.load_from_serialized_proto(model)
         except RuntimeError as error:
-            raise ValueError(f"not a sentencepiece model ({len(model)} bytes)") from error
+            raise UserError(f"not a sentencepiece model ({len(model)} bytes)") from error
         size = self._processor.get_piece_size()
         self.pieces: list[str] = [self._processor.id_to_piece(i) for i in range(size)]
         if tuple(self.pieces[:3]) != SPECIAL_PIECES:
-            raise ValueError(f"the first pieces are {self.pieces[:3]}, expected {list(SPECIAL_PIECES)}")
+            raise UserError(f"the first pieces are {self.pieces[:3]}, expected {list(SPECIAL_PIECES)}")
         self._bytes = [_bytes_of(piece) for piece in self.pieces]
 
     @classmethod
@@ -59,14 +60,14 @@ class Tokenizer:
         path = Path(path)
         file = path / MODEL_FILE if path.is_dir() else path
         if not file.is_file():
-            raise FileNotFoundError(
+            raise UserError(
                 f"{file}: no tokenizer there. Data preparation writes it to <data_dir>/tokens, training to "
                 "every model directory"
             )
         try:
             return cls(file.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{file}: {error}. Prepare the data again, or copy the file again") from error
+            raise UserError(f"{file}: {error}. Prepare the data again, or copy the file again") from error
 
     def save(self, directory: str | Path) -> None:
         """Write ``tokens.model`` and ``tokens.txt`` (one line ``piece id`` per token)."""

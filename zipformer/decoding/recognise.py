@@ -25,6 +25,7 @@ from zipformer.decoding import (
     greedy_search,
     modified_beam_search,
 )
+from zipformer.errors import UserError
 from zipformer.model import MIN_FRAMES, AsrModel
 from zipformer.scoring import Transcript
 from zipformer.training.environment import keep_freed_memory
@@ -83,13 +84,11 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
+            raise UserError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
         if self.reference not in REFERENCES:
-            raise ValueError(
-                f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}"
-            )
+            raise UserError(f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}")
         if self.beam < 1:
-            raise ValueError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
+            raise UserError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
 
     @property
     def reference_field(self) -> str:
@@ -258,7 +257,7 @@ def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
     """
     usable = methods_of(model)
     if config.method not in usable:
-        raise ValueError(
+        raise UserError(
             f"method={config.method} needs a model with {HEADS[config.method]}; use method="
             + " or ".join(usable)
         )
@@ -270,7 +269,7 @@ def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
         return lambda frames, lengths: ctc_greedy_search(model, frames, lengths)
     translate = config.reference == "translation"
     if translate and not model.config.attention_decoder.translation:
-        raise ValueError(
+        raise UserError(
             "method=attention with reference=translation needs a model with "
             "model.attention_decoder.translation=true; use reference=text"
         )
@@ -286,11 +285,11 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={name}, but torch sees no CUDA device here; use device=cpu")
+        raise UserError(f"device={name}, but torch sees no CUDA device here; use device=cpu")
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device={name} is not known; use auto, cpu, cuda or cuda:1") from error
+        raise UserError(f"device={name} is not known; use auto, cpu, cuda or cuda:1") from error
 
 
 def check_model_files(model_dir: Path) -> None:
@@ -298,7 +297,7 @@ def check_model_files(model_dir: Path) -> None:
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
     if missing:
         found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
-        raise FileNotFoundError(
+        raise UserError(
             f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
         )
 
@@ -315,7 +314,7 @@ def find_manifest(data_dir: Path, split: str) -> Path:
             path.name[len("cuts_") : -len(".jsonl.gz")] for path in data_dir.glob("cuts_*.jsonl.gz")
         )
         there = f"the splits there are {', '.join(names)}" if names else "no split is prepared there"
-        raise FileNotFoundError(f"{manifest} does not exist; {there} (scripts/prepare.py makes them)")
+        raise UserError(f"{manifest} does not exist; {there} (scripts/prepare.py makes them)")
     return manifest
 
 
@@ -328,7 +327,7 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
     """
     cuts = list(read_cuts(manifest))
     if not cuts:
-        raise ValueError(f"{manifest} holds no utterance; prepare the data again or choose another split")
+        raise UserError(f"{manifest} holds no utterance; prepare the data again or choose another split")
     problems = []
     seen: set[str] = set()
     for cut in cuts:
@@ -345,7 +344,7 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
         seen.add(cut.id)
     if problems:
         more = "" if len(problems) <= 10 else f"\n  and {len(problems) - 10} more"
-        raise ValueError(
+        raise UserError(
             f"{len(problems)} utterances of {manifest} cannot be recognised; correct them and prepare the"
             " data again:\n  " + "\n  ".join(problems[:10]) + more
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zipformer.encoder.stack import EncoderStack
 from zipformer.encoder.zipformer import EncoderConfig, Zipformer
+from zipformer.errors import UserError
 from zipformer.layers.resampling import match_channels
 
 FRONT_END_RATE = 50.0  # frames a second
@@ -69,9 +70,9 @@ class LayerOutputs:
     def __init__(self, encoder: Zipformer, frames: list[Tensor], lengths: Tensor) -> None:
         self.places = layer_places(encoder.config)
         if encoder.training:
-            raise ValueError("outputs of layers are for evaluation; call model.eval() first")
+            raise UserError("outputs of layers are for evaluation; call model.eval() first")
         if len(frames) != len(self.places):
-            raise ValueError(f"{len(frames)} outputs for {len(self.places)} layers (with the front end)")
+            raise UserError(f"{len(frames)} outputs for {len(self.places)} layers (with the front end)")
         self._encoder = encoder
         self._frames = frames
         self._lengths = lengths
@@ -121,7 +122,7 @@ class LayerOutputs:
         """
         last = self.places[-1]
         if not 1 <= number <= last.stack:
-            raise ValueError(f"stack {number} is not there; the encoder has stacks 1 to {last.stack}")
+            raise UserError(f"stack {number} is not there; the encoder has stacks 1 to {last.stack}")
         return self._stack_outputs(last.number)[number - 1], self._lengths
 
     def exit(self, number: int) -> tuple[Tensor, Tensor]:
@@ -143,7 +144,7 @@ class LayerOutputs:
 
     def _checked(self, number: int) -> int:
         if not 0 <= number < len(self.places):
-            raise ValueError(
+            raise UserError(
                 f"layer {number} is not there; the encoder has layers 0 (front end) to {len(self.places) - 1}"
             )
         return number

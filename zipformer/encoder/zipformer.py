@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zipformer.encoder.layer import StackSizes
 from zipformer.encoder.stack import EncoderStack
+from zipformer.errors import UserError
 from zipformer.layers.resampling import Downsample, match_channels
 from zipformer.layers.schedule import Clock, Schedule
 
@@ -74,22 +75,22 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for index, stack in enumerate(self.stacks()):
             if stack.unmasked_dim > stack.dim:
-                raise ValueError(
+                raise UserError(
                     f"encoder.encoder_unmasked_dim={stack.unmasked_dim} of stack {index} is greater than its "
                     f"encoder.encoder_dim={stack.dim}; lower it"
                 )
             if stack.dim % 4:
-                raise ValueError(
+                raise UserError(
                     f"encoder.encoder_dim={stack.dim} of stack {index} is not a multiple of 4, which the "
                     "nonlinear attention needs"
                 )
             if stack.kernel_size % 2 == 0:
-                raise ValueError(
+                raise UserError(
                     f"encoder.cnn_module_kernel={stack.kernel_size} of stack {index} is even; the "
                     "convolutions are centred and need an odd width"
                 )
         if len(self.frontend_channels) != 3:
-            raise ValueError(f"encoder.frontend_channels={self.frontend_channels} must have three entries")
+            raise UserError(f"encoder.frontend_channels={self.frontend_channels} must have three entries")
 
     def stacks(self) -> list[StackSizes]:
         """Sizes of every stack.
@@ -101,7 +102,7 @@ class EncoderConfig:
         def per_stack(name: str) -> list[int]:
             values = list(getattr(self, name))
             if len(values) not in (1, num_stacks):
-                raise ValueError(
+                raise UserError(
                     f"encoder.{name}={values} has {len(values)} entries; give one, or {num_stacks} as in "
                     "encoder.downsampling_factor"
                 )
@@ -226,7 +227,7 @@ class Zipformer(nn.Module):
         config = self.config
         if not config.causal:
             if chunk_size is not None or left_context_frames is not None:
-                raise ValueError(
+                raise UserError(
                     "chunk_size and left_context_frames need a causal model; train one with "
                     "encoder.causal=true"
                 )
@@ -240,13 +241,13 @@ class Zipformer(nn.Module):
         left_chunks = -1 if left < 0 else max(1, left // chunk_size)
         for sizes in self.stack_sizes:
             if chunk_size % sizes.downsampling_factor:
-                raise ValueError(
+                raise UserError(
                     f"encoder.chunk_size {chunk_size} is not a multiple of the downsampling factor "
                     f"{sizes.downsampling_factor} of a stack"
                 )
             needed = sizes.kernel_size // 2 * sizes.downsampling_factor
             if 0 <= left_chunks * chunk_size < needed:
-                raise ValueError(
+                raise UserError(
                     f"encoder.left_context_frames {left} in chunks of {chunk_size} is less than the {needed} "
                     "frames that a convolution of the model reaches back; raise it"
                 )

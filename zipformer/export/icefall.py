@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import SOS_EOS, AttentionDecoderConfig
 from zipformer.model import BLANK, AsrModel, shortened, tensor_mismatches
 from zipformer.model_config import AsrModelConfig
@@ -81,13 +82,13 @@ def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Any]
         if not _UNUSED_TENSOR.fullmatch(name)
     }
     if not own_names.keys() & given.keys():
-        raise ValueError(
+        raise UserError(
             f"none of the {len(given)} names is one of icefall's zipformer recipe, they are like "
             f"{', '.join(list(given)[:3])}: give torch.load(...) of a checkpoint of that recipe"
         )
     problems = tensor_mismatches({name: own_state[own] for name, own in own_names.items()}, given)
     if problems:
-        raise ValueError(
+        raise UserError(
             f"the state_dict does not fit the icefall options ({len(problems)} tensors); give the options "
             "that the checkpoint was trained with:\n  " + "\n  ".join(shortened(problems))
         )
@@ -102,7 +103,7 @@ def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
         ValueError: a checkpoint without parameters.
     """
     if not isinstance(content, Mapping):
-        raise ValueError(
+        raise UserError(
             f"a {type(content).__name__} holds no parameters by name: give torch.load(...) of a checkpoint "
             "of icefall, such as pretrained.pt or epoch-30.pt, not of an exported model"
         )
@@ -110,7 +111,7 @@ def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
         content = content["model"]
     others = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} no tensor: give the parameters, "
             'torch.load(...)["model"] of a checkpoint of icefall'
         )
@@ -130,10 +131,10 @@ def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:
 def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
     """Configuration that icefall's options describe; see :func:`model_from_icefall` for both."""
     if "vocab_size" not in options:
-        raise ValueError("icefall options have no vocab_size; give the number of tokens, blank included")
+        raise UserError("icefall options have no vocab_size; give the number of tokens, blank included")
     for name, value in _FIXED_OPTIONS.items():
         if int(options.get(name, value)) != value:
-            raise ValueError(f"icefall option {name}={options[name]}; only {value} is supported")
+            raise UserError(f"icefall option {name}={options[name]}; only {value} is supported")
     known = {name: options.get(name, default) for name, default in _DEFAULT_OPTIONS.items()}
     encoder = EncoderConfig(
         num_encoder_layers=_integers(known["num_encoder_layers"]),
@@ -176,7 +177,7 @@ def _boolean(value: Any) -> bool:
     spellings = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     key = str(value).lower()
     if key not in spellings:
-        raise ValueError(f"icefall option value {value!r} is neither true nor false")
+        raise UserError(f"icefall option value {value!r} is neither true nor false")
     return spellings[key]
 
 

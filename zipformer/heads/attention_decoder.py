@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from zipformer.device import upload
+from zipformer.errors import UserError
 from zipformer.layers.regularizers import penalize_abs_values_gt
 
 SOS_EOS = 1
@@ -46,16 +47,16 @@ class AttentionDecoderConfig:
 
     def __post_init__(self) -> None:
         if self.translation and not self.num_layers:
-            raise ValueError(
+            raise UserError(
                 "attention_decoder.translation=true needs a decoder: set attention_decoder.num_layers"
             )
         if self.attention_dim % self.num_heads:
-            raise ValueError(
+            raise UserError(
                 f"attention_decoder.attention_dim={self.attention_dim} is not a multiple of "
                 f"attention_decoder.num_heads={self.num_heads}; change one of them"
             )
         if self.dim % 2:
-            raise ValueError(
+            raise UserError(
                 f"attention_decoder.dim={self.dim} is odd; the sine and cosine positions need an even number"
             )
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zipformer.device import upload
+from zipformer.errors import UserError
 
 NGRAMS = "ngrams"
 _CACHED_SENTENCES = 20_000
@@ -46,7 +47,7 @@ class TeacherConfig:
     def __post_init__(self) -> None:
         for name in ("ngram_dim", "longest_ngram"):
             if getattr(self, name) < 1:
-                raise ValueError(f"teacher.{name}={getattr(self, name)} must be at least 1")
+                raise UserError(f"teacher.{name}={getattr(self, name)} must be at least 1")
 
 
 class Supervision(Protocol):
@@ -125,14 +126,14 @@ class HuggingFaceEncoder:
 
     def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
         if problem := encoder_problem(name):
-            raise ValueError(f"teacher.encoder={name}: {problem}")
+            raise UserError(f"teacher.encoder={name}: {problem}")
         from transformers import AutoModel, AutoTokenizer
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
             self._model = AutoModel.from_pretrained(name).to(device).eval().requires_grad_(False)
         except (OSError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"teacher.encoder={name} cannot be loaded ({error}): give {NGRAMS}, a directory that holds a "
                 "text encoder, or a name that Hugging Face knows"
             ) from error
@@ -206,7 +207,7 @@ def sentence_of(supervision: Supervision, field: str) -> str:
     """
     sentence = supervision.text if field == "text" else (supervision.custom or {}).get(field)
     if not sentence:
-        raise ValueError(
+        raise UserError(
             f"utterance {supervision.id} has no {field!r}: train on a corpus in which every utterance has "
             "it, or name another field"
         )

@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zipformer.errors import UserError
+
 
 @dataclass
 class TextAlignmentConfig:
@@ -47,11 +49,11 @@ class TextAlignmentConfig:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise ValueError(f"text_alignment.temperature={self.temperature} must be positive")
+            raise UserError(f"text_alignment.temperature={self.temperature} must be positive")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"text_alignment.dropout={self.dropout} is not in [0, 1)")
+            raise UserError(f"text_alignment.dropout={self.dropout} is not in [0, 1)")
         if not -10 <= self.bias <= 10:
-            raise ValueError(f"text_alignment.bias={self.bias} is not in [-10, 10]")
+            raise UserError(f"text_alignment.bias={self.bias} is not in [-10, 10]")
 
 
 class TextAlignment(nn.Module):
@@ -68,7 +70,7 @@ class TextAlignment(nn.Module):
     def __init__(self, config: TextAlignmentConfig, frame_dim: int) -> None:
         super().__init__()
         if config.text_dim < 1:
-            raise ValueError(
+            raise UserError(
                 f"model.text_alignment.text_dim={config.text_dim}; set it to the dimension of the text "
                 "encoder"
             )

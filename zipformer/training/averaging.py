@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from zipformer.decoding.recognise import choose_device
 from zipformer.distributed import World
+from zipformer.errors import UserError
 from zipformer.files import check_writable, place_errors, replacing_folder, write_json, write_tensors
 from zipformer.training.averaging_window import Choice, Window, choose_window
 from zipformer.training.checkpoint import AVERAGE_FILE, MODEL_FILE, Checkpoint, CheckpointError, open_whole
@@ -65,13 +66,13 @@ class AverageConfig:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
+            raise UserError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
         if self.last_fraction is not None and not 0 < self.last_fraction <= 1:
-            raise ValueError(f"last_fraction={self.last_fraction} is not in (0, 1]")
+            raise UserError(f"last_fraction={self.last_fraction} is not in (0, 1]")
         if not self.windows or not all(0 < fraction <= 1 for fraction in self.windows):
-            raise ValueError(f"windows={self.windows} must hold fractions of the training in (0, 1]")
+            raise UserError(f"windows={self.windows} must hold fractions of the training in (0, 1]")
         if self.num_checkpoints < 1:
-            raise ValueError(f"num_checkpoints={self.num_checkpoints} averages nothing; give 1 or more")
+            raise UserError(f"num_checkpoints={self.num_checkpoints} averages nothing; give 1 or more")
 
 
 class RunningAverage:
@@ -114,7 +115,7 @@ def mean_between(
         return dict(end)
     samples = end_samples - start_samples
     if samples <= 0:
-        raise ValueError(f"no sample of the weights between them ({start_samples} and {end_samples} samples)")
+        raise UserError(f"no sample of the weights between them ({start_samples} and {end_samples} samples)")
     _require_same_names(end, start)
     return {
         name: (tensor.double() * end_samples - start[name].double() * start_samples) / samples
@@ -340,4 +341,4 @@ def _in_shape_of(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> dict[
 def _require_same_names(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> None:
     different = sorted(left.keys() ^ right.keys())
     if different:
-        raise ValueError(f"the two hold different tensors: {', '.join(different[:5])}")
+        raise UserError(f"the two hold different tensors: {', '.join(different[:5])}")

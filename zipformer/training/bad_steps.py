@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from zipformer.data.batches import Batch
+from zipformer.errors import UserError
 from zipformer.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to change."""
 
 
 class BadSteps:
@@ -44,7 +41,7 @@ class BadSteps:
         """Report the steps that were not finite. A GPU tells one step late, unless it is waited for.
 
         Raises:
-            TrainingError: more than ``max_in_a_row`` such steps in a row.
+            UserError: more than ``max_in_a_row`` such steps in a row.
         """
         for finite in self.state.optimizer.take_verdicts(wait=wait):
             step, batch, loss = self.unjudged.popleft()
@@ -71,7 +68,7 @@ class BadSteps:
             )
             self.record(step, {"bad_steps": counters.bad_steps, "utterances": culprits or everyone})
         if self.in_a_row > self.max_in_a_row:
-            raise TrainingError(
+            raise UserError(
                 f"{self.in_a_row} steps in a row were not finite, the last at step {step}: "
                 "lower optim.lr, or look at the utterances that the log names"
             )

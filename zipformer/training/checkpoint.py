@@ -27,6 +27,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from zipformer.errors import UserError
 from zipformer.files import file_sha256, place_errors, replacing_folder, write_json, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ RECORD_FILE = "checkpoint.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file and what to do."""
 
 

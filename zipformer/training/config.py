@@ -7,6 +7,7 @@ import torch
 from omegaconf import MISSING
 
 from zipformer.data.batches import DataConfig
+from zipformer.errors import UserError
 from zipformer.files import StorageError, check_writable
 from zipformer.heads.sentence_encoders import TeacherConfig, encoder_problem
 from zipformer.losses.backend import backend_problem
@@ -14,10 +15,6 @@ from zipformer.model import LOSSES
 from zipformer.model_config import AsrModelConfig
 
 PRECISIONS = ("auto", "fp32", "bf16")
-
-
-class ConfigError(ValueError):
-    """Settings that do not go together; the message names what to change."""
 
 
 @dataclass
@@ -139,7 +136,7 @@ def check(config: TrainConfig) -> None:
     """Check what one setting alone cannot show.
 
     Raises:
-        ConfigError: lists every problem, with the settings to change.
+        UserError: lists every problem, with the settings to change.
     """
     data_dir = Path(config.data_dir)
     problems = []
@@ -206,9 +203,9 @@ def check(config: TrainConfig) -> None:
     if config.init_from is not None and not Path(config.init_from).is_dir():
         problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
     if len(problems) == 1:
-        raise ConfigError(f"this training cannot start: {problems[0]}")
+        raise UserError(f"this training cannot start: {problems[0]}")
     if problems:
-        raise ConfigError("this training cannot start:\n  " + "\n  ".join(problems))
+        raise UserError("this training cannot start:\n  " + "\n  ".join(problems))
 
 
 def _has_bf16(device: str) -> bool:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.model_config import read_config
 from zipformer.training.checkpoint import MODEL_FILE, RECORD_FILE
@@ -75,7 +76,7 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer) -> Tran
         ValueError: next to nothing of the encoder fits, as of a model of another size.
     """
     if not (source / MODEL_FILE).is_file():
-        raise FileNotFoundError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
+        raise UserError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
     old_pieces, new_pieces = Tokenizer.load(source).pieces, tokenizer.pieces
     old = {piece: row for row, piece in enumerate(old_pieces)}
     common = [(row, old[piece]) for row, piece in enumerate(new_pieces) if piece in old]
@@ -119,7 +120,7 @@ def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
         for item in fields(ours)
         if getattr(theirs, item.name) != getattr(ours, item.name)
     ]
-    raise ValueError(
+    raise UserError(
         f"init_from={source} is a model of another size: of the {sum(sizes.values()):,} parameters of the "
         f"encoder it fits {loaded:,}; choose the same model=, or leave init_from out ({'; '.join(different)})"
     )

@@ -19,6 +19,7 @@ from zipformer.data.loader_workers import explaining_dead_workers
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.device import upload
 from zipformer.distributed import Agreement, World
+from zipformer.errors import UserError
 from zipformer.heads.sentence_encoders import (
     SentenceEncoder,
     build_sentence_encoder,
@@ -31,9 +32,9 @@ from zipformer.optim.eden import Eden
 from zipformer.optim.scaled_adam import ScaledAdam
 from zipformer.stopping import StopSignals, ending_at_once
 from zipformer.tasks.validation import Validator
-from zipformer.training.bad_steps import BadSteps, TrainingError
+from zipformer.training.bad_steps import BadSteps
 from zipformer.training.checkpoint import newest_whole_checkpoint, thin_checkpoints
-from zipformer.training.config import ConfigError, TrainConfig, autocast_dtype, check
+from zipformer.training.config import TrainConfig, autocast_dtype, check
 from zipformer.training.environment import (
     describe_environment,
     keep_freed_memory,
@@ -63,7 +64,7 @@ class Trainer:
         self.data_dir, self.exp_dir = Path(config.data_dir), Path(config.exp_dir)
         self.tokenizer = Tokenizer.load(self.data_dir / "tokens")
         if config.model.vocab_size not in (0, self.tokenizer.size):
-            raise ConfigError(
+            raise UserError(
                 f"model.vocab_size={config.model.vocab_size}, but {self.data_dir / 'tokens'} has "
                 f"{self.tokenizer.size} tokens: leave the setting out"
             )
@@ -73,7 +74,7 @@ class Trainer:
         if alignment.enabled:
             self.sentence_encoder = build_sentence_encoder(config.teacher, world.device)
             if alignment.text_dim not in (0, self.sentence_encoder.dim):
-                raise ConfigError(
+                raise UserError(
                     f"model.text_alignment.text_dim={alignment.text_dim}, but the text encoder has "
                     f"{self.sentence_encoder.dim} dimensions: leave the setting out"
                 )
@@ -149,8 +150,8 @@ class Trainer:
         """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it with a checkpoint.
 
         Raises:
-            TrainingError: too many steps in a row were not finite, or an epoch has no batch.
-            LoaderError: the processes that load features cannot start.
+            UserError: too many steps in a row were not finite, or an epoch has no batch.
+            UserError: the processes that load features cannot start.
             SystemExit: after SIGTERM, with 143, or after SIGINT, with 130.
         """
         with self.signals.noted():
@@ -196,7 +197,7 @@ class Trainer:
                         break
                 else:
                     if counters.batches == 0:
-                        raise TrainingError(
+                        raise UserError(
                             "an epoch has not a single batch: lower data.max_duration or set "
                             "data.drop_last=false"
                         )
@@ -381,11 +382,11 @@ def train(config: TrainConfig) -> None:
     """Run one training in this process, together with those that torchrun started beside it.
 
     Raises:
-        ConfigError: settings that do not go together.
+        UserError: settings that do not go together.
         CheckpointError: exp_dir holds checkpoints, but none that can be used.
-        DirectoryInUseError: another run works in exp_dir.
-        TrainingError: training cannot go on.
-        LoaderError: the processes that load features cannot start, or died.
+        UserError: another run works in exp_dir.
+        UserError: training cannot go on.
+        UserError: the processes that load features cannot start, or died.
         SystemExit: after SIGTERM or SIGINT, with 143 or 130.
     """
     check(config)

@@ -25,6 +25,7 @@ from data_prep.corpora.mini.unit import SAMPLING_RATE, Line, Unit
 from data_prep.corpora.mini.voices import TRAIN_VOICES, VALID_VOICES, Speaker, draw_speaker, site_speakers
 from data_prep.corpora.mini.workers import run_units
 from data_prep.taxonomy import variety_of
+from zipformer.errors import UserError
 
 
 @dataclass
@@ -128,17 +129,17 @@ def check(config: MiniConfig) -> None:
     """
     groups = {variety_of(variety).group for variety in config.varieties}
     if not set(config.held_out) <= groups:
-        raise ValueError(f"held_out={config.held_out}: the groups of corpus.varieties are {sorted(groups)}")
+        raise UserError(f"held_out={config.held_out}: the groups of corpus.varieties are {sorted(groups)}")
     if groups == set(config.held_out):
-        raise ValueError(f"held_out={config.held_out} leaves no group to train on")
+        raise UserError(f"held_out={config.held_out} leaves no group to train on")
     if len(set(config.varieties)) != len(config.varieties):
-        raise ValueError(f"varieties={config.varieties}: a variety stands there twice")
+        raise UserError(f"varieties={config.varieties}: a variety stands there twice")
     for name in ("shared_sentences", "own_sentences", "word_repetitions", "valid_sentences", "workers"):
         if getattr(config, name) < 0:
-            raise ValueError(f"{name}={getattr(config, name)} must not be negative")
+            raise UserError(f"{name}={getattr(config, name)} must not be negative")
     for name in ("test_sentences", "test_sites", "unit_sentences"):
         if getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
+            raise UserError(f"{name}={getattr(config, name)} must be at least 1")
     for variety in config.varieties:
         reader_of(variety)
 

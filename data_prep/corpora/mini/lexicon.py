@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from zipformer.errors import UserError
+
 LEXICON_FILE: Final = Path(__file__).with_name("lexicon.tsv")
 STANDARD: Final = "cmn"
 
@@ -51,7 +53,7 @@ def entries() -> dict[str, Entry]:
             words = {name: word for name, word in row.items() if word}
             if concept in result or STANDARD not in words:
                 where = f"{LEXICON_FILE.name}, line {reader.line_num}"
-                raise ValueError(f"{where}: {concept!r} stands there twice or has no Mandarin word")
+                raise UserError(f"{where}: {concept!r} stands there twice or has no Mandarin word")
             result[concept] = Entry(concept, classes, words)
     return result
 

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from data_prep.corpora.mini import romanisations as roman
 from data_prep.corpora.mini.phonemes import Syllable
 from data_prep.foreign_warnings import without_jieba_warnings, without_native_stderr
+from zipformer.errors import UserError
 
 CORRECTIONS_FILE: Final = Path(__file__).with_name("readings.tsv")
 
@@ -47,7 +48,7 @@ class Reader:
         """
         syllables = self.corrections.get(word) or self.syllables(word)
         if len(syllables) != len(word):
-            raise ValueError(
+            raise UserError(
                 f"{self.variety}: {word!r} has {len(word)} characters but its reading is {syllables}; "
                 f"give one in {CORRECTIONS_FILE.name}"
             )
@@ -62,14 +63,14 @@ class Reader:
         try:
             return [self.phonemes(syllable) for syllable in self.romanise(word)]
         except ValueError as error:
-            raise ValueError(f"{self.variety}: cannot speak {word!r}: {error}") from error
+            raise UserError(f"{self.variety}: cannot speak {word!r}: {error}") from error
 
     def transcribe(self, word: str) -> list[str]:
         """A word in IPA, one string a character; errors as in :meth:`read`."""
         try:
             return [self.ipa(syllable) for syllable in self.romanise(word)]
         except ValueError as error:
-            raise ValueError(f"{self.variety}: cannot transcribe {word!r}: {error}") from error
+            raise UserError(f"{self.variety}: cannot transcribe {word!r}: {error}") from error
 
 
 @cache
@@ -80,7 +81,7 @@ def reader_of(variety: str) -> Reader:
         ValueError: the corpus cannot speak the variety.
     """
     if variety not in READERS:
-        raise ValueError(f"no reader for variety {variety!r}; choose from {', '.join(READERS)}")
+        raise UserError(f"no reader for variety {variety!r}; choose from {', '.join(READERS)}")
     reader = READERS[variety]()
     reader.corrections = {word: reading for name, word, reading in _corrections() if name == variety}
     return reader

@@ -12,6 +12,7 @@ from typing import Final
 
 from data_prep.corpora.mini.grammar import content, overlap, sentence
 from data_prep.corpora.mini.lexicon import text
+from zipformer.errors import UserError
 
 Sentence = tuple[str, ...]
 
@@ -91,7 +92,7 @@ def _pool(varieties: Sequence[str], size: int, draw: random.Random) -> list[Sent
             pool[concepts] = None
         if len(pool) == size:
             return list(pool)
-    raise ValueError(f"the grammar gave only {len(pool)} of {size} sentences; ask for fewer")
+    raise UserError(f"the grammar gave only {len(pool)} of {size} sentences; ask for fewer")
 
 
 def _unlike(count: int, pool: Sequence[Sentence]) -> list[Sentence]:
@@ -104,7 +105,7 @@ def _unlike(count: int, pool: Sequence[Sentence]) -> list[Sentence]:
             continue
         if all(overlap(concepts, other) <= MAX_TEST_OVERLAP for other in chosen):
             chosen.append(concepts)
-    raise ValueError(
+    raise UserError(
         f"only {len(chosen)} of {count} sentences are unlike each other; ask for fewer test sentences"
     )
 

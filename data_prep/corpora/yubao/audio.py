@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from lhotse import AudioSource, Recording
 
-from zipformer.errors import PreparationError
+from zipformer.errors import UserError
 from zipformer.files import files_below, replacing
 
 SUFFIXES = (".wav", ".mp4")  # the first is preferred where there are both
@@ -52,10 +52,10 @@ def find_audio(
         id_of_number: id of the utterance in a file that has another name, if it can be told.
 
     Raises:
-        PreparationError: the folder is missing, or two files of one kind have the same utterance id.
+        UserError: the folder is missing, or two files of one kind have the same utterance id.
     """
     if not folder.is_dir():
-        raise PreparationError(f"the folder of recordings {folder} does not exist; correct corpus.audio_dir")
+        raise UserError(f"the folder of recordings {folder} does not exist; correct corpus.audio_dir")
     files: dict[str, Path] = {}
     others: list[Path] = []
     for path in files_below(folder):
@@ -69,9 +69,7 @@ def find_audio(
         if first is path:
             continue
         if first.suffix.lower() == path.suffix.lower():
-            raise PreparationError(
-                f"two recordings of {utterance_id}: {first} and {path}; remove one of them"
-            )
+            raise UserError(f"two recordings of {utterance_id}: {first} and {path}; remove one of them")
         if path.suffix.lower() == SUFFIXES[0]:
             files[utterance_id] = path
     return FoundAudio(files, others)
@@ -88,7 +86,7 @@ def recording_of(utterance_id: str, source: Path, converted: Path) -> Recording:
 
     Raises:
         AudioFileError: the file cannot be read.
-        PreparationError: an MP4 file, and PyAV is not installed.
+        UserError: an MP4 file, and PyAV is not installed.
     """
     if source.suffix.lower() == ".mp4":
         if not converted.is_file() or converted.stat().st_mtime_ns != source.stat().st_mtime_ns:
@@ -116,12 +114,12 @@ def decode_video(source: Path, target: Path) -> None:
 
     Raises:
         AudioFileError: no sound in it, or it cannot be decoded to its end.
-        PreparationError: PyAV is not installed.
+        UserError: PyAV is not installed.
     """
     try:
         import av
     except ImportError as error:
-        raise PreparationError(
+        raise UserError(
             f"decoding {source} needs PyAV: pip install 'fangyan[yubao]'; or convert the videos to WAV "
             "beside them: ffmpeg -i NAME.mp4 -vn -ar 16000 -acodec pcm_s16le NAME.wav"
         ) from error

@@ -37,7 +37,7 @@ from data_prep.corpora.yubao.sites import (
 from data_prep.manifests import final_cuts_file, read_supervisions, write_jsonl
 from data_prep.progress import progress
 from data_prep.text.normaliser import TextConfig, TextNormaliser, TextStyle
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def write_site_cuts(config: YubaoConfig, directory: Path) -> None:
     """Divide the final cuts of a data directory into one CutSet a site.
 
     Raises:
-        PreparationError: a site has no usable recording left. The final cuts are removed then, because a
+        UserError: a site has no usable recording left. The final cuts are removed then, because a
             table without this site would not be that of the benchmark.
     """
     folder = directory / SITES_FOLDER
@@ -106,7 +106,7 @@ def write_site_cuts(config: YubaoConfig, directory: Path) -> None:
         cuts_of[cut.supervisions[0].custom["site_id"]].append(cut)
     if empty := [site_id for site_id, cuts in cuts_of.items() if not cuts]:
         final.unlink()
-        raise PreparationError(
+        raise UserError(
             f"the checks have left no usable recording of site {', '.join(empty)}; "
             f"{directory / 'problems.tsv'} says why"
         )
@@ -123,12 +123,10 @@ def prepare_yubao(config: YubaoConfig, directory: Path) -> CorpusManifests:
     Videos are decoded to ``directory/decoded``; those that an earlier run has decoded are kept.
 
     Raises:
-        PreparationError: rows, sites or files that cannot be used; the message names them.
+        UserError: rows, sites or files that cannot be used; the message names them.
     """
     if not 1 <= config.min_sentences <= SENTENCES:
-        raise PreparationError(
-            f"corpus.min_sentences is {config.min_sentences}; it must be from 1 to {SENTENCES}"
-        )
+        raise UserError(f"corpus.min_sentences is {config.min_sentences}; it must be from 1 to {SENTENCES}")
     sites = read_sites(_site_list(config))
     metadata = read_metadata(metadata_files(Path(config.metadata)), sites)
     sentences = [
@@ -184,7 +182,7 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str)
     """The sites that are used.
 
     Raises:
-        PreparationError: a site is not in the table, or has no recording, or too few of them where that is to
+        UserError: a site is not in the table, or has no recording, or too few of them where that is to
             be an error.
     """
     faults = []
@@ -198,7 +196,7 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str)
         elif one.recordings < config.min_sentences and config.incomplete is Incomplete.stop:
             faults.append(f"{one.site} has {one.recordings} recordings, less than {config.min_sentences}")
     if faults:
-        raise PreparationError(
+        raise UserError(
             listed("sites that cannot be used", faults)
             + advice
             + f"\nObtain what is missing ({COMPLETENESS_FILE} in the data directory names it), or leave "
@@ -208,9 +206,7 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str)
     if config.incomplete is not Incomplete.drop:
         return list(found)
     if not complete:
-        raise PreparationError(
-            f"corpus.incomplete=drop leaves no site with {config.min_sentences} recordings"
-        )
+        raise UserError(f"corpus.incomplete=drop leaves no site with {config.min_sentences} recordings")
     return complete
 
 
@@ -218,7 +214,7 @@ def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) 
     """Recordings of all sentences, in their order.
 
     Raises:
-        PreparationError: files that cannot be read, or that are in the folder of another site.
+        UserError: files that cannot be read, or that are in the folder of another site.
     """
     _require_own_folders(sentences, audio)
 
@@ -238,7 +234,7 @@ def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) 
             results.append(result)
             advance(1)
     if faults := [str(result) for result in results if isinstance(result, AudioFileError)]:
-        raise PreparationError(
+        raise UserError(
             listed("recordings that cannot be read", faults) + "\nObtain them again, or remove them"
         )
     return [result for result in results if isinstance(result, Recording)]
@@ -253,7 +249,7 @@ def _require_own_folders(sentences: Sequence[Sentence], audio: FoundAudio) -> No
         if names.get(same_name(path.parent.name), sentence.site) != sentence.site:
             faults.append(f"{path} has the id of {sentence.site}")
     if faults:
-        raise PreparationError(
+        raise UserError(
             listed("recordings in the folder of another site", faults)
             + "\nFind out which of the two is wrong, the name of the file or its folder"
         )

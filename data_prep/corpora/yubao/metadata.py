@@ -17,7 +17,7 @@ from typing import Any
 from data_prep.corpora.yubao import SENTENCES
 from data_prep.corpora.yubao.sites import SITE_ID_LENGTH, BenchmarkSite, same_name
 from data_prep.delimited import read_records
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 from zipformer.files import files_below
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def metadata_files(path: Path) -> list[Path]:
     there, the newest counts.
 
     Raises:
-        PreparationError: there are none.
+        UserError: there are none.
     """
     if path.is_file():
         return [path]
@@ -86,7 +86,7 @@ def metadata_files(path: Path) -> list[Path]:
     for suffix in (".parquet", ".tsv"):
         if found := [file for file in files if file.suffix.lower() == suffix]:
             return found
-    raise PreparationError(
+    raise UserError(
         f"no metadata at {path}: set corpus.metadata to a .parquet or .tsv file with the columns "
         f"{', '.join(COLUMNS)}, or to a folder that has some; recipes/yubao/README.md says how to obtain them"
     )
@@ -96,7 +96,7 @@ def read_metadata(files: Sequence[Path], sites: Sequence[BenchmarkSite]) -> Meta
     """Read the rows of the wanted sites.
 
     Raises:
-        PreparationError: a table cannot be read or lacks columns; or rows that cannot be used: an id that is
+        UserError: a table cannot be read or lacks columns; or rows that cannot be used: an id that is
             no utterance id, that is there twice, or that belongs to a site of another name; a sentence that
             a site has twice. One message names all of them.
     """
@@ -110,7 +110,7 @@ def read_metadata(files: Sequence[Path], sites: Sequence[BenchmarkSite]) -> Meta
         for number, values in _rows(file):
             reader.read(values, f"{file.name}:{number}")
     if len(others) == len(files):
-        raise PreparationError(
+        raise UserError(
             listed("no table of utterances (yubao_videos) is among the metadata", others)
             + "\nSet corpus.metadata to it; recipes/yubao/README.md says how to obtain it"
         )
@@ -204,9 +204,7 @@ class _Reader:
                     f"{row} has site id {other}, but {self._by_id[site_id]} is the site of this name"
                 )
         if self._faults:
-            raise PreparationError(
-                listed("rows of the metadata that cannot be used; correct them", self._faults)
-            )
+            raise UserError(listed("rows of the metadata that cannot be used; correct them", self._faults))
         return Metadata(self._sentences, namesakes, self._disagreements())
 
     def _disagreements(self) -> dict[int, list[str]]:
@@ -244,14 +242,14 @@ def _parquet_file(file: Path) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise PreparationError(
+        raise UserError(
             f"reading {file} needs pyarrow: pip install 'fangyan[yubao]', or save the table as TSV"
         ) from error
     try:
         with parquet.ParquetFile(file) as table:
             yield table
     except (pyarrow.ArrowException, OSError) as error:
-        raise PreparationError(f"{file} cannot be read as Parquet: {error}; obtain it again") from error
+        raise UserError(f"{file} cannot be read as Parquet: {error}; obtain it again") from error
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -269,7 +267,7 @@ def _tsv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         values = dict(zip(header, record.values, strict=True))
         yield record.line, {name: values[name] for name in COLUMNS}
     if faults:
-        raise PreparationError(
+        raise UserError(
             listed(
                 "lines of the metadata that cannot be used; a value must not hold tabs or line breaks", faults
             )

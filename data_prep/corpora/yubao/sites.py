@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_prep.delimited import read_records
 from data_prep.taxonomy import groups
-from zipformer.errors import PreparationError, listed
+from zipformer.errors import UserError, listed
 
 SITES_FILE = Path(__file__).with_name("sites.tsv")
 COLUMNS = ["group", "site_id", "site"]
@@ -56,16 +56,16 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
     """Read a list of sites, by default that of the benchmark.
 
     Raises:
-        PreparationError: the file is missing or not a list of sites; the message names the line.
+        UserError: the file is missing or not a list of sites; the message names the line.
     """
     try:
         header, records, faults = read_records(path)
-    except PreparationError as error:
-        raise PreparationError(
+    except UserError as error:
+        raise UserError(
             f"the list of sites {path} cannot be read ({error}); write one like {SITES_FILE}"
         ) from error
     if header != COLUMNS:
-        raise PreparationError(
+        raise UserError(
             f"{path}:1: the columns must be {', '.join(COLUMNS)} with tabs between them, found {header}"
         )
     sites: list[BenchmarkSite] = []
@@ -73,25 +73,23 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
     for record in records:
         number, row = record.line, record.values
         if len(row[1]) != SITE_ID_LENGTH or not row[2]:
-            raise PreparationError(
+            raise UserError(
                 f"{path}:{number}: {row} is not a group, a site id of {SITE_ID_LENGTH} characters and a name"
             )
         site = BenchmarkSite(*row)
         if site.group not in known:
-            raise PreparationError(
-                f"{path}:{number}: group {site.group!r} is not one of {', '.join(sorted(known))}"
-            )
+            raise UserError(f"{path}:{number}: group {site.group!r} is not one of {', '.join(sorted(known))}")
         for value in (site.site_id, same_name(site.name)):
             if (first := lines_by_value.setdefault(value, number)) != number:
-                raise PreparationError(
+                raise UserError(
                     f"{path}:{number}: {site.site_id} {site.name} has the id or name of line {first}; "
                     "remove one"
                 )
         sites.append(site)
     if faults:
-        raise PreparationError(listed("lines of the list of sites that cannot be used", faults))
+        raise UserError(listed("lines of the list of sites that cannot be used", faults))
     if not sites:
-        raise PreparationError(f"{path}: the list has no site; write one like {SITES_FILE}")
+        raise UserError(f"{path}: the list has no site; write one like {SITES_FILE}")
     return sites
 
 

@@ -1,3 +1,4 @@
+from zipformer.errors import UserError
 import errno
 import pickle
 from multiprocessing.reduction import ForkingPickler
@@ -21,7 +22,6 @@ from zipformer.data.batches import (
     read_cuts,
     select_utterances,
 )
-from zipformer.data.loader_workers import LoaderError
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.model import AsrModel
 
@@ -100,7 +100,7 @@ def test_without_room_for_workers_the_remedy_is_named(corpus: Path, monkeypatch:
 
     data = training_data(corpus, num_workers=1)
     monkeypatch.setattr(data._loader, "_get_iterator", full)
-    with pytest.raises(LoaderError, match=r"No space left on device.*/dev/shm.*data.num_workers=0"):
+    with pytest.raises(UserError, match=r"No space left on device.*/dev/shm.*data.num_workers=0"):
         data.epoch(1)
 
 

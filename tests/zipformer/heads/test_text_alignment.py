@@ -16,11 +16,12 @@ from training_runs import ALONE, assert_same_run, config_for, records, trained
 
 from zipformer.data.batches import Batch
 from zipformer.distributed import World
+from zipformer.errors import UserError
 from zipformer.heads.sentence_encoders import TeacherConfig
 from zipformer.heads.text_alignment import TextAlignment, TextAlignmentConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import config_from_dict
-from zipformer.training.config import ConfigError, TrainConfig
+from zipformer.training.config import TrainConfig
 from zipformer.training.trainer import Trainer
 
 
@@ -231,7 +232,7 @@ def test_a_run_from_before_these_heads_goes_on(corpus: Path, tmp_path: Path) -> 
 def test_wrong_dimensions_and_missing_sentences_are_named(corpus: Path, tmp_path: Path) -> None:
     config = aligned(corpus, tmp_path, max_steps=1)
     config.model.text_alignment.text_dim = 7
-    with pytest.raises(ConfigError, match="text_dim=7, but the text encoder has 16 dimensions"):
+    with pytest.raises(UserError, match="text_dim=7, but the text encoder has 16 dimensions"):
         Trainer(config, ALONE)
     config = aligned(corpus, tmp_path, max_steps=1)
     config.teacher.field = "english"

@@ -16,14 +16,13 @@ from tiny_corpus import write_tiny_corpus
 from training_runs import ALONE, assert_same_run, config_for, newest, records, trained
 
 from zipformer.data.batches import FeatureDataset, read_cuts
-from zipformer.data.loader_workers import LoaderError
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.training import trainer as trainer_module
 from zipformer.training.averaging import AverageConfig, write_averaged_model
-from zipformer.training.bad_steps import TrainingError
 from zipformer.training.checkpoint import CheckpointError, restore_random_state
-from zipformer.training.config import ConfigError, OptimConfig, ValidationConfig
+from zipformer.training.config import OptimConfig, ValidationConfig
 from zipformer.training.trainer import Trainer, train
 
 
@@ -199,7 +198,7 @@ def test_too_many_bad_steps_in_a_row_end_the_training(
 ) -> None:
     make_infinite(monkeypatch, {f"train-{index:03d}" for index in range(24)})
     with pytest.raises(
-        TrainingError, match=r"4 steps in a row were not finite, the last at step 4: lower optim.lr"
+        UserError, match=r"4 steps in a row were not finite, the last at step 4: lower optim.lr"
     ):
         trained(config_for(corpus, tmp_path, num_epochs=9, max_bad_steps=3))
 
@@ -299,7 +298,7 @@ def test_a_worker_that_dies_is_explained(
     monkeypatch.setattr(FeatureDataset, "_load", die)
     monkeypatch.setattr(trainer_module, "prepare_cpu", lambda threads: None)
     with pytest.raises(
-        LoaderError, match=r"DataLoader worker .*lower data.num_workers or data.prefetch_batches"
+        UserError, match=r"DataLoader worker .*lower data.num_workers or data.prefetch_batches"
     ):
         train(config_for(corpus, tmp_path, max_steps=5, num_workers=1, device="cpu"))
 
@@ -446,12 +445,12 @@ def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path:
 def test_an_epoch_without_batches_is_an_error(corpus: Path, tmp_path: Path) -> None:
     config = config_for(corpus, tmp_path, max_steps=8)
     config.data.max_duration, config.data.drop_last = 500.0, True
-    with pytest.raises(TrainingError, match=r"data.max_duration"):
+    with pytest.raises(UserError, match=r"data.max_duration"):
         trained(config)
 
 
 def test_vocabulary_size_comes_from_the_tokens(corpus: Path, tmp_path: Path) -> None:
     config = config_for(corpus, tmp_path, max_steps=1)
     config.model.vocab_size = 7
-    with pytest.raises(ConfigError, match=r"model.vocab_size=7.*leave the setting out"):
+    with pytest.raises(UserError, match=r"model.vocab_size=7.*leave the setting out"):
         Trainer(config, ALONE)

@@ -6,8 +6,8 @@ import torch
 from tiny_corpus import tiny_model_config
 
 from zipformer.data.batches import DataConfig
+from zipformer.errors import UserError
 from zipformer.training.config import (
-    ConfigError,
     LossConfig,
     OptimConfig,
     TrainConfig,
@@ -61,7 +61,7 @@ def test_a_sound_configuration_passes(data_dir: Path) -> None:
     ],
 )
 def test_problems_name_the_setting(data_dir: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         check(config_for(data_dir, **settings))
     assert message in str(error.value)
 
@@ -69,12 +69,12 @@ def test_problems_name_the_setting(data_dir: Path, settings: dict[str, Any], mes
 def test_ctc_validation_needs_a_ctc_head(data_dir: Path) -> None:
     config = config_for(data_dir, validation=ValidationConfig(ctc=True))
     config.model.ctc = False
-    with pytest.raises(ConfigError, match=r"set model.ctc=true or validation.ctc=false"):
+    with pytest.raises(UserError, match=r"set model.ctc=true or validation.ctc=false"):
         check(config)
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         check(config_for(tmp_path, max_steps=None, log_interval=0))
     lines = str(error.value).splitlines()
     assert len(lines) == 1 + 3  # two settings and the data

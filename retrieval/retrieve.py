@@ -22,6 +22,7 @@ from retrieval.results import finished
 from retrieval.results.naming import result_folder
 from retrieval.results.reading import check_trained, trained_groups
 from retrieval.results.weights import Sieve, weights_behind
+from zipformer.console import print_tables
 from zipformer.data.dataset import choose_dataset
 from zipformer.decoding.recognise import choose_device
 from zipformer.errors import UserError
@@ -32,7 +33,7 @@ from zipformer.results_place import writable_results
 def main(config: RetrieveConfig) -> None:
     with writable_results(Path(config.model_dir)):
         shown, directory = run(config)
-    tables.print_tables(shown)
+    print_tables(shown)
     print(f"tables and figure: {directory}")
 
 

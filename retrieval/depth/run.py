@@ -200,7 +200,7 @@ class Study:
             tap.name: read[tap.kind](tap.stack if tap.kind == "stack" else tap.layer) for tap in self.taps
         }
 
-    def recalls(self) -> dict[str, dict[str, float]]:
+    def recalls(self) -> dict[str, dict[str, Any]]:
         """Recall@1 of every tap, and of MFCCs by SeqSim and by dynamic time warping."""
         config = self.config
         sound = config.folder / "embeddings-mfcc"
@@ -225,11 +225,11 @@ class Study:
             for name, (directory, score) in asked.items()
         }
 
-    def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, float]:
+    def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, Any]:
         """Recall@1 of one store by one score."""
         config = self.config
 
-        def make() -> dict[str, float]:
+        def make() -> dict[str, Any]:
             logger.info("retrieval with %s", name)
             return recall_of(store, config, self.device, score)
 
@@ -241,7 +241,7 @@ class Study:
             "seed": config.seed,
             "intervals": "Student",
         }
-        found: dict[str, float] = kept(
+        found: dict[str, Any] = kept(
             config.folder / "retrieval" / f"{name}.json", fingerprint([], made_from), make
         )
         return found
@@ -325,6 +325,6 @@ def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
     return usable
 
 
-def estimate_of(recall: Mapping[str, float] | None) -> Estimate | None:
+def estimate_of(recall: Mapping[str, Any] | None) -> Estimate | None:
     """Recall@1 of a store as the study has it."""
     return Estimate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None

@@ -1,5 +1,6 @@
 """The commands ``report`` and ``summary``: the results in a model directory as a page and as tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from retrieval.challenge.comparison import comparison_table
@@ -18,7 +19,7 @@ def report(config: ReportConfig) -> None:
     model_dir = Path(config.model_dir)
     metrics = Path(config.metrics) if config.metrics else None
     # A page for each data set, or one on the training where there are no results yet.
-    for name in [config.dataset] if config.dataset else dataset_names(model_dir) or [None]:
+    for name in _datasets(config):
         collected = collect(model_dir, config.split, dataset=name, metrics=metrics)
         with writable_results(model_dir):
             page = write_report(
@@ -36,8 +37,7 @@ def report(config: ReportConfig) -> None:
 def summary(config: ReportConfig) -> None:
     """Print the results in a model directory: error rates by method, recall, place of the page."""
     model_dir = Path(config.model_dir)
-    names = [config.dataset] if config.dataset else dataset_names(model_dir) or [None]
-    found = {name: collect(model_dir, config.split, dataset=name) for name in names}
+    found = {name: collect(model_dir, config.split, dataset=name) for name in _datasets(config)}
     if not any(results.decodings or results.recall is not None for results in found.values()):
         raise UserError(
             f"{config.model_dir} has no results of the split {config.split}: make them with"
@@ -45,6 +45,11 @@ def summary(config: ReportConfig) -> None:
         )
     for name, results in found.items():
         _show(results, report_folder(model_dir, name) / "index.html", name)
+
+
+def _datasets(config: ReportConfig) -> Sequence[str | None]:
+    """The data set that is asked for, or all with results; None alone where there are no results."""
+    return [config.dataset] if config.dataset else dataset_names(Path(config.model_dir)) or [None]
 
 
 def _show(results: Report, page: Path, dataset: str | None) -> None:

@@ -64,5 +64,5 @@ def test_a_misspelt_command_is_named(
 def test_a_command_that_cannot_run_says_how_it_is_called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match=r"^error: give model_dir=VALUE .*; fangyan summary --help lists all"):
+    with pytest.raises(SystemExit, match=r"^error: give model_dir=VALUE .*; fangyan summary --help lists"):
         printed(monkeypatch, capsys, "summary")

@@ -68,7 +68,7 @@ def test_help_gives_each_setting_with_value_and_meaning(
         text = capsys.readouterr().out
         content = CommandHelp(name, name, CONF_DIR).compose(choice)
         for key, value, meaning in _rows(content):
-            assert meaning, f"{key} of scripts/{name}.py has no meaning: comment it in its dataclass"
+            assert meaning, f"{key} of {name} has no meaning: comment it in its dataclass"
             assert f"  {key}={value}\n" in text if value is not None else f"  {key}:\n" in text
             assert " ".join(meaning.split()[:3]) in " ".join(text.split())
     assert f"scripts/{name}.py " in text.partition("usage:")[2].partition("\n")[2]  # an example

@@ -48,7 +48,7 @@ def ctc_emissions(log_probs: Tensor, tokens: Sequence[int]) -> NDArray[np.int64]
 
 @njit(nogil=True, cache=True)
 def _best_path(scores: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """First frame of each token and the frame after its last, from (T, 1+U) scores of blank and the tokens."""
+    """First frame of each token and the frame after its last; scores (T, 1+U) are of blank and the tokens."""
     T, states = len(scores), 2 * len(tokens) + 1
     steps = np.zeros((T, states), np.uint8)  # how many states before each one its best predecessor lies
     best = np.full(states, -np.inf, np.float32)

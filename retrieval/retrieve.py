@@ -31,6 +31,7 @@ from zipformer.results_place import writable_results
 
 
 def main(config: RetrieveConfig) -> None:
+    """Retrieve, print and write the tables."""
     with writable_results(Path(config.model_dir)):
         shown, directory = run(config)
     print_tables(shown)

@@ -13,6 +13,7 @@ from zipformer.files import replacing_folder
 
 
 def main(config: CompareConfig) -> None:
+    """Compare finished retrievals, print and write the tables."""
     compared = run(config)
     print_tables(comparison_views(compared, config.confidence))
     print(f"tables and figure: {config.output}")

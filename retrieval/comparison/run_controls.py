@@ -34,6 +34,7 @@ from zipformer.results_place import writable_results
 
 
 def main(config: ControlsConfig) -> None:
+    """Compare the model with its controls, print and write the table."""
     with writable_results(Path(config.model_dir)):
         table = run(config)
     print_tables([table])

@@ -14,11 +14,7 @@ from zipformer.decoding.recognise import choose_device
 
 
 def main(config: ScoresConfig) -> None:
-    compare(config)
-
-
-def compare(config: ScoresConfig) -> None:
-    """Retrieve with every score, print and write the tables."""
+    """Compare the scores, print and write the tables."""
     comparison = Comparison(
         variants_of_scores(config, choose_device(config.device)),
         resamples=config.resamples,

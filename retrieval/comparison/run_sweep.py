@@ -39,6 +39,7 @@ MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its op
 
 
 def main(config: SweepConfig) -> None:
+    """Finish all runs of the sweep, print and write the tables."""
     runs = plan_runs(config, settings_of_training)
     done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
     if not config.table_only:

@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(config: LayersConfig) -> None:
+    """Run the study, print and write the tables."""
     with writable_results(Path(config.model_dir)):
         result = Study(config).run()
     print_tables(study_tables(result))

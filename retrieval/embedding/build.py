@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(config: EmbedConfig) -> None:
+    """Embed a split."""
     config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
     with place_errors(config.folder, REMEDY):
         embed(config)

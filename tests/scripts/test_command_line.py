@@ -96,7 +96,7 @@ def test_help_shows_the_values_of_the_rest_of_the_command_line(
 def test_a_wrong_command_line_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     first = {"prepare": ["corpus=mini"], "sweep": ["sweep=supervision"]}.get(name, [])
     message = answer(name, *first, "sed=1", monkeypatch=monkeypatch, capsys=capsys)
-    assert f"sed cannot be set: scripts/{name}.py has no such setting" in message
+    assert f"sed cannot be set: python scripts/{name}.py has no such setting" in message
     composed = CommandHelp(name, name, CONF_DIR).compose(first)
     required = [key for key, value, _ in _rows(composed) if value == "???"]
     typo = required[-1][:-1]

@@ -1,32 +1,21 @@
-"""The command line of the scripts: settings by Hydra, a help that explains them, errors of one line."""
+"""Runs a command: settings by Hydra, their help, and one message for what a user can correct."""
 
-import difflib
 import errno
-import functools
-import inspect
 import os
-import re
-import shlex
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fangyan.meanings import meaning_of, plain
+from fangyan.commands import COMMANDS, register
+from fangyan.help import CommandHelp
 from zipformer.errors import UserError
-
-Main = Callable[[DictConfig], None]
 
 HYDRA_FLAGS = (
     "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
@@ -43,57 +32,60 @@ PLACES = {
     errno.ENOSPC: "make room, and start the same command again",
     errno.EDQUOT: "make room, and start the same command again",
 }
-QUOTES = "A value with commas, brackets or letters other than ASCII is put in quotes twice: 'NAME=\"VALUE\"'."
-WIDEST = 110  # columns of the help on a wide terminal
 
 
-def command(name: str) -> Callable[[Main], Callable[[], None]]:
-    """Run a function with the settings of ``conf/NAME.yaml`` and of the command line, as ``hydra.main`` does.
-
-    ``--help`` lists the settings with their values and meanings. A command line that cannot be understood
-    ends the program with one line that says what to change; with ``HYDRA_FULL_ERROR=1`` it raises.
+def run_script(file: str) -> None:
+    """Run the command that a file in ``scripts`` is named after, with the ``conf`` beside that folder.
 
     Args:
-        name: configuration; its schema is stored as ``NAME_schema``.
+        file: path of the script.
     """
-
-    def decorate(main: Main) -> Callable[[], None]:
-        script = Path(inspect.getfile(main))
-        script_help = ScriptHelp(name, script, main.__globals__.get("__doc__") or "")
-
-        @functools.wraps(main)
-        def with_all_settings(settings: DictConfig) -> None:
-            if missing := sorted(OmegaConf.missing_keys(settings)):
-                sys.exit(f"error: {script_help.ask_for(missing, settings)}")
-            try:
-                main(settings)
-            except (UserError, OmegaConfBaseException) as error:
-                sys.exit(f"error: {error}")
-            except OSError as error:
-                if error.errno not in PLACES or error.filename is None:
-                    raise
-                sys.exit(f"error: {error.filename}: {error.strerror}; {PLACES[error.errno]}")
-
-        start = hydra.main(version_base="1.3", config_path=str(script_help.folder), config_name=name)
-
-        def run() -> None:
-            arguments = sys.argv[1:]
-            if "--help" in arguments or "-h" in arguments:
-                print(_or_error(script_help, lambda: script_help.text(arguments)))
-                return
-            for argument in arguments:
-                flag = argument.partition("=")[0]
-                if flag.startswith("--") and flag not in HYDRA_FLAGS:
-                    setting = flag.lstrip("-").replace("-", "_")
-                    sys.exit(f"error: {flag} is no option; settings have no dashes: {setting}=VALUE")
-            _or_error(script_help, start(with_all_settings))
-
-        return run
-
-    return decorate
+    script = Path(file).resolve()
+    run(script.stem, sys.argv[1:], call=f"python scripts/{script.name}", conf_dir=script.parents[1] / "conf")
 
 
-def _or_error(script_help: "ScriptHelp", work: Callable[[], Any]) -> Any:
+def run(name: str, arguments: Sequence[str], *, call: str, conf_dir: Path) -> None:
+    """Run a command with the settings of ``conf`` and of the command line.
+
+    ``--help`` lists the settings with their values and meanings. What a user can correct ends the program
+    with one message that says how; any other exception keeps its traceback. With ``HYDRA_FULL_ERROR=1`` a
+    command line that cannot be understood raises, too.
+
+    Args:
+        name: key of :data:`fangyan.commands.COMMANDS`.
+        arguments: command line after the name of the command.
+        call: how the user started the command, for the help and for messages.
+        conf_dir: folder of the configuration files.
+    """
+    register(name, conf_dir)
+    command_help = CommandHelp(name, call, conf_dir)
+    if "--help" in arguments or "-h" in arguments:
+        print(_or_error(command_help, lambda: command_help.text(arguments)))
+        return
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag not in HYDRA_FLAGS:
+            setting = flag.lstrip("-").replace("-", "_")
+            sys.exit(f"error: {flag} is no option; settings have no dashes: {setting}=VALUE")
+
+    def body(settings: DictConfig) -> None:
+        if missing := sorted(OmegaConf.missing_keys(settings)):
+            sys.exit(f"error: {command_help.ask_for(missing, settings)}")
+        try:
+            COMMANDS[name].load()(OmegaConf.to_object(settings))
+        except (UserError, OmegaConfBaseException) as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            if error.errno not in PLACES or error.filename is None:
+                raise
+            sys.exit(f"error: {error.filename}: {error.strerror}; {PLACES[error.errno]}")
+
+    sys.argv = [call, *arguments]  # hydra.main reads its arguments there
+    start = hydra.main(version_base="1.3", config_path=str(conf_dir.resolve()), config_name=command_help.name)
+    _or_error(command_help, start(body))
+
+
+def _or_error(command_help: CommandHelp, work: Callable[[], Any]) -> Any:
     """Do something that reads the command line; what it cannot understand becomes one line."""
     if os.environ.get("HYDRA_FULL_ERROR"):
         return work()
@@ -101,7 +93,7 @@ def _or_error(script_help: "ScriptHelp", work: Callable[[], Any]) -> Any:
         try:
             return work()
         except (HydraException, OmegaConfBaseException) as error:
-            sys.exit(f"error: {script_help.explain(error)}")
+            sys.exit(f"error: {command_help.explain(error)}")
 
 
 @contextmanager
@@ -112,196 +104,3 @@ def _raised_by_hydra() -> Iterator[None]:
         yield
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
-
-
-class ScriptHelp:
-    """What a script tells of its settings.
-
-    Args:
-        name: configuration.
-        script: file of the script; ``conf`` lies beside its folder.
-        about: docstring of the script.
-    """
-
-    def __init__(self, name: str, script: Path, about: str) -> None:
-        self.name, self.script = name, script
-        self.about = plain(about.strip().partition("\n\n")[0])
-        self.folder = script.resolve().parents[1] / "conf"
-        self.command = f"python scripts/{script.name}"
-
-    @property
-    def groups(self) -> dict[str, Any]:
-        """Groups of configurations that the script chooses from, and the choice that is made by default."""
-        content = OmegaConf.load(self.folder / f"{self.name}.yaml")
-        assert isinstance(content, DictConfig)
-        chosen: dict[str, Any] = {}
-        for entry in OmegaConf.to_container(content.defaults):  # type: ignore[union-attr]
-            if isinstance(entry, dict):
-                chosen |= {str(k): v for k, v in entry.items() if not str(k).startswith("override ")}
-        return chosen
-
-    def choices(self, group: str) -> dict[str, str]:
-        """Configurations of a group, with the comment at their head."""
-        found = {}
-        for path in sorted((self.folder / group).glob("*.yaml"), key=lambda path: path.stem):
-            lines = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if not line.startswith("#"):
-                    break
-                if "@package" not in line:
-                    lines.append(line.lstrip("# "))
-            found[path.stem] = " ".join(lines)
-        store = ConfigStore.instance()
-        if group in store.repo:
-            stored = (name.removesuffix(".yaml") for name in store.list(group))
-            found |= {name: "" for name in stored if not name.endswith("_schema") and name not in found}
-        return found
-
-    @property
-    def examples(self) -> list[str]:
-        """Lines of the comment at the head of the configuration that are commands."""
-        text = (self.folder / f"{self.name}.yaml").read_text(encoding="utf-8").replace("\\\n#", "")
-        lines = re.findall(r"^# ((?:python|torchrun) .*)$", text, flags=re.MULTILINE)
-        return [" ".join(line.split()) for line in lines if self.script.name in line]
-
-    def compose(self, arguments: Sequence[str]) -> DictConfig:
-        """The settings with those of the command line; without a group that must still be chosen."""
-        settings = [argument for argument in arguments if not argument.startswith("-")]
-        given = {setting.partition("=")[0] for setting in settings}
-        open_groups = [group for group, choice in self.groups.items() if choice == MISSING]
-        left_out = [f"~{group}" for group in open_groups if group not in given]
-        with initialize_config_dir(version_base="1.3", config_dir=str(self.folder)):
-            return compose(self.name, overrides=[*settings, *left_out])
-
-    def text(self, arguments: Sequence[str]) -> str:
-        """The help; values are those of the command line: ``--help experiment=mini`` shows its own."""
-        width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
-        composed = self.compose(arguments)
-        lines = [*textwrap.wrap(self.about, width), ""]
-        lines += [f"usage: {self.command} SETTING=VALUE ...", ""]
-        lines += [f"  {example}" for example in self.examples] + [""] * bool(self.examples)
-        for group, choice in self.groups.items():
-            asked = "must be given" if choice == MISSING else f"default {_shown(choice)}"
-            lines.append(f"{group}=NAME, one of these configurations ({asked}):")
-            for name, about in self.choices(group).items():
-                lines += textwrap.wrap(f"{name}: {about}" if about else name, width, initial_indent="  ",
-                                       subsequent_indent="      ")  # fmt: skip
-            lines.append("")
-        lines.append("settings, with their values here (??? must be given):")
-        for key, value, meaning in _rows(composed):
-            lines.append(f"  {key}={value}" if value is not None else f"\n  {key}:")
-            lines += textwrap.wrap(meaning, width, initial_indent="      ", subsequent_indent="      ")
-        lines += ["", QUOTES, "Further options: --cfg job prints the settings as YAML; --hydra-help."]
-        return "\n".join(lines)
-
-    def ask_for(self, missing: Sequence[str], settings: DictConfig) -> str:
-        """What must be given, and what it is."""
-        parts = []
-        for key in missing:
-            meaning = _meaning(settings, key)
-            parts.append(f"{key}=VALUE" + (f" ({meaning.rstrip('.')})" if meaning else ""))
-        return f"give {' and '.join(parts)}; {self.command} --help lists all settings"
-
-    def explain(self, error: Exception) -> str:
-        """One line for what Hydra or OmegaConf found wrong with the command line."""
-        message = str(error)
-        remedy = f"{self.command} --help lists all settings"
-        if unknown := re.match(
-            r"Could not (?:override|append to config|delete from config).*?'\+*([^'=]+)", message
-        ):
-            key = unknown[1]
-            known = [row[0] for row in _rows(self.compose([]))] + list(self.groups)
-            last = {name.rpartition(".")[2]: name for name in reversed(known)}
-            near = difflib.get_close_matches(key, known, 1)
-            near = near or [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, 1)]
-            guess = f"did you mean {near[0]}? " if near and near[0] != key else ""
-            return f"{key} cannot be set: scripts/{self.script.name} has no such setting; {guess}{remedy}"
-        if unchosen := re.match(r"You must specify '(\w+)'", message):
-            group = unchosen[1]
-            return f"choose {group}=NAME, one of {', '.join(self.choices(group))}; {remedy}"
-        if unfound := re.match(r"In .*?: Could not find '([^']+)/([^'/]+)'", message):
-            group, name = unfound[1], unfound[2]
-            choices = self.choices(group)
-            near = difflib.get_close_matches(name, choices, 1)
-            guess = f"did you mean {near[0]}? " if near else ""
-            return f"{group}={name} is not there: choose one of {', '.join(choices)}; {guess}{remedy}"
-        if isinstance(error, OverrideParseException):
-            return f"{error.override} is not understood: {_in_quotes(error.override)}; {remedy}"
-        if isinstance(error.__cause__, OmegaConfBaseException):
-            message = f"{message.removeprefix('Error merging override ')}: {error.__cause__}"
-        lines = [line.strip() for line in message.splitlines() if line.strip()]
-        kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https"))]
-        return f"{'; '.join(kept)}; {remedy}"
-
-
-def _in_quotes(override: str) -> str:
-    """How a setting that Hydra cannot read is written."""
-    name, equals, value = override.partition("=")
-    if not equals:
-        return "settings are NAME=VALUE"
-    if value.startswith("{"):
-        return (
-            "settings are NAME=VALUE, and names in braces can have ASCII letters only; dialect labels of any "
-            "kind can be in a file: corpus.dialect_map_file=FILE"
-        )
-    if value.startswith("["):
-        return "settings are NAME=VALUE; put each item of the list in quotes"
-    escaped = value.replace('"', '\\"')
-    quoted = shlex.quote(f'{name}="{escaped}"')
-    return f"settings are NAME=VALUE; put it in quotes: {quoted}"
-
-
-def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | None, str]]:
-    """Every setting: its name, its value as text (None for a part with settings of its own), its meaning."""
-    nested = []
-    for key in map(str, settings):
-        name = f"{prefix}{key}"
-        node = settings._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_missing() and _type(node) is not None:
-            nested.append((name, node))
-            continue
-        value = MISSING if OmegaConf.is_missing(settings, key) else _shown(OmegaConf.select(settings, key))
-        kind = getattr(node, "enum_type", None)
-        meaning = _meaning(settings, key)
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            meaning = f"{meaning} One of {', '.join(member.name for member in kind)}.".strip()
-        yield name, value, meaning
-    for name, node in nested:
-        yield name, None, _meaning(settings, name.removeprefix(prefix)) or _first_sentence(_type(node))
-        yield from _rows(node, f"{name}.")
-
-
-def _meaning(settings: DictConfig, key: str) -> str:
-    """Meaning of a setting, which may stand in a part of the settings (``data.max_duration``)."""
-    first, _, rest = key.partition(".")
-    if rest:
-        return _meaning(settings[first], rest)
-    kind = _type(settings)
-    return "" if kind is None else meaning_of(kind, first)
-
-
-def _type(node: DictConfig) -> type | None:
-    """Dataclass of a part of the settings; None for a plain mapping."""
-    kind = OmegaConf.get_type(node)
-    return kind if kind is not None and hasattr(kind, "__dataclass_fields__") else None
-
-
-def _first_sentence(kind: type | None) -> str:
-    if kind is None or not kind.__doc__:
-        return ""
-    return re.split(r"(?<=\.)\s", plain(kind.__doc__), maxsplit=1)[0]
-
-
-def _shown(value: object) -> str:
-    """A value as one writes it on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Enum):
-        return value.name
-    if OmegaConf.is_list(value):
-        return f"[{','.join(_shown(item) for item in value)}]"  # type: ignore[attr-defined]
-    if OmegaConf.is_dict(value):
-        return f"{{{','.join(f'{key}:{_shown(item)}' for key, item in value.items())}}}"  # type: ignore[attr-defined]
-    return str(value)

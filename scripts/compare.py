@@ -1,50 +1,6 @@
-"""Finished retrievals side by side, with intervals and paired tests of their differences."""
+"""The command ``fangyan compare``, run from a checkout."""
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import cast
-
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
-
-from fangyan.command_line import command
-from retrieval.comparison.figure import comparison_figure
-from retrieval.comparison.models import CompareConfig, Comparison, compare, write_comparison
-from retrieval.figures.style import save_png
-from retrieval.protocol.tables import print_tables
-from retrieval.protocol.views import comparison_views
-from retrieval.results.finished import check_same_queries, read_finished
-from zipformer.files import replacing_folder
-
-ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
-
-
-@command("compare")
-def main(settings: DictConfig) -> None:
-    config = cast(CompareConfig, OmegaConf.to_object(settings))
-    compared = run(config)
-    print_tables(comparison_views(compared, config.confidence))
-    print(f"tables and figure: {config.output}")
-
-
-def run(config: CompareConfig) -> Comparison:
-    """Compare and write the results."""
-    models = read_finished(
-        [Path(path) for path in config.results], config.names, split=config.split, dataset=config.dataset
-    )
-    check_same_queries(models, any_dimension=config.any_dimension)
-    compared = compare(
-        models,
-        resamples=config.resamples,
-        confidence=config.confidence,
-        permutations=config.permutations,
-        seed=config.seed,
-    )
-    with replacing_folder(Path(config.output)) as path:
-        write_comparison(path, compared, models, asdict(config))
-        save_png(comparison_figure(compared), path / "comparison.png")
-    return compared
-
+from fangyan.command_line import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script(__file__)

@@ -1,58 +1,6 @@
-"""The 8 x 8 table of the YuBao paper from the results in a model directory."""
+"""The command ``fangyan paper_table``, run from a checkout."""
 
-from pathlib import Path
-from typing import cast
-
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
-
-from data_prep.corpora.yubao.sites import read_sites, same_name
-from fangyan.command_line import command
-from retrieval.comparison.paper_table import (
-    PaperTableConfig,
-    deviations,
-    paper_table,
-    sites_asked,
-    write_paper_table,
-)
-from retrieval.protocol.recall import calls_of
-from retrieval.protocol.tables import print_tables
-from retrieval.results.naming import result_folder
-from retrieval.results.reading import read_recall
-from retrieval.results.weights import Sieve
-from zipformer.data.dataset import choose_dataset
-from zipformer.errors import UserError
-
-ConfigStore.instance().store(name="paper_table_schema", node=PaperTableConfig)
-
-
-@command("paper_table")
-def main(settings: DictConfig) -> None:
-    config = cast(PaperTableConfig, OmegaConf.to_object(settings))
-    model_dir = Path(config.model_dir)
-    dataset = choose_dataset(model_dir, config.dataset, made_by="scripts/embed.py and scripts/retrieve.py")
-    folder = result_folder(model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder)
-    recall = read_recall(folder / "recall.json")
-    if recall is None:
-        raise UserError(f"no results at {folder}: make them with scripts/retrieve.py")
-    remedy = calls_of(model_dir, config.split, recall.settings)
-    Sieve(model_dir).require(recall.weights, folder / "recall.json", remedy)
-    differing = deviations(
-        recall.table,
-        {(group, same_name(site)) for group, site in sites_asked(folder)},
-        {(site.group, same_name(site.name)) for site in read_sites()},
-        candidates=int(recall.settings.get("candidates", 0)),
-    )
-    if differing and not config.allow_partial:
-        # One that lies there is of former results, which scripts/retrieve.py has replaced.
-        (folder / "paper_table.csv").unlink(missing_ok=True)
-        raise UserError(
-            f"the results in {folder} are not those of the whole benchmark: {'; '.join(differing)}. For "
-            "a table of what there is, in which this is written, set allow_partial=true"
-        )
-    write_paper_table(folder / "paper_table.csv", recall.table, differing)
-    print_tables([paper_table(recall.table, differing)])
-
+from fangyan.command_line import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script(__file__)

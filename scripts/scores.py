@@ -1,50 +1,6 @@
-"""Compare scores of retrieval, SeqSim against pooling for one, on the same embeddings.
+"""The command ``fangyan scores``, run from a checkout."""
 
-    python scripts/scores.py model_dirs=[exp/mini/averaged] out_dir=exp/pooling
-
-The settings are described in retrieval/comparison/runs.py.
-"""
-
-from dataclasses import asdict
-from pathlib import Path
-from typing import cast
-
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
-
-from fangyan.command_line import command
-from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_scores
-from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
-from retrieval.comparison.variants import Comparison
-from retrieval.protocol.tables import print_tables
-from zipformer.decoding.recognise import choose_device
-
-ConfigStore.instance().store(name="scores_schema", node=ScoresConfig)
-
-
-@command("scores")
-def main(settings: DictConfig) -> None:
-    compare(cast(ScoresConfig, OmegaConf.to_object(settings)))
-
-
-def compare(config: ScoresConfig) -> None:
-    """Retrieve with every score, print and write the tables."""
-    comparison = Comparison(
-        variants_of_scores(config, choose_device(config.device)),
-        resamples=config.resamples,
-        confidence=config.confidence,
-        seed=config.seed,
-        paired=True,
-    )
-    baseline = baseline_of(config)
-    rows = variant_rows(comparison, baseline)
-    directory = Path(config.out_dir)
-    header = {"settings": asdict(config), "single_site_groups": comparison.single_site_groups}
-    write_tables(directory, rows, [], baseline=baseline, header=header)
-    title = f"{config.split}, {100 * config.confidence:g} % intervals"
-    print_tables([variants_view(rows, title, comparison.resampled)])
-    print(f"tables: {directory}")
-
+from fangyan.command_line import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script(__file__)

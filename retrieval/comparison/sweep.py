@@ -87,10 +87,9 @@ class SweepConfig:
         at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
             core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
-        last_fraction: of the training, over which the weights are averaged; none = each run has the window
-            that recognises its validation split best, see
-            :class:`zipformer.training.averaging.AverageConfig`.
-        method: decoding method whose error rates are compared.
+        last_fraction: share of the training over which the weights are averaged; none = each run takes the
+            window that recognises its validation split best, as ``fangyan average`` does.
+        method: method of decoding.
         split: that is measured.
         resamples: of the bootstrap.
         confidence: of the intervals.

@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -328,14 +327,6 @@ def _cell(row: PairRow | None, doubtful: Collection[Pair]) -> str:
         return "-"
     mark = "?" if (row.source, row.target) in doubtful else ""
     return f"{row.recall_at_1:.1f}{mark}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
-
-
-def print_tables(tables: Iterable[Table]) -> None:
-    """Print at full width also where the terminal, or the log file, is thought to be narrower."""
-    console = Console()
-    for table in tables:
-        natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-        Console(width=max(console.width, natural)).print(table)
 
 
 SUMMARY_NAMES = {

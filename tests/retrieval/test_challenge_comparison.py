@@ -17,8 +17,8 @@ from retrieval.challenge.comparison import (
 )
 from retrieval.challenge.figure import challenge_figure
 from retrieval.figures.style import save_png
-from retrieval.protocol.tables import print_tables
 from retrieval.report.page import collect, write_report
+from zipformer.console import print_tables
 
 
 @pytest.fixture

@@ -1,0 +1,17 @@
+"""Build challenge sets of a split: retrieval without what is easy by sound, by name or by duration."""
+
+from pathlib import Path
+
+from retrieval.challenge.build import build_challenges
+from retrieval.challenge.comparison import sets_overview
+from retrieval.challenge.sets import read_challenge
+from retrieval.challenge.settings import ChallengeConfig
+from zipformer.console import print_tables
+
+
+def main(config: ChallengeConfig) -> None:
+    """Build the challenge sets and print an overview."""
+    paths: list[Path] = build_challenges(config)
+    print_tables([sets_overview([read_challenge(path) for path in paths])])
+    for path in paths:
+        print(f"ask it with scripts/retrieve.py challenge={path}")

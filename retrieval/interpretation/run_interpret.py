@@ -1,0 +1,51 @@
+"""The command ``interpret``: which words of parallel utterances match, and are they alike as texts?"""
+
+from pathlib import Path
+
+from retrieval.embedding.cuts import open_cuts
+from retrieval.embedding.store import EmbeddingStore
+from retrieval.interpretation.compare import Outcome, tests_table
+from retrieval.interpretation.config import WHISPER, InterpretConfig
+from retrieval.interpretation.run import interpret, pairs_of_cuts
+from retrieval.interpretation.sources import from_model, from_table, from_whisper, sound
+from retrieval.interpretation.text_similarity import TranslationTable, choose_similarity
+from retrieval.results.finished import check_same_recordings
+from zipformer.alignment import (
+    choose_segmenter,
+)
+from zipformer.console import print_tables
+from zipformer.data.dataset import read_dataset
+from zipformer.results_place import writable_results
+
+
+def main(config: InterpretConfig) -> None:
+    """Match the words, print and write the results."""
+    with writable_results(Path(config.model_dir)):
+        directory, outcome = run(config)
+    print_tables(tests_table(outcome, similarity, config.confidence) for similarity in outcome.overall)
+    print(f"words, matches, figures and page: {directory}")
+
+
+def run(config: InterpretConfig) -> tuple[Path, Outcome]:
+    """Time the words, match them, write the results; returns their folder and what came out."""
+    data_dir = Path(config.data_dir)
+    cuts = list(open_cuts(data_dir, config.split)[0])
+    dataset = read_dataset(data_dir, config.split, config.dataset)
+    if config.embeddings is not None:
+        embedded = EmbeddingStore(Path(config.embeddings)).description.get("dataset")
+        check_same_recordings([(str(data_dir), dataset.record()), (config.embeddings, embedded)])
+    pairs = pairs_of_cuts(cuts, config)
+    table = None if config.table is None else TranslationTable(Path(config.table), config.table_columns)
+    similarities = [choose_similarity(name, table) for name in config.similarities]
+    needed = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
+    chosen = {cut.id: cut for cut in cuts if cut.id in needed}
+    if config.words is not None:
+        utterances = from_table(config, chosen)
+    else:
+        segment = choose_segmenter(config.segmenter, () if table is None else table.words)
+        read = from_whisper if config.aligner == WHISPER else from_model
+        utterances = read(config, chosen, segment)
+    outcome = interpret(
+        config, pairs, utterances, similarities, lambda name: sound(config, chosen[name]), dataset
+    )
+    return config.folder, outcome

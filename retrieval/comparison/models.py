@@ -2,7 +2,7 @@
 
 Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
 sentence are swapped between two models (:mod:`retrieval.statistics.significance`). This needs the same
-queries with the same candidates (:mod:`retrieval.results.finished`).
+queries with the same candidates (:mod:`retrieval.comparison.finished`).
 """
 
 import csv
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from retrieval.comparison.finished import Finished
 from retrieval.protocol.estimates import (
     CEILING,
     PAIR,
@@ -30,7 +31,6 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.tables import parts_of, write_csv
-from retrieval.results.finished import Finished
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries

@@ -43,7 +43,7 @@ def permuted_table(
             draws = np.mean([permuted[pair][:, 0] for pair in parts[mean.name]], axis=0)  # (D,)
             recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
             summary.append(replace(mean, recall_at_1=recall, low=low, high=high))
-    return replace(model, pairs=rows, within=[], summary=summary, metrics=[], hubness=[])
+    return replace(model, pairs=rows, within=[], summary=summary, metrics=[])
 
 
 def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.finished import check_same_queries, read_finished
 from retrieval.comparison.models import CompareConfig, Comparison, compare, write_comparison
+from retrieval.comparison.views import comparison_views
 from retrieval.figures.style import save_png
-from retrieval.protocol.views import comparison_views
-from retrieval.results.finished import check_same_queries, read_finished
 from zipformer.console import print_tables
 from zipformer.files import replacing_folder
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.protocol.sites import Site
-from retrieval.results.finished import check_same_recordings
+from retrieval.results.weights import check_same_recordings
 from retrieval.statistics.bootstrap import (
     Factor,
     Resamples,

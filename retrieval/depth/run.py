@@ -200,7 +200,7 @@ class Study:
             tap.name: read[tap.kind](tap.stack if tap.kind == "stack" else tap.layer) for tap in self.taps
         }
 
-    def recalls(self) -> dict[str, dict[str, float]]:
+    def recalls(self) -> dict[str, dict[str, Any]]:
         """Recall@1 of every tap, and of MFCCs by SeqSim and by dynamic time warping."""
         config = self.config
         sound = config.folder / "embeddings-mfcc"

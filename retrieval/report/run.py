@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from retrieval.challenge.comparison import comparison_table
-from retrieval.protocol.tables import recall_matrix, recall_summary
+from retrieval.protocol.views import recall_matrix, recall_summary
 from retrieval.report.page import Report, ReportConfig, collect, report_folder, write_report
 from zipformer.console import print_tables
 from zipformer.data.dataset import dataset_names
 from zipformer.errors import UserError
 from zipformer.results_place import writable_results
-from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 
 
@@ -18,7 +17,7 @@ def report(config: ReportConfig) -> None:
     model_dir = Path(config.model_dir)
     metrics = Path(config.metrics) if config.metrics else None
     # A page for each data set, or one on the training where there are no results yet.
-    for name in [config.dataset] if config.dataset else dataset_names(model_dir) or [None]:
+    for name in _datasets(config):
         collected = collect(model_dir, config.split, dataset=name, metrics=metrics)
         with writable_results(model_dir):
             page = write_report(
@@ -36,8 +35,7 @@ def report(config: ReportConfig) -> None:
 def summary(config: ReportConfig) -> None:
     """Print the results in a model directory: error rates by method, recall, place of the page."""
     model_dir = Path(config.model_dir)
-    names = [config.dataset] if config.dataset else dataset_names(model_dir) or [None]
-    found = {name: collect(model_dir, config.split, dataset=name) for name in names}
+    found = {name: collect(model_dir, config.split, dataset=name) for name in _datasets(config)}
     if not any(results.decodings or results.recall is not None for results in found.values()):
         raise UserError(
             f"{config.model_dir} has no results of the split {config.split}: make them with"
@@ -47,13 +45,19 @@ def summary(config: ReportConfig) -> None:
         _show(results, report_folder(model_dir, name) / "index.html", name)
 
 
+def _datasets(config: ReportConfig) -> list[str | None]:
+    """Data sets to report on: the one of the settings, or all with results; [None] where there are none."""
+    if config.dataset is not None:
+        return [config.dataset]
+    return [*dataset_names(Path(config.model_dir))] or [None]
+
+
 def _show(results: Report, page: Path, dataset: str | None) -> None:
     """Print the tables of one data set, and where its page is."""
     tables = []
     for decoding in results.decodings:
-        rows = [ScoreRow(**vars(row)) for row in decoding.rows]
         title = f"{dataset}, {results.split}, {decoding.method}"
-        tables.append(rate_table(rows, title=title, trained=results.trained_groups))
+        tables.append(rate_table(decoding.rows, title=title, trained=results.trained_groups))
     if results.recall is not None:
         tables.append(recall_matrix(results.recall.table))
         tables.append(recall_summary(results.recall.table, results.recall.settings["confidence"]))

@@ -7,15 +7,15 @@ from matplotlib.image import imread
 from planted import write_store
 
 from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.comparison.models import compare, write_comparison
+from retrieval.comparison.views import comparison_views
 from retrieval.figures.style import save_png
 from retrieval.protocol.outcome import Outcome, read_ranks, write_ranks
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import Site, sites_of
 from retrieval.protocol.tables import tabulate, write_tables
-from retrieval.protocol.views import comparison_views
 from retrieval.report.ranks import read_comparison
-from retrieval.results.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.statistics.significance import holm
 
 GROUPS = ("cmn", "hak", "yue")

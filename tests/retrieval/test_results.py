@@ -11,14 +11,12 @@ from result_files import (
     write_results,
 )
 
+from retrieval.protocol.reading import read_recall
 from retrieval.protocol.tables import write_recall_json
-from retrieval.results.reading import (
-    MalformedResultError,
-    read_decodings,
-    read_metrics,
-    read_recall,
-    trained_groups,
-)
+from retrieval.results.decodings import read_decodings
+from retrieval.results.reading import MalformedResultError
+from retrieval.results.trained import trained_groups
+from retrieval.results.training import read_metrics
 
 
 def test_decodings_round_trip(tmp_path):

@@ -28,8 +28,9 @@ def permuted_table(
 
     Args:
         model: the table of the same scores with the right sentences.
-        permuted: metrics (D,M) of each pair of groups, as :class:`retrieval.protocol.outcome.Outcome` has
-        them. confidence: of the intervals.
+        permuted: metrics (D,M) of each pair of groups, as in
+            :class:`retrieval.protocol.outcome.Outcome`.
+        confidence: coverage that the intervals aim at, such as 0.95.
     """
     rows = []
     for row in model.pairs:

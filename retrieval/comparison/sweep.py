@@ -89,7 +89,8 @@ class SweepConfig:
         start: model directory that all runs start from; none = from scratch.
         last_fraction: of the training, over which the weights are averaged; none = each run has the window
             that recognises its validation split best, see
-        :class:`zipformer.training.averaging.AverageConfig`. method: of decoding.
+            :class:`zipformer.training.averaging.AverageConfig`.
+        method: decoding method whose error rates are compared.
         split: that is measured.
         resamples: of the bootstrap.
         confidence: of the intervals.

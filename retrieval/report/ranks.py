@@ -46,7 +46,8 @@ class ComparisonSection:
         differences: name of some pairs of groups, the two models, rows of all metrics.
         settings: of the comparison.
         weights, data: behind those models that are of this model directory
-        (:mod:`retrieval.results.weights`). resampled: what the intervals are over.
+            (:mod:`retrieval.results.weights`).
+        resampled: what the intervals are over.
     """
 
     titles: list[str]

@@ -243,7 +243,7 @@ def test_a_prepared_directory_can_be_moved(config: PrepareConfig, tmp_path: Path
         assert (after[cut.id].numpy() == features).all()
     run(config)  # nothing is left to do
     (moved / "fbank" / "train" / "feats-00000.lca").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .* prepare the data again"):
+    with pytest.raises(UserError, match=r"1 of the 3 files .* prepare the data again"):
         check_feature_files(
             (c.features.storage_path for c in load_manifest(moved / "cuts_train.jsonl.gz")), moved
         )

@@ -17,6 +17,7 @@ from retrieval.protocol.sites import Site, sites_of
 from retrieval.protocol.tables import tabulate, write_tables
 from retrieval.report.ranks import read_comparison
 from retrieval.statistics.significance import holm
+from zipformer.errors import UserError
 
 GROUPS = ("cmn", "hak", "yue")
 
@@ -216,9 +217,9 @@ def test_finished_results_are_read_back(models, tmp_path):
     with pytest.raises(ValueError, match=r"ranks\.npz: no ranks in it"):
         read_finished(paths)
     (second.path / "ranks.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no ranks at .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no ranks at .*scripts/retrieve\.py"):
         read_finished(paths)
-    with pytest.raises(FileNotFoundError, match=r"no recall\.json in .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no recall\.json in .*scripts/retrieve\.py"):
         read_finished([tmp_path / "none", paths[0]])
     with pytest.raises(ValueError, match="names of models must differ"):
         read_finished(paths, ["x", "x"])

@@ -320,7 +320,7 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     (other / SUMMARY).write_text(json.dumps(summary))
     assert read_interpretations(config.folder.parent, "test") == rows
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("retrieval.report"), undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("_interpretation.html.j2")
     assert 'href="../interpret-test-ctc/index.html"' in template.render(interpretations=rows)

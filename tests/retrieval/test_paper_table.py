@@ -17,6 +17,7 @@ from retrieval.comparison.paper_table import (
     write_paper_table,
 )
 from retrieval.results.reading import MalformedResultError
+from zipformer.errors import UserError
 
 ORDER = ["cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
 NAMES = ["Standard Mandarin", "Mandarin dialects", "Southern Min", "Wu", "Hakka", "Yue", "Xiang", "Gan"]
@@ -100,7 +101,7 @@ def test_cells_that_were_not_asked_are_named() -> None:
 
 
 def test_the_sites_of_results(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"site_pairs\.csv.*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"site_pairs\.csv.*scripts/retrieve\.py"):
         sites_asked(tmp_path)
     file = tmp_path / "site_pairs.csv"
     file.write_text("source,source_site,target,target_site,queries\nyue,a,wuu,b,3\nyue,c,wuu,b,3\n")

@@ -13,6 +13,7 @@ from retrieval.comparison.models import Comparison, DifferenceRow, write_compari
 from retrieval.report.page import collect, render, write_report
 from retrieval.results.reading import MalformedResultError
 from retrieval.statistics.ranks import METRICS
+from zipformer.errors import UserError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -397,5 +398,5 @@ def test_malformed_input_is_an_error(tmp_path):
 
 
 def test_no_model_directory(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no model directory .*scripts/average\.py"):
+    with pytest.raises(UserError, match=r"no model directory .*scripts/average\.py"):
         collect(tmp_path / "none", "test")

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from retrieval.comparison.sweep import STEPS, SweepConfig, SweepRun, Variant
 from retrieval.comparison.sweep import plan_runs as plan_runs_of
+from zipformer.errors import UserError
 
 
 @pytest.fixture
@@ -176,9 +177,9 @@ def test_a_start_must_not_know_what_is_left_out(data_dir: Path, tmp_path: Path) 
 
 
 def test_missing_folders_are_named(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is no model directory"):
+    with pytest.raises(UserError, match="is no model directory"):
         plan_runs(sweep(data_dir, start=str(tmp_path / "nowhere")))
-    with pytest.raises(FileNotFoundError, match=r"cuts_train\.jsonl\.gz does not exist: prepare"):
+    with pytest.raises(UserError, match=r"cuts_train\.jsonl\.gz does not exist: prepare"):
         plan_runs(sweep(tmp_path / "nothing"))
 
 

@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from retrieval.embedding.store import EmbeddingWriter
 from retrieval.statistics.ranks import METRICS
 from zipformer.data.dataset import DataSet
+from zipformer.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "retrieve.py"
 SENTENCES = 8
@@ -206,7 +207,7 @@ def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.M
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_: object) -> None:
-        raise ValueError("no space left")
+        raise UserError("no space left")
 
     monkeypatch.setattr("retrieval.protocol.tables.write_hubs", fail)
     with pytest.raises(SystemExit, match=r"^error: no space left"):

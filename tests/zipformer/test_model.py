@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
@@ -152,7 +153,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path, causal: bool) -> None
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name} is missing; .*average\.py"):
+    with pytest.raises(UserError, match=rf"{name} is missing; .*average\.py"):
         AsrModel.from_pretrained(directory)
 
 

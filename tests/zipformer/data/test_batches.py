@@ -211,7 +211,7 @@ def test_nothing_left_is_an_error(corpus: Path) -> None:
 
 
 def test_missing_manifest_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"cuts_train.jsonl.gz.*prepare"):
+    with pytest.raises(UserError, match=r"cuts_train.jsonl.gz.*prepare"):
         read_cuts(tmp_path / "cuts_train.jsonl.gz")
 
 

@@ -8,6 +8,7 @@ from tiny_corpus import tiny_model_config
 
 from data_prep.tokens import train_token_model
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.training.initialise import VOCABULARY_MODULES, dialects_of, initialise_from
 
@@ -117,7 +118,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     tokenizer = tokenizer_of("甲乙")
     saved_model(tmp_path, tokenizer)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=name):
+    with pytest.raises(UserError, match=name):
         initialise_from(fresh_model(tokenizer), tmp_path, tokenizer)
 
 

@@ -254,7 +254,7 @@ def test_p_values_are_adjusted_for_the_pairs():
         for target in ("cmn", "hak", "yue"):
             permuted[source, target] = random.random((199, 5)) * [1, 1, 1, 1, 5]
     permuted["cmn", "yue"] *= 0.5  # recall@1 is 57 % there
-    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, None, permuted)
+    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, permuted)
     table = tabulate(with_test, trained_groups=None, resamples=20)
     row = metric_row(table, "pair", "recall_at_1", "cmn", "yue")
     recall = (4 / 5 + 1 / 3) / 2

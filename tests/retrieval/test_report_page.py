@@ -75,7 +75,7 @@ def test_page_holds_the_numbers(model_dir):
     assert "torch" in text
 
 
-def test_all_metrics_and_hubs_are_shown(model_dir):
+def test_all_metrics_are_shown(model_dir):
     report = collect(model_dir, "test")
     cells = re.sub(r"\s", "", Page(render(report)).text)
     for row in report.recall.table.metrics:

@@ -84,12 +84,12 @@ def test_groups_of_one_site_are_recorded(tmp_path):
     ("change", "message"),
     [
         (lambda content: content.pop("rows"), "rows must be list, found nothing"),
-        (lambda content: content["rows"][3].pop("cer"), "row 4 has no cer"),
+        (lambda content: content["rows"][3].pop("cer"), "rows, row 4 has no cer"),
         (
             lambda content: content["rows"][0].update(deletions="two"),
-            r"row 1: deletions must be .*found 'two'",
+            r"rows, row 1: deletions must be .*found 'two'",
         ),
-        (lambda content: content["rows"].__setitem__(2, 7), "row 3 is not an object"),
+        (lambda content: content["rows"].__setitem__(2, 7), "rows, row 3 is not an object"),
     ],
 )
 def test_malformed_error_rates_are_named(tmp_path, change, message):

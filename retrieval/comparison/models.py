@@ -42,24 +42,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CompareConfig:
-    """What to compare.
+    """Settings of a comparison.
 
     Attributes:
         results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/mini/retrieval-test``), or
-            model directories; differences are of each less each later one.
-        output: folder for the tables and the figure.
-        names: of the models, in the order of ``results``; empty names them by their folders.
-        split: whose results, where a model directory is given.
-        dataset: the same; null = the only data set that the directory has results of.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        permutations: of the paired tests.
-        seed: of both.
+            model directories. Each model is compared with each later one.
+        output: folder for the tables and the figure; null = beside the first results, as
+            ``comparison-{split}...``, where the report finds it.
+        names: names of the models, in the order of ``results``; empty names them by their folders.
+        split: split of the results, where a model directory is given.
+        dataset: data set of the results, likewise; null = the only one that the directory has results of.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        permutations: number of permutations of the paired tests.
+        seed: random seed of the bootstrap and of the permutations.
         any_dimension: compare models of one kind although their embeddings differ in dimension.
     """
 
     results: list[str]
-    output: str
+    output: str | None = None
     names: list[str] = field(default_factory=list)
     split: str = "test"
     dataset: str | None = None

@@ -100,6 +100,11 @@ class RecallTable:
         return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
 
     @property
+    def parts(self) -> dict[str, list[Pair]]:
+        """Pairs of different groups that are averaged together (:func:`parts_of`)."""
+        return parts_of([(row.source, row.target) for row in self.pairs], self.trained_groups)
+
+    @property
     def resampled(self) -> str:
         """What the intervals are over, for captions."""
         return resampled(self.groups, self.single_site_groups)
@@ -192,7 +197,15 @@ def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
 
 
 def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
-    """Pairs of groups that are averaged together, by the names of :class:`SummaryRow`; none is empty."""
+    """Pairs of groups that are averaged together, by what the encoder was trained on.
+
+    Args:
+        pairs: ordered pairs of groups.
+        trained: groups that the encoder was trained on; None if unknown.
+
+    Returns:
+        By name of :class:`SummaryRow`, the pairs of that name; a name without pairs is left out.
+    """
     different = [pair for pair in pairs if pair[0] != pair[1]]
     parts: dict[str, list[Pair]] = {}
     if trained is not None:

@@ -33,7 +33,7 @@ def finished(directory, noise, *, name=None, sites=2, sentences=12, dimension=10
             stored[group, f"{group}{site + 1}"] = {f"s{n:02}": frames for n, frames in enumerate(noisy)}
     store = write_store(directory / "store", stored)
     outcome = retrieve(store, sites_of(store), within_groups=True)
-    settings = {"level": "group", "duplicates": "error", "candidates": 0, "layer": None}
+    settings = {"level": "group", "duplicates": "error", "layer": None}
     content = {"split": "test", "embedder": "zipformer", "challenge": None, "settings": settings}
     content |= {"embeddings": store.description, "trained_groups": ["cmn", "yue"]} | dict(header)
     return Finished(name or directory.name, directory, outcome, content)

@@ -207,7 +207,7 @@ class Study:
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
         identity = fingerprint([], embedding.options | {"data": self.dataset.digest})
-        if not is_complete(sound, identity, None):
+        if not is_complete(sound, identity):
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
                 sound,

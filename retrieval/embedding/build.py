@@ -46,7 +46,7 @@ def embed(config: EmbedConfig) -> Path:
         weights = architecture_of(Path(config.model_dir))
     dataset.claim(Path(config.model_dir))
     directory = config.folder
-    if is_complete(directory, identity, weights):
+    if is_complete(directory, identity):
         logger.info("%s is complete already", directory)
         return directory
     writer = EmbeddingWriter(

@@ -224,7 +224,7 @@ def test_a_damaged_store_is_named_and_made_again(tmp_path, caplog, file, damage)
 
     def embed():
         """As scripts/embed.py does."""
-        if is_complete(directory, "model-a", None):
+        if is_complete(directory, "model-a"):
             return False
         with writer(directory, mark="model-a") as store:
             store.add("u0", frames(0), dialect="cmn")

@@ -94,33 +94,3 @@ class RandomQuantiser(nn.Module):
                 for projection, codes in zip(self.projections, self.codes, strict=True)
             ]
         return torch.stack(labels, dim=1)
-
-
-@dataclass(frozen=True)
-class CodebookUse:
-    """How one codebook was used in a number of steps.
-
-    Attributes:
-        distinct: number of codes that were the label of some frame.
-        perplexity: exp of the entropy of the labels; as if so many codes were used equally often.
-        top_share: share of the frames with the commonest label, which is also the accuracy of always
-            predicting that label.
-        accuracy: share of the frames whose label the model predicts.
-    """
-
-    distinct: int
-    perplexity: float
-    top_share: float
-    accuracy: float
-
-    @classmethod
-    def of(cls, counts: Tensor, correct: float) -> "CodebookUse":
-        """Of a histogram of labels (codes,), at least one, and the number of right predictions."""
-        counts = counts.double()
-        shares = counts[counts > 0] / counts.sum()
-        return cls(
-            distinct=len(shares),
-            perplexity=float((-(shares * shares.log()).sum()).exp()),
-            top_share=float(shares.max()),
-            accuracy=correct / float(counts.sum()),
-        )

@@ -1,7 +1,5 @@
 """Labels by a random quantiser: against their definition, and aligned with the encoder's frames."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from zipformer.layers.schedule import Clock
 from zipformer.tasks.quantiser import (
     FIRST_FRAME,
     STACK,
-    CodebookUse,
     RandomQuantiser,
     Statistics,
     stack_frames,
@@ -96,13 +93,3 @@ def test_it_is_saved_and_never_trained() -> None:
     assert not list(quantiser.parameters())
     assert not quantiser(torch.randn(3, 16, requires_grad=True)).requires_grad
     torch.testing.assert_close(quantiser.codes.norm(dim=-1), torch.ones(2, 7))
-
-
-def test_codebook_use_of_known_histograms() -> None:
-    uniform = CodebookUse.of(torch.full((8,), 5.0), correct=10.0)
-    assert (uniform.distinct, uniform.top_share, uniform.accuracy) == (8, 0.125, 0.25)
-    assert uniform.perplexity == pytest.approx(8.0)
-    one = CodebookUse.of(torch.tensor([0.0, 4.0, 0.0]), correct=4.0)
-    assert (one.distinct, one.perplexity, one.top_share, one.accuracy) == (1, 1.0, 1.0, 1.0)
-    two = CodebookUse.of(torch.tensor([3.0, 1.0]), correct=0.0)
-    assert two.perplexity == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))

@@ -141,12 +141,14 @@ class Selection:
 def select_utterances(
     cuts: Iterable[Cut],
     config: DataConfig,
-    tokenizer: TextEncoder,
+    tokenizer: TextEncoder | None,
     *,
     repeats_need_blank: bool,
     fields: Sequence[str] = (),
 ) -> Selection:
     """Find the utterances that can be trained on, among cuts or their summaries.
+
+    Without a tokenizer, transcripts are not needed, and an utterance must only have one encoder frame.
 
     A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever
     two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
@@ -179,7 +181,7 @@ def select_utterances(
 
 
 def _reason_to_drop(
-    cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
+    cut: Cut, config: DataConfig, tokenizer: TextEncoder | None, repeats_need_blank: bool
 ) -> str | None:
     if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
         return "of a dialect that is left out (data.left_out_dialects)"
@@ -187,11 +189,11 @@ def _reason_to_drop(
         return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
     if cut.duration > config.max_utterance_seconds:
         return f"longer than {config.max_utterance_seconds:g} s (data.max_utterance_seconds)"
-    if len(cut.supervisions) != 1 or not cut.supervisions[0].text:
+    if len(cut.supervisions) != 1 or (tokenizer and not cut.supervisions[0].text):
         return "not exactly one transcript"
     if not cut.has_features:
         return "no features"
-    tokens = tokenizer.encode(cut.supervisions[0].text)
+    tokens = tokenizer.encode(cut.supervisions[0].text) if tokenizer else []
     needed = len(tokens)
     if repeats_need_blank:
         needed += sum(map(eq, tokens, tokens[1:]))
@@ -273,6 +275,7 @@ class TrainingData:
     Args:
         manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory
             (:mod:`zipformer.data.manifest`).
+        tokenizer: encodes the transcripts; None = utterances need none.
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
         translation: field of the supervisions whose tokens the batches have as well.
         fields: further fields of the supervisions that every utterance must have.
@@ -285,7 +288,7 @@ class TrainingData:
     def __init__(
         self,
         manifest: Path,
-        tokenizer: TextEncoder,
+        tokenizer: TextEncoder | None,
         config: DataConfig,
         *,
         repeats_need_blank: bool = True,

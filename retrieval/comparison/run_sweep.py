@@ -29,7 +29,7 @@ from retrieval.results.decodings import read_decoding
 from retrieval.results.weights import Sieve
 from zipformer.console import print_tables
 from zipformer.data.dataset import name_of
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.scoring import align
 

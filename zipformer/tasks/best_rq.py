@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zipformer.data.batches import encoder_frames
+from zipformer.data.cuts import encoder_frames
 from zipformer.device import upload
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
-from zipformer.tasks.codebook_use import CodebookCounts, collapsed
 from zipformer.tasks.masking import draw_masks, hide
 from zipformer.tasks.quantiser import STACK, RandomQuantiser, Statistics, stack_frames
 

@@ -6,7 +6,8 @@ import torch
 from reference import best_rq as reference
 from torch import nn
 
-from zipformer.data.batches import PADDING_VALUE, encoder_frames
+from zipformer.data.batches import PADDING_VALUE
+from zipformer.data.cuts import encoder_frames
 from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers.resampling import Downsample
 from zipformer.layers.schedule import Clock

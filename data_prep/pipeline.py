@@ -20,10 +20,11 @@ from rich.console import Console
 
 from data_prep.audio.probe import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
-from data_prep.corpora import SPLITS, corpus_of
+from data_prep.corpora import corpus_of
 from data_prep.executors import Workers
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.manifests import (
+    SPLITS,
     ProbeShard,
     batches,
     checked_file,
@@ -36,12 +37,12 @@ from data_prep.manifests import (
     read_recordings,
     read_recordings_to_mix,
     read_supervisions,
+    shuffle_lines,
     write_jsonl,
     write_manifests,
 )
 from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.progress import progress
-from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.taxonomy import label_fault
 from data_prep.text.normaliser import TextConfig, TextNormaliser

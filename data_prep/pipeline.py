@@ -48,7 +48,7 @@ from data_prep.taxonomy import label_fault
 from data_prep.text.normaliser import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
 from zipformer.data.dataset import record_name
-from zipformer.data.tokenizer import MODEL_FILE
+from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError, listed
 from zipformer.files import replacing
 from zipformer.scoring.token_coverage import TokenCoverage
@@ -326,7 +326,7 @@ class _Preparation:
                     with temporary.open("wb") as final:
                         for shard in shards:  # gzip files one after the other are a gzip file
                             final.write(shard.read_bytes())
-            coverage = TokenCoverage.of_model(tokens) if (tokens / MODEL_FILE).is_file() else None
+            coverage = TokenCoverage.of_model(tokens) if (tokens / TOKENS_FILE).is_file() else None
             report[split] = _summary(load_manifest_lazy(file), coverage)
             logger.info("%s: %s", file, report[split])
             if coverage is not None and (warning := coverage.warning(f"the split {split}")):

@@ -26,6 +26,7 @@ class Command:
         config: name of its file in ``conf``; none = the name of the command.
         groups: function, as ``module:function``, that names choices of config groups which are made in code:
             by group, the name and the dataclass of each choice.
+        global_groups: those of these groups whose choices are settings of the command itself, not of a part.
         runs: other commands whose settings this one composes.
     """
 
@@ -33,6 +34,7 @@ class Command:
     body: str
     config: str | None = None
     groups: str | None = None
+    global_groups: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
 
     def load(self) -> Callable[[Any], object]:
@@ -61,10 +63,12 @@ COMMANDS = {
     "train": Command(
         "Train a model; the same command resumes, and torchrun starts it in several processes.",
         "zipformer.run_training:main",
+        groups="zipformer.run_training:config_groups",
+        global_groups=("task",),
     ),
     "average": Command(
         "Average the weights of a training run and write a model directory.",
-        "zipformer.training.averaging:write_averaged_model",
+        "zipformer.run_averaging:main",
     ),
     "decode": Command(
         "Recognise a split with a model and print the character error rate of each dialect.",
@@ -136,10 +140,11 @@ def register(name: str, conf_dir: Path = CONF_DIR) -> None:
     command, store = COMMANDS[name], ConfigStore.instance()
     store.store(name=f"{command.config or name}_schema", node=command.config_class)
     for group, choices in (_imported(command.groups)() if command.groups else {}).items():
+        package = "_global_" if group in command.global_groups else None
         for choice, config_class in choices.items():
-            store.store(group=group, name=f"{choice}_schema", node=config_class)
+            store.store(group=group, name=f"{choice}_schema", node=config_class, package=package)
             if not (conf_dir / group / f"{choice}.yaml").is_file():
-                store.store(group=group, name=choice, node=config_class)
+                store.store(group=group, name=choice, node=config_class, package=package)
     for other in command.runs:
         register(other, conf_dir)
 

@@ -26,6 +26,7 @@ FLOORS = (
     "zipformer.decoding zipformer.alignment zipformer.export",
     "zipformer.training",
     "zipformer.tasks",
+    "zipformer.run_training zipformer.run_averaging",
     "data_prep",
     "retrieval",
     "fangyan",

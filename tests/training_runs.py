@@ -1,6 +1,7 @@
 """Short trainings for tests: their settings, their logs, and whether two of them are the same."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import torch
 from tiny_corpus import tiny_model_config
 
 from zipformer.data.selection import DataConfig
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE
 from zipformer.distributed import World
+from zipformer.model import AsrModel
+from zipformer.tasks.recognition import Recognition, RecognitionConfig
+from zipformer.tasks.validation import ValidationConfig
 from zipformer.training.checkpoint import Checkpoint, list_checkpoints
-from zipformer.training.config import TrainConfig, ValidationConfig
 from zipformer.training.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))
 
 
-def config_for(corpus: Path, exp_dir: Path, **settings: Any) -> TrainConfig:
+def config_for(corpus: Path, exp_dir: Path, **settings: Any) -> RecognitionConfig:
     """Short epochs of about five batches."""
-    return TrainConfig(
+    return RecognitionConfig(
         exp_dir=str(exp_dir),
         data_dir=str(corpus),
         model=tiny_model_config(),
@@ -30,8 +34,8 @@ def config_for(corpus: Path, exp_dir: Path, **settings: Any) -> TrainConfig:
     )
 
 
-def trained(config: TrainConfig) -> Trainer:
-    trainer = Trainer(config, ALONE)
+def trained(config: RecognitionConfig) -> Trainer:
+    trainer = Trainer(config, ALONE, Recognition)
     trainer.run()
     return trainer
 
@@ -59,3 +63,16 @@ def assert_same_run(left: Path, right: Path) -> None:
     assert [{k: v for k, v in record.items() if k not in timings} for record in records(left, "train")] == [
         {k: v for k, v in record.items() if k not in timings} for record in records(right, "train")
     ]
+
+
+class WithTokens:
+    """A model and its tokens as a task writes them: one thing that saves itself into a folder."""
+
+    def __init__(self, model: AsrModel, tokens: Path) -> None:
+        self.model = model
+        self.tokens = tokens
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        self.model.save_pretrained(directory)
+        for name in (TOKENS_FILE, TOKEN_TABLE_FILE):
+            shutil.copyfile(self.tokens / name, Path(directory) / name)

@@ -1,6 +1,7 @@
 """A model directory: the names of its files, and what is recorded of the training of its model."""
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from zipformer.typed_json import names_or_none, read_json
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROVENANCE_FILE = "provenance.json"
+RECORD_FILE = "checkpoint.json"  # of a checkpoint, which is a model directory too
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)  # what recognition needs
+
+logger = logging.getLogger(__name__)
 
 
 def check_model_files(model_dir: Path) -> None:
@@ -64,3 +68,23 @@ def trained_translation_field(model_dir: Path) -> str:
     provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     config = (provenance.get("training") or {}).get("config") or {}
     return str(config.get("translation_field") or "translation")
+
+
+def dialects_of(source: Path) -> list[str]:
+    """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
+
+    None, with a warning, where it does not say: a model of icefall, for example.
+    """
+    for name, keys in (
+        (PROVENANCE_FILE, ("trained_dialects",)),
+        (RECORD_FILE, ("trained_hours", "known_dialects")),
+    ):
+        if (source / name).is_file():
+            content = json.loads((source / name).read_text(encoding="utf-8"))
+            return sorted({dialect for key in keys for dialect in content.get(key, [])})
+    logger.warning(
+        "%s has no provenance.json that says on which dialects it was trained: those that this run is not "
+        "trained on will count as held out",
+        source,
+    )
+    return []

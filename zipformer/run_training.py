@@ -1,6 +1,9 @@
 """Train a model. The same command again resumes; torchrun starts it in several processes."""
 
+from collections.abc import Mapping
+
 from zipformer.files import place_errors
+from zipformer.tasks import task_named, tasks
 from zipformer.training.config import TrainConfig
 from zipformer.training.trainer import train
 
@@ -8,4 +11,9 @@ from zipformer.training.trainer import train
 def main(config: TrainConfig) -> None:
     """Train, or resume a training that was stopped."""
     with place_errors(config.exp_dir, "free space there, or choose another exp_dir"):
-        train(config)
+        train(config, task_named(config.task).task_class)
+
+
+def config_groups() -> Mapping[str, Mapping[str, type]]:
+    """The tasks, each with the dataclass of all its settings."""
+    return {"task": {name: task.config_class for name, task in tasks().items()}}

@@ -9,10 +9,10 @@ from hydra.core.config_store import ConfigStore
 from test_shell import ROOT, bash, lines, write_program
 
 from data_prep.transcripts import TranscriptsConfig
-from zipformer.training.config import TrainConfig
+from fangyan.commands import register
 
 ConfigStore.instance().store(name="transcripts_schema", node=TranscriptsConfig)
-ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+register("train")
 
 
 @pytest.fixture

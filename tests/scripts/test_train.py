@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 from tiny_corpus import write_tiny_corpus
 
+from fangyan.commands import register
 from zipformer.model import AsrModel
+from zipformer.tasks.recognition import RecognitionConfig
 from zipformer.training.checkpoint import Checkpoint, list_checkpoints
-from zipformer.training.config import TrainConfig, check
+from zipformer.training.config import check
 from zipformer.training.trainer import train
 
-ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+register("train")
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -142,10 +143,10 @@ def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
     assert "prepare it with scripts/prepare.py" in result.stderr
 
 
-def composed(*overrides: str) -> TrainConfig:
+def composed(*overrides: str) -> RecognitionConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = OmegaConf.to_object(compose("train", list(overrides)))
-    assert isinstance(config, TrainConfig)
+    assert isinstance(config, RecognitionConfig)
     return config
 
 

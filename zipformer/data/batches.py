@@ -64,6 +64,18 @@ class Batch:
         """Seconds of audio, without padding."""
         return float(self.lengths.sum()) / 100.0
 
+    def alone(self, index: int) -> "Batch":
+        """The batch of one of its utterances, without the padding."""
+        length = int(self.lengths[index])
+        return Batch(
+            self.features[index : index + 1, :length],
+            self.lengths[index : index + 1],
+            self.tokens[index : index + 1],
+            self.ids[index : index + 1],
+            self.supervisions[index : index + 1],
+            None if self.translations is None else self.translations[index : index + 1],
+        )
+
     def pin_memory(self) -> "Batch":
         self.features = self.features.pin_memory()
         self.lengths = self.lengths.pin_memory()

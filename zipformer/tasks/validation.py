@@ -4,6 +4,7 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,11 +21,21 @@ from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.scoring import ErrorCounts, align
 from zipformer.scoring.token_coverage import coverage_of
-from zipformer.training.config import ValidationConfig
 
 logger = logging.getLogger(__name__)
 
 Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
+
+
+@dataclass
+class ValidationConfig:
+    """Recognition of a part of the validation split during training."""
+
+    split: str = "valid"  # whose cuts are recognised
+    interval: int = 1000  # steps; 0 = never
+    utterances_per_dialect: int = 50  # a fixed random choice of at most so many
+    max_duration: float = 300.0  # seconds of audio in a batch
+    ctc: bool = False  # also report greedy decoding of the CTC head
 
 
 class Validator:

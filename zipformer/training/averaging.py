@@ -10,13 +10,13 @@ which is what icefall uses for its published results (``--use-averaged-model``).
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from omegaconf import MISSING
-from torch import Tensor, nn
+from torch import Tensor
 
 from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE
 from zipformer.device import choose_device
@@ -24,11 +24,12 @@ from zipformer.distributed import World
 from zipformer.errors import UserError
 from zipformer.files import check_writable, place_errors, replacing_folder, write_json, write_tensors
 from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
-from zipformer.training.averaging_window import Choice, Window, choose_window
+from zipformer.training.averaging_window import Choice, Window, WindowScorer, choose_window
 from zipformer.training.checkpoint import AVERAGE_FILE, Checkpoint, CheckpointError, open_whole
 
 logger = logging.getLogger(__name__)
 
+MakeScorer = Callable[[Checkpoint, Path | None, World], WindowScorer | None]
 CARRIED_FILES = (CONFIG_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)
 METHODS = ("running", "checkpoints")
 
@@ -88,10 +89,10 @@ class RunningAverage:
         self.tensors: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, weights: Mapping[str, Tensor]) -> None:
         """Add the current weights as one more sample; only floating-point tensors are averaged."""
         self.samples += 1
-        for name, tensor in model.state_dict().items():
+        for name, tensor in weights.items():
             if not tensor.is_floating_point():
                 continue
             current = tensor.to("cpu", torch.float64, copy=True)
@@ -138,11 +139,15 @@ def plain_mean(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: tensor / count for name, tensor in total.items()}
 
 
-def write_averaged_model(config: AverageConfig) -> Path:
+def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
     """Average as configured and write a model directory: config.json, weights, tokens, provenance.json.
 
     The directory is replaced in one step; what else lies in it, such as results, stays. Damaged checkpoints
     are named in the log and left out.
+
+    Args:
+        config: what is averaged.
+        scorer: makes what scores the windows, where the settings leave the choice open.
 
     Returns:
         The model directory.
@@ -166,21 +171,21 @@ def write_averaged_model(config: AverageConfig) -> Path:
         weights = plain_mean(checkpoint.weights() for checkpoint in chosen)
         steps = [checkpoint.step for checkpoint in chosen]
     else:
-        window, choice = _window(found, end, config, directory)
+        window, choice = _window(found, end, config, directory, scorer)
         weights = _mean_over(window.start, window.end)
         steps = window.steps
     provenance = {
         "method": config.method,
         "steps": steps,  # running: (start, end], or [end] without an average; checkpoints: those averaged
         "window": choice.record() if choice else {"by": "settings"},
-        "trained_dialects": sorted({*end.record["trained_hours"], *end.record.get("known_dialects", [])}),
+        "trained_dialects": sorted({*end.record["trained_hours"], *end.record["known_dialects"]}),
         "training": {name: value for name, value in end.record.items() if name != "files"},
     }
     with (
         place_errors(directory, "free space there, or give another place as model_dir=DIR"),
         replacing_folder(directory) as folder,
     ):
-        for name in CARRIED_FILES:
+        for name in _carried(end):
             shutil.copyfile(end.directory / name, folder / name)
         write_tensors(_in_shape_of(end, weights), folder / WEIGHTS_FILE)
         write_json(folder / PROVENANCE_FILE, provenance)
@@ -190,6 +195,11 @@ def write_averaged_model(config: AverageConfig) -> Path:
         )
     logger.info("Average (%s) of steps %s written to %s", config.method, steps, directory)
     return directory
+
+
+def _carried(checkpoint: Checkpoint) -> list[str]:
+    """Files of a model directory that a checkpoint holds beside the weights; an encoder alone has no tokens."""
+    return [name for name in CARRIED_FILES if name in checkpoint.record["files"]]
 
 
 def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
@@ -204,7 +214,7 @@ def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
         if step is not None and checkpoint.step != step:
             continue
         try:
-            checkpoint.verify([WEIGHTS_FILE, AVERAGE_FILE, *CARRIED_FILES])
+            checkpoint.verify([WEIGHTS_FILE, AVERAGE_FILE, *_carried(checkpoint)])
         except CheckpointError as error:
             if step is not None:
                 raise
@@ -243,7 +253,7 @@ def _is_whole(checkpoint: Checkpoint, name: str) -> bool:
 
 
 def _window(
-    found: list[Checkpoint], end: Checkpoint, config: AverageConfig, directory: Path
+    found: list[Checkpoint], end: Checkpoint, config: AverageConfig, directory: Path, scorer: MakeScorer
 ) -> tuple[Window, Choice | None]:
     """The window that the settings give, or the best of several and how it was chosen."""
     earlier = [checkpoint for checkpoint in found if checkpoint.step < end.step]
@@ -255,12 +265,19 @@ def _window(
     if end.record["average_samples"]:
         starts = [_nearest_start(earlier, end, fraction) for fraction in sorted(config.windows)]
         windows += [Window(start, end) for n, start in enumerate(starts) if start not in starts[:n]]
+    made = scorer(
+        end, Path(config.data_dir) if config.data_dir else None, World(0, 1, choose_device(config.device))
+    )
+    if made is None:
+        raise CheckpointError(
+            f"{end.directory} is of task={end.record['config']['task']}, which has no score to choose a window "
+            "by: give last_fraction, for example last_fraction=0.25"
+        )
     choice = choose_window(
         windows,
         lambda start, end: _in_shape_of(end, _mean_over(start, end)),
-        data_dir=Path(config.data_dir) if config.data_dir else None,
-        cache=directory.with_name(f"{directory.name}.windows.json"),
-        world=World(0, 1, choose_device(config.device)),
+        made,
+        directory.with_name(f"{directory.name}.windows.json"),
     )
     return choice.best, choice
 

@@ -9,21 +9,15 @@ lowest CER is taken. The test split is never read.
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from zipformer.data.tokenizer import Tokenizer
-from zipformer.distributed import World
-from zipformer.files import file_sha256, write_json
-from zipformer.model import AsrModel
-from zipformer.model_config import read_config
+from zipformer.files import write_json
 from zipformer.model_dir import WEIGHTS_FILE
-from zipformer.tasks.validation import Validator
 from zipformer.training.checkpoint import AVERAGE_FILE, Checkpoint, CheckpointError
-from zipformer.training.config import ValidationConfig
 
 logger = logging.getLogger(__name__)
 
@@ -97,85 +91,50 @@ class Choice:
         return "\n".join(lines)
 
 
-def choose_window(
-    windows: list[Window], weights: Weights, *, data_dir: Path | None, cache: Path, world: World
-) -> Choice:
-    """Decode with every window's weights and take the best.
+class WindowScorer(Protocol):
+    """Says how good averaged weights are, on validation data.
+
+    Attributes:
+        split: name of the split that is recognised.
+        dialects: dialect groups whose utterances count.
+        utterances: number of them.
+        key: everything but the weights that the scores depend on.
+    """
+
+    split: str
+    dialects: list[str]
+    utterances: int
+    key: Mapping[str, Any]
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Error rates in per cent by head."""
+        ...
+
+
+def choose_window(windows: list[Window], weights: Weights, scorer: WindowScorer, cache: Path) -> Choice:
+    """Score every window's weights and take the best.
 
     Args:
-        windows: with one end.
+        windows: candidates with one end.
         weights: averages a window, in the dtypes of the model.
-        data_dir: prepared corpus; None = that of the training, as its record says.
-        cache: JSON file that keeps the CERs, so that a run that was killed decodes nothing twice.
-        world: of this process, with the device that decodes.
+        scorer: scores weights.
+        cache: JSON file that keeps the scores, so that a run that was killed computes nothing twice.
 
     Raises:
-        CheckpointError: the validation data is not there, or cannot decide.
+        CheckpointError: the validation data cannot decide, or the cache cannot be read.
     """
-    end = windows[0].end
-    settings = _validation_settings(end)
-    trained = sorted({*end.record["trained_hours"], *end.record.get("known_dialects", [])})
-    directory = data_dir if data_dir is not None else Path(end.record["config"]["data_dir"])
-    manifest = directory / f"cuts_{settings.split}.jsonl.gz"
-    remedy = "or choose the window yourself, for example with last_fraction=0.25"
-    if not manifest.is_file():
-        raise CheckpointError(
-            f"the window of the average is chosen on validation data, and {manifest} is not there: give "
-            f"data_dir=DIR, {remedy}"
-        )
-    tokenizer = Tokenizer.load(end.directory)
-    validator = Validator(directory, tokenizer, settings, world, dialects=trained)
-    if not len(validator.cuts):
-        raise CheckpointError(
-            f"the window of the average is chosen on validation data, and {manifest} has no utterance of a "
-            f"trained dialect ({', '.join(trained)}): give another data_dir=DIR, {remedy}"
-        )
-    ctc_only = end.step <= end.record["config"]["loss"]["ctc_first_steps"]  # other heads have learnt nothing
-    model = AsrModel(read_config(end.directory)).to(world.device).eval()
-    common = {"manifest": file_sha256(manifest), "dialects": trained, "validation": asdict(settings)}
     cached = _read_cache(cache)
     tried = []
     for number, window in enumerate(windows, start=1):
-        key = json.dumps(common | {"weights": _identity(window)}, sort_keys=True)
+        key = json.dumps({**scorer.key, "weights": _identity(window)}, sort_keys=True)
         if key not in cached:
-            model.load_state_dict(dict(weights(window.start, window.end)))
-            cached[key] = _rates(validator, model, ctc_only=ctc_only, manifest=manifest, remedy=remedy)
+            cached[key] = scorer(weights(window.start, window.end))
             write_json(cache, cached)
         done = Window(window.start, window.end, cached[key])
         logger.info("Window %d of %d, steps %s: CER %s", number, len(windows), done.steps, _shown(done.cer))
         tried.append(done)
     best = min(tried, key=lambda window: (window.mean_cer, window.last_fraction))
-    return Choice(best, tried, settings.split, trained, len(validator.cuts))
-
-
-def _validation_settings(end: Checkpoint) -> ValidationConfig:
-    """Settings of the training's validation, with both heads wherever there are both.
-
-    Raises:
-        CheckpointError: the training was validated on the test split.
-    """
-    recorded = end.record["config"]["validation"]
-    known = {name: recorded[name] for name in asdict(ValidationConfig()) if name in recorded}
-    settings = ValidationConfig(**known)
-    settings.ctc = read_config(end.directory).ctc
-    if settings.split == "test":
-        raise CheckpointError(
-            "the training was validated on the split test, on which no window may be chosen: give "
-            "last_fraction, for example last_fraction=0.25"
-        )
-    return settings
-
-
-def _rates(
-    validator: Validator, model: AsrModel, *, ctc_only: bool, manifest: Path, remedy: str
-) -> dict[str, float]:
-    """CER in per cent by head."""
-    tables = validator(model, ctc_only=ctc_only)
-    assert tables is not None  # nobody asks it to stop
-    if any("overall" not in table for table in tables.values()):
-        raise CheckpointError(f"the utterances of {manifest} have no text to score: prepare them, {remedy}")
-    names = {"cer": "greedy" if model.config.transducer else "ctc", "cer_ctc": "ctc"}
-    return {names[name]: table["overall"] for name, table in tables.items()}
+    return Choice(best, tried, scorer.split, scorer.dialects, scorer.utterances)
 
 
 def _identity(window: Window) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from zipformer.data.batches import Batch
 from zipformer.errors import UserError
 from zipformer.training.state import TrainingState
+from zipformer.training.task import Loss
 
 logger = logging.getLogger(__name__)
 
@@ -19,15 +20,21 @@ class BadSteps:
     """Follows every step until the optimiser has told whether it was finite.
 
     Args:
-        state: of the training; its counters get every skipped step.
+        state: state of the training; its counters get every skipped step.
+        losses: losses of a batch at a step, computed as in training.
         max_in_a_row: give up after more such steps in a row.
         record: called in the main process with the number of a skipped step and what is to be kept of it.
     """
 
     def __init__(
-        self, state: TrainingState, max_in_a_row: int, record: Callable[[int, Mapping[str, Any]], None]
+        self,
+        state: TrainingState,
+        losses: Callable[[Batch, int], Mapping[str, Loss]],
+        max_in_a_row: int,
+        record: Callable[[int, Mapping[str, Any]], None],
     ) -> None:
         self.state = state
+        self.losses = losses
         self.max_in_a_row = max_in_a_row
         self.record = record
         self.unjudged: deque[tuple[int, Batch, Tensor]] = deque()  # steps whose outcome is not known yet
@@ -55,7 +62,7 @@ class BadSteps:
         counters, world = self.state.counters, self.state.world
         counters.bad_steps += 1
         self.in_a_row += 1
-        culprits = [name for names in world.gather(self._culprits(batch)) for name in names]
+        culprits = [name for names in world.gather(self._culprits(batch, step - 1)) for name in names]
         everyone = [name for names in world.gather(batch.ids) for name in names]
         if world.is_main:
             logger.warning(
@@ -74,16 +81,14 @@ class BadSteps:
             )
 
     @torch.no_grad()
-    def _culprits(self, batch: Batch) -> list[str]:
-        """Utterances whose loss is not finite when they are alone and nothing is drawn."""
-        model, device = self.state.model, self.state.world.device
-        model.eval()
+    def _culprits(self, batch: Batch, step: int) -> list[str]:
+        """Utterances whose losses are not finite when they are alone and dropout is off."""
+        task = self.state.task
+        task.eval()
         found = []
         for index, name in enumerate(batch.ids):
-            length = batch.lengths[index : index + 1]
-            features = batch.features[index : index + 1, : int(length)].to(device)
-            losses = model.losses(features, length.to(device), batch.tokens[index : index + 1])
-            if not all(bool(value.isfinite()) for value in losses.values()):
+            losses = self.losses(batch.alone(index), step)
+            if not all(bool(loss.total.isfinite()) for loss in losses.values() if loss.weight):
                 found.append(name)
-        model.train()
+        task.train()
         return found

@@ -29,13 +29,12 @@ from torch import Tensor
 
 from zipformer.errors import UserError
 from zipformer.files import file_sha256, place_errors, replacing_folder, write_json, write_tensors
-from zipformer.model_dir import WEIGHTS_FILE
+from zipformer.model_dir import RECORD_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 
 AVERAGE_FILE = "average.safetensors"
 TRAINING_FILE = "training.pt"
-RECORD_FILE = "checkpoint.json"
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -121,7 +120,6 @@ def save_checkpoint(
     average: Mapping[str, Tensor],
     training: Mapping[str, Any],
     record: Mapping[str, Any],
-    copies: Iterable[Path] = (),
 ) -> Checkpoint:
     """Write a checkpoint of ``record["step"]`` under ``root``, complete or not at all.
 
@@ -131,7 +129,6 @@ def save_checkpoint(
         average: weights, float64.
         training: tensors and plain containers, read back with ``weights_only``.
         record: plain values for ``checkpoint.json``, among them ``step``.
-        copies: further files to keep with the weights (the tokens).
 
     Raises:
         StorageError: the disk is full or read-only.
@@ -143,8 +140,6 @@ def save_checkpoint(
         write_tensors(average, folder / AVERAGE_FILE)
         with (folder / TRAINING_FILE).open("wb") as file:  # a path instead would hide what the disk says
             torch.save(dict(training), file)
-        for path in copies:
-            shutil.copyfile(path, folder / path.name)
         record = _seal(folder, record)
     return Checkpoint(final, record)
 

@@ -1,5 +1,6 @@
-"""Settings of a training run, and the checks that need more than one of them."""
+"""Settings of any training run, and the checks that need more than one of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,12 +8,9 @@ import torch
 from omegaconf import MISSING
 
 from zipformer.data.selection import DataConfig
+from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError
 from zipformer.files import StorageError, check_writable
-from zipformer.heads.sentence_encoders import TeacherConfig, encoder_problem
-from zipformer.losses.backend import backend_problem
-from zipformer.model import LOSSES
-from zipformer.model_config import AsrModelConfig
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -35,75 +33,17 @@ class OptimConfig:
 
 
 @dataclass
-class LossConfig:
-    """Weights of the losses that the model has heads for.
+class TrainConfig:
+    """One training run, which ends at the first of ``num_epochs``, ``max_steps`` and ``max_minutes``.
 
-    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
-    worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
-    pruned loss rises from ``pruned_start`` to ``pruned``. The other weights are constant.
-
-    On a small corpus that is not enough: the transducer and the attention decoder can lower their losses by
-    learning the language alone, and the encoder is left with little reason to listen. For the first
-    ``ctc_first_steps`` only CTC is trained, which has no language model to fall back on; ``warm_steps`` then
-    count from there.
+    These are the settings of every task; each task has a class of its own that extends this one.
     """
 
-    simple_start: float = 1.0  # of the simple transducer loss, before the warm steps
-    simple: float = 0.5  # the same after the warm steps
-    pruned_start: float = 0.1  # of the pruned transducer loss, before the warm steps
-    pruned: float = 1.0  # the same after the warm steps
-    warm_steps: int = 2000  # steps over which these weights change
-    ctc_first_steps: int = 0  # steps at the start that train CTC alone
-    ctc: float = 0.2  # weight of CTC
-    attention: float = 0.8  # weight of the attention decoder
-    translation: float = 0.8  # of the attention decoder's second text
-    text_alignment: float = 1.0  # weight of the likeness to a text encoder
-    prune_range: int = 5  # label positions per frame in the pruned loss
-    lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
-    am_scale: float = 0.0  # and towards the encoder alone
-    backend: str = "native"  # of the sums over the transducer's lattice; k2 = by k2, where it is installed
-
-    def weights(self, step: int) -> dict[str, float]:
-        """Weight of every loss at a step, counted from 0."""
-        if step < self.ctc_first_steps:
-            return dict.fromkeys(LOSSES, 0.0) | {"ctc": 1.0}
-        done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
-        return {
-            "simple": self.simple_start + done * (self.simple - self.simple_start),
-            "pruned": self.pruned_start + done * (self.pruned - self.pruned_start),
-            "ctc": self.ctc,
-            "attention": self.attention,
-            "translation": self.translation,
-            "text_alignment": self.text_alignment,
-        }
-
-
-@dataclass
-class ValidationConfig:
-    """Recognition of a part of the validation split during training."""
-
-    split: str = "valid"  # whose cuts are recognised
-    interval: int = 1000  # steps; 0 = never
-    utterances_per_dialect: int = 50  # a fixed random choice of at most so many
-    max_duration: float = 300.0  # seconds of audio in a batch
-    ctc: bool = False  # also report greedy decoding of the CTC head
-
-
-@dataclass
-class TrainConfig:
-    """One training run, which ends at the first of ``num_epochs``, ``max_steps`` and ``max_minutes``."""
-
+    task: str = MISSING  # what is learnt, see zipformer/tasks
     exp_dir: str = MISSING  # receives checkpoints, logs and metrics
     data_dir: str = MISSING  # prepared corpus: cuts_train and cuts_valid, features, tokens
-    model: AsrModelConfig = field(default_factory=AsrModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # of model.text_alignment
-    # What the attention decoder writes with model.attention_decoder.translation: a field of ``custom`` of the
-    # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
-    translation_field: str = "translation"
 
     num_epochs: int | None = None  # end after so many passes over the training data
     max_steps: int | None = None  # end after so many steps
@@ -132,13 +72,15 @@ class TrainConfig:
     max_bad_steps: int = 50  # give up after this many non-finite steps in a row
 
 
-def check(config: TrainConfig) -> None:
+def check(config: TrainConfig, task_problems: Sequence[str] = ()) -> None:
     """Check what one setting alone cannot show.
+
+    Args:
+        task_problems: what the task finds wrong with its own settings.
 
     Raises:
         UserError: lists every problem, with the settings to change.
     """
-    data_dir = Path(config.data_dir)
     problems = []
     if config.num_epochs is None and config.max_steps is None and config.max_minutes is None:
         problems.append("the training would never end: set num_epochs, max_steps or max_minutes")
@@ -179,33 +121,25 @@ def check(config: TrainConfig) -> None:
         problems.append("precision=bf16 needs a CUDA device that has it: set precision=auto or fp32")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         problems.append(f"device={config.device}, but PyTorch finds no CUDA device: set device=auto or cpu")
-    if config.loss.ctc_first_steps and not config.model.ctc:
-        problems.append(
-            f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: "
-            "set model.ctc=true or loss.ctc_first_steps=0"
-        )
-    if config.model.transducer and (problem := backend_problem(config.loss.backend)):
-        problems.append(f"loss.backend={config.loss.backend}: {problem}")
-    if config.model.text_alignment.enabled and (problem := encoder_problem(config.teacher.encoder)):
-        problems.append(f"teacher.encoder={config.teacher.encoder}: {problem}")
-    if config.validation.ctc and not config.model.ctc:
-        problems.append("validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false")
-    needed = ["train"] + ([config.validation.split] if config.validation.interval else [])
-    paths = [*(f"cuts_{split}.jsonl.gz" for split in needed), "tokens/tokens.model"]
-    if missing := [path for path in paths if not (data_dir / path).is_file()]:
-        problems.append(
-            f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with scripts/prepare.py"
-        )
     try:
         check_writable(Path(config.exp_dir), "choose another exp_dir")
     except StorageError as error:
         problems.append(str(error))
     if config.init_from is not None and not Path(config.init_from).is_dir():
         problems.append(f"init_from={config.init_from} is not a folder: give a model directory")
+    problems += task_problems
     if len(problems) == 1:
         raise UserError(f"this training cannot start: {problems[0]}")
     if problems:
         raise UserError("this training cannot start:\n  " + "\n  ".join(problems))
+
+
+def missing_data(data_dir: str, splits: Sequence[str], *, tokens: bool) -> list[str]:
+    """What a task finds wrong where a prepared corpus lacks splits, or tokens that it needs."""
+    paths = [f"cuts_{split}.jsonl.gz" for split in splits] + [f"tokens/{TOKENS_FILE}"] * tokens
+    if missing := [path for path in paths if not (Path(data_dir) / path).is_file()]:
+        return [f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with scripts/prepare.py"]
+    return []
 
 
 def _has_bf16(device: str) -> bool:

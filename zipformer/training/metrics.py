@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from zipformer.distributed import World
 from zipformer.files import replacing
-from zipformer.model import LOSSES
+from zipformer.training.task import Loss
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Interval:
         self.started = time.perf_counter()
         self.waited = 0.0  # seconds for data
         self.paused = 0.0
-        self.sums: dict[str, Tensor] = {}  # by loss: (2,) its sum over finite steps, their encoder frames
+        self.sums: dict[str, Tensor] = {}  # by loss: (2,) its sum over finite steps, and of its terms
+        self.losses: list[str] = []  # names, those of the last step first
         self.audio_seconds = 0.0
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
@@ -57,20 +58,29 @@ class Interval:
         yield
         self.paused += time.perf_counter() - began
 
-    def add(self, losses: Mapping[str, Tensor], frames: int, audio_seconds: float) -> None:
-        """Count a step. Its losses stay on their device; where one is not finite, none of them counts."""
-        finite = torch.stack([value.detach() for value in losses.values()]).isfinite().all()
-        for name, value in losses.items():
+    def add(self, losses: Mapping[str, Loss], total: Tensor, frames: int, audio_seconds: float) -> None:
+        """Count a step. Its losses stay on their device; where one is not finite, none of them counts.
+
+        Args:
+            losses: losses of the step by name.
+            total: their weighted sum, reported as ``loss`` per encoder frame.
+            frames: encoder frames of the batch.
+            audio_seconds: seconds of audio in the batch.
+        """
+        values = {name: (loss.total, loss.terms) for name, loss in losses.items()} | {"loss": (total, frames)}
+        finite = torch.stack([value.detach() for value, _ in values.values()]).isfinite().all()
+        for name, (value, terms) in values.items():
             loss = torch.where(finite, value.detach().double(), 0.0)
-            counted = torch.stack([loss, torch.where(finite, float(frames), 0.0)])
+            counted = torch.stack([loss, torch.where(finite, float(terms), 0.0)])
             self.sums[name] = self.sums[name] + counted if name in self.sums else counted
+        self.losses = [*losses, *(name for name in self.losses if name not in losses)]
         self.audio_seconds += audio_seconds
 
     def summary(self, world: World) -> dict[str, float]:
         """Means over the steps of all processes; every process must ask.
 
         Returns:
-            Losses per encoder frame (NaN where no step was finite), seconds of audio trained on per second by
+            Losses divided by their terms (NaN where no step was finite), seconds of audio trained on per second by
             all processes together, and the share of time that this process waited for data.
         """
         elapsed = time.perf_counter() - self.started - self.paused
@@ -161,27 +171,37 @@ class ProgressLine:
             logging.getLogger().handlers = self._handlers
 
     def report(
-        self, step: int, epoch: int, values: Mapping[str, float], *, done: float, elapsed: float
+        self,
+        step: int,
+        epoch: int,
+        values: Mapping[str, float],
+        *,
+        losses: Sequence[str],
+        done: float,
+        elapsed: float,
     ) -> None:
         """Show the state of the run.
 
         Args:
             values: losses and the other numbers of a training record.
+            losses: names of those that are parts of ``loss``.
             done: share of the run that is behind it, 0 to 1.
             elapsed: seconds it has trained.
         """
         if not self.enabled:
             return
-        line = progress_text(step, epoch, values, done=done, elapsed=elapsed)
+        line = progress_text(step, epoch, values, losses=losses, done=done, elapsed=elapsed)
         if self._live:
             self._progress.update(self._task, completed=done, description=line)
         else:
             logger.info("%s", line)
 
 
-def progress_text(step: int, epoch: int, values: Mapping[str, float], *, done: float, elapsed: float) -> str:
-    """One line: step, loss and its parts per encoder frame, learning rate, speed, waiting, time left."""
-    parts = " ".join(f"{name} {values[name]:.3f}" for name in LOSSES if name in values)
+def progress_text(
+    step: int, epoch: int, values: Mapping[str, float], *, losses: Sequence[str], done: float, elapsed: float
+) -> str:
+    """One line: step, loss and its parts, learning rate, speed, waiting, time left."""
+    parts = " ".join(f"{name} {values[name]:.3f}" for name in losses)
     left = _duration(elapsed / done * (1 - done)) if done > 0 else "?"
     return (
         f"step {step} epoch {epoch} loss {values['loss']:.3f} ({parts}) lr {values['lr']:.2e} "

@@ -2,19 +2,15 @@
 
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE, Tokenizer
 from zipformer.distributed import World
-from zipformer.model import AsrModel
-from zipformer.model_config import with_later_keys
 from zipformer.optim.eden import Eden
 from zipformer.optim.scaled_adam import ScaledAdam
 from zipformer.training.averaging import RunningAverage
@@ -25,6 +21,7 @@ from zipformer.training.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
+from zipformer.training.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +46,8 @@ class TrainingState:
     The running average is kept by the main process only.
     """
 
-    def __init__(self, model: AsrModel, optimizer: ScaledAdam, scheduler: Eden, world: World) -> None:
-        self.model = model
+    def __init__(self, task: Task, optimizer: ScaledAdam, scheduler: Eden, world: World) -> None:
+        self.task = task
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.world = world
@@ -66,7 +63,6 @@ class TrainingState:
         environment: Mapping[str, Any],
         trained_hours: Mapping[str, float],
         known_dialects: Sequence[str] = (),
-        copies: Iterable[Path],
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process calls this, the main one writes.
 
@@ -76,22 +72,22 @@ class TrainingState:
             environment: what the run runs on.
             trained_hours: hours of training audio by dialect group.
             known_dialects: groups that the weights were trained on before this run.
-            copies: files to put beside the weights.
 
         Returns:
             The checkpoint, in the main process.
         """
-        processes = self.world.gather({"random": random_state(), "clock": self.model.clock.state_dict()})
+        processes = self.world.gather({"random": random_state(), "clock": self.task.clock.state_dict()})
         if not self.world.is_main:
             return None
         return save_checkpoint(
             root,
-            model=self.model,
+            model=self.task,
             average=self.average.tensors,
             training={
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
                 "processes": processes,
+                "task": self.task.own_state(),
             },
             record={
                 **asdict(self.counters),
@@ -102,7 +98,6 @@ class TrainingState:
                 "known_dialects": list(known_dialects),
                 "config": config,
             },
-            copies=copies,
         )
 
     def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
@@ -116,11 +111,8 @@ class TrainingState:
             CheckpointError: the checkpoint holds another model than ``config`` describes.
         """
         record = checkpoint.record
-        before = dict(record["config"])
-        if "model" in before:
-            before["model"] = with_later_keys(before["model"])
-        changed = differences(before, config)
-        other_model = [line for name, line in changed.items() if name.startswith("model.")]
+        changed = differences(record["config"], config)
+        other_model = [line for name, line in changed.items() if name.startswith(("model.", "task"))]
         if other_model:
             raise CheckpointError(
                 f"{checkpoint.directory} holds another model:\n  " + "\n  ".join(other_model) + "\n"
@@ -133,26 +125,23 @@ class TrainingState:
                     f"{checkpoint.directory} is past it. Set it as it was, or choose another exp_dir."
                 )
         self.counters = Counters(**{name: record[name] for name in asdict(self.counters)})
-        self.model.load_state_dict(checkpoint.weights())
+        self.task.model.load_state_dict(checkpoint.weights())
         if self.world.is_main:
             self.average.load(checkpoint.average(), record["average_samples"])
         training = checkpoint.training_state()
+        self.task.load_own_state(training["task"])
         self.optimizer.resume(training["optimizer"])
         self.scheduler.load_state_dict(training["scheduler"])
         known = self.world.rank < len(training["processes"])
         process = training["processes"][self.world.rank if known else 0]
-        self.model.clock.load_state_dict(process["clock"])
+        self.task.clock.load_state_dict(process["clock"])
         if known:
             restore_random_state(process["random"])
         else:
             seed_everything(config["seed"], self.world.rank, self.counters.step)
-            self.model.clock.random.seed(f"{config['seed']} {self.world.rank} {self.counters.step}")
+            self.task.clock.random.seed(f"{config['seed']} {self.world.rank} {self.counters.step}")
         self._report(checkpoint, changed)
-        # Checkpoints of before there was a digest of the manifest say nothing of it.
-        known_order = {
-            name: value for name, value in order.items() if name != "manifest" or name in record["order"]
-        }
-        other_order = differences(record["order"], known_order)
+        other_order = differences(record["order"], order)
         if "manifest" in other_order:
             logger.warning("The training utterances or their texts have changed since that checkpoint.")
         if other_order and self.counters.batches:
@@ -176,31 +165,6 @@ class TrainingState:
         )
         for line in changed.values():
             logger.info("Setting changed since that checkpoint: %s", line)
-
-
-def check_tokens(checkpoint: Checkpoint, directory: Path) -> None:
-    """Make sure that the tokens in a folder are those that a checkpoint was trained with.
-
-    With others, even as many, each output of the model would stand for another character.
-
-    Raises:
-        CheckpointError: they are not; says how many differ.
-    """
-    then, now = checkpoint.directory / TOKENS_FILE, directory / TOKENS_FILE
-    if then.read_bytes() == now.read_bytes():
-        return
-    before, after = Tokenizer.load(then).pieces, Tokenizer.load(now).pieces
-    other = [number for number, pair in enumerate(zip_longest(before, after)) if len(set(pair)) == 2]
-    example = ""
-    if other:
-        pair = [pieces[other[0]] if other[0] < len(pieces) else "nothing" for pieces in (before, after)]
-        example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
-    raise CheckpointError(
-        f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
-        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {TOKENS_FILE} and "
-        f"{TOKEN_TABLE_FILE} from {checkpoint.directory} to {directory} (what they lack is spelt in bytes). To "
-        "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
-    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

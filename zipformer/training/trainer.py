@@ -15,19 +15,16 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from zipformer.data.batches import Batch, TrainingData
-from zipformer.data.cuts import encoder_frames, sentence_of
+from zipformer.data.cuts import encoder_frames
 from zipformer.data.loader_workers import explaining_dead_workers
-from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE, Tokenizer
-from zipformer.device import keep_freed_memory, upload
+from zipformer.device import keep_freed_memory
 from zipformer.distributed import Agreement, World
 from zipformer.errors import UserError
-from zipformer.heads.sentence_encoders import SentenceEncoder, build_sentence_encoder, different_sentences
 from zipformer.lock import sole_use
-from zipformer.model import AsrModel
+from zipformer.model_dir import dialects_of
 from zipformer.optim.eden import Eden
 from zipformer.optim.scaled_adam import ScaledAdam
 from zipformer.stopping import StopSignals, ending_at_once
-from zipformer.tasks.validation import Validator
 from zipformer.training.bad_steps import BadSteps
 from zipformer.training.checkpoint import newest_whole_checkpoint, thin_checkpoints
 from zipformer.training.config import TrainConfig, autocast_dtype, check
@@ -38,9 +35,9 @@ from zipformer.training.environment import (
     log_parameters,
     prepare_cpu,
 )
-from zipformer.training.initialise import dialects_of, initialise_from
 from zipformer.training.metrics import Interval, MetricsLog, ProgressLine
-from zipformer.training.state import TrainingState, check_tokens, seed_everything
+from zipformer.training.state import TrainingState, seed_everything
+from zipformer.training.task import Loss, Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,53 +47,41 @@ EARLY_REPORTS = (1, 10)  # steps: a slow machine should not be silent until log_
 class Trainer:
     """One training run, in one process or as one of several.
 
-    Starts a new run in ``config.exp_dir``, or goes on from its newest whole checkpoint.
+    Starts a new run in ``config.exp_dir``, or resumes from its newest whole checkpoint.
+
+    Args:
+        config: settings of the run and of its task.
+        world: processes of the run.
+        task_class: what is learnt.
     """
 
-    def __init__(self, config: TrainConfig, world: World) -> None:
+    def __init__(self, config: TrainConfig, world: World, task_class: type[Task]) -> None:
         self.config = config
         self.world = world
-        self.data_dir, self.exp_dir = Path(config.data_dir), Path(config.exp_dir)
-        self.tokenizer = Tokenizer.load(self.data_dir / "tokens")
-        if config.model.vocab_size not in (0, self.tokenizer.size):
-            raise UserError(
-                f"model.vocab_size={config.model.vocab_size}, but {self.data_dir / 'tokens'} has "
-                f"{self.tokenizer.size} tokens: leave the setting out"
-            )
-        config.model.vocab_size = self.tokenizer.size
-        self.sentence_encoder: SentenceEncoder | None = None
-        alignment = config.model.text_alignment
-        if alignment.enabled:
-            self.sentence_encoder = build_sentence_encoder(config.teacher, world.device)
-            if alignment.text_dim not in (0, self.sentence_encoder.dim):
-                raise UserError(
-                    f"model.text_alignment.text_dim={alignment.text_dim}, but the text encoder has "
-                    f"{self.sentence_encoder.dim} dimensions: leave the setting out"
-                )
-            alignment.text_dim = self.sentence_encoder.dim
+        self.exp_dir = Path(config.exp_dir)
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
-        if newest is not None:
-            check_tokens(newest, self.data_dir / "tokens")
         # What the weights were trained on before this run is not held out, whatever this run leaves out.
-        self.known_dialects: list[str] = [] if newest is None else newest.record.get("known_dialects", [])
+        self.known_dialects: list[str] = [] if newest is None else newest.record["known_dialects"]
 
-        seed_everything(config.seed)  # the same first weights in every process
-        self.model = AsrModel(config.model)
-        if newest is None and config.init_from is not None:
+        self.task = task_class(config, world)
+        if newest is not None:
+            self.task.check_resumable(newest.directory)
+        elif config.init_from is not None:
             source = Path(config.init_from)
-            initialise_from(self.model, source, self.tokenizer).report(source)
+            self.task.initialise(source)
             self.known_dialects = dialects_of(source)
-        self.model.to(world.device).train()
-        self.model.encoder.checkpointing = config.activation_checkpointing
-        self.model.clock.batch = config.clock_start
+        self.task.to(world.device).train()
+        self.task.clock.batch = config.clock_start
         seed_everything(config.seed, world.rank)
-        self.model.clock.random.seed(f"{config.seed} {world.rank}")
+        self.task.clock.random.seed(f"{config.seed} {world.rank}")
 
         optim = config.optim
-        optimizer = ScaledAdam(self.model.parameters(), lr=optim.lr, clipping_scale=optim.clipping_scale)
-        scheduler = Eden(
-            optimizer,
+        self.optimizer = ScaledAdam(
+            self.task.parameter_groups(), lr=optim.lr, clipping_scale=optim.clipping_scale
+        )
+        self.scheduler = Eden(
+            self.optimizer,
             lr_batches=optim.lr_batches,
             lr_epochs=optim.lr_epochs,
             warmup_batches=optim.warmup_batches,
@@ -104,38 +89,35 @@ class Trainer:
             cooldown_batches=optim.cooldown * (config.max_steps or 0),
             last_batch=config.max_steps,
         )
-        self.optimizer, self.scheduler = optimizer, scheduler
+        needs = self.task.needs
         self.data = TrainingData(
-            self.data_dir / "cuts_train.jsonl.gz",
-            self.tokenizer,
+            Path(config.data_dir) / "cuts_train.jsonl.gz",
+            needs.tokenizer,
             config.data,
-            repeats_need_blank=config.model.ctc,
+            repeats_need_blank=needs.repeats_need_blank,
             seed=config.seed,
             rank=world.rank,
             world_size=world.size,
             pin_memory=world.device.type == "cuda",
-            translation=config.translation_field if config.model.attention_decoder.translation else None,
-            fields=[config.teacher.field] if alignment.enabled else [],
+            translation=needs.translation,
+            fields=needs.fields,
         )
-        self.validator: Validator | None = None
-        if config.validation.interval:
-            self.validator = Validator(self.data_dir, self.tokenizer, config.validation, world)
 
-        self.state = TrainingState(self.model, optimizer, scheduler, world)
+        self.state = TrainingState(self.task, self.optimizer, self.scheduler, world)
         if newest is not None:
             self.state.restore(newest, config=asdict(config), order=self._order())
-        self.parallel: torch.nn.Module = self.model
+        self.parallel: torch.nn.Module = self.task
         if world.size > 1:
             # Every parameter takes part in every step, so nothing has to be searched for unused ones.
             self.parallel = DistributedDataParallel(
-                self.model,
+                self.task,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
                 static_graph=True,
             )
         self.interval = Interval()
-        self.bad_steps = BadSteps(self.state, config.max_bad_steps, self._record_bad_step)
+        self.bad_steps = BadSteps(self.state, self._losses_alone, config.max_bad_steps, self._record_bad_step)
         self.signals = StopSignals(speak=world.is_main)
         self.agreement = Agreement(world)
         self.stopped_by = 0  # number of the signal, once all processes know of it
@@ -176,15 +158,15 @@ class Trainer:
                     self._advance_clock()
 
                     if counters.step % config.average_period == 0 and self.world.is_main:
-                        self.state.average.update(self.model)
+                        self.state.average.update(self.task.model.state_dict())
                     if counters.step in EARLY_REPORTS or counters.step % config.log_interval == 0:
                         self._report()
                     stop = self._finished() or self._asked_to_stop()
                     if stop:
                         break
                     with self.interval.pause():
-                        if self.validator and counters.step % config.validation.interval == 0:
-                            self._validate(self.validator)
+                        if self._validation_is_due():
+                            self._validate()
                         if counters.step % config.save_interval == 0 and not self.stopped_by:
                             self._save()
                     stop = bool(self.stopped_by)
@@ -201,8 +183,8 @@ class Trainer:
             self.agreement.finish()
             if self.saved_at != (counters.step, counters.epoch):
                 self._save()
-            if self.validator and not self.stopped_by:
-                self._validate(self.validator)
+            if self.task.validation_interval and not self.stopped_by:
+                self._validate()
             if self.stopped_by:
                 name = signal.Signals(self.stopped_by).name
                 logger.info("Stopped by %s; the same command resumes at step %d", name, counters.step)
@@ -214,53 +196,40 @@ class Trainer:
         loss = self._backward(batch)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.model.clock.settle()
+        self.task.clock.settle()
+        self.task.after_step(self.state.counters.step + 1)
         self.bad_steps.taken(self.state.counters.step + 1, batch, loss)
         self.bad_steps.judge()
 
     def _backward(self, batch: Batch) -> Tensor:
         """Leave the gradient of all processes' summed losses in the parameters; returns this one's loss."""
-        config, world = self.config, self.world
-        weights = config.loss.weights(self.state.counters.step)
-        sentences, spoken = self._sentences(batch) if weights["text_alignment"] else (None, None)
-        with torch.autocast(world.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            losses = self.parallel(
-                batch.features.to(world.device, non_blocking=True),
-                batch.lengths.to(world.device, non_blocking=True),
-                batch.tokens,
-                translations=batch.translations,
-                sentences=sentences,
-                spoken=spoken,
-                prune_range=config.loss.prune_range,
-                lm_scale=config.loss.lm_scale,
-                am_scale=config.loss.am_scale,
-                backend=config.loss.backend,
-                only=[name for name, weight in weights.items() if weight],
-            )
-        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        losses = self._losses(self.parallel, batch, self.state.counters.step)
+        total = torch.stack([loss.weight * loss.total for loss in losses.values()]).sum()
         # DistributedDataParallel gives the mean of the processes' gradients; the gradient that one process
         # would have for all the utterances is their sum. The last factor is 1, or NaN where the loss is not
         # finite: that spoils the gradients of all processes, so they agree to skip the step without asking
         # one another.
-        (loss * world.size * (1 + 0 * loss.detach())).backward()
+        (total * self.world.size * (1 + 0 * total.detach())).backward()
         frames = sum(encoder_frames(length) for length in batch.lengths.tolist())
-        self.interval.add({**losses, "loss": loss}, frames, batch.seconds)
-        return loss.detach()
+        self.interval.add(losses, total, frames, batch.seconds)
+        return total.detach()
 
-    def _sentences(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """Embeddings of the different sentences of a batch, and which of them each utterance says."""
-        if self.sentence_encoder is None:
-            return None, None
-        said = [sentence_of(supervision, self.config.teacher.field) for supervision in batch.supervisions]
-        different, numbers = different_sentences(said)
-        return self.sentence_encoder(different), upload(torch.tensor(numbers), self.world.device)
+    def _losses(self, task: torch.nn.Module, batch: Batch, step: int) -> dict[str, Loss]:
+        dtype = self.autocast_dtype
+        with torch.autocast(self.world.device.type, dtype, enabled=dtype is not None):
+            losses: dict[str, Loss] = task(batch, step)
+        return losses
+
+    def _losses_alone(self, batch: Batch, step: int) -> dict[str, Loss]:
+        """Losses in this process only: the others may have another number of utterances to look at."""
+        return self._losses(self.task, batch, step)
 
     def _record_bad_step(self, step: int, values: Mapping[str, Any]) -> None:
         self.metrics.write("skipped", step, self.state.counters.epoch, values)
 
     def _advance_clock(self) -> None:
-        assert self.model.clock.batch is not None
-        self.model.clock.batch += self.config.data.max_duration * self.world.size / self.config.ref_duration
+        assert self.task.clock.batch is not None
+        self.task.clock.batch += self.config.data.max_duration * self.world.size / self.config.ref_duration
 
     def _finished(self) -> bool:
         config, counters = self.config, self.state.counters
@@ -296,7 +265,8 @@ class Trainer:
 
     def _report(self) -> None:
         self.bad_steps.judge(wait=True)
-        values = self.interval.summary(self.world)
+        values = self.interval.summary(self.world) | self.task.monitors()
+        losses = self.interval.losses
         self.interval.reset()
         if not self.world.is_main:
             return
@@ -306,13 +276,21 @@ class Trainer:
         values["bad_steps"] = counters.bad_steps
         self.metrics.write("train", counters.step, counters.epoch, values)
         self.progress.report(
-            counters.step, counters.epoch, values, done=self._share_done(), elapsed=counters.elapsed_seconds
+            counters.step,
+            counters.epoch,
+            values,
+            losses=losses,
+            done=self._share_done(),
+            elapsed=counters.elapsed_seconds,
         )
 
-    def _validate(self, validator: Validator) -> None:
+    def _validation_is_due(self) -> bool:
+        interval = self.task.validation_interval
+        return interval > 0 and self.state.counters.step % interval == 0
+
+    def _validate(self) -> None:
         counters = self.state.counters
-        ctc_only = counters.step <= self.config.loss.ctc_first_steps
-        rates = validator(self.model, ctc_only=ctc_only, stop=lambda: bool(self.signals.received))
+        rates = self.task.validate(counters.step, lambda: bool(self.signals.received))
         self._ask_for_signals()
         if rates is None:
             logger.info("Validation at step %d is broken off", counters.step)
@@ -335,7 +313,6 @@ class Trainer:
                 for dialect, seconds in sorted(self.data.selection.seconds_by_dialect.items())
             },
             known_dialects=self.known_dialects,
-            copies=[self.exp_dir / TOKENS_FILE, self.exp_dir / TOKEN_TABLE_FILE],
         )
         if checkpoint is not None:
             logger.info("Checkpoint: %s", checkpoint.directory)
@@ -348,8 +325,6 @@ class Trainer:
         data = asdict(self.config.data)
         for name in ("num_workers", "prefetch_batches", "spec_augment"):
             del data[name]
-        if not data["left_out_dialects"]:
-            del data["left_out_dialects"]  # as in the checkpoints of before there was this setting
         return {
             "world_size": self.world.size,
             "seed": self.config.seed,
@@ -367,13 +342,13 @@ class Trainer:
             return
         self.metrics = MetricsLog(self.exp_dir, from_step=self.state.counters.step)
         OmegaConf.save(OmegaConf.structured(self.config), self.exp_dir / "config.yaml")
-        self.tokenizer.save(self.exp_dir)
+        self.task.write_files(self.exp_dir)
         log_environment(self.environment)
-        log_parameters(self.model)
+        log_parameters(self.task)
         log_data(self.data.selection, self.exp_dir / "dropped.tsv")
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, task_class: type[Task]) -> None:
     """Run one training in this process, together with those that torchrun started beside it.
 
     Raises:
@@ -384,7 +359,7 @@ def train(config: TrainConfig) -> None:
         UserError: the processes that load features cannot start, or died.
         SystemExit: after SIGTERM or SIGINT, with 143 or 130.
     """
-    check(config)
+    check(config, task_class.problems(config))
     prepare_cpu(config.num_threads)
     world = World.join(config.device)
     if world.device.type == "cpu":
@@ -392,6 +367,6 @@ def train(config: TrainConfig) -> None:
     try:
         alone = sole_use(Path(config.exp_dir)) if world.is_main else nullcontext()
         with ending_at_once(), explaining_dead_workers(), alone:
-            Trainer(config, world).run()
+            Trainer(config, world, task_class).run()
     finally:
         world.leave()

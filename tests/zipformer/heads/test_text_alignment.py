@@ -21,7 +21,7 @@ from zipformer.heads.sentence_encoders import TeacherConfig
 from zipformer.heads.text_alignment import TextAlignment, TextAlignmentConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import config_from_dict
-from zipformer.training.config import TrainConfig
+from zipformer.tasks.recognition import Recognition, RecognitionConfig
 from zipformer.training.trainer import Trainer
 
 
@@ -187,7 +187,7 @@ def test_directories_from_before_these_heads_are_read(tmp_path: Path) -> None:
         config_from_dict({**content["model"], "text_alignment": {"enabled": False}})
 
 
-def aligned(corpus: Path, exp_dir: Path, **settings: object) -> TrainConfig:
+def aligned(corpus: Path, exp_dir: Path, **settings: object) -> RecognitionConfig:
     config = config_for(corpus, exp_dir, **settings)
     config.model.text_alignment = TextAlignmentConfig(enabled=True)
     config.model.attention_decoder.translation = True
@@ -204,7 +204,7 @@ def test_training_brings_utterances_to_their_sentences(corpus: Path, tmp_path: P
     for name in ("text_alignment", "translation"):
         values = [line[name] for line in lines]
         assert sum(values[-8:]) < 0.8 * sum(values[:8]), name
-    assert trainer.model.config.text_alignment.text_dim == 16
+    assert trainer.task.model.config.text_alignment.text_dim == 16
     first = lines[0]
     weights = {"simple": 1.0, "pruned": 0.1, "ctc": 0.2, "attention": 0.8}
     weights |= {"translation": 0.8, "text_alignment": 5.0}
@@ -233,11 +233,11 @@ def test_wrong_dimensions_and_missing_sentences_are_named(corpus: Path, tmp_path
     config = aligned(corpus, tmp_path, max_steps=1)
     config.model.text_alignment.text_dim = 7
     with pytest.raises(UserError, match="text_dim=7, but the text encoder has 16 dimensions"):
-        Trainer(config, ALONE)
+        Trainer(config, ALONE, Recognition)
     config = aligned(corpus, tmp_path, max_steps=1)
     config.teacher.field = "english"
     with pytest.raises(ValueError, match="has no 'english': train on a corpus"):
-        Trainer(config, ALONE).run()
+        Trainer(config, ALONE, Recognition).run()
 
 
 def alignment_gradients(corpus: Path, exp_dir: Path, world: World, share: slice) -> dict[str, Tensor]:
@@ -245,8 +245,8 @@ def alignment_gradients(corpus: Path, exp_dir: Path, world: World, share: slice)
     config = aligned(corpus, exp_dir, max_steps=1)
     names = ("simple_start", "pruned_start", "ctc", "attention", "translation")
     config.loss = replace(config.loss, **dict.fromkeys(names, 0.0))
-    trainer = Trainer(config, world)
-    trainer.model.eval()
+    trainer = Trainer(config, world, Recognition)
+    trainer.task.model.eval()
     batch = whole_batch(corpus)
     trainer._backward(
         Batch(
@@ -257,7 +257,7 @@ def alignment_gradients(corpus: Path, exp_dir: Path, world: World, share: slice)
             batch.supervisions[share],
         )
     )
-    return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return {name: p.grad for name, p in trainer.task.model.named_parameters() if p.grad is not None}
 
 
 def _save_gradients(rank: int, corpus: Path, exp_dir: Path) -> None:

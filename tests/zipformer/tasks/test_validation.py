@@ -13,8 +13,7 @@ from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.scoring import align
 from zipformer.tasks import validation as module
-from zipformer.tasks.validation import Validator, choose_utterances
-from zipformer.training.config import ValidationConfig
+from zipformer.tasks.validation import ValidationConfig, Validator, choose_utterances
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,16 @@ import pytest
 import torch
 from lhotse import CutSet
 from small_model import write_cuts, write_model
+from training_runs import WithTokens
 
 from zipformer.decoding.recognise import DecodeConfig, decode
 from zipformer.model import AsrModel
+from zipformer.run_averaging import main as write_averaged_model
 from zipformer.scoring import align_all
+from zipformer.tasks.validation import ValidationConfig
 from zipformer.training import averaging_window
-from zipformer.training.averaging import AverageConfig, RunningAverage, write_averaged_model
+from zipformer.training.averaging import AverageConfig, RunningAverage
 from zipformer.training.checkpoint import CheckpointError, save_checkpoint
-from zipformer.training.config import ValidationConfig
 
 STEPS = range(10, 110, 10)
 
@@ -34,23 +36,24 @@ def exp_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with torch.no_grad():
             for weight in (parameter for parameter in model.parameters() if parameter.dim() > 1):
                 weight += 0.3 * weight.std() * torch.randn(weight.shape, generator=generator)
-        average.update(model)
+        average.update(model.state_dict())
         save_checkpoint(
             exp / "checkpoints",
-            model=model,
+            model=WithTokens(model, exp),
             average=average.tensors,
             training={},
             record={
                 "step": step,
                 "average_samples": average.samples,
                 "trained_hours": {"yue": 1.0},
+                "known_dialects": [],
                 "config": {
+                    "task": "recognition",
                     "data_dir": str(data),
                     "validation": asdict(ValidationConfig(interval=0)),
                     "loss": {"ctc_first_steps": 0},
                 },
             },
-            copies=[exp / "tokens.model", exp / "tokens.txt"],
         )
     return exp
 

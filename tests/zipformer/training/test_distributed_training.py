@@ -13,7 +13,8 @@ from training_runs import config_for, newest, records
 
 from zipformer.data.batches import Batch
 from zipformer.distributed import World
-from zipformer.training.config import ValidationConfig
+from zipformer.tasks.recognition import Recognition
+from zipformer.tasks.validation import ValidationConfig
 from zipformer.training.trainer import Trainer
 
 
@@ -24,8 +25,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def gradients(corpus: Path, exp_dir: Path, world: World) -> dict[str, Tensor]:
     """Gradients of a fresh model for one batch, which the processes share; nothing is drawn."""
-    trainer = Trainer(config_for(corpus, exp_dir, max_steps=1), world)
-    trainer.model.eval()
+    trainer = Trainer(config_for(corpus, exp_dir, max_steps=1), world, Recognition)
+    trainer.task.model.eval()
     batch = whole_batch(corpus)
     mine = slice(world.rank, None, world.size)
     share = Batch(
@@ -38,7 +39,7 @@ def gradients(corpus: Path, exp_dir: Path, world: World) -> dict[str, Tensor]:
     trainer._backward(share)
     return {
         name: parameter.grad
-        for name, parameter in trainer.model.named_parameters()
+        for name, parameter in trainer.task.model.named_parameters()
         if parameter.grad is not None
     }
 
@@ -65,11 +66,11 @@ def _train(rank: int, corpus: Path, exp_dir: Path) -> None:
     for max_steps in (3, 5):  # the second goes on from the first
         validation = ValidationConfig(interval=2, utterances_per_dialect=2)
         config = config_for(corpus, exp_dir, max_steps=max_steps, validation=validation)
-        trainer = Trainer(config, world)
+        trainer = Trainer(config, world, Recognition)
         if max_steps == 3 and rank == 1:
             spoil_second_step(trainer)
         trainer.run()
-    torch.save(trainer.model.state_dict(), exp_dir / f"weights-{rank}.pt")
+    torch.save(trainer.task.model.state_dict(), exp_dir / f"weights-{rank}.pt")
     world.leave()
 
 
@@ -106,7 +107,7 @@ def test_processes_stay_together(corpus: Path, tmp_path: Path) -> None:
 
 def _signal_one(rank: int, corpus: Path, exp_dir: Path) -> None:
     world = World.join("cpu")
-    trainer = Trainer(config_for(corpus, exp_dir, max_steps=50, log_interval=50), world)
+    trainer = Trainer(config_for(corpus, exp_dir, max_steps=50, log_interval=50), world, Recognition)
     train_on = trainer._train_on
 
     def train_and_signal(batch: Batch) -> None:

@@ -12,23 +12,33 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from zipformer.distributed import World
 from zipformer.training.metrics import Interval, MetricsLog, ProgressLine, progress_text
+from zipformer.training.task import Loss
 
 ALONE = World(0, 1, torch.device("cpu"))
 
 
+def add(
+    interval: Interval, losses: dict[str, tuple[float, int]], total: float, frames: int, seconds: float
+) -> None:
+    values = {name: Loss(torch.tensor(value), terms, 1.0) for name, (value, terms) in losses.items()}
+    interval.add(values, torch.tensor(total), frames, seconds)
+
+
 def test_losses_are_per_frame_of_the_finite_steps() -> None:
     interval = Interval()
-    interval.add({"ctc": torch.tensor(6.0), "loss": torch.tensor(8.0)}, 4, 1.5)
-    interval.add({"ctc": torch.tensor(math.inf), "loss": torch.tensor(math.nan)}, 100, 1.5)
-    interval.add({"ctc": torch.tensor(2.0), "loss": torch.tensor(4.0)}, 2, 1.0)
+    add(interval, {"ctc": (6.0, 4), "codes": (9.0, 30)}, 8.0, 4, 1.5)
+    add(interval, {"ctc": (math.inf, 100), "codes": (5.0, 50)}, math.nan, 100, 1.5)
+    add(interval, {"ctc": (2.0, 2), "codes": (3.0, 10)}, 4.0, 2, 1.0)
     summary = interval.summary(ALONE)
     assert summary["ctc"] == pytest.approx(8 / 6)
+    assert summary["codes"] == pytest.approx(12 / 40)
     assert summary["loss"] == pytest.approx(12 / 6)
+    assert interval.losses == ["ctc", "codes"]
 
 
 def test_no_finite_step_gives_nan() -> None:
     interval = Interval()
-    interval.add({"loss": torch.tensor(math.nan)}, 4, 1.0)
+    add(interval, {}, math.nan, 4, 1.0)
     assert math.isnan(interval.summary(ALONE)["loss"])
 
 
@@ -43,7 +53,7 @@ def test_waiting_is_measured_and_pauses_are_left_out() -> None:
     for number in interval.waiting(slow()):
         seen.append(number)
         time.sleep(0.05)
-        interval.add({"loss": torch.tensor(1.0)}, 1, 2.0)
+        add(interval, {}, 1.0, 1, 2.0)
     with interval.pause():
         time.sleep(0.3)
     summary = interval.summary(ALONE)
@@ -100,11 +110,13 @@ VALUES = {
 
 
 def test_progress_text() -> None:
-    assert progress_text(120, 3, VALUES, done=0.25, elapsed=3700.0) == (
+    assert progress_text(120, 3, VALUES, losses=["simple", "ctc"], done=0.25, elapsed=3700.0) == (
         "step 120 epoch 3 loss 1.234 (simple 0.500 ctc 0.250) lr 1.23e-02 91 audio-s/s, waiting for data 3%, "
         "1:01:40 gone, 3:05:00 left"
     )
-    assert progress_text(1, 1, VALUES, done=0.0, elapsed=5.0).endswith("0:05 gone, ? left")
+    assert progress_text(1, 1, VALUES, losses=["simple", "ctc"], done=0.0, elapsed=5.0).endswith(
+        "0:05 gone, ? left"
+    )
 
 
 def test_on_a_terminal_log_messages_go_above_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +127,7 @@ def test_on_a_terminal_log_messages_go_above_the_line(monkeypatch: pytest.Monkey
     )
     handlers = logging.getLogger().handlers
     with ProgressLine() as line:
-        line.report(7, 1, VALUES, done=0.5, elapsed=1.0)
+        line.report(7, 1, VALUES, losses=["simple", "ctc"], done=0.5, elapsed=1.0)
         logging.getLogger("zipformer").warning("something happened")
     assert "something happened" in screen.getvalue()
     assert "step 7 epoch 1 loss" in screen.getvalue()
@@ -126,5 +138,5 @@ def test_without_a_terminal_the_progress_is_logged(caplog: pytest.LogCaptureFixt
     caplog.set_level("INFO")
     for enabled in (True, False):
         with ProgressLine(enabled=enabled) as line:
-            line.report(7, 1, VALUES, done=0.5, elapsed=1.0)
+            line.report(7, 1, VALUES, losses=["simple", "ctc"], done=0.5, elapsed=1.0)
     assert caplog.text.count("step 7 epoch 1") == 1

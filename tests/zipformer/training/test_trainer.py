@@ -15,15 +15,19 @@ from lhotse.cut import Cut
 from tiny_corpus import write_tiny_corpus
 from training_runs import ALONE, assert_same_run, config_for, newest, records, trained
 
-from zipformer.data.batches import FeatureDataset
+from zipformer.data.batches import Batch, FeatureDataset
 from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
+from zipformer.run_averaging import main as write_averaged_model
+from zipformer.tasks.recognition import Recognition
+from zipformer.tasks.validation import ValidationConfig
 from zipformer.training import trainer as trainer_module
-from zipformer.training.averaging import AverageConfig, write_averaged_model
+from zipformer.training.averaging import AverageConfig
 from zipformer.training.checkpoint import CheckpointError, restore_random_state
-from zipformer.training.config import OptimConfig, ValidationConfig
+from zipformer.training.config import OptimConfig
+from zipformer.training.task import Loss
 from zipformer.training.trainer import Trainer, train
 
 
@@ -53,7 +57,7 @@ def test_weights_and_schedules_move(corpus: Path, tmp_path: Path) -> None:
     trainer = trained(config)
     losses = [record["loss"] for record in records(tmp_path, "train")]
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
-    assert trainer.model.clock.batch == 20.0  # 8 s of 8 s reference a step
+    assert trainer.task.model.clock.batch == 20.0  # 8 s of 8 s reference a step
     assert trainer.state.average.samples == 10
     first, later = records(tmp_path, "train")[0], records(tmp_path, "train")[10]
     parts = ("simple", "pruned", "ctc", "attention")
@@ -69,7 +73,7 @@ def test_ctc_alone_then_all_losses(corpus: Path, tmp_path: Path) -> None:
     config.validation = replace(config.validation, interval=4)
     config.clock_start = 100.0
     trainer = trained(config)
-    assert trainer.model.clock.batch == 108.0
+    assert trainer.task.model.clock.batch == 108.0
     lines = records(tmp_path, "train")
     assert all("simple" not in line and line["loss"] == line["ctc"] for line in lines[:4])
     assert all({"simple", "pruned", "attention"} <= line.keys() for line in lines[4:])
@@ -98,7 +102,7 @@ def test_it_ends_after_epochs_steps_or_minutes(
 def test_a_checkpoint_is_a_model_directory(corpus: Path, tmp_path: Path) -> None:
     trainer = trained(config_for(corpus, tmp_path, max_steps=2))
     model = AsrModel.from_pretrained(newest(tmp_path).directory)
-    for name, parameter in trainer.model.named_parameters():
+    for name, parameter in trainer.task.model.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter)
     assert (newest(tmp_path).directory / "tokens.model").read_bytes() == (
         corpus / "tokens" / "tokens.model"
@@ -128,7 +132,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_utterance_named(
     assert [record["utterances"] for record in skipped] == [["train-005"], ["train-005"]]  # once an epoch
     assert trainer.state.counters.bad_steps == 2
     assert "Not finite by themselves: train-005" in caplog.text
-    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert all(parameter.isfinite().all() for parameter in trainer.task.model.parameters())
     losses = {record["step"]: record["loss"] for record in records(tmp_path, "train")}
     assert [step for step, loss in losses.items() if np.isnan(loss)] == [record["step"] for record in skipped]
 
@@ -136,16 +140,18 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_utterance_named(
 def test_a_skipped_step_leaves_the_weights_alone(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE, Recognition)
     trainer._open_logs()
     batches = list(trainer.data.epoch(1))
     trainer._train_on(batches[0])
-    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in trainer.task.model.state_dict().items()}
     batches[1].features[0, 50, 7] = torch.inf
     trainer._train_on(batches[1])
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.task.model.state_dict().items())
     trainer._train_on(batches[2])
-    assert not all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+    assert not all(
+        torch.equal(tensor, before[name]) for name, tensor in trainer.task.model.state_dict().items()
+    )
 
 
 def test_what_the_start_was_trained_on_is_not_held_out(corpus: Path, tmp_path: Path) -> None:
@@ -162,34 +168,36 @@ def test_what_the_start_was_trained_on_is_not_held_out(corpus: Path, tmp_path: P
 
 
 def test_a_step_under_bf16_autocast(corpus: Path, tmp_path: Path) -> None:
-    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE, Recognition)
     batch = next(trainer.data.epoch(1))
-    trainer.model.eval()
+    trainer.task.model.eval()
     exact = trainer._backward(batch)
     trainer.autocast_dtype = torch.bfloat16
     rough = trainer._backward(batch)
     assert rough != exact
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.0)
-    assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.task.model.parameters())
 
 
 def test_an_infinite_loss_with_finite_gradients_is_skipped_too(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE)
+    trainer = Trainer(config_for(corpus, tmp_path, num_epochs=1), ALONE, Recognition)
     trainer._open_logs()
     batch = next(trainer.data.epoch(1))
-    honest = trainer.model.losses
+    honest = trainer.task.forward
 
-    def infinite(*arguments: Any, **settings: Any) -> dict[str, torch.Tensor]:
-        losses = honest(*arguments, **settings)
-        return losses | {"ctc": losses["ctc"] + torch.inf}
+    def infinite(batch: Batch, step: int) -> dict[str, Loss]:
+        losses = honest(batch, step)
+        if len(batch.ids) == 1:
+            return losses
+        return losses | {"ctc": losses["ctc"]._replace(total=losses["ctc"].total + torch.inf)}
 
-    monkeypatch.setattr(trainer.model, "forward", infinite)
-    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    monkeypatch.setattr(trainer.task, "forward", infinite)
+    before = {name: tensor.clone() for name, tensor in trainer.task.model.state_dict().items()}
     trainer._train_on(batch)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.task.model.state_dict().items())
     # Alone every utterance is finite, so the whole batch is named.
     assert records(tmp_path, "skipped")[0]["utterances"] == batch.ids
 
@@ -226,7 +234,7 @@ def test_a_signal_ends_it_with_a_checkpoint(
     number: int,
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50), ALONE)
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50), ALONE, Recognition)
     signal_during(monkeypatch, trainer, "_report", number, after=3)
     with pytest.raises(SystemExit) as stopped:
         trainer.run()
@@ -239,8 +247,8 @@ def test_a_signal_ends_it_with_a_checkpoint(
 def test_a_signal_while_a_checkpoint_is_written_is_obeyed_after_it(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, save_interval=2), ALONE)
-    signal_during(monkeypatch, trainer.model, "save_pretrained", signal.SIGTERM, after=2)
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, save_interval=2), ALONE, Recognition)
+    signal_during(monkeypatch, trainer.task.model, "save_pretrained", signal.SIGTERM, after=2)
     with pytest.raises(SystemExit):
         trainer.run()
     assert trainer.state.counters.step == newest(tmp_path).step == 4
@@ -251,21 +259,23 @@ def test_a_signal_breaks_validation_off(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     validation = ValidationConfig(interval=2, max_duration=2.0)  # several batches
-    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, validation=validation), ALONE)
-    signal_during(monkeypatch, trainer.model, "encode", signal.SIGTERM, after=3)  # two steps, then a batch
+    trainer = Trainer(config_for(corpus, tmp_path, max_steps=50, validation=validation), ALONE, Recognition)
+    signal_during(
+        monkeypatch, trainer.task.model, "encode", signal.SIGTERM, after=3
+    )  # two steps, then a batch
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
         trainer.run()
     assert "Validation at step 2 is broken off" in caplog.text
     assert records(tmp_path, "valid") == []
     assert newest(tmp_path).step == 2
-    assert trainer.model.training
+    assert trainer.task.model.training
 
 
 def test_a_signal_in_the_last_step_is_obeyed_too(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_for(corpus, tmp_path, max_steps=2, validation=ValidationConfig(interval=2))
-    trainer = Trainer(config, ALONE)
+    trainer = Trainer(config, ALONE, Recognition)
     signal_during(monkeypatch, trainer, "_report", signal.SIGTERM, after=2)
     with pytest.raises(SystemExit):
         trainer.run()
@@ -280,7 +290,7 @@ def test_a_signal_before_the_first_step_ends_it_at_once(
     signal_during(monkeypatch, trainer_module, "seed_everything", number, after=1)
     monkeypatch.setattr(trainer_module, "prepare_cpu", lambda threads: None)
     with pytest.raises(SystemExit) as stopped:
-        train(config_for(corpus, tmp_path, max_steps=50, device="cpu"))
+        train(config_for(corpus, tmp_path, max_steps=50, device="cpu"), Recognition)
     assert stopped.value.code == 128 + number
     assert not (tmp_path / "checkpoints").exists()
     assert (tmp_path / ".lock").read_bytes() == b""
@@ -301,7 +311,7 @@ def test_a_worker_that_dies_is_explained(
     with pytest.raises(
         UserError, match=r"DataLoader worker .*lower data.num_workers or data.prefetch_batches"
     ):
-        train(config_for(corpus, tmp_path, max_steps=5, num_workers=1, device="cpu"))
+        train(config_for(corpus, tmp_path, max_steps=5, num_workers=1, device="cpu"), Recognition)
 
 
 def test_validation_reports_error_rates_by_dialect(corpus: Path, tmp_path: Path) -> None:
@@ -335,7 +345,7 @@ def test_another_model_in_the_same_directory_is_an_error(corpus: Path, tmp_path:
     trained(config)
     config.model.joiner_dim = 48
     with pytest.raises(CheckpointError, match=r"model.joiner_dim: 32 -> 48"):
-        Trainer(config, ALONE)
+        Trainer(config, ALONE, Recognition)
 
 
 def test_other_batches_start_the_epoch_over(
@@ -345,7 +355,7 @@ def test_other_batches_start_the_epoch_over(
     config = config_for(corpus, tmp_path, max_steps=8)
     config.data.max_duration = 6.0
     with caplog.at_level(logging.WARNING):
-        trainer = Trainer(config, ALONE)
+        trainer = Trainer(config, ALONE, Recognition)
     assert trainer.state.counters.epoch == 2
     assert trainer.state.counters.batches == 0
     assert "Epoch 2 starts over" in caplog.text
@@ -365,7 +375,7 @@ def test_other_tokens_are_refused_and_the_old_ones_stay(corpus: Path, tmp_path: 
     pattern = (
         rf"2 ids with another meaning.*copy tokens.model and tokens.txt from {exp_dir}.* to {data_dir}/tokens"
     )
-    with pytest.raises(CheckpointError, match=pattern):
+    with pytest.raises(UserError, match=pattern):
         trained(config)
     assert (exp_dir / "tokens.model").read_bytes() == model
 
@@ -384,7 +394,7 @@ def test_corrected_transcripts_start_the_epoch_over_and_are_spoken_of(
     cuts[3].supervisions[0].text = cuts[3].supervisions[0].text[::-1]
     CutSet.from_cuts(cuts).to_file(data_dir / "cuts_train.jsonl.gz")
     with caplog.at_level(logging.WARNING):
-        counters = Trainer(config_for(data_dir, exp_dir, max_steps=8), ALONE).state.counters
+        counters = Trainer(config_for(data_dir, exp_dir, max_steps=8), ALONE, Recognition).state.counters
     assert (counters.step, counters.epoch, counters.batches) == (7, 2, 0)
     assert "The training utterances or their texts have changed" in caplog.text
     assert "Epoch 2 starts over" in caplog.text
@@ -396,7 +406,7 @@ def test_settings_of_the_start_cannot_change_later(
 ) -> None:
     trained(config_for(corpus, tmp_path, max_steps=2))
     with pytest.raises(CheckpointError, match=rf"{name}: .* -> {value}: this matters only at the start"):
-        Trainer(config_for(corpus, tmp_path, max_steps=4, **{name: value}), ALONE)
+        Trainer(config_for(corpus, tmp_path, max_steps=4, **{name: value}), ALONE, Recognition)
 
 
 CHANGED_OPTIM = {
@@ -418,7 +428,7 @@ def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path:
     trained(config)
     changed = replace(config, max_steps=13, optim=replace(config.optim, **{name: CHANGED_OPTIM[name]}))
 
-    by_hand = Trainer(replace(config, max_steps=13), ALONE)
+    by_hand = Trainer(replace(config, max_steps=13), ALONE, Recognition)
     optimizer, scheduler = by_hand.optimizer, by_hand.scheduler
     if name == "clipping_scale":
         ratio = CHANGED_OPTIM[name] / config.optim.clipping_scale
@@ -433,12 +443,18 @@ def test_a_changed_setting_of_the_optimiser_takes_effect(corpus: Path, tmp_path:
     scheduler._set_rates()
 
     random = newest(tmp_path).training_state()["processes"][0]["random"]
-    trainers = [by_hand, Trainer(changed, ALONE), Trainer(replace(config, max_steps=13), ALONE)]
+    trainers = [
+        by_hand,
+        Trainer(changed, ALONE, Recognition),
+        Trainer(replace(config, max_steps=13), ALONE, Recognition),
+    ]
     weights = []
     for trainer in trainers:
         restore_random_state(random)
         trainer.run()
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()]))
+        weights.append(
+            torch.cat([parameter.detach().flatten() for parameter in trainer.task.model.parameters()])
+        )
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
 
@@ -454,4 +470,4 @@ def test_vocabulary_size_comes_from_the_tokens(corpus: Path, tmp_path: Path) -> 
     config = config_for(corpus, tmp_path, max_steps=1)
     config.model.vocab_size = 7
     with pytest.raises(UserError, match=r"model.vocab_size=7.*leave the setting out"):
-        Trainer(config, ALONE)
+        Trainer(config, ALONE, Recognition)

@@ -7,14 +7,9 @@ from tiny_corpus import tiny_model_config
 
 from zipformer.data.selection import DataConfig
 from zipformer.errors import UserError
-from zipformer.training.config import (
-    LossConfig,
-    OptimConfig,
-    TrainConfig,
-    ValidationConfig,
-    autocast_dtype,
-    check,
-)
+from zipformer.tasks.recognition import LossConfig, Recognition, RecognitionConfig
+from zipformer.tasks.validation import ValidationConfig
+from zipformer.training.config import OptimConfig, autocast_dtype, check
 
 
 @pytest.fixture
@@ -25,8 +20,12 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config_for(data_dir: Path, **settings: Any) -> TrainConfig:
-    return TrainConfig(
+def check_all(config: RecognitionConfig) -> None:
+    check(config, Recognition.problems(config))
+
+
+def config_for(data_dir: Path, **settings: Any) -> RecognitionConfig:
+    return RecognitionConfig(
         **{
             "exp_dir": "exp",
             "data_dir": str(data_dir),
@@ -38,7 +37,7 @@ def config_for(data_dir: Path, **settings: Any) -> TrainConfig:
 
 
 def test_a_sound_configuration_passes(data_dir: Path) -> None:
-    check(config_for(data_dir))
+    check_all(config_for(data_dir))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_a_sound_configuration_passes(data_dir: Path) -> None:
 )
 def test_problems_name_the_setting(data_dir: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
-        check(config_for(data_dir, **settings))
+        check_all(config_for(data_dir, **settings))
     assert message in str(error.value)
 
 
@@ -70,12 +69,12 @@ def test_ctc_validation_needs_a_ctc_head(data_dir: Path) -> None:
     config = config_for(data_dir, validation=ValidationConfig(ctc=True))
     config.model.ctc = False
     with pytest.raises(UserError, match=r"set model.ctc=true or validation.ctc=false"):
-        check(config)
+        check_all(config)
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        check(config_for(tmp_path, max_steps=None, log_interval=0))
+        check_all(config_for(tmp_path, max_steps=None, log_interval=0))
     lines = str(error.value).splitlines()
     assert len(lines) == 1 + 3  # two settings and the data
     assert "has no cuts_train.jsonl.gz, cuts_valid.jsonl.gz, tokens/tokens.model: prepare it" in lines[-1]
@@ -83,7 +82,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_validation_split_is_not_needed_without_validation(data_dir: Path) -> None:
     (data_dir / "cuts_valid.jsonl.gz").unlink()
-    check(config_for(data_dir, validation=ValidationConfig(interval=0)))
+    check_all(config_for(data_dir, validation=ValidationConfig(interval=0)))
 
 
 @pytest.mark.parametrize(

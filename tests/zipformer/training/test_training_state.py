@@ -3,10 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_corpus import tiny_model_config
+from toy_task import Toy, ToyConfig
 
 from zipformer.distributed import World
-from zipformer.model import AsrModel
 from zipformer.optim.eden import Eden
 from zipformer.optim.scaled_adam import ScaledAdam
 from zipformer.training.checkpoint import Checkpoint
@@ -14,15 +13,15 @@ from zipformer.training.state import TrainingState, differences, seed_everything
 
 
 def state_of(rank: int, size: int) -> TrainingState:
-    model = AsrModel(tiny_model_config(10))
-    optimizer = ScaledAdam(model.parameters())
+    task = Toy(ToyConfig(seed=rank), World(rank, size, torch.device("cpu")))
+    optimizer = ScaledAdam(task.parameters())
     scheduler = Eden(optimizer, lr_batches=100.0, lr_epochs=5.0)
-    return TrainingState(model, optimizer, scheduler, World(rank, size, torch.device("cpu")))
+    return TrainingState(task, optimizer, scheduler, World(rank, size, torch.device("cpu")))
 
 
 def test_a_process_more_than_before_takes_the_clock_and_draws_its_own_numbers(tmp_path: Path) -> None:
     before = state_of(0, 1)
-    before.model.clock.batch = 12.5
+    before.task.clock.batch = 12.5
     before.counters.step, before.counters.batches = 7, 3
     checkpoint = before.save(
         tmp_path,
@@ -30,17 +29,18 @@ def test_a_process_more_than_before_takes_the_clock_and_draws_its_own_numbers(tm
         order={"world_size": 1},
         environment={},
         trained_hours={"yue": 0.5},
-        copies=[],
     )
     assert isinstance(checkpoint, Checkpoint)
     draws = []
     for rank, seed in ((0, 1), (1, 1), (1, 2)):
         state = state_of(rank, 2)
         state.restore(checkpoint, config={"seed": seed}, order={"world_size": 2})
-        assert state.model.clock.batch == 12.5
+        assert state.task.clock.batch == 12.5
         assert (state.counters.step, state.counters.batches) == (7, 0)
-        assert torch.equal(state.model.ctc_head[1].weight, before.model.ctc_head[1].weight)  # type: ignore[index, union-attr]
-        draws.append((torch.rand(1).item(), random.random(), state.model.clock.random.random()))
+        assert torch.equal(
+            state.task.state_dict()["model.output.weight"], before.task.state_dict()["model.output.weight"]
+        )
+        draws.append((torch.rand(1).item(), random.random(), state.task.clock.random.random()))
     assert len({value for values in draws for value in values}) == 9
 
 

@@ -10,7 +10,8 @@ from data_prep.tokens import train_token_model
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
-from zipformer.training.initialise import VOCABULARY_MODULES, dialects_of, initialise_from
+from zipformer.model_dir import dialects_of
+from zipformer.tasks.initialise import VOCABULARY_MODULES, initialise_from
 
 
 def tokenizer_of(text: str) -> Tokenizer:

@@ -1,6 +1,5 @@
 """Start a model from the weights of another one, as far as they fit."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -13,8 +12,7 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.model_config import read_config
-from zipformer.model_dir import PROVENANCE_FILE, WEIGHTS_FILE
-from zipformer.training.checkpoint import RECORD_FILE
+from zipformer.model_dir import WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -138,23 +136,3 @@ def _by_module(lines: Iterable[str]) -> str:
         found[0] if len(found) == 1 else f"{len(found)} of {module}, the first {found[0]}"
         for module, found in modules.items()
     )
-
-
-def dialects_of(source: Path) -> list[str]:
-    """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
-
-    None, with a warning, where it does not say: a model of icefall, for example.
-    """
-    for name, keys in (
-        (PROVENANCE_FILE, ("trained_dialects",)),
-        (RECORD_FILE, ("trained_hours", "known_dialects")),
-    ):
-        if (source / name).is_file():
-            content = json.loads((source / name).read_text(encoding="utf-8"))
-            return sorted({dialect for key in keys for dialect in content.get(key, [])})
-    logger.warning(
-        "%s has no provenance.json that says on which dialects it was trained: those that this run is not "
-        "trained on will count as held out",
-        source,
-    )
-    return []

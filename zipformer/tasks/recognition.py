@@ -1,0 +1,241 @@
+"""Recognition: transcripts from speech, with every head that the model has."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zipformer.data.batches import Batch
+from zipformer.data.cuts import encoder_frames, sentence_of
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE, Tokenizer
+from zipformer.device import upload
+from zipformer.distributed import World
+from zipformer.errors import UserError
+from zipformer.heads.sentence_encoders import (
+    SentenceEncoder,
+    TeacherConfig,
+    build_sentence_encoder,
+    different_sentences,
+    encoder_problem,
+)
+from zipformer.layers.schedule import Clock
+from zipformer.losses.backend import backend_problem
+from zipformer.model import LOSSES, AsrModel
+from zipformer.model_config import AsrModelConfig
+from zipformer.tasks.initialise import initialise_from
+from zipformer.tasks.validation import ValidationConfig, Validator
+from zipformer.tasks.windows import CerScorer
+from zipformer.training.config import TrainConfig, missing_data
+from zipformer.training.state import seed_everything
+from zipformer.training.task import Loss, Needs, Rates, Task, register_task
+
+if TYPE_CHECKING:
+    from zipformer.training.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LossConfig:
+    """Weights of the losses that the model has heads for.
+
+    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
+    worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
+    pruned loss rises from ``pruned_start`` to ``pruned``. The other weights are constant.
+
+    On a small corpus that is not enough: the transducer and the attention decoder can lower their losses by
+    learning the language alone, and the encoder is left with little reason to listen. For the first
+    ``ctc_first_steps`` only CTC is trained, which has no language model to fall back on; ``warm_steps`` then
+    count from there.
+    """
+
+    simple_start: float = 1.0  # of the simple transducer loss, before the warm steps
+    simple: float = 0.5  # the same after the warm steps
+    pruned_start: float = 0.1  # of the pruned transducer loss, before the warm steps
+    pruned: float = 1.0  # the same after the warm steps
+    warm_steps: int = 2000  # steps over which these weights change
+    ctc_first_steps: int = 0  # steps at the start that train CTC alone
+    ctc: float = 0.2  # weight of CTC
+    attention: float = 0.8  # weight of the attention decoder
+    translation: float = 0.8  # of the attention decoder's second text
+    text_alignment: float = 1.0  # weight of the likeness to a text encoder
+    prune_range: int = 5  # label positions per frame in the pruned loss
+    lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
+    am_scale: float = 0.0  # and towards the encoder alone
+    backend: str = "native"  # of the sums over the transducer's lattice; k2 = by k2, where it is installed
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Weight of every loss at a step, counted from 0."""
+        if step < self.ctc_first_steps:
+            return dict.fromkeys(LOSSES, 0.0) | {"ctc": 1.0}
+        done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
+        return {
+            "simple": self.simple_start + done * (self.simple - self.simple_start),
+            "pruned": self.pruned_start + done * (self.pruned - self.pruned_start),
+            "ctc": self.ctc,
+            "attention": self.attention,
+            "translation": self.translation,
+            "text_alignment": self.text_alignment,
+        }
+
+
+@dataclass
+class RecognitionConfig(TrainConfig):
+    """Training of a recogniser."""
+
+    task: str = "recognition"
+    model: AsrModelConfig = field(default_factory=AsrModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # of model.text_alignment
+    # What the attention decoder writes with model.attention_decoder.translation: a field of ``custom`` of the
+    # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
+    translation_field: str = "translation"
+
+
+@register_task("recognition", RecognitionConfig)
+class Recognition(Task):
+    """The model with its heads, the tokens, and the text encoder that teaches text alignment.
+
+    Raises:
+        UserError: the number of tokens or of dimensions in the settings is not that of the data.
+    """
+
+    model: AsrModel
+
+    def __init__(self, config: RecognitionConfig, world: World) -> None:
+        super().__init__()
+        self.config = config
+        self.world = world
+        data_dir = Path(config.data_dir)
+        self.tokens = data_dir / "tokens"
+        self.tokenizer = Tokenizer.load(self.tokens)
+        if config.model.vocab_size not in (0, self.tokenizer.size):
+            raise UserError(
+                f"model.vocab_size={config.model.vocab_size}, but {self.tokens} has {self.tokenizer.size} "
+                "tokens: leave the setting out"
+            )
+        config.model.vocab_size = self.tokenizer.size
+        self.sentence_encoder: SentenceEncoder | None = None
+        alignment = config.model.text_alignment
+        if alignment.enabled:
+            self.sentence_encoder = build_sentence_encoder(config.teacher, world.device)
+            if alignment.text_dim not in (0, self.sentence_encoder.dim):
+                raise UserError(
+                    f"model.text_alignment.text_dim={alignment.text_dim}, but the text encoder has "
+                    f"{self.sentence_encoder.dim} dimensions: leave the setting out"
+                )
+            alignment.text_dim = self.sentence_encoder.dim
+        seed_everything(config.seed)  # the same first weights in every process
+        self.model = AsrModel(config.model)
+        self.model.encoder.checkpointing = config.activation_checkpointing
+        self.needs = Needs(
+            tokenizer=self.tokenizer,
+            repeats_need_blank=config.model.ctc,
+            translation=config.translation_field if config.model.attention_decoder.translation else None,
+            fields=[config.teacher.field] if alignment.enabled else [],
+        )
+        self.validation_interval = config.validation.interval
+        self.validator: Validator | None = None
+        if config.validation.interval:
+            self.validator = Validator(data_dir, self.tokenizer, config.validation, world)
+
+    @property
+    def clock(self) -> Clock:
+        return self.model.clock
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
+        """Losses of all heads whose weight is not 0, each over the encoder frames of the batch."""
+        settings, device = self.config.loss, self.world.device
+        weights = settings.weights(step)
+        sentences, spoken = self._sentences(batch) if weights["text_alignment"] else (None, None)
+        losses = self.model.losses(
+            batch.features.to(device, non_blocking=True),
+            batch.lengths.to(device, non_blocking=True),
+            batch.tokens,
+            translations=batch.translations,
+            sentences=sentences,
+            spoken=spoken,
+            prune_range=settings.prune_range,
+            lm_scale=settings.lm_scale,
+            am_scale=settings.am_scale,
+            backend=settings.backend,
+            only=[name for name, weight in weights.items() if weight],
+        )
+        frames = float(sum(encoder_frames(length) for length in batch.lengths.tolist()))
+        return {name: Loss(total, frames, weights[name]) for name, total in losses.items()}
+
+    def _sentences(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Embeddings of the different sentences of a batch, and which of them each utterance says."""
+        if self.sentence_encoder is None:
+            return None, None
+        said = [sentence_of(supervision, self.config.teacher.field) for supervision in batch.supervisions]
+        different, numbers = different_sentences(said)
+        return self.sentence_encoder(different), upload(torch.tensor(numbers), self.world.device)
+
+    def validate(self, step: int, stop: Callable[[], bool]) -> Rates | None:
+        """CER in per cent by dialect; by CTC alone as long as nothing else is trained."""
+        assert self.validator is not None
+        return self.validator(self.model, ctc_only=step <= self.config.loss.ctc_first_steps, stop=stop)
+
+    def initialise(self, source: Path) -> None:
+        initialise_from(self.model, source, self.tokenizer).report(source)
+
+    def check_resumable(self, checkpoint: Path) -> None:
+        check_tokens(checkpoint, self.tokens)
+
+    def write_files(self, directory: Path) -> None:
+        self.tokenizer.save(directory)
+
+    @classmethod
+    def problems(cls, config: RecognitionConfig) -> list[str]:
+        problems = []
+        if config.loss.ctc_first_steps and not config.model.ctc:
+            problems.append(
+                f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: "
+                "set model.ctc=true or loss.ctc_first_steps=0"
+            )
+        if config.model.transducer and (problem := backend_problem(config.loss.backend)):
+            problems.append(f"loss.backend={config.loss.backend}: {problem}")
+        if config.model.text_alignment.enabled and (problem := encoder_problem(config.teacher.encoder)):
+            problems.append(f"teacher.encoder={config.teacher.encoder}: {problem}")
+        if config.validation.ctc and not config.model.ctc:
+            problems.append(
+                "validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false"
+            )
+        splits = ["train"] + [config.validation.split] * bool(config.validation.interval)
+        return problems + missing_data(config.data_dir, splits, tokens=True)
+
+    @classmethod
+    def window_scorer(cls, end: "Checkpoint", data_dir: Path | None, world: World) -> CerScorer:
+        return CerScorer(end, data_dir, world)
+
+
+def check_tokens(checkpoint: Path, directory: Path) -> None:
+    """Make sure that the tokens in a folder are those that a checkpoint was trained with.
+
+    With others, even as many, each output of the model would stand for another character.
+
+    Raises:
+        UserError: they are not; says how many differ.
+    """
+    then, now = checkpoint / TOKENS_FILE, directory / TOKENS_FILE
+    if then.read_bytes() == now.read_bytes():
+        return
+    before, after = Tokenizer.load(then).pieces, Tokenizer.load(now).pieces
+    other = [number for number, pair in enumerate(zip_longest(before, after)) if len(set(pair)) == 2]
+    example = ""
+    if other:
+        pair = [pieces[other[0]] if other[0] < len(pieces) else "nothing" for pieces in (before, after)]
+        example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
+    raise UserError(
+        f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
+        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {TOKENS_FILE} and "
+        f"{TOKEN_TABLE_FILE} from {checkpoint} to {directory} (what they lack is spelt in bytes). To "
+        "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
+    )

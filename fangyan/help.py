@@ -20,6 +20,10 @@ from fangyan.commands import COMMANDS
 from fangyan.meanings import meaning_of, plain
 
 QUOTES = "A value with commas, brackets or letters other than ASCII is put in quotes twice: 'NAME=\"VALUE\"'."
+FURTHER = (
+    "Further options: --cfg job prints the settings as YAML; hydra.searchpath=[DIR] adds a folder of your own\n"
+    "configurations, laid out like conf (DIR/experiment/mine.yaml is chosen by experiment=mine); --hydra-help."
+)
 WIDEST = 110  # columns of the help on a wide terminal
 
 
@@ -103,7 +107,7 @@ class CommandHelp:
         for key, value, meaning in _rows(composed):
             lines.append(f"  {key}={value}" if value is not None else f"\n  {key}:")
             lines += textwrap.wrap(meaning, width, initial_indent="      ", subsequent_indent="      ")
-        lines += ["", QUOTES, "Further options: --cfg job prints the settings as YAML; --hydra-help."]
+        lines += ["", QUOTES, FURTHER]
         return "\n".join(lines)
 
     def ask_for(self, missing: Sequence[str], settings: DictConfig) -> str:

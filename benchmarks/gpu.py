@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, take_turns
 from retrieval.similarity.seqsim import precision_and_recall
-from zipformer.kernels import plain_pytorch
+from zipformer.device import plain_pytorch
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm

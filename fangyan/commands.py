@@ -76,7 +76,7 @@ COMMANDS = {
     ),
     "retrieve": Command(
         "Retrieve the same sentence in other dialects: recall between all pairs of dialects, with intervals.",
-        "retrieval.retrieve:main",
+        "retrieval.protocol.run:main",
     ),
     "controls": Command(
         "Compare the recall of a model with that of its controls, such as MFCCs and random weights.",

@@ -6,12 +6,12 @@ taken away, each in a set of its own and all together:
 
 * right answers that sound like the query (:mod:`retrieval.challenge.distances`);
 * sentences with proper nouns and numbers (:mod:`retrieval.challenge.taggers`);
-* rivals that differ in duration (:meth:`retrieval.challenge.sets.ChallengeSet.allowed`).
+* rivals that differ in duration (:meth:`retrieval.protocol.challenge_sets.ChallengeSet.allowed`).
 
 Smaller pools are easier, so beside each set stands a random counterpart with pools of the same sizes: what a
 removal takes away is the difference to that, not to the full set.
 """
 
-from retrieval.challenge.sets import ChallengeSet, read_challenge
+from retrieval.protocol.challenge_sets import ChallengeSet, read_challenge
 
 __all__ = ["ChallengeSet", "read_challenge"]

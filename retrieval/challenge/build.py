@@ -16,7 +16,6 @@ from retrieval.challenge.distances import (
     measure_distances,
     weighted_quantile,
 )
-from retrieval.challenge.sets import FORMAT, ChallengeSet, Judgement, write_challenge
 from retrieval.challenge.settings import (
     COMBINED,
     RANDOM_ENDING,
@@ -29,6 +28,7 @@ from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
 from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.embedder import EmbedderKind
+from retrieval.protocol.challenge_sets import FORMAT, ChallengeSet, Judgement, write_challenge
 from retrieval.protocol.sites import Site
 from retrieval.results.naming import result_folder
 from zipformer.data.dataset import name_of, read_dataset

@@ -11,13 +11,11 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from retrieval.challenge.sets import ChallengeSet
 from retrieval.challenge.settings import COMBINED, RANDOM_ENDING, Removal
-from retrieval.protocol.recall import RetrieveConfig, calls_of
+from retrieval.protocol.challenge_sets import ChallengeSet
+from retrieval.protocol.reading import RETRIEVED_WITH, SAME_SETTINGS, RecallResult, read_recall
 from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
-from retrieval.results.finished import SAME_SETTINGS
-from retrieval.results.reading import RecallResult, read_recall
-from retrieval.results.weights import Sieve, command
+from retrieval.results.weights import Sieve
 from retrieval.statistics.bootstrap import resampled
 from zipformer.data.dataset import SHOWN_DIGITS
 
@@ -39,14 +37,8 @@ class Asked:
         """What must be the same in results that stand side by side."""
         found: dict[str, Any] = {"challenge_fingerprint": self.result.challenge_fingerprint}
         for key in SAME_SETTINGS:
-            default = getattr(RetrieveConfig, key)
-            found[key] = self.result.settings.get(key, getattr(default, "value", default))
+            found[key] = self.result.settings.get(key)
         return found
-
-    @property
-    def command(self) -> str:
-        """Retrieves the same again."""
-        return command("retrieve", RetrieveConfig, self.result.settings)
 
 
 @dataclass(frozen=True)
@@ -171,8 +163,7 @@ def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> Ch
             continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
-            remedy = calls_of(model_dir, split, result.settings)
-            if not sieve.passes(result.weights, result.data, path, remedy):
+            if not sieve.passes(result.weights, result.data, path, RETRIEVED_WITH):
                 continue
             challenge = result.settings.get("challenge")
             key = system_name(result), Path(challenge).stem if challenge else FULL
@@ -216,8 +207,8 @@ def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Ask
             continue
         sieve.warn(
             f"{asked.path} ({system}) is left out of the challenge set {name}: it was asked with"
-            f" {_named(asked, different)}, {first.path} with {_named(first, different)}. Ask both the same:"
-            f" {first.command}; {asked.command}"
+            f" {_named(asked, different)}, {first.path} with {_named(first, different)}. Ask both the same"
+            " with scripts/retrieve.py"
         )
     return kept
 
@@ -231,21 +222,13 @@ def _with_their_counterparts(found: Mapping[Key, Asked], sieve: Sieve) -> dict[K
     for key, asked in found.items():
         system, name = key
         counterpart = first_of.get(name.removesuffix(RANDOM_ENDING))
-        if name.endswith(RANDOM_ENDING) and counterpart is not None:
-            drawn_for = asked.result.drawn_for
-            if drawn_for is None:
-                sieve.warn(
-                    f"{asked.path} ({system}) does not say for which challenge set its random one was drawn,"
-                    f" which may not be that of {counterpart.path}. To be sure, build the sets again with"
-                    f" scripts/challenge.py and ask them: {counterpart.command}; {asked.command}"
-                )
-            elif drawn_for != counterpart.result.challenge_fingerprint:
-                sieve.warn(
-                    f"{asked.path} ({system}) is left out: its random set was drawn for another challenge set"
-                    f" than that of {counterpart.path}. Ask both as they are now: {counterpart.command};"
-                    f" {asked.command}"
-                )
-                continue
+        expected = None if counterpart is None else counterpart.result.challenge_fingerprint
+        if name.endswith(RANDOM_ENDING) and counterpart and asked.result.drawn_for != expected:
+            sieve.warn(
+                f"{asked.path} ({system}) is left out: its random set was drawn for another set than"
+                f" that of {counterpart.path}. Ask both sets again with scripts/retrieve.py"
+            )
+            continue
         kept[key] = asked
     return kept
 

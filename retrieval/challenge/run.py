@@ -4,8 +4,8 @@ from pathlib import Path
 
 from retrieval.challenge.build import build_challenges
 from retrieval.challenge.comparison import sets_overview
-from retrieval.challenge.sets import read_challenge
 from retrieval.challenge.settings import ChallengeConfig
+from retrieval.protocol.challenge_sets import read_challenge
 from zipformer.console import print_tables
 
 

@@ -215,7 +215,7 @@ def compare(
     group_of_site = np.array([groups.index(site.group) for site in model.sites])
     draws = Resamples.draw(group_of_site, len(model.sentences), resamples=resamples, seed=seed)
     members = {group: np.flatnonzero(group_of_site == index) for index, group in enumerate(groups)}
-    parts = _parts(results[MODEL])
+    parts = results[MODEL].parts
     of_model = {row.name: row for row in results[MODEL].summary}
     rows = []
     for control in controls:
@@ -251,19 +251,6 @@ def compare(
                 )
             )
     return rows
-
-
-def _parts(table: RecallTable) -> dict[str, list[tuple[str, str]]]:
-    """Ordered pairs of groups behind each row of the summary: trained, held out, all."""
-    pairs = [(row.source, row.target) for row in table.pairs]
-    trained = table.trained_groups or []
-    parts = {
-        "trained": [pair for pair in pairs if pair[0] in trained and pair[1] in trained],
-        "held_out": [pair for pair in pairs if not (pair[0] in trained and pair[1] in trained)],
-        "all": pairs,
-    }
-    names = {row.name for row in table.summary}
-    return {name: parts[name] for name in parts if name in names}
 
 
 def shown_parts(rows: Sequence[ControlRow]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
 sentence are swapped between two models (:mod:`retrieval.statistics.significance`). This needs the same
-queries with the same candidates (:mod:`retrieval.results.finished`).
+queries with the same candidates (:mod:`retrieval.comparison.finished`).
 """
 
 import csv
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from retrieval.comparison.finished import Finished
 from retrieval.protocol.estimates import (
     CEILING,
     PAIR,
@@ -30,7 +31,6 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.tables import parts_of, write_csv
-from retrieval.results.finished import Finished
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
@@ -42,24 +42,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CompareConfig:
-    """What to compare.
+    """Settings of a comparison.
 
     Attributes:
         results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/mini/retrieval-test``), or
-            model directories; differences are of each less each later one.
-        output: folder for the tables and the figure.
-        names: of the models, in the order of ``results``; empty names them by their folders.
-        split: whose results, where a model directory is given.
-        dataset: the same; null = the only data set that the directory has results of.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        permutations: of the paired tests.
-        seed: of both.
+            model directories. Each model is compared with each later one.
+        output: folder for the tables and the figure; null = beside the first results, as
+            ``comparison-{split}...``, where the report finds it.
+        names: names of the models, in the order of ``results``; empty names them by their folders.
+        split: split of the results, where a model directory is given.
+        dataset: data set of the results, likewise; null = the only one that the directory has results of.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        permutations: number of permutations of the paired tests.
+        seed: random seed of the bootstrap and of the permutations.
         any_dimension: compare models of one kind although their embeddings differ in dimension.
     """
 
     results: list[str]
-    output: str
+    output: str | None = None
     names: list[str] = field(default_factory=list)
     split: str = "test"
     dataset: str | None = None

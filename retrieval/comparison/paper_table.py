@@ -99,19 +99,14 @@ def sites_asked(folder: Path) -> set[NamedSite]:
 
 
 def deviations(
-    table: RecallTable,
-    sites: Collection[NamedSite],
-    benchmark: Collection[NamedSite],
-    *,
-    candidates: int = 0,
+    table: RecallTable, sites: Collection[NamedSite], benchmark: Collection[NamedSite]
 ) -> list[str]:
-    """In what the results are not those of the whole benchmark; empty if they are.
+    """How the results differ from those of the whole benchmark; empty if they do not.
 
     Args:
-        table: the results.
-        sites: that they are of.
-        benchmark: its sites.
-        candidates: the setting of scripts/retrieve.py that made the results.
+        table: rates of the results.
+        sites: sites of the results.
+        benchmark: sites of the benchmark.
     """
     found = [f"no results of {group.group}" for group in GROUPS if group.group not in table.groups]
     known = {group.group for group in GROUPS}
@@ -123,8 +118,6 @@ def deviations(
                 found.append(f"{group.group} has {len(others)} other sites ({_some(others)})")
             if missing := sorted(theirs - ours):
                 found.append(f"{group.group} lacks {len(missing)} of {len(theirs)} sites ({_some(missing)})")
-    if candidates:
-        found.append(f"retrieved with candidates={candidates}, not whole pools")
     if cells := _other_cells(table, Counter(group for group, _ in benchmark)):
         more = len(cells) - 1
         found.append(cells[0] + (f", and {more} more cells are of other pairs" if more else ""))

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from retrieval.protocol.estimates import Pair
-from retrieval.protocol.tables import RecallTable, SummaryRow, parts_of
+from retrieval.protocol.tables import RecallTable, SummaryRow
 from retrieval.statistics.bootstrap import possible_rate
 from retrieval.statistics.ranks import ROUNDING, Floats
 from zipformer.errors import UserError
@@ -28,22 +28,22 @@ def permuted_table(
 
     Args:
         model: the table of the same scores with the right sentences.
-        permuted: metrics (D,M) of each pair of groups, as :class:`retrieval.protocol.outcome.Outcome` has
-        them. confidence: of the intervals.
+        permuted: metrics (D,M) of each pair of groups, as in
+            :class:`retrieval.protocol.outcome.Outcome`.
+        confidence: coverage that the intervals aim at, such as 0.95.
     """
     rows = []
     for row in model.pairs:
         draws = permuted[row.source, row.target][:, 0]
         recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
         rows.append(replace(row, recall_at_1=recall, low=low, high=high))
-    parts = parts_of([(row.source, row.target) for row in model.pairs], model.trained_groups)
     summary = []
     for mean in model.summary:
-        if mean.name in parts:
-            draws = np.mean([permuted[pair][:, 0] for pair in parts[mean.name]], axis=0)  # (D,)
+        if mean.name in model.parts:
+            draws = np.mean([permuted[pair][:, 0] for pair in model.parts[mean.name]], axis=0)  # (D,)
             recall, low, high = (100 * value for value in mean_of_draws(draws, confidence))
             summary.append(replace(mean, recall_at_1=recall, low=low, high=high))
-    return replace(model, pairs=rows, within=[], summary=summary, metrics=[], hubness=[])
+    return replace(model, pairs=rows, within=[], summary=summary, metrics=[])
 
 
 def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:

@@ -26,9 +26,9 @@ from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import labels_of_dialects, sites_of
 from retrieval.protocol.tables import tabulate
-from retrieval.results.reading import check_trained, trained_groups
+from retrieval.results.trained import check_trained, trained_groups
 from zipformer.console import print_tables
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.results_place import writable_results
 
@@ -54,7 +54,7 @@ def run(config: ControlsConfig) -> Table:
     folders = {name: embed(_embed_config(config, name, hugging)) for name in _embedders(controls)}
     stores = {name: EmbeddingStore(folder) for name, folder in folders.items()}
     dialects = (entry.dialect for store in stores.values() for entry in store)
-    check_trained(config.trained, dialects, [Path(config.model_dir)])
+    check_trained(config.trained, dialects, Path(config.model_dir))
     trained = config.trained if config.trained is not None else trained_groups(Path(config.model_dir))
     outcomes: dict[str, Outcome] = {}
     results = {}

@@ -10,9 +10,8 @@ from retrieval.comparison.paper_table import (
     sites_asked,
     write_paper_table,
 )
-from retrieval.protocol.recall import calls_of
+from retrieval.protocol.reading import RETRIEVED_WITH, read_recall
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import read_recall
 from retrieval.results.weights import Sieve
 from zipformer.console import print_tables
 from zipformer.data.dataset import choose_dataset
@@ -27,16 +26,14 @@ def main(config: PaperTableConfig) -> None:
     recall = read_recall(folder / "recall.json")
     if recall is None:
         raise UserError(f"no results at {folder}: make them with scripts/retrieve.py")
-    remedy = calls_of(model_dir, config.split, recall.settings)
-    Sieve(model_dir).require(recall.weights, folder / "recall.json", remedy)
+    Sieve(model_dir).require(recall.weights, folder / "recall.json", RETRIEVED_WITH)
     differing = deviations(
         recall.table,
         {(group, same_name(site)) for group, site in sites_asked(folder)},
         {(site.group, same_name(site.name)) for site in read_sites()},
-        candidates=int(recall.settings.get("candidates", 0)),
     )
     if differing and not config.allow_partial:
-        # One that lies there is of former results, which scripts/retrieve.py has replaced.
+        # A table that is there belongs to earlier results, which scripts/retrieve.py has replaced.
         (folder / "paper_table.csv").unlink(missing_ok=True)
         raise UserError(
             f"the results in {folder} are not those of the whole benchmark: {'; '.join(differing)}. For "

@@ -10,7 +10,7 @@ from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_sco
 from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
 from retrieval.comparison.variants import Comparison
 from zipformer.console import print_tables
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 
 
 def main(config: ScoresConfig) -> None:

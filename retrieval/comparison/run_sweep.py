@@ -6,7 +6,6 @@ are in conf/sweep/, the other settings are described in retrieval/comparison/swe
 
 import hashlib
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -26,11 +25,11 @@ from retrieval.comparison.sweep import STEPS, SweepConfig, SweepRun, plan_runs
 from retrieval.comparison.variant_tables import transfer_rows, variant_rows, variants_view, write_tables
 from retrieval.comparison.variants import Comparison, Errors, Run
 from retrieval.protocol.sites import Site
-from retrieval.results.reading import read_decoding
+from retrieval.results.decodings import read_decoding
 from retrieval.results.weights import Sieve
 from zipformer.console import print_tables
 from zipformer.data.dataset import name_of
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.scoring import align
 
@@ -163,8 +162,7 @@ def count_errors(
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
     decoding = read_decoding(folder)
-    remedy = shlex.join(["python", "scripts/decode.py", *run.commands["decode"]])
-    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", remedy)
+    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", "scripts/decode.py")
     hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise UserError(

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from retrieval.comparison.variants import Run
-from retrieval.embedding.store import EmbeddingStore
-from retrieval.protocol.recall import embed_call, retrieve
+from retrieval.embedding.corrections import Correction
+from retrieval.protocol.recall import retrieve
+from retrieval.protocol.run import open_store
 from retrieval.protocol.sites import (
     MIN_COMMON,
     Duplicates,
@@ -24,9 +25,7 @@ from retrieval.protocol.sites import (
     sites_of,
 )
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import trained_groups
-from retrieval.results.weights import Sieve, weights_behind
-from retrieval.similarity.corrections import Correction
+from retrieval.results.trained import trained_groups
 from retrieval.similarity.scores import ScoreKind
 from zipformer.data.dataset import choose_dataset, dataset_behind
 from zipformer.errors import UserError
@@ -49,7 +48,7 @@ class ScoresConfig:
         groups: only these rows, in this order; empty = all.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         scores: of :class:`retrieval.similarity.scores.ScoreKind`; the first, uncorrected, is the baseline.
-        corrections: of :class:`retrieval.similarity.corrections.Correction`; each score is taken with each of
+        corrections: of :class:`retrieval.embedding.corrections.Correction`; each score is taken with each of
             them.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: of the bootstrap.
@@ -106,9 +105,7 @@ def retrieve_run(
             groups share too few sentences, or as ``sites_of``.
     """
     name = choose_dataset(model_dir, dataset)
-    store = EmbeddingStore(result_folder(model_dir, "embeddings", split, dataset=name))
-    remedy = embed_call(model_dir, split, {"dataset": dataset})
-    Sieve(model_dir).require(weights_behind([store.description]), store.directory, remedy)
+    store = open_store(model_dir, split, name)
     trained = trained_groups(model_dir)
     if trained is None:
         raise UserError(

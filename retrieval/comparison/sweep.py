@@ -58,6 +58,7 @@ class Variant:
         train: further settings of scripts/train.py.
         left_out: dialect groups that it is not trained on.
         data_dir: its own prepared corpus, with the same test set; none = that of the sweep.
+        start: model directory that its runs start from; none = that of the sweep.
         folder: of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are the same
             model share a folder, and are trained once.
     """
@@ -65,6 +66,7 @@ class Variant:
     train: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     data_dir: str | None = None
+    start: str | None = None
     folder: str | None = None
 
 
@@ -191,14 +193,16 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
         ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
             lacks its corpus.
     """
-    start = None if config.start is None else _start(Path(config.start).resolve(), config)
-    return [_plan(config, name, seed, start, resolve) for seed in config.seeds for name in config.variants]
+    return [_plan(config, name, seed, resolve) for seed in config.seeds for name in config.variants]
 
 
-def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve: Resolve) -> SweepRun:
+def _plan(config: SweepConfig, name: str, seed: int, resolve: Resolve) -> SweepRun:
     variant = config.variants[name]
-    if variant.data_dir == MISSING:
-        raise UserError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
+    for key, meaning in (("data_dir", "the prepared corpus"), ("start", "the model to start from")):
+        if getattr(variant, key) == MISSING:
+            raise UserError(f"variants.{name}.{key} is missing: give {meaning} of this variant")
+    given = variant.start or config.start
+    start = None if given is None else _start(Path(given).resolve(), name, variant)
     data_dir = Path(variant.data_dir or config.data_dir).resolve()
     train = [*config.train, *variant.train, *config.further]
     if variant.left_out:
@@ -260,17 +264,16 @@ def _path_setting(name: str, path: Path) -> str:
     return f'{name}="{quoted}"'
 
 
-def _start(directory: Path, config: SweepConfig) -> Path:
+def _start(directory: Path, name: str, variant: Variant) -> Path:
     file = directory / "provenance.json"
     if not (directory / "model.safetensors").is_file() or not file.is_file():
         raise UserError(f"start={directory} is no model directory; scripts/average.py writes one")
     trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
-    for name, variant in config.variants.items():
-        if seen := sorted(set(variant.left_out) & set(trained)):
-            raise UserError(
-                f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
-                "variant would know it already. Set start=null"
-            )
+    if seen := sorted(set(variant.left_out) & set(trained)):
+        raise UserError(
+            f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
+            "variant would know it already. Set start=null"
+        )
     return directory
 
 

@@ -18,8 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.protocol.estimates import Pair
 from retrieval.protocol.sites import Site
-from retrieval.results.finished import check_same_recordings
+from retrieval.protocol.tables import parts_of
+from retrieval.results.weights import check_same_recordings
 from retrieval.statistics.bootstrap import (
     Factor,
     Resamples,
@@ -234,22 +236,15 @@ class Comparison:
         runs = [*self.variants[variant], *self.variants[other]]
         return len({run.errors.transcripts for run in runs if run.errors}) <= 1
 
-    def pairs(self, variant: str, which: str) -> list[tuple[str, str]]:
-        """Ordered pairs of groups by what the variant was trained on.
+    def pairs(self, variant: str, which: str) -> list[Pair]:
+        """Ordered pairs of groups by what the variant was trained on; may be none.
 
         Args:
-            variant: its name.
-            which: ``trained`` (both groups were trained on), ``held_out`` (at least one was not), ``all`` or
-                ``within`` (other sites of the same group).
+            variant: name of the variant.
+            which: name of a part of the pairs (:func:`retrieval.protocol.tables.parts_of`).
         """
-        trained = self.trained(variant)
-        different = [(a, b) for a in self.groups for b in self.groups if a != b]
-        if which == "within":
-            return [(group, group) for group in self.groups]
-        if which == "all":
-            return different
-        both = [(a, b) for a, b in different if a in trained and b in trained]
-        return both if which == "trained" else [pair for pair in different if pair not in both]
+        every = [(source, target) for source in self.groups for target in self.groups]
+        return parts_of(every, self.trained(variant)).get(which, [])
 
     def trained(self, variant: str) -> list[str]:
         """Groups of the test set that the runs of a variant were trained on."""

@@ -48,7 +48,8 @@ from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import MODEL_FILE as TOKENS_FILE
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
+from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, methods_of
+from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -207,7 +208,7 @@ class Study:
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
         identity = fingerprint([], embedding.options | {"data": self.dataset.digest})
-        if not is_complete(sound, identity, None):
+        if not is_complete(sound, identity):
             embedder = MfccEmbedder(config.mfcc)
             writer = EmbeddingWriter(
                 sound,

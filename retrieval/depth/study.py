@@ -201,7 +201,7 @@ def embed_taps(
     Raises:
         ValueError: cuts that cannot be embedded, or frames that are not finite.
     """
-    missing = [tap for tap in taps if not is_complete(tap.store(config), identities[tap.name], weights)]
+    missing = [tap for tap in taps if not is_complete(tap.store(config), identities[tap.name])]
     if not missing:
         return
     total = count_cuts(cuts, minimum_frames)

@@ -13,14 +13,13 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.results.weights import architecture_of, weights_of
 from zipformer.data.dataset import read_dataset
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device, keep_freed_memory
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
 from zipformer.files import place_errors
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.results_place import REMEDY, results_place
-from zipformer.training.environment import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def embed(config: EmbedConfig) -> Path:
         weights = architecture_of(Path(config.model_dir))
     dataset.claim(Path(config.model_dir))
     directory = config.folder
-    if is_complete(directory, identity, weights):
+    if is_complete(directory, identity):
         logger.info("%s is complete already", directory)
         return directory
     writer = EmbeddingWriter(

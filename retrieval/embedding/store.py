@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipformer.errors import UserError
-from zipformer.files import replace_folder, write_json
+from zipformer.files import replace_folder
 
 logger = logging.getLogger(__name__)
 
@@ -325,24 +325,16 @@ class EmbeddingStore:
         return total / len(self.frames)
 
 
-def is_complete(directory: Path, fingerprint: str, weights: str | None) -> bool:
-    """Whether a whole store of this fingerprint is there; one that is damaged is named in the log.
-
-    Earlier versions did not record the weights. What has the same fingerprint has the same weights, so these
-    are then written down.
-    """
+def is_complete(directory: Path, fingerprint: str) -> bool:
+    """Whether a whole store with this fingerprint is there; the log names one that is damaged."""
     if not directory.exists():
         return False
     try:
         description = EmbeddingStore(directory).description
-    except (FileNotFoundError, ValueError) as error:
+    except UserError as error:
         logger.warning("Made again, because what is there is damaged: %s", error)
         return False
-    if description.get("fingerprint") != fingerprint:
-        return False
-    if "weights" not in description:
-        write_json(directory / DESCRIPTION, description | {"weights": weights})
-    return True
+    return description.get("fingerprint") == fingerprint
 
 
 def _parse_index(lines: Iterable[str], path: Path) -> Iterator[Utterance]:

@@ -9,7 +9,7 @@ from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.run import interpret, pairs_of_cuts
 from retrieval.interpretation.sources import from_model, from_table, from_whisper, sound
 from retrieval.interpretation.text_similarity import TranslationTable, choose_similarity
-from retrieval.results.finished import check_same_recordings
+from retrieval.results.weights import check_same_recordings
 from zipformer.alignment import (
     choose_segmenter,
 )

@@ -23,7 +23,8 @@ from zipformer.alignment import (
 )
 from zipformer.data.audio import load_audio
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.recognise import check_model_files, choose_device
+from zipformer.decoding.recognise import check_model_files
+from zipformer.device import choose_device
 from zipformer.encoder.taps import FRONT_END_RATE
 from zipformer.errors import UserError
 from zipformer.model import AsrModel

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.interpretation.config import InterpretConfig
 from retrieval.results.reading import MalformedResultError, read_json
-from retrieval.results.weights import Sieve, command, recorded_data, recorded_weights
+from retrieval.results.weights import Sieve, recorded_data, recorded_weights
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def read_interpretations(
             # The folder of another split may begin like this one, and that of a killed run is not complete.
             if settings["split"] != split or path.parent.suffix == ".partial":
                 continue
-            remedy = command("interpret", InterpretConfig, settings | {"model_dir": str(model_dir)})
-            if not sieve.passes(recorded_weights(summary), recorded_data(summary), path, remedy):
+            weights, data = recorded_weights(summary), recorded_data(summary)
+            if not sieve.passes(weights, data, path, "scripts/interpret.py"):
                 continue
             words, embeddings, aligner = settings["words"], settings["embeddings"], settings["aligner"]
             if aligner == "whisper":

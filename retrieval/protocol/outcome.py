@@ -1,4 +1,4 @@
-"""Outcome of all queries: where the right answers stand, and what else was retrieved."""
+"""Outcome of all queries: the rank of each right answer, and what ranks under permuted sentences would be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from retrieval.protocol.sites import Site
 from retrieval.statistics.ranks import (
-    RECALL_AT,
     Counts,
     Floats,
     metrics_of,
     places,
     rank_distribution,
-    shares_of_first,
 )
 from retrieval.statistics.significance import ChanceTest
 from zipformer.errors import UserError
@@ -32,15 +30,8 @@ class Outcome:
         above: candidates that score higher than the right answer.
         equal: candidates that score the same, itself included; 0 where nothing was asked.
         pool: candidates that the query has, itself included; 0 where nothing was asked.
-        occurrences: (K,S,S,Q), for each k of ``RECALL_AT``, how many queries of the source site have the
-            utterance of this sentence at the target site among their first k (expected under fair draws);
-            NaN where it is in no pool. None if not all candidates were scored.
         permuted: metrics (B,M) of each pair of groups under permuted correspondences
-            (:mod:`retrieval.statistics.significance`); None if not asked for, or if not all candidates were
-            scored.
-        missed: share of the queries whose right answer was not among the candidates of a search in two
-            stages. It then counts as drawn from what was not scored, so recall@k up to the number of
-            candidates is lower than that of whole pools by at most this.
+            (:mod:`retrieval.statistics.significance`); None if not asked for.
     """
 
     sites: list[Site]
@@ -48,9 +39,7 @@ class Outcome:
     above: Counts
     equal: Counts
     pool: Counts
-    occurrences: Floats | None = None
     permuted: dict[tuple[str, str], Floats] | None = None
-    missed: float = 0.0
 
     @property
     def hits(self) -> Floats:
@@ -88,26 +77,20 @@ class OutcomeBuilder:
 
     Args:
         sites: all of them.
-        whole_pools: whether all candidates will be scored, which hubs and permutations need.
         permutations: of the test against chance; 0 makes none.
         seed: of the permutations.
     """
 
-    def __init__(self, sites: Sequence[Site], *, whole_pools: bool, permutations: int, seed: int) -> None:
+    def __init__(self, sites: Sequence[Site], *, permutations: int, seed: int) -> None:
         self.sites = list(sites)
         self.sentences = sorted({sentence for site in sites for sentence in site.utterances})
         self._column = {sentence: index for index, sentence in enumerate(self.sentences)}
         shape = (len(self.sites), len(self.sites), len(self.sentences))
         self._above, self._equal, self._pool = (np.zeros(shape, dtype=np.int32) for _ in range(3))
-        self._occurrences: Floats | None = None
         self._test: ChanceTest | None = None
-        if whole_pools:
-            self._occurrences = np.full((len(RECALL_AT), *shape), np.nan)
-            if permutations:
-                self._test = ChanceTest(
-                    [site.group for site in sites], len(self.sentences), permutations=permutations, seed=seed
-                )
-        self._missed = 0
+        if permutations:
+            groups = [site.group for site in sites]
+            self._test = ChanceTest(groups, len(self.sentences), permutations=permutations, seed=seed)
 
     def add(
         self,
@@ -123,27 +106,8 @@ class OutcomeBuilder:
         self._above[source, target, columns] = np.diagonal(found.above)
         self._equal[source, target, columns] = np.diagonal(found.equal)
         self._pool[source, target, columns] = len(names) if allowed is None else allowed.sum(axis=1)
-        if self._occurrences is not None:
-            counts = [shares_of_first(k, found).sum(axis=0) for k in RECALL_AT]
-            self._occurrences[:, source, target, columns] = counts
         if self._test is not None:
             self._test.add(source, target, columns, found, allowed)
-
-    def add_candidates(
-        self,
-        source: int,
-        target: int,
-        names: Sequence[str],
-        scores: NDArray[np.floating],
-        candidates: NDArray[np.int64],
-    ) -> None:
-        """Scores (N,k) of some candidates (N,k), numbers of the N utterances of the pool."""
-        columns = [self._column[name] for name in names]
-        above, equal = places_of_answers(scores, candidates)
-        self._above[source, target, columns] = above
-        self._equal[source, target, columns] = equal
-        self._pool[source, target, columns] = len(names)
-        self._missed += int((above >= candidates.shape[1]).sum())
 
     def result(self) -> Outcome:
         """What was taken in.
@@ -151,8 +115,7 @@ class OutcomeBuilder:
         Raises:
             ValueError: nothing was.
         """
-        queries = np.count_nonzero(self._equal)
-        if not queries:
+        if not self._equal.any():
             raise UserError("there are no queries: no sentence is left at any pair of sites")
         return Outcome(
             self.sites,
@@ -160,26 +123,8 @@ class OutcomeBuilder:
             self._above,
             self._equal,
             self._pool,
-            self._occurrences,
             None if self._test is None else self._test.values(),
-            self._missed / queries,
         )
-
-
-def places_of_answers(scores: NDArray[np.floating], candidates: NDArray[np.int64]) -> tuple[Counts, Counts]:
-    """Candidates above the right answer, and equal to it, of scores (N,k) of candidates (N,k).
-
-    The right answer of query n is n. If it is no candidate, its rank is drawn from k + 1 ... N.
-    """
-    N, k = candidates.shape
-    right = candidates == np.arange(N)[:, None]  # (N,k)
-    found = places(scores)
-    is_candidate = right.any(axis=1)
-    column = right.argmax(axis=1)
-    rows = np.arange(N)
-    above = np.where(is_candidate, found.above[rows, column], k).astype(np.int32)
-    equal = np.where(is_candidate, found.equal[rows, column], N - k).astype(np.int32)
-    return above, equal
 
 
 def write_ranks(path: Path, outcome: Outcome) -> None:
@@ -196,7 +141,7 @@ def write_ranks(path: Path, outcome: Outcome) -> None:
 
 
 def read_ranks(path: Path) -> Outcome:
-    """The answers of a finished retrieval, without utterances, hubs and permutations.
+    """The answers of a finished retrieval, without utterances and permutations.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -4,16 +4,14 @@ import csv
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.progress import track
-from rich.table import Table
 
 from retrieval.protocol.estimates import (
     CEILING,
@@ -28,15 +26,19 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome, write_ranks
 from retrieval.statistics.bootstrap import resampled
-from retrieval.statistics.hubness import HubnessRow, hubness_rows
-from retrieval.statistics.ranks import METRICS, RECALL_AT, Floats
+from retrieval.statistics.ranks import METRICS, Floats
 
 logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 
 LEVEL = 0.05  # of p-values that count as sure
-LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
+SUMMARY_NAMES = {
+    "trained": "between trained groups",
+    "held_out": "with a held-out group",
+    "all": "all pairs of groups",
+    "within": "within groups (ceiling)",
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,7 @@ class RecallTable:
             protocol.
         summary: means over pairs.
         metrics: all metrics of the pairs and of the means, with their tests against chance.
-        hubness: how often the same candidates are retrieved.
-        single_site_groups: groups whose only site the intervals cannot vary; None if unknown, as in results
-            of earlier versions.
+        single_site_groups: groups whose only site the intervals cannot vary.
     """
 
     groups: list[str]
@@ -92,13 +92,17 @@ class RecallTable:
     within: list[PairRow]
     summary: list[SummaryRow]
     metrics: list[MetricRow] = field(default_factory=list)
-    hubness: list[HubnessRow] = field(default_factory=list)
     single_site_groups: list[str] | None = None
 
     @property
     def held_out_groups(self) -> list[str]:
         """Groups that the encoder has not seen; none if unknown."""
         return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
+
+    @property
+    def parts(self) -> dict[str, list[Pair]]:
+        """Pairs of different groups that are averaged together (:func:`parts_of`)."""
+        return parts_of([(row.source, row.target) for row in self.pairs], self.trained_groups)
 
     @property
     def resampled(self) -> str:
@@ -175,7 +179,6 @@ def tabulate(
             for name, mean in means.items()
         ],
         rows,
-        hubness_rows(outcome),
         estimator.single_site_groups,
     )
 
@@ -194,7 +197,15 @@ def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
 
 
 def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
-    """Pairs of groups that are averaged together, by the names of :class:`SummaryRow`; none is empty."""
+    """Pairs of groups that are averaged together, by what the encoder was trained on.
+
+    Args:
+        pairs: ordered pairs of groups.
+        trained: groups that the encoder was trained on; None if unknown.
+
+    Returns:
+        By name of :class:`SummaryRow`, the pairs of that name; a name without pairs is left out.
+    """
     different = [pair for pair in pairs if pair[0] != pair[1]]
     parts: dict[str, list[Pair]] = {}
     if trained is not None:
@@ -216,13 +227,11 @@ def _recall_at_1(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: dict[str, object]) -> None:
-    """All files of a retrieval but the figure: recall, metrics, hubness, site pairs, hubs and ranks."""
+    """All files of a retrieval but the figure: recall, metrics, pairs of sites and ranks."""
     write_recall_json(directory / "recall.json", table, header)
     write_recall_csv(directory / "recall.csv", table)
     write_csv(directory / "metrics.csv", MetricRow, table.metrics)
-    write_csv(directory / "hubness.csv", HubnessRow, table.hubness)
     write_site_pairs(directory / "site_pairs.csv", outcome)
-    write_hubs(directory / "hubs.csv", outcome)
     write_ranks(directory / "ranks.npz", outcome)
 
 
@@ -259,29 +268,6 @@ def write_site_pairs(path: Path, outcome: Outcome) -> None:
                     )
 
 
-def write_hubs(path: Path, outcome: Outcome) -> None:
-    """``hubs.csv``: how often each utterance of a site is among the first k for the queries of a group.
-
-    Only the header where not all candidates were scored.
-    """
-    groups = np.array([site.group for site in outcome.sites])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["source", "target", "target_site", "sentence", "site_pairs", *(f"n_{k}" for k in RECALL_AT)]
-        )
-        if outcome.occurrences is None:
-            return
-        for source in dict.fromkeys(groups.tolist()):
-            of_group = outcome.occurrences[:, groups == source]  # (K,sites,S,Q)
-            site_pairs = (~np.isnan(of_group[0])).sum(axis=0)  # (S,Q)
-            counts = np.nansum(of_group, axis=1)  # (K,S,Q)
-            for b, q in np.argwhere(site_pairs):
-                site = outcome.sites[b]
-                where = [source, site.group, site.name, outcome.sentences[q], site_pairs[b, q]]
-                writer.writerow([*where, *counts[:, b, q]])
-
-
 def write_csv(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
     """Dataclasses as CSV with a header line; None is an empty field."""
     names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
@@ -289,67 +275,3 @@ def write_csv(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows({name: getattr(row, name) for name in names} for row in rows)
-
-
-def recall_matrix(table: RecallTable) -> Table:
-    """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
-
-    Under each recall stands its confidence interval; the last column is the chance level of the row. Names
-    too long for a column are replaced by the number of their row. A question mark stands where recall is not
-    surely above chance, all pairs of groups taken together.
-    """
-    doubtful = table.doubtful_pairs
-    names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
-    numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME
-    rows = {(row.source, row.target): row for row in table.pairs}
-    view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
-    view.add_column("")
-    for index, name in enumerate([*names.values(), "chance"]):
-        header = str(index + 1) if numbered and index < len(names) else name
-        view.add_column(header, justify="right", no_wrap=True)
-    for index, (source, name) in enumerate(names.items()):
-        of_source = [rows.get((source, target)) for target in table.groups]
-        chances = [row.chance for row in of_source if row]  # none where a challenge set left no sentence
-        chance = f"{np.mean(chances):.1f}" if chances else "-"
-        label = f"{index + 1:2} {name}" if numbered else name
-        view.add_row(label, *(_cell(row, doubtful) for row in of_source), chance)
-    notes = []
-    if table.held_out_groups:
-        notes.append("* not trained on")
-    if doubtful:
-        notes.append(f"? not above chance (permutation test, Holm, p > {LEVEL})")
-    view.caption = "; ".join(notes) or None
-    return view
-
-
-def _cell(row: PairRow | None, doubtful: Collection[Pair]) -> str:
-    if row is None:
-        return "-"
-    mark = "?" if (row.source, row.target) in doubtful else ""
-    return f"{row.recall_at_1:.1f}{mark}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
-
-
-SUMMARY_NAMES = {
-    "trained": "between trained groups",
-    "held_out": "with a held-out group",
-    "all": "all pairs of groups",
-    "within": "within groups (ceiling)",
-}
-
-
-def recall_summary(table: RecallTable, confidence: float) -> Table:
-    """The means for the terminal, with interval and chance."""
-    view = Table(title="mean recall@1 in %", box=box.SIMPLE_HEAD)
-    view.add_column("pairs")
-    for name in ("number", "recall@1", f"{100 * confidence:g} % interval", "chance"):
-        view.add_column(name, justify="right")
-    for row in table.summary:
-        view.add_row(
-            SUMMARY_NAMES[row.name],
-            str(row.pairs),
-            f"{row.recall_at_1:.1f}",
-            f"{row.low:.1f} to {row.high:.1f}",
-            f"{row.chance:.1f}",
-        )
-    view.caption = f"intervals: over {table.resampled}"
-    return view

@@ -1,15 +1,15 @@
-"""Tables for the terminal: all metrics, hubness, and models side by side."""
+"""Tables of a retrieval for the terminal: the matrix of recall@1, its means, and all metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
-from retrieval.comparison.models import Comparison, DifferenceRow
-from retrieval.protocol.estimates import PAIR, MetricRow
-from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES, RecallTable, recall_matrix, recall_summary
-from retrieval.statistics.ranks import METRICS
+from retrieval.protocol.estimates import MetricRow, Pair
+from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES, PairRow, RecallTable
 
+LONGEST_COLUMN_NAME = 9  # letters; a column of the matrix needs six for its numbers
 TITLES = {
     "recall_at_1": "recall@1 %",
     "recall_at_5": "recall@5 %",
@@ -21,8 +21,7 @@ TITLES = {
 
 def retrieval_views(table: RecallTable, confidence: float) -> list[Table]:
     """What scripts/retrieve.py prints."""
-    views = [recall_matrix(table), recall_summary(table, confidence), metric_means(table.metrics, confidence)]
-    return [*views, hubness_view(table)] if table.hubness else views
+    return [recall_matrix(table), recall_summary(table, confidence), metric_means(table.metrics, confidence)]
 
 
 def metric_means(rows: Sequence[MetricRow], confidence: float) -> Table:
@@ -50,92 +49,57 @@ def metric_means(rows: Sequence[MetricRow], confidence: float) -> Table:
     return view
 
 
-def hubness_view(table: RecallTable) -> Table:
-    """Hubness between groups; that of each pair is in ``hubness.csv``."""
-    view = Table(title="hubness: what is among the first k", box=box.SIMPLE_HEAD)
-    view.add_column("k", justify="right")
-    for name in ("skewness", "largest hub %", "antihubs %", "by chance %", "sentence"):
+def recall_matrix(table: RecallTable) -> Table:
+    """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
+
+    Under each recall stands its confidence interval; the last column is the chance level of the row. Names
+    too long for a column are replaced by the number of their row. A question mark stands where recall is not
+    surely above chance, all pairs of groups taken together.
+    """
+    doubtful = table.doubtful_pairs
+    names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}
+    numbered = max(len(name) for name in names.values()) > LONGEST_COLUMN_NAME
+    rows = {(row.source, row.target): row for row in table.pairs}
+    view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
+    view.add_column("")
+    for index, name in enumerate([*names.values(), "chance"]):
+        header = str(index + 1) if numbered and index < len(names) else name
+        view.add_column(header, justify="right", no_wrap=True)
+    for index, (source, name) in enumerate(names.items()):
+        of_source = [rows.get((source, target)) for target in table.groups]
+        chances = [row.chance for row in of_source if row]  # none where a challenge set left no sentence
+        chance = f"{np.mean(chances):.1f}" if chances else "-"
+        label = f"{index + 1:2} {name}" if numbered else name
+        view.add_row(label, *(_cell(row, doubtful) for row in of_source), chance)
+    notes = []
+    if table.held_out_groups:
+        notes.append("* not trained on")
+    if doubtful:
+        notes.append(f"? not above chance (permutation test, Holm, p > {LEVEL})")
+    view.caption = "; ".join(notes) or None
+    return view
+
+
+def _cell(row: PairRow | None, doubtful: Collection[Pair]) -> str:
+    if row is None:
+        return "-"
+    mark = "?" if (row.source, row.target) in doubtful else ""
+    return f"{row.recall_at_1:.1f}{mark}\n[dim]{row.low:.0f}-{row.high:.0f}[/dim]"
+
+
+def recall_summary(table: RecallTable, confidence: float) -> Table:
+    """The means for the terminal, with interval and chance."""
+    view = Table(title="mean recall@1 in %", box=box.SIMPLE_HEAD)
+    view.add_column("pairs")
+    for name in ("number", "recall@1", f"{100 * confidence:g} % interval", "chance"):
         view.add_column(name, justify="right")
-    for row in table.hubness:
-        if row.part == "all":
-            chance = "-" if row.antihubs_chance is None else f"{row.antihubs_chance:.1f}"
-            view.add_row(
-                str(row.k),
-                f"{row.skewness:.2f}",
-                f"{row.largest_hub:.1f}",
-                f"{row.antihubs:.1f}",
-                chance,
-                row.sentence,
-            )
+    for row in table.summary:
+        view.add_row(
+            SUMMARY_NAMES[row.name],
+            str(row.pairs),
+            f"{row.recall_at_1:.1f}",
+            f"{row.low:.1f} to {row.high:.1f}",
+            f"{row.chance:.1f}",
+        )
+    view.caption = f"intervals: over {table.resampled}"
     return view
-
-
-def comparison_views(comparison: Comparison, confidence: float) -> list[Table]:
-    """What scripts/compare.py prints: the metrics of all models, and their differences."""
-    return [_models(comparison, confidence), _differences(comparison, confidence)]
-
-
-def _models(comparison: Comparison, confidence: float) -> Table:
-    title = f"means over pairs of groups, with {100 * confidence:g} % intervals"
-    view = Table(title=title, box=box.SIMPLE_HEAD)
-    view.add_column("pairs")
-    view.add_column("model")
-    for metric in METRICS:
-        view.add_column(TITLES[metric], justify="right")
-    for part, name in SUMMARY_NAMES.items():
-        shown = {
-            model: {row.metric: row for row in rows if row.part == part}
-            for model, rows in comparison.metrics.items()
-        }
-        if not all(shown.values()):
-            continue
-        for n, (model, rows) in enumerate(shown.items()):
-            cells = [
-                f"{row.value:.1f}\n[dim]{row.low:.1f} to {row.high:.1f}[/dim]"
-                for row in (rows[metric] for metric in METRICS)
-            ]
-            view.add_row(name if n == 0 else "", model, *cells)
-        chances = [f"{rows[metric].chance:.1f}" for metric in METRICS]
-        view.add_row("", "chance", *chances, style="dim", end_section=True)
-    view.caption = f"intervals: over {comparison.resampled}"
-    return view
-
-
-def _differences(comparison: Comparison, confidence: float) -> Table:
-    title = f"differences between models, with {100 * confidence:g} % intervals and p (paired, Holm)"
-    view = Table(title=title, box=box.SIMPLE_HEAD)
-    view.add_column("pairs")
-    view.add_column("difference")
-    for metric in METRICS:
-        view.add_column(TITLES[metric], justify="right")
-    view.add_column("group pairs with a sure\ndifference in recall@1", justify="right")
-    for part, name in SUMMARY_NAMES.items():
-        rows = [row for row in comparison.differences if row.part == part]
-        versus = dict.fromkeys((row.first, row.second) for row in rows)
-        for n, (first, second) in enumerate(versus):
-            of_both = {row.metric: row for row in rows if (row.first, row.second) == (first, second)}
-            view.add_row(
-                name if n == 0 else "",
-                f"{first} - {second}",
-                *(_difference_cell(of_both[metric]) for metric in METRICS),
-                _sure_pairs(comparison, first, second) if part == "all" else "",
-                end_section=n == len(versus) - 1,
-            )
-    return view
-
-
-def _difference_cell(row: DifferenceRow) -> str:
-    interval = f"[dim]{row.low:+.1f} to {row.high:+.1f}[/dim]"
-    return f"{row.difference:+.1f}\n{interval}\np {row.p_holm:.2g}"
-
-
-def _sure_pairs(comparison: Comparison, first: str, second: str) -> str:
-    """In how many pairs of groups one model is better, by p adjusted for all of them."""
-    rows = [
-        row
-        for row in comparison.differences
-        if (row.first, row.second, row.part, row.metric) == (first, second, PAIR, METRICS[0])
-    ]
-    sure = [row for row in rows if row.p_holm <= LEVEL]
-    higher = sum(row.difference > 0 for row in sure)
-    return f"{higher} higher, {len(sure) - higher} lower\nof {len(rows)}"

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrieval.comparison.controls import Control, ControlRow
+from retrieval.protocol.reading import RecallResult
 from retrieval.protocol.tables import SUMMARY_NAMES, SummaryRow
 from retrieval.report.controls import ControlsSection
 from retrieval.report.headline import mean_rate, method_name
-from retrieval.results.reading import CerResult, RecallResult
+from retrieval.results.decodings import CerResult
 from retrieval.similarity.scores import ScoreKind
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import kaldialign
 
-from retrieval.results.reading import CerResult, Hypothesis
+from retrieval.results.decodings import CerResult
+from zipformer.scoring.tables import Transcript
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) ->
     """
     by_id = [{item.id: item for item in result.hypotheses} for result in results]
     shared = set(by_id[0]).intersection(*by_id[1:]) if by_id else set()
-    candidates: dict[str, list[Hypothesis]] = defaultdict(list)
+    candidates: dict[str, list[Transcript]] = defaultdict(list)
     for utterance in sorted(shared):
         candidates[by_id[0][utterance].dialect or ""].append(by_id[0][utterance])
     drawn = []
@@ -47,7 +48,7 @@ def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) ->
     return drawn
 
 
-def _of_different_sentences(items: Sequence[Hypothesis], count: int, draw: random.Random) -> list[Hypothesis]:
+def _of_different_sentences(items: Sequence[Transcript], count: int, draw: random.Random) -> list[Transcript]:
     """So many at random, a sentence again only where all were taken; in the order of their ids."""
     shuffled = draw.sample(items, len(items))
     seen: dict[str, int] = defaultdict(int)
@@ -60,7 +61,7 @@ def _of_different_sentences(items: Sequence[Hypothesis], count: int, draw: rando
     return sorted(chosen, key=lambda item: item.id)
 
 
-def _marked(item: Hypothesis, method: str) -> Sample:
+def _marked(item: Transcript, method: str) -> Sample:
     pairs = kaldialign.align(list(item.reference), list(item.hypothesis), "")
     return Sample(
         item.id,

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval.results.reading import CerResult, Metrics
+from retrieval.results.decodings import CerResult
+from retrieval.results.training import Metrics
 
 METHOD_NAMES = {
     "ctc": "CTC",

@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
@@ -25,37 +24,28 @@ from retrieval.challenge.comparison import (
     write_comparison,
 )
 from retrieval.challenge.figure import challenge_figure
-from retrieval.comparison.controls import ControlsConfig
 from retrieval.comparison.controls_figure import control_dots
-from retrieval.comparison.models import CompareConfig
-from retrieval.depth.study import STEPS, LayersConfig
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
-from retrieval.protocol.recall import calls_of
+from retrieval.protocol.figure import recall_heat_map
+from retrieval.protocol.reading import RETRIEVED_WITH, RecallResult, read_recall
 from retrieval.protocol.tables import SUMMARY_NAMES, PairRow, RecallTable
 from retrieval.report.cards import cer_cards, recall_cards
 from retrieval.report.controls import ControlsSection, controls_section
 from retrieval.report.depth import LayersSection, layers_section
 from retrieval.report.examples import draw_examples
-from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
+from retrieval.report.figures import cer_bars, training_curves
 from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
 from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
+from retrieval.results.decodings import CerResult, read_decodings
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import (
-    CerResult,
-    CerRow,
-    ConfusionRow,
-    Metrics,
-    RecallResult,
-    read_decodings,
-    read_json,
-    read_metrics,
-    read_recall,
-    trained_groups,
-)
-from retrieval.results.weights import Sieve, command
+from retrieval.results.reading import read_json
+from retrieval.results.trained import trained_groups
+from retrieval.results.training import Metrics, read_metrics
+from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
+from zipformer.scoring.tables import Confusion, ScoreRow
 
 NAMED_LEVELS = ("dialect", "subdialect")
 # Read where there are no results of any data set: nothing but the page on the training lies there.
@@ -197,55 +187,35 @@ def _recall(
     """Retrieval with the present weights, or with another embedder."""
     path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / "recall.json"
     recall = read_recall(path)
-    return recall and sieve.keep(recall, path, calls_of(model_dir, split, recall.settings))
+    return recall and sieve.keep(recall, path, RETRIEVED_WITH)
 
 
 def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[CerResult]:
     """Error rates of the present weights, in the order of the methods."""
-    kept = []
-    for result in read_decodings(model_dir / "results" / name, split):
-        settings = [f"model_dir={model_dir}", "data_dir=DATA_DIR", f"split={split}"]
-        remedy = shlex.join(["python", "scripts/decode.py", *settings, f"method={result.method}"])
-        if sieve.passes(result.weights, result.data, result.folder / "cer.json", remedy):
-            kept.append(result)
+    kept = [
+        result
+        for result in read_decodings(model_dir / "results" / name, split)
+        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "scripts/decode.py")
+    ]
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 
 
 def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
     """Models side by side, if that of this directory has the present weights."""
     path = result_folder(model_dir, "comparison", split, dataset=name) / "comparison.json"
-    section = comparison_section(path)
-    if section is None:
-        return None
-    if "results" in section.settings:  # of scripts/compare.py
-        remedy = command("compare", CompareConfig, section.settings)
-    else:
-        remedy = calls_of(model_dir, split, section.settings)
-    return sieve.keep(section, path, remedy)
+    return sieve.keep(comparison_section(path), path, f"{RETRIEVED_WITH}, then scripts/compare.py")
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
     """The controls, if they stand beside the present weights."""
     path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
-    section = controls_section(path)
-    if section is None:
-        return None
-    settings = {"data_dir": "DATA_DIR", **section.settings, "model_dir": str(model_dir), "split": split}
-    return sieve.keep(section, path, command("controls", ControlsConfig, settings))
+    return sieve.keep(controls_section(path), path, "scripts/controls.py")
 
 
 def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
     """The study of the layers, if it is of the present weights."""
     folder = result_folder(model_dir, "layers", split, dataset=name)
-    section = layers_section(folder)
-    if section is None:
-        return None
-    path = folder / "layers.json"
-    settings = (read_json(path, "layers") or {}).get("settings", {})
-    if section.study.made_from:  # also of earlier runs
-        settings = settings | {"steps": [step for step in STEPS if step in section.study.made_from]}
-    settings = {"data_dir": "DATA_DIR", **settings, "model_dir": str(model_dir), "split": split}
-    return sieve.keep(section, path, command("layers", LayersConfig, settings))
+    return sieve.keep(layers_section(folder), folder / "layers.json", "scripts/layers.py")
 
 
 def write_report(
@@ -266,7 +236,7 @@ def write_report(
     page = directory / "index.html"
     page.write_text(render(report, samples=samples, confusions=confusions, seed=seed), encoding="utf-8")
     with (directory / "cer.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["method", *(field.name for field in fields(CerRow))])
+        writer = csv.DictWriter(file, ["method", *(field.name for field in fields(ScoreRow))])
         writer.writeheader()
         writer.writerows({"method": r.method} | asdict(row) for r in report.decodings for row in r.rows)
     retrievals = [result for result in (report.recall, report.control) if result is not None]
@@ -373,7 +343,7 @@ def _held_out(report: Report) -> list[str]:
     return sorted(seen - set(report.trained_groups))
 
 
-def _frequent(confusions: Sequence[ConfusionRow], count: int) -> dict[str, list[ConfusionRow]]:
+def _frequent(confusions: Sequence[Confusion], count: int) -> dict[str, list[Confusion]]:
     """Most frequent errors over all dialects, by kind."""
     overall = [row for row in confusions if not row.dialect]
     kinds = dict.fromkeys(row.kind for row in overall)

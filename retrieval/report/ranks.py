@@ -1,4 +1,4 @@
-"""The part of the report about all metrics, tests and hubs, and about models side by side."""
+"""The parts of the report about all metrics and their tests, and about models side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from retrieval.comparison.figure import comparison_figure
 from retrieval.comparison.models import Comparison, DifferenceRow
 from retrieval.figures.style import svg_data_uri
 from retrieval.protocol.estimates import PAIR, MetricRow
+from retrieval.protocol.reading import RecallResult
 from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES
 from retrieval.protocol.views import TITLES
-from retrieval.results.reading import MalformedResultError, RecallResult, names_or_none, read_json, read_row
+from retrieval.results.reading import MalformedResultError, names_or_none, read_json, read_row
 from retrieval.results.weights import Digests, recorded_weights
-from retrieval.statistics.hubness import HubnessRow
 from retrieval.statistics.ranks import METRICS
 
 
@@ -26,7 +26,6 @@ class RanksSection:
         means: name of some pairs of groups, and the rows of all metrics of their mean.
         tested: number of pairs of groups with a test against chance.
         sure: how many of them are above it in recall@1, adjusted for their number.
-        hubness: between groups, for each k.
     """
 
     titles: list[str]
@@ -34,7 +33,6 @@ class RanksSection:
     tested: int
     sure: int
     level: float
-    hubness: list[HubnessRow]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class ComparisonSection:
         differences: name of some pairs of groups, the two models, rows of all metrics.
         settings: of the comparison.
         weights, data: behind those models that are of this model directory
-        (:mod:`retrieval.results.weights`). resampled: what the intervals are over.
+            (:mod:`retrieval.results.weights`).
+        resampled: what the intervals are over.
     """
 
     titles: list[str]
@@ -76,7 +75,6 @@ def ranks_section(result: RecallResult | None) -> RanksSection | None:
         tested=len(adjusted),
         sure=sum(p <= LEVEL for p in adjusted),
         level=LEVEL,
-        hubness=[row for row in result.table.hubness if row.part == "all"],
     )
 
 

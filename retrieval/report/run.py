@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrieval.challenge.comparison import comparison_table
-from retrieval.protocol.tables import recall_matrix, recall_summary
+from retrieval.protocol.views import recall_matrix, recall_summary
 from retrieval.report.page import Report, ReportConfig, collect, report_folder, write_report
 from zipformer.console import print_tables
 from zipformer.data.dataset import dataset_names
 from zipformer.errors import UserError
 from zipformer.results_place import writable_results
-from zipformer.scoring import ScoreRow
 from zipformer.scoring.files import rate_table
 
 
@@ -56,9 +55,8 @@ def _show(results: Report, page: Path, dataset: str | None) -> None:
     """Print the tables of one data set, and where its page is."""
     tables = []
     for decoding in results.decodings:
-        rows = [ScoreRow(**vars(row)) for row in decoding.rows]
         title = f"{dataset}, {results.split}, {decoding.method}"
-        tables.append(rate_table(rows, title=title, trained=results.trained_groups))
+        tables.append(rate_table(decoding.rows, title=title, trained=results.trained_groups))
     if results.recall is not None:
         tables.append(recall_matrix(results.recall.table))
         tables.append(recall_summary(results.recall.table, results.recall.settings["confidence"]))

@@ -34,7 +34,7 @@ def result_folder(
         embedder: whose embeddings; member of an enumeration or its value, as the next ones.
         layer: of the embedder; None is its last.
         score: of :class:`retrieval.similarity.scores.ScoreKind`.
-        correction: of :class:`retrieval.similarity.corrections.Correction`.
+        correction: of :class:`retrieval.embedding.corrections.Correction`.
         challenge: name of a challenge set.
 
     Raises:

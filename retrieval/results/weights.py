@@ -1,15 +1,12 @@
-"""With which weights and on which data results were computed, so that those of two are not shown as one's.
+"""The weights and the data set behind a result, so that results of two models or two corpora are not mixed.
 
 scripts/average.py writes new weights into a model directory and leaves the results of the old ones. So every
-result says which weights it was computed with, by the SHA-256 of their file, and whoever reads it holds that
-against the file that is there. In the same way it says which data set it is of
-(:mod:`zipformer.data.dataset`).
+result records the SHA-256 of the weights that it was computed with, and every reader compares that with the
+file that is there now. In the same way a result records its data set (:mod:`zipformer.data.dataset`).
 """
 
 import logging
-import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,10 +18,8 @@ from zipformer.model_config import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 
-MODEL = "zipformer"  # the embedder whose embeddings depend on the weights; "zipformer layer03" is one, too
-
-# Of the weights behind a result, or of its data: [] = it depends on none, None = not recorded. What depends
-# on the architecture alone has the digest of config.json, after CONFIG.
+# Digests of the weights behind a result, or of its data sets: [] = it depends on none, None = not recorded. A
+# result that depends on the architecture alone has the digest of config.json, after CONFIG.
 Digests = list[str] | None
 CONFIG = "config:"
 
@@ -48,21 +43,17 @@ def _sha256(path: Path) -> str | None:
 
 
 def weights_behind(descriptions: Iterable[object]) -> Digests:
-    """The weights that some embeddings were computed with.
+    """Digests of the weights that some embeddings were computed with; None where one does not record it.
 
     Args:
-        descriptions: of :class:`retrieval.embedding.store.EmbeddingStore`. Earlier versions recorded no
-            weights; then the name of the embedder says whether there were any.
+        descriptions: descriptions of stores (:class:`retrieval.embedding.store.EmbeddingStore`).
     """
     found: set[str] = set()
     for description in descriptions:
-        if not isinstance(description, Mapping):
+        if not isinstance(description, Mapping) or "weights" not in description:
             return None
-        weights = description.get("weights")
-        if isinstance(weights, str):
-            found.add(weights)
-        elif "weights" not in description and str(description.get("embedder", MODEL)).split(" ")[0] == MODEL:
-            return None
+        if description["weights"] is not None:
+            found.add(description["weights"])
     return sorted(found)
 
 
@@ -104,15 +95,14 @@ Kept = TypeVar("Kept", bound=Result)
 
 
 class Sieve:
-    """Keeps apart what was computed with other weights than the model directory has now, or on other data.
+    """Leaves out results of other weights than the model directory has now, or of other data.
 
     Args:
         model_dir: model directory.
-        data: the data set that results are wanted of; None = whatever data.
+        data: data set that the results must be of; None = any.
 
     Attributes:
-        warnings: what was left out, what could not be judged, and the commands that make it anew; each is
-            logged, too.
+        warnings: what was left out and why, and what makes it again; each is logged, too.
     """
 
     def __init__(self, model_dir: Path, data: DataSet | None = None) -> None:
@@ -128,65 +118,63 @@ class Sieve:
             self.warnings.append(text)
             logger.warning("%s", text)
 
-    def keep(self, result: Kept | None, path: Path, remedy: str) -> Kept | None:
-        """The result, or None where it is of other weights or data."""
-        if result is None or not self.passes(result.weights, result.data, path, remedy):
+    def keep(self, result: Kept | None, path: Path, maker: str) -> Kept | None:
+        """The result, or None where it does not pass (:meth:`passes`)."""
+        if result is None or not self.passes(result.weights, result.data, path, maker):
             return None
         return result
 
-    def require(self, weights: Collection[str] | None, path: Path, remedy: str) -> None:
-        """For results that are the whole point of a command.
-
-        Raises:
-            ValueError: they are of other weights than the model directory has.
-        """
-        if not self.passes(weights, [], path, remedy):
-            raise UserError(self.warnings[-1].replace(" is left out: it ", " cannot be used: it ", 1))
-
-    def passes(
-        self, weights: Collection[str] | None, data: Collection[str] | None, path: Path, remedy: str
-    ) -> bool:
-        """Whether a result may be shown. One that does not say its weights may, with a warning.
+    def require(self, weights: Digests, path: Path, maker: str) -> None:
+        """Check a result that a command cannot do without.
 
         Args:
-            weights, data: see :data:`Digests`.
-            path: of the file that holds the result.
-            remedy: command that makes it anew.
+            weights, path, maker: as in :meth:`passes`.
+
+        Raises:
+            UserError: it was computed with other weights than the model directory has now.
         """
+        if not self.passes(weights, [], path, maker):
+            raise UserError(self.warnings[-1].replace(" is left out: it ", " cannot be used: it ", 1))
+
+    def passes(self, weights: Digests, data: Digests, path: Path, maker: str) -> bool:
+        """Whether a result may be shown; if not, a warning says why.
+
+        Args:
+            weights: digests of the weights behind the result.
+            data: digests of the data sets behind it.
+            path: file that holds the result.
+            maker: scripts that make it, e.g. ``scripts/decode.py``.
+        """
+        remedy = f"Make it again with {maker}"
         if self.data is not None and (data is None or set(data) - {self.data.digest}):
             of = "does not say which data it is of" if data is None else f"is of other data ({_shown(data)})"
             self.warn(
                 f"{path} is left out: it {of}, and {self.data.name} stands for {_shown([self.data.digest])}"
-                f" here. Make it anew: {remedy}"
+                f" here. {remedy}"
             )
             return False
         if weights is None:
-            self.warn(
-                f"{path} does not say which weights it was computed with, as results of earlier versions do"
-                " not: it may be of another model than the one that is there now. To be sure, make it anew:"
-                f" {remedy}"
-            )
-            return True
+            self.warn(f"{path} is left out: it does not say which weights it was computed with. {remedy}")
+            return False
         others = sorted(set(weights) - {self.present, self.architecture})
         if not others:
             return True
+        names = _shown(others)
         if all(digest.startswith(CONFIG) for digest in others):
             self.warn(
-                f"{path} is left out: it was computed with the architecture {_shown(others)}, and"
-                f" {self.model_dir / CONFIG_FILE} is {_shown([self.architecture or 'missing'])} now. Make it"
-                f" anew: {remedy}"
+                f"{path} is left out: it was computed with the architecture {names}, and"
+                f" {self.model_dir / CONFIG_FILE} is {_shown([self.architecture or 'missing'])} now. {remedy}"
             )
             return False
-        names = _shown(others)
         if self.present is None:
             self.warn(
-                f"{path} was computed with the weights {names}, and there is no {WEIGHTS_FILE} in"
-                f" {self.model_dir} to hold that against: put it there, or make it with scripts/average.py"
+                f"{path} was computed with the weights {names}, and {self.model_dir} has no {WEIGHTS_FILE} to"
+                " compare them with: copy it there, or make it with scripts/average.py"
             )
             return True
         self.warn(
             f"{path} is left out: it was computed with the weights {names}, and"
-            f" {self.model_dir / WEIGHTS_FILE} is {self.present[:SHOWN_DIGITS]} now. Make it anew: {remedy}"
+            f" {self.model_dir / WEIGHTS_FILE} is {self.present[:SHOWN_DIGITS]} now. {remedy}"
         )
         return False
 
@@ -195,36 +183,21 @@ def _shown(digests: Iterable[str]) -> str:
     return ", ".join(digest.removeprefix(CONFIG)[:SHOWN_DIGITS] for digest in digests)
 
 
-def command(script: str, config_type: type[Any], settings: Mapping[str, Any]) -> str:
-    """The call of a script that makes a result again with the same settings; default ones are left out.
+def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
+    """Check that results are of the same recordings; their transcripts may differ in script.
 
     Args:
-        script: name of the script.
-        config_type: dataclass of its configuration.
-        settings: as the result file has them.
+        results: name of each result, and its record of its data set; one without a record is not checked.
+
+    Raises:
+        UserError: two are of different recordings.
     """
-    return shlex.join(["python", f"scripts/{script}.py", *_changed(config_type, settings)])
-
-
-def _changed(config_type: type[Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """``name=value`` of what is not as it is by default."""
-    for field in fields(config_type):
-        if field.name not in settings:
-            continue
-        value = settings[field.name]
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if is_dataclass(default) and isinstance(value, Mapping):
-            yield from _changed(type(default), value, f"{prefix}{field.name}.")
-        elif value != default:
-            yield f"{prefix}{field.name}={_hydra_value(value)}"
-
-
-def _hydra_value(value: object) -> str:
-    """A value as Hydra's command line has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(_hydra_value(item) for item in value)}]"
-    return str(value)
+    known = [(name, data) for name, record in results if (data := dataset_behind(record)) is not None]
+    for name, data in known[1:]:
+        first_name, first = known[0]
+        if data.recordings != first.recordings:
+            raise UserError(
+                f"{first_name} and {name} cannot be compared: they are of different recordings, the first of"
+                f" {first.name} ({first.recordings[:SHOWN_DIGITS]}), the second of {data.name}"
+                f" ({data.recordings[:SHOWN_DIGITS]}). Use one prepared corpus for both"
+            )

@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retrieval.similarity.candidates import mean_frames
 from retrieval.similarity.dtw import dtw_similarity
 from retrieval.similarity.seqsim import Packed, seqsim_packed
 from zipformer.errors import UserError
@@ -64,6 +63,16 @@ def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
     if kind is ScoreKind.dtw:
         return dtw_similarity(x, y)
     return transport_similarity(x, y)
+
+
+def mean_frames(packed: Packed) -> Tensor:
+    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device, at least float32.
+
+    In float16, means that differ by little would be equal.
+    """
+    lengths = packed.lengths.to(packed.frames.device)
+    frames = packed.frames.to(torch.promote_types(packed.frames.dtype, torch.float32))
+    return torch.segment_reduce(frames, "mean", lengths=lengths, axis=0)
 
 
 def pooled_cosine(x: Packed, y: Packed) -> Tensor:

@@ -1,1 +1,1 @@
-"""What the ranks of all queries say: metrics, intervals, tests against chance and between models, hubs."""
+"""What the ranks of all queries say: metrics, intervals, tests against chance and between models."""

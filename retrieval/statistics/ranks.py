@@ -69,12 +69,6 @@ def places(scores: NDArray[np.floating], allowed: NDArray[np.bool_] | None = Non
     return Places(above, equal if allowed is None else np.where(allowed, equal, 0))
 
 
-def shares_of_first(k: int, found: Places) -> Floats:
-    """Probability (N,M) that a candidate is among the first k under a fair draw; 0 for what is none."""
-    inside = np.clip(k - found.above, 0, found.equal)
-    return inside / np.maximum(found.equal, 1)
-
-
 def rank_distribution(above: NDArray[np.integer], equal: NDArray[np.integer], ranks: int) -> Floats:
     """Sum (..., R) of the rank distributions of queries (..., N): how much stands at rank 1, 2, ... R.
 

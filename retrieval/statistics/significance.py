@@ -2,7 +2,7 @@
 
 **Against chance.** If a model knew nothing of what is said, it would not matter which utterance of a target
 site is called the right answer of a query. So the correspondence of sentences is permuted, and everything
-else stays: embeddings, scores, pools, hubs. In each of B permutations every group gets one random relabelling
+else stays: embeddings, scores, pools. In each of B permutations every group gets one random relabelling
 of the Q sentences, the same at all of its sites, and the right answer of query q of a site of group A at a
 site of group B becomes the utterance whose label in B is the label of q in A. All site pairs of a pair of
 groups are thus permuted alike, and A to B with the inverse of B to A, so that what they have in common (a

@@ -18,7 +18,8 @@ from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.text.normaliser import LatinCase
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data.batches import evaluation_batches, read_cuts
+from zipformer.data.batches import evaluation_batches
+from zipformer.data.cuts import read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.manifest import check_feature_files, with_present_paths
 from zipformer.data.tokenizer import Tokenizer
@@ -243,7 +244,7 @@ def test_a_prepared_directory_can_be_moved(config: PrepareConfig, tmp_path: Path
         assert (after[cut.id].numpy() == features).all()
     run(config)  # nothing is left to do
     (moved / "fbank" / "train" / "feats-00000.lca").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3 files .* prepare the data again"):
+    with pytest.raises(UserError, match=r"1 of the 3 files .* prepare the data again"):
         check_feature_files(
             (c.features.storage_path for c in load_manifest(moved / "cuts_train.jsonl.gz")), moved
         )

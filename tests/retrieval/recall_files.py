@@ -24,7 +24,7 @@ def write_recall(
     ]  # fmt: skip
     mean = sum(recall for recall, _ in pairs.values()) / len(pairs)
     chance = sum(chance for _, chance in pairs.values()) / len(pairs)
-    embeddings: Any = more.pop("embeddings", {"embedder": embedder})
+    embeddings: Any = more.pop("embeddings", {"embedder": embedder, "weights": None})
     content = {
         "embeddings": {"dataset": DATA.record()} | embeddings,
         "embedder": embedder,
@@ -33,6 +33,7 @@ def write_recall(
         "trained_groups": None,
         "pairs": rows,
         "within": [],
+        "metrics": [],
         "summary": [
             {
                 "name": "all", "pairs": len(pairs), "recall_at_1": mean, "low": mean - 5, "high": mean + 5,

@@ -1,6 +1,7 @@
 """A model directory with results, as the evaluation scripts leave it, from made-up numbers."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,14 +10,16 @@ from dataset_files import DATA, results_of
 from planted import write_store
 
 from retrieval.figures.style import save_png
+from retrieval.protocol.figure import recall_heat_map
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import sites_of
 from retrieval.protocol.tables import RecallTable, tabulate, write_recall_json
-from retrieval.report.figures import recall_heat_map
 from zipformer.decoding.recognise import DATA_KEY
+from zipformer.model import WEIGHTS_FILE
 
 GROUPS = ("cmn", "gan", "hak", "mandarin", "nan", "wuu", "yue")
 HELD_OUT = "gan"
+WEIGHTS = hashlib.sha256(b"weights").hexdigest()
 TRAINED = [group for group in GROUPS if group != HELD_OUT]
 
 
@@ -24,6 +27,7 @@ def write_results(exp_dir: Path, *, sites: int = 3, sentences: int = 50, methods
     """Everything that the report reads; returns the model directory."""
     model_dir = exp_dir / "averaged"
     model_dir.mkdir(parents=True)
+    (model_dir / WEIGHTS_FILE).write_bytes(b"weights")
     write_json(model_dir / "provenance.json", {"git_revision": "0123abcd", "trained_dialects": TRAINED})
     write_json(model_dir / "config.json", {"vocab_size": 500, "encoder": {"encoder_dim": [96, 128]}})
     results = results_of(model_dir)
@@ -39,7 +43,7 @@ def write_results(exp_dir: Path, *, sites: int = 3, sentences: int = 50, methods
             "embedder": embedder,
             "settings": {},
         }
-        header["embeddings"] = {"embedder": embedder, "dataset": DATA.record()}
+        header["embeddings"] = {"embedder": embedder, "weights": None, "dataset": DATA.record()}
         write_recall_json(folder / "recall.json", table, header)
         save_png(recall_heat_map(table), folder / "recall.png")
     write_metrics(exp_dir / "metrics.jsonl")
@@ -85,7 +89,7 @@ def write_decoding(directory: Path, method: str, *, split: str = "test", better:
                 }
             )
     write_json(directory / "cer.json", {"method": method, "split": split, "model_dir": "m", "rows": rows})
-    write_json(directory / "decode.json", {"method": method, DATA_KEY: DATA.digest})
+    write_json(directory / "decode.json", {"method": method, WEIGHTS_FILE: WEIGHTS, DATA_KEY: DATA.digest})
     with (directory / "hypotheses.jsonl").open("w", encoding="utf-8") as file:
         for index, group in enumerate(GROUPS):
             for n in range(4):

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.challenge.build import Built, build, draw_as_many
-from retrieval.challenge.sets import ChallengeSet, Judgement, read_challenge, write_challenge
 from retrieval.challenge.settings import (
     ChallengeConfig,
     DurationConfig,
@@ -22,6 +21,7 @@ from retrieval.challenge.settings import (
 )
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import Utterance
+from retrieval.protocol.challenge_sets import ChallengeSet, Judgement, read_challenge, write_challenge
 from retrieval.protocol.sites import Level
 
 SOUND, NAMES, DURATION = Removal.sound, Removal.names, Removal.duration

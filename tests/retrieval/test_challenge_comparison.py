@@ -152,8 +152,7 @@ def test_a_set_that_was_built_again_is_not_compared_with_the_one_before(
     (message,) = caplog.messages
     assert str(tmp_path / "retrieval-test-mfcc-no-close-sound" / "recall.json") in message
     assert "challenge_fingerprint=threshold 0." in message
-    for embedder in ("", "embedder=mfcc "):
-        assert f"python scripts/retrieve.py {embedder}challenge=sets/no-close-sound.json" in message
+    assert message.endswith("Ask both the same with scripts/retrieve.py")
 
 
 def test_what_the_model_was_not_asked_is_held_against_the_first(tmp_path: Path) -> None:
@@ -163,15 +162,15 @@ def test_what_the_model_was_not_asked_is_held_against_the_first(tmp_path: Path) 
     assert rows_of(tmp_path) == {("fbank", "no-names"), ("mfcc", "no-names")}
 
 
-@pytest.mark.parametrize("setting", [{"level": "subdialect"}, {"duplicates": "first"}, {"candidates": 50}])
+@pytest.mark.parametrize("setting", [{"level": "subdialect"}, {"duplicates": "first"}])
 def test_other_candidates_are_another_question(
     tmp_path: Path, setting: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    defaults = {"level": "group", "duplicates": "error", "candidates": 0}
-    ask(tmp_path, "zipformer", "no-names", "a", settings=defaults)
-    ask(tmp_path, "mfcc", "no-names", "a")  # of an earlier version, which had no such settings
+    defaults: dict[str, object] = {"level": "group", "duplicates": "error"}
+    for embedder in ("zipformer", "mfcc"):
+        ask(tmp_path, embedder, "no-names", "a", settings=defaults)
     assert rows_of(tmp_path) == {("zipformer", "no-names"), ("mfcc", "no-names")}
-    ask(tmp_path, "mfcc", "no-names", "a", settings=setting)
+    ask(tmp_path, "mfcc", "no-names", "a", settings=defaults | setting)
     assert rows_of(tmp_path) == {("zipformer", "no-names")}
     assert next(f"{name}={value}" for name, value in setting.items()) in caplog.text
 
@@ -190,10 +189,6 @@ def test_a_random_set_belongs_to_the_set_that_it_was_drawn_for(
     ask(tmp_path, "mfcc", random, "another", challenge_drawn_for="new")
     assert rows_of(tmp_path) == {("zipformer", "no-names"), ("mfcc", random)}
     shutil.rmtree(tmp_path / f"retrieval-test-mfcc-{random}")
-    caplog.clear()
-    ask(tmp_path, "zipformer", random, "r")  # of an earlier version
-    assert rows_of(tmp_path) == {("zipformer", "no-names"), ("zipformer", random)}
-    assert "does not say for which challenge set" in caplog.text
 
 
 def test_files_and_table(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

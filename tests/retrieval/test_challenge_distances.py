@@ -19,6 +19,7 @@ from retrieval.challenge.settings import SoundConfig, SoundMeasure
 from retrieval.challenge.utterances import Spoken
 from retrieval.embedding.store import EmbeddingStore, Utterance
 from retrieval.protocol.sites import Site, sites_of
+from zipformer.errors import UserError
 
 SITES = [Site("cmn", "a", {"s1": "a1", "s2": "a2"}), Site("yue", "b", {"s1": "b1", "s2": "b2"})]
 COMMON = {(0, 1): ["s1", "s2"]}
@@ -83,7 +84,7 @@ def test_acoustic_distance_of_planted_frames(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks 1 of 4 utterances, the first is other: embed"):
         measure_distances({}, lacking, COMMON, SoundConfig(measure=SoundMeasure.acoustic),
                           control=tmp_path / "store")  # fmt: skip
-    with pytest.raises(FileNotFoundError, match=r"scripts/embed\.py"):
+    with pytest.raises(UserError, match=r"scripts/embed\.py"):
         measure_distances({}, sites, COMMON, SoundConfig(measure=SoundMeasure.acoustic),
                           control=tmp_path / "none")  # fmt: skip
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from retrieval.challenge.phones import phone_distance, read_phones, split_ipa, split_phones
 from retrieval.challenge.settings import Notation
+from zipformer.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_table_of_phones(tmp_path: Path) -> None:
     path = tmp_path / "phones.tsv"
     path.write_text("utterance_id\tphones\nu1\tma55\nu2\tmɤ51\n", encoding="utf-8")
     assert read_phones(path) == {"u1": "ma55", "u2": "mɤ51"}
-    with pytest.raises(FileNotFoundError, match=r"none\.tsv: correct sound\.phones_file"):
+    with pytest.raises(UserError, match=r"none\.tsv: correct sound\.phones_file"):
         read_phones(tmp_path / "none.tsv")
     for text, message in (
         (

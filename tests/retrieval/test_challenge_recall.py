@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from planted import directions, write_store
 
-from retrieval.challenge.sets import ChallengeSet
-from retrieval.protocol.recall import RetrieveConfig, retrieve
+from retrieval.protocol.challenge_sets import ChallengeSet
+from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import Level, Site, sites_of
 from retrieval.protocol.tables import tabulate
 from retrieval.similarity.seqsim import pack, seqsim_packed
@@ -136,26 +135,3 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     sites = sites_of(store)
     with pytest.raises(ValueError, match="no sentence"):
         retrieve(store, sites, challenge=challenge(sites, {(0, 1): []}))
-    with pytest.raises(ValueError, match="candidates"):
-        RetrieveConfig("exp", challenge="hard.json", candidates=5)
-
-
-class Half:
-    """Any object of the form serves: every second sentence, with the next one as the only rival."""
-
-    name = "half"
-
-    def kept(self, source: Site, target: Site, common: Sequence[str]) -> list[str]:
-        return list(common[::2])
-
-    def allowed(self, source: Site, target: Site, kept: Sequence[str]) -> NDArray[np.bool_]:
-        N = len(kept)
-        return np.eye(N, dtype=bool) | np.roll(np.eye(N, dtype=bool), 1, axis=1)
-
-
-def test_any_challenge_of_the_form(tmp_path: Path) -> None:
-    site = {name: np.ones((2, 4), dtype=np.float32) for name in NAMES}
-    store = write_store(tmp_path / "store", {("cmn", "a"): site, ("yue", "b"): site})
-    outcome = retrieve(store, sites_of(store), challenge=Half())
-    assert outcome.recall(0, 1) == chance(outcome, 0, 1) == 1 / 2  # two equal candidates
-    assert outcome.queries(0, 1) == 3

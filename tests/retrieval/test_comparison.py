@@ -7,16 +7,17 @@ from matplotlib.image import imread
 from planted import write_store
 
 from retrieval.comparison.figure import comparison_figure
+from retrieval.comparison.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.comparison.models import compare, write_comparison
+from retrieval.comparison.views import comparison_views
 from retrieval.figures.style import save_png
 from retrieval.protocol.outcome import Outcome, read_ranks, write_ranks
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import Site, sites_of
 from retrieval.protocol.tables import tabulate, write_tables
-from retrieval.protocol.views import comparison_views
 from retrieval.report.ranks import read_comparison
-from retrieval.results.finished import Finished, check_same_queries, read_finished, short_names
 from retrieval.statistics.significance import holm
+from zipformer.errors import UserError
 
 GROUPS = ("cmn", "hak", "yue")
 
@@ -32,7 +33,7 @@ def finished(directory, noise, *, name=None, sites=2, sentences=12, dimension=10
             stored[group, f"{group}{site + 1}"] = {f"s{n:02}": frames for n, frames in enumerate(noisy)}
     store = write_store(directory / "store", stored)
     outcome = retrieve(store, sites_of(store), within_groups=True)
-    settings = {"level": "group", "duplicates": "error", "candidates": 0, "layer": None}
+    settings = {"level": "group", "duplicates": "error", "layer": None}
     content = {"split": "test", "embedder": "zipformer", "challenge": None, "settings": settings}
     content |= {"embeddings": store.description, "trained_groups": ["cmn", "yue"]} | dict(header)
     return Finished(name or directory.name, directory, outcome, content)
@@ -216,9 +217,9 @@ def test_finished_results_are_read_back(models, tmp_path):
     with pytest.raises(ValueError, match=r"ranks\.npz: no ranks in it"):
         read_finished(paths)
     (second.path / "ranks.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no ranks at .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no ranks at .*scripts/retrieve\.py"):
         read_finished(paths)
-    with pytest.raises(FileNotFoundError, match=r"no recall\.json in .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no recall\.json in .*scripts/retrieve\.py"):
         read_finished([tmp_path / "none", paths[0]])
     with pytest.raises(ValueError, match="names of models must differ"):
         read_finished(paths, ["x", "x"])

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from planted import write_store
 
+from retrieval.embedding.corrections import Correction, fit_correction, principal_directions
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import sites_of
-from retrieval.similarity.corrections import Correction, fit_correction, principal_directions
 
 
 def skewed_store(directory, *, utterances=12, dimension=6, mean=50.0):

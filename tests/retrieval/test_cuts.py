@@ -20,6 +20,7 @@ from retrieval.embedding.cuts import (
 from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
+from zipformer.errors import UserError
 
 
 class SumsEmbedder(Embedder):
@@ -179,7 +180,7 @@ def test_utterances_that_cannot_be_embedded_are_named(tmp_path):
 
 def test_missing_split_lists_those_there_are(tmp_path):
     write_cuts(tmp_path, "valid", spoken(1))
-    with pytest.raises(FileNotFoundError, match=r"cuts_test\.jsonl\.gz; splits found there: valid\."):
+    with pytest.raises(UserError, match=r"cuts_test\.jsonl\.gz; splits found there: valid\."):
         open_cuts(tmp_path, "test")
 
 

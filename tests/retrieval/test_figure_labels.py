@@ -26,10 +26,13 @@ from retrieval.interpretation.pictures import Side, matched_against_random, simi
 from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, Word
 from retrieval.protocol.estimates import MetricRow
+from retrieval.protocol.figure import recall_heat_map
 from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
-from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
-from retrieval.results.reading import CerResult, CerRow, Metrics
+from retrieval.report.figures import cer_bars, training_curves
+from retrieval.results.decodings import CerResult
+from retrieval.results.training import Metrics
 from retrieval.statistics.ranks import METRICS
+from zipformer.scoring.tables import ScoreRow
 
 GROUPS = ["官话", "yue", "hak"]
 
@@ -45,7 +48,7 @@ def heat_map() -> Figure:
 
 def bars() -> Figure:
     rows = [
-        CerRow("dialect", name, name, 50, 900, 9, 0, 0, rate, rate - 2, rate + 2, "sentences")
+        ScoreRow("dialect", name, name, 50, 900, 9, 0, 0, rate, rate - 2, rate + 2, "sentences")
         for name, rate in zip(GROUPS, (3.0, 8.0, 40.0), strict=True)
     ]
     results = [CerResult(method, "test", rows, [], [], Path(method), None) for method in ("beam", "ctc")]

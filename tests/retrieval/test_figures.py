@@ -9,8 +9,10 @@ from matplotlib.image import imread
 from result_files import GROUPS, recall_table, write_decoding, write_metrics
 
 from retrieval.figures.style import save_png, svg_data_uri
-from retrieval.report.figures import cer_bars, recall_heat_map, training_curves
-from retrieval.results.reading import read_decodings, read_metrics
+from retrieval.protocol.figure import recall_heat_map
+from retrieval.report.figures import cer_bars, training_curves
+from retrieval.results.decodings import read_decodings
+from retrieval.results.training import read_metrics
 
 
 @pytest.fixture(scope="module")

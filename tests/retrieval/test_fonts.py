@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from retrieval.figures import fonts
 from retrieval.figures.style import save_png, style
+from zipformer.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_a_font_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_font_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fonts.FONT_VARIABLE, "/no/such.otf")
-    with pytest.raises(FileNotFoundError, match=r"FANGYAN_FONT=/no/such\.otf"):
+    with pytest.raises(UserError, match=r"FANGYAN_FONT=/no/such\.otf"):
         fonts.label("粵")
 
 

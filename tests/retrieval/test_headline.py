@@ -5,12 +5,14 @@ from result_files import TRAINED
 
 from retrieval.report.examples import draw_examples
 from retrieval.report.headline import Evidence, choose_headline, evidence_for
-from retrieval.results.reading import CerResult, CerRow, Hypothesis, Metrics
+from retrieval.results.decodings import CerResult
+from retrieval.results.training import Metrics
+from zipformer.scoring.tables import ScoreRow, Transcript
 
 
-def result(method: str, rates: dict[str, float | None], hypotheses: list[Hypothesis], tmp_path) -> CerResult:
+def result(method: str, rates: dict[str, float | None], hypotheses: list[Transcript], tmp_path) -> CerResult:
     rows = [
-        CerRow("dialect", name, name, 1, 1, 0, 0, 0, rate, rate, rate, "sentences")
+        ScoreRow("dialect", name, name, 1, 1, 0, 0, 0, rate, rate, rate, "sentences")
         for name, rate in rates.items()
     ]
     return CerResult(method, "test", rows, hypotheses, [], tmp_path, None)
@@ -79,9 +81,9 @@ def test_evidence_in_its_order(tmp_path) -> None:
     assert of_ctc.rates == {"ctc": 25.0}
 
 
-def hypotheses(sentences: int, sites: int, dialects=TRAINED) -> list[Hypothesis]:
+def hypotheses(sentences: int, sites: int, dialects=TRAINED) -> list[Transcript]:
     return [
-        Hypothesis(f"{dialect}-{n:03}-{site}", dialect, None, f"{site}", f"{n:03}", "今日", "今日")
+        Transcript(f"{dialect}-{n:03}-{site}", dialect, None, f"{site}", f"{n:03}", "今日", "今日")
         for n in range(sentences)
         for site in range(sites)
         for dialect in dialects

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from retrieval.embedding.huggingface import HuggingFaceConfig, HuggingFaceEmbedder, load, receptive_field
+from zipformer.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 
@@ -234,7 +235,7 @@ def test_the_last_part_of_the_name_names_the_results(tmp_path):
 
 def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match=r"huggingface\.model=.*nothing cannot be loaded"):
+    with pytest.raises(UserError, match=r"huggingface\.model=.*nothing cannot be loaded"):
         load(HuggingFaceConfig(str(tmp_path / "nothing")))
 
 

@@ -26,6 +26,7 @@ from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.protocol.sites import Level, Site
 from retrieval.results.reading import MalformedResultError
+from zipformer.model import WEIGHTS_FILE
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each
@@ -50,7 +51,10 @@ def utterances() -> list[SpokenUtterance]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> InterpretConfig:
-    return InterpretConfig(str(tmp_path / "model"), str(tmp_path), dataset=DATA.name, shown=0)
+    model_dir = tmp_path / "model"
+    model_dir.mkdir()
+    (model_dir / WEIGHTS_FILE).write_bytes(b"weights")
+    return InterpretConfig(str(model_dir), str(tmp_path), dataset=DATA.name, shown=0)
 
 
 def no_audio(name: str) -> None:
@@ -320,7 +324,7 @@ def test_summaries_are_read_for_the_report(config: InterpretConfig) -> None:
     (other / SUMMARY).write_text(json.dumps(summary))
     assert read_interpretations(config.folder.parent, "test") == rows
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"), undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("retrieval.report"), undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("_interpretation.html.j2")
     assert 'href="../interpret-test-ctc/index.html"' in template.render(interpretations=rows)

@@ -17,6 +17,7 @@ from retrieval.interpretation.text_similarity import (
     dice,
 )
 from retrieval.interpretation.validation import Sums, adjusted, matched_and_random, paired_test
+from zipformer.errors import UserError
 
 TABLE = "meaning\tcmn\tyue\tnan\nwe\t我们\t我哋\t\nperson\t人\t\t\nfather\t爸爸\t\t阿爸\n"
 
@@ -60,7 +61,7 @@ def test_the_lexicon_is_such_a_table() -> None:
 
 
 def test_bad_tables(tmp_path: Path, table: TranslationTable) -> None:
-    with pytest.raises(FileNotFoundError, match="translation table"):
+    with pytest.raises(UserError, match="translation table"):
         TranslationTable(tmp_path / "none.tsv")
     with pytest.raises(ValueError, match="no column wuu; its columns are meaning, cmn, yue, nan"):
         TranslationTable(tmp_path / "table.tsv", ["wuu"])

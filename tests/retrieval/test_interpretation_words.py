@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.interpretation.words import FrameClock, Word, centre_frames, read_words, write_words
+from zipformer.errors import UserError
 
 WORDS = [Word("我", 0.035, 0.235), Word("好", 0.235, 0.275), Word("人", 0.3, 0.9)]
 CLOCK = FrameClock(0.04, 0.035)
@@ -74,5 +75,5 @@ def test_bad_tables_name_the_line(tmp_path: Path, content: str, message: str) ->
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"interpret\.py"):
+    with pytest.raises(UserError, match=r"interpret\.py"):
         read_words(tmp_path / "words.tsv")

@@ -315,7 +315,7 @@ def test_the_section_of_the_report(study: LayerStudy, tmp_path: Path) -> None:
     write_study(replace(study, groups=["cmn", "yue"], single_site_groups=["yue"]), config)
     section = layers_section(config.folder)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("retrieval.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("_layers.html.j2").render(layers=section)
     assert "data:image/svg+xml;base64," in page

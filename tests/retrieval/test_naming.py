@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.embedding.corrections import Correction
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.results.naming import result_folder
-from retrieval.similarity.corrections import Correction
 from retrieval.similarity.scores import ScoreKind
 
 

@@ -15,7 +15,6 @@ from retrieval.statistics.ranks import (
     metrics_of,
     places,
     rank_distribution,
-    shares_of_first,
 )
 
 
@@ -98,8 +97,6 @@ def test_places_against_scipy():
     np.testing.assert_array_equal(
         found.above + found.equal, np.stack([scipy.stats.rankdata(-row, method="max") for row in rounded])
     )
-    for k in (1, 3, 15):
-        np.testing.assert_allclose(shares_of_first(k, found).sum(axis=1), k)
 
 
 def test_places_among_allowed_candidates():
@@ -109,11 +106,9 @@ def test_places_among_allowed_candidates():
     np.testing.assert_array_equal(np.diagonal(found.above), [0, 1, 0])
     np.testing.assert_array_equal(np.diagonal(found.equal), [2, 1, 2])
     assert (found.equal[~allowed] == 0).all()
-    np.testing.assert_allclose(shares_of_first(1, found), [[0.5, 0, 0.5], [0, 0, 1], [0, 0.5, 0.5]])
 
 
-def test_nearly_equal_scores_are_equal_and_the_sum_of_shares_is_whole():
+def test_nearly_equal_scores_are_equal():
     found = places(np.array([[0.8, 0.8 - 9e-7, 0.8 - 1.8e-6, 0.7]]))
     np.testing.assert_array_equal(found.equal, [[3, 3, 3, 1]])
-    assert shares_of_first(2, found).sum() == pytest.approx(2)
     assert isinstance(found, Places)

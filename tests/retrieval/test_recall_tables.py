@@ -9,20 +9,19 @@ from planted import write_store
 from reference.retrieval import chance_of_queries, metrics_of_queries, ranks_of_queries
 from rich.console import Console
 
+from retrieval.protocol.figure import recall_heat_map
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import Site, sites_of
 from retrieval.protocol.tables import (
-    print_tables,
-    recall_matrix,
-    recall_summary,
     tabulate,
     write_recall_csv,
     write_recall_json,
     write_site_pairs,
 )
-from retrieval.report.figures import recall_heat_map
+from retrieval.protocol.views import recall_matrix, recall_summary
 from retrieval.statistics.ranks import METRICS
+from zipformer.console import print_tables
 
 
 def from_hits(sites, hits):
@@ -255,7 +254,7 @@ def test_p_values_are_adjusted_for_the_pairs():
         for target in ("cmn", "hak", "yue"):
             permuted[source, target] = random.random((199, 5)) * [1, 1, 1, 1, 5]
     permuted["cmn", "yue"] *= 0.5  # recall@1 is 57 % there
-    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, None, permuted)
+    with_test = Outcome(hits.sites, hits.sentences, hits.above, hits.equal, hits.pool, permuted)
     table = tabulate(with_test, trained_groups=None, resamples=20)
     row = metric_row(table, "pair", "recall_at_1", "cmn", "yue")
     recall = (4 / 5 + 1 / 3) / 2

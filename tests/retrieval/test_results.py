@@ -11,14 +11,12 @@ from result_files import (
     write_results,
 )
 
+from retrieval.protocol.reading import read_recall
 from retrieval.protocol.tables import write_recall_json
-from retrieval.results.reading import (
-    MalformedResultError,
-    read_decodings,
-    read_metrics,
-    read_recall,
-    trained_groups,
-)
+from retrieval.results.decodings import read_decodings
+from retrieval.results.reading import MalformedResultError
+from retrieval.results.trained import trained_groups
+from retrieval.results.training import read_metrics
 
 
 def test_decodings_round_trip(tmp_path):
@@ -86,12 +84,12 @@ def test_groups_of_one_site_are_recorded(tmp_path):
     ("change", "message"),
     [
         (lambda content: content.pop("rows"), "rows must be list, found nothing"),
-        (lambda content: content["rows"][3].pop("cer"), "row 4 has no cer"),
+        (lambda content: content["rows"][3].pop("cer"), "rows, row 4 has no cer"),
         (
             lambda content: content["rows"][0].update(deletions="two"),
-            r"row 1: deletions must be .*found 'two'",
+            r"rows, row 1: deletions must be .*found 'two'",
         ),
-        (lambda content: content["rows"].__setitem__(2, 7), "row 3 is not an object"),
+        (lambda content: content["rows"].__setitem__(2, 7), "rows, row 3 is not an object"),
     ],
 )
 def test_malformed_error_rates_are_named(tmp_path, change, message):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_files import DATA
+from matplotlib.image import imread
 
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.sites import Site
@@ -30,7 +31,7 @@ def write(model_dir: Path, ranks: list[int], *, split: str = "test", dataset: Da
     above[0, 1] = above[1, 0] = np.array(ranks) - 1
     asked = np.array([[[0], [1]], [[1], [0]]], dtype=np.int32) * np.ones(len(ranks), dtype=np.int32)
     outcome = Outcome(SITES, [f"s{n:02}" for n in range(len(ranks))], above, asked, asked * len(ranks))
-    settings = {"level": "group", "duplicates": "error", "candidates": 0, "layer": None}
+    settings = {"level": "group", "duplicates": "error", "layer": None}
     header = {"split": split, "embedder": "zipformer", "challenge": None, "settings": settings}
     header["embeddings"] = {"dimension": 4, "embedder": "zipformer", "weights": OLD}
     header["dataset"] = dataset.record()
@@ -61,6 +62,11 @@ def test_differences_by_hand(
     # Five sentences differ in recall@1, all in one direction: p = 2/32 but for the draws.
     assert differences["recall_at_1"]["p"] == pytest.approx(2 / 32, abs=0.03)
     assert "first - second" in capsys.readouterr().out
+    # Without output, the same lies beside the results of the first model, where its report finds it.
+    run(monkeypatch, f"results=[{first},{second}]")
+    beside = first / "results" / "data" / "comparison-test"
+    assert json.loads((beside / "comparison.json").read_text())["differences"] == content["differences"]
+    assert imread(beside / "comparison.png").shape[0] > 500
 
 
 def test_errors_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +94,17 @@ def test_results_of_other_weights_or_recordings_are_not_compared(
     third = write(tmp_path / "third", [1, 2, 2], dataset=written_otherwise)
     run(monkeypatch, f"results=[{first},{third}]", output)  # other transcripts, the same recordings
     elsewhere = write(tmp_path / "elsewhere", [1, 2, 2], dataset=replace(DATA, recordings="f" * 64))
-    with pytest.raises(SystemExit, match=r"^error: .*first.*elsewhere.* of other recordings.*one prepared"):
+    with pytest.raises(SystemExit, match=r"^error: .*elsewhere.* of different recordings.*one prepared"):
         run(monkeypatch, f"results=[{first},{elsewhere}]", output)
     (second / "model.safetensors").write_bytes(b"new")
-    remedy = rf"scripts/embed\.py model_dir={second}"
+    remedy = r"scripts/embed\.py and scripts/retrieve\.py"
     with pytest.raises(SystemExit, match=rf"^error: {second}/.*recall\.json cannot be used: .*{remedy}"):
         run(monkeypatch, f"results=[{first},{second}]", output)
     # Folders that lie in no model directory have no weights to be held against.
     moved = (second / "results" / "data" / "retrieval-test").rename(tmp_path / "moved")
     run(monkeypatch, f"results=[{first},{moved}]", output)
+    with pytest.raises(SystemExit, match=r"^error: .*moved is not named retrieval-.*output=FOLDER"):
+        run(monkeypatch, f"results=[{moved},{first}]")
 
 
 def test_one_of_several_data_sets_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_model import write_cuts, write_model
 
-from retrieval.results.reading import read_decodings
+from retrieval.results.decodings import read_decodings
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "decode.py"
 

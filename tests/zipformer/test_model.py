@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zipformer.encoder.zipformer import EncoderConfig
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
@@ -123,8 +124,17 @@ def test_heads_are_there_where_configured() -> None:
     transducer_only = AsrModel(small_config(ctc=False))
     assert transducer_only.ctc_head is None
     assert set(transducer_only.losses(features(), LENGTHS, TOKENS)) == {"simple", "pruned", "attention"}
-    with pytest.raises(ValueError, match="neither"):
-        small_config(transducer=False, ctc=False)
+
+
+def test_an_encoder_needs_no_heads_and_no_vocabulary(tmp_path: Path) -> None:
+    config = small_config(transducer=False, ctc=False)
+    config.attention_decoder.num_layers = config.vocab_size = 0
+    model = AsrModel(config).eval()
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"frontend", "encoder"}
+    model.save_pretrained(tmp_path)
+    frames, lengths = AsrModel.from_pretrained(tmp_path).encode(features(), LENGTHS)
+    torch.testing.assert_close(frames, model.encode(features(), LENGTHS)[0])
+    assert lengths.tolist() == [21, 16, 10]
 
 
 def test_unusable_input_is_refused() -> None:
@@ -152,7 +162,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path, causal: bool) -> None
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name} is missing; .*average\.py"):
+    with pytest.raises(UserError, match=rf"{name} is missing; .*average\.py"):
         AsrModel.from_pretrained(directory)
 
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from retrieval.results.reading import trained_groups
+from retrieval.results.trained import trained_groups
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer

@@ -12,16 +12,9 @@ from lhotse.utils import fastcopy
 from tiny_corpus import make_cut, tiny_model_config, write_tiny_corpus
 
 from zipformer.data.augment import SpecAugmentConfig
-from zipformer.data.batches import (
-    PADDING_VALUE,
-    Batch,
-    DataConfig,
-    TrainingData,
-    encoder_frames,
-    evaluation_batches,
-    read_cuts,
-    select_utterances,
-)
+from zipformer.data.batches import PADDING_VALUE, Batch, TrainingData, evaluation_batches
+from zipformer.data.selection import DataConfig, select_utterances
+from zipformer.data.cuts import encoder_frames, read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.model import AsrModel
 
@@ -211,7 +204,7 @@ def test_nothing_left_is_an_error(corpus: Path) -> None:
 
 
 def test_missing_manifest_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"cuts_train.jsonl.gz.*prepare"):
+    with pytest.raises(UserError, match=r"cuts_train.jsonl.gz.*prepare"):
         read_cuts(tmp_path / "cuts_train.jsonl.gz")
 
 

@@ -1,5 +1,6 @@
 """What a data set is: its name, its digest, and the folder of its results."""
 
+from zipformer.errors import UserError
 import gzip
 import json
 import shutil
@@ -136,7 +137,7 @@ def test_other_data_of_the_same_name_replace_nothing(tmp_path: Path) -> None:
 
 
 def test_the_only_data_set_is_taken_and_one_of_several_has_to_be_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no results; make them with scripts/decode\.py"):
+    with pytest.raises(UserError, match=r"no results; make them with scripts/decode\.py"):
         choose_dataset(tmp_path, None)
     FIRST.claim(tmp_path)
     assert choose_dataset(tmp_path, None) == "my"
@@ -144,13 +145,13 @@ def test_the_only_data_set_is_taken_and_one_of_several_has_to_be_named(tmp_path:
     assert choose_dataset(tmp_path, "other") == "other"
     with pytest.raises(ValueError, match=r"results of my, other: choose one of them with dataset=NAME"):
         choose_dataset(tmp_path, None)
-    with pytest.raises(FileNotFoundError, match=r"no results of the data set mine; there are my, other"):
+    with pytest.raises(UserError, match=r"no results of the data set mine; there are my, other"):
         choose_dataset(tmp_path, "mine")
 
 
 def test_results_that_lie_outside_a_data_set_are_named(tmp_path: Path) -> None:
     (tmp_path / "results" / "decode-test-ctc").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"decode-test-ctc in .* do not say which data"):
+    with pytest.raises(UserError, match=r"decode-test-ctc in .* do not say which data"):
         choose_dataset(tmp_path, None)
     shutil.rmtree(tmp_path / "results")
     # A data set may be called what it likes.

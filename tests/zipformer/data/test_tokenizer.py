@@ -1,3 +1,4 @@
+from zipformer.errors import UserError
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_saved_files(tmp_path: Path) -> None:
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"tokens\.model: no tokenizer there"):
+    with pytest.raises(UserError, match=r"tokens\.model: no tokenizer there"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokens.model").write_bytes(b"not a model")
     with pytest.raises(ValueError, match=r"tokens\.model: not a sentencepiece model"):

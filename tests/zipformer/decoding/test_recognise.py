@@ -18,6 +18,7 @@ from zipformer.decoding import (
 )
 from zipformer.decoding import recognise as evaluation
 from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.scoring import Transcript
 
@@ -234,20 +235,20 @@ def test_strange_characters_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", evaluation.MODEL_FILES)
 def test_a_missing_model_file_is_named(config: DecodeConfig, name: str) -> None:
     (Path(config.model_dir) / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"lacks {name}.*average\.py"):
+    with pytest.raises(UserError, match=rf"lacks {name}.*average\.py"):
         decode(config)
 
 
 def test_a_missing_model_directory_is_named(config: DecodeConfig) -> None:
     config.model_dir = "nowhere"
-    with pytest.raises(FileNotFoundError, match="nowhere is not there"):
+    with pytest.raises(UserError, match="nowhere is not there"):
         decode(config)
 
 
 def test_a_missing_split_lists_the_others(config: DecodeConfig) -> None:
     write_cuts(Path(config.data_dir), "valid")
     config.split = "tset"
-    with pytest.raises(FileNotFoundError, match=r"cuts_tset.*test, valid"):
+    with pytest.raises(UserError, match=r"cuts_tset.*test, valid"):
         decode(config)
 
 

@@ -22,7 +22,7 @@ from zipformer.layers.schedule import Clock
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "model"
 SMALL_OPTIONS = {
     "num_encoder_layers": "1,1",
     "downsampling_factor": "1,2",

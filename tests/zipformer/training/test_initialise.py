@@ -8,6 +8,7 @@ from tiny_corpus import tiny_model_config
 
 from data_prep.tokens import train_token_model
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.training.initialise import VOCABULARY_MODULES, dialects_of, initialise_from
 
@@ -117,7 +118,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     tokenizer = tokenizer_of("甲乙")
     saved_model(tmp_path, tokenizer)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=name):
+    with pytest.raises(UserError, match=name):
         initialise_from(fresh_model(tokenizer), tmp_path, tokenizer)
 
 
@@ -130,3 +131,19 @@ def test_a_source_says_what_it_was_trained_on(tmp_path: Path, caplog: pytest.Log
     assert dialects_of(tmp_path) == ["cmn", "yue"]
     (tmp_path / "provenance.json").write_text(json.dumps({"trained_dialects": ["nan", "cmn"]}))
     assert dialects_of(tmp_path) == ["cmn", "nan"]
+
+
+def test_an_encoder_without_heads_and_tokens_is_a_start(tmp_path: Path) -> None:
+    config = tiny_model_config()
+    config.transducer = config.ctc = False
+    config.attention_decoder.num_layers = 0
+    source = AsrModel(config)
+    source.save_pretrained(tmp_path)
+    tokenizer = tokenizer_of("甲乙丙丁")
+    model = fresh_model(tokenizer)
+    transfer = initialise_from(model, tmp_path, tokenizer)
+    loaded = model.state_dict()
+    assert set(transfer.loaded) == set(source.state_dict())
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in source.state_dict().items())
+    assert not transfer.unused
+    assert all(line.endswith("(not in the source)") for line in transfer.not_loaded)

@@ -1,6 +1,6 @@
 """Finished retrievals, read back to be compared; whether they asked the same."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from retrieval.protocol.outcome import Outcome, read_ranks
-from retrieval.protocol.recall import calls_of
+from retrieval.protocol.reading import RETRIEVED_WITH, SAME_SETTINGS
 from retrieval.results.naming import result_folder
 from retrieval.results.reading import MalformedResultError, read_json
-from retrieval.results.weights import Sieve, weights_behind, weights_of
-from zipformer.data.dataset import SHOWN_DIGITS, choose_dataset, dataset_behind
+from retrieval.results.weights import Sieve, check_same_recordings, weights_behind, weights_of
+from zipformer.data.dataset import choose_dataset
 from zipformer.errors import UserError
 
 RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
-SAME_SETTINGS = ("level", "duplicates", "candidates")
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,8 @@ def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
     if len(folder.absolute().parents) < 3 or weights_of(folder.absolute().parents[2]) is None:
         return
     model_dir = folder.absolute().parents[2]
-    remedy = calls_of(model_dir, str(content.get("split")), content["settings"])
-    weights = weights_behind([content.get("embeddings") or {}])
-    Sieve(model_dir).require(weights, folder / RECALL_FILE, remedy)
+    weights = weights_behind([content.get("embeddings")])
+    Sieve(model_dir).require(weights, folder / RECALL_FILE, RETRIEVED_WITH)
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
@@ -132,26 +130,6 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
         kinds = [(m.content.get("embedder"), m.content["settings"].get("layer")) for m in (first, other)]
         if kinds[0] == kinds[1] and not any_dimension:
             check_same_dimension(between, first.dimension, other.dimension)
-
-
-def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
-    """See that results are of the same recordings, whose transcripts may be written in several ways.
-
-    Args:
-        results: name, and what it says of its data set; one that says nothing is not checked.
-
-    Raises:
-        ValueError: two are of other recordings.
-    """
-    known = [(name, data) for name, record in results if (data := dataset_behind(record)) is not None]
-    for name, data in known[1:]:
-        first_name, first = known[0]
-        if data.recordings != first.recordings:
-            raise UserError(
-                f"{first_name} and {name} cannot be compared: they are of other recordings, the first of"
-                f" {first.name} ({first.recordings[:SHOWN_DIGITS]}), the second of {data.name}"
-                f" ({data.recordings[:SHOWN_DIGITS]}). Use one prepared corpus for both"
-            )
 
 
 def check_same_dimension(between: str, ours: object, theirs: object) -> None:

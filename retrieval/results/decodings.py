@@ -1,0 +1,101 @@
+"""Results of scripts/decode.py, read back: error rates, hypotheses, confusions."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.results.reading import (
+    MalformedResultError,
+    json_lines,
+    json_object,
+    read_json,
+    read_row,
+    read_rows,
+    require,
+)
+from retrieval.results.weights import Digests
+from zipformer.decoding.recognise import DATA_KEY
+from zipformer.model import WEIGHTS_FILE
+from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
+
+
+@dataclass(frozen=True)
+class CerResult:
+    """Everything that decoding with one method left.
+
+    ``folder`` holds the files; ``weights`` and ``data`` are those that the hypotheses are of
+    (:mod:`retrieval.results.weights`).
+    """
+
+    method: str
+    split: str
+    rows: list[ScoreRow]
+    hypotheses: list[Transcript]
+    confusions: list[Confusion]
+    folder: Path
+    weights: Digests
+    data: Digests = None
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals of the table are over, for captions; empty in a table without rows."""
+        return next((row.resampled for row in self.level("overall")), "")
+
+    def level(self, level: str) -> list[ScoreRow]:
+        """Rows of one level: overall, dialect, subdialect or site."""
+        return [row for row in self.rows if row.level == level]
+
+
+def read_decodings(results: Path, split: str) -> list[CerResult]:
+    """All of ``decode-{split}-{method}`` in the results of a data set, sorted by method; may be none.
+
+    Where the name of another split begins with this one and a hyphen, its folders look alike; the files say
+    whose they are.
+    """
+    found = [read_decoding(path.parent) for path in sorted(results.glob(f"decode-{split}-*/cer.json"))]
+    return [result for result in found if result.split == split]
+
+
+def read_decoding(directory: Path) -> CerResult:
+    """``cer.json`` of a folder and the files beside it, ``decode.json`` of which says what decoded.
+
+    Raises:
+        MalformedResultError: a file without its fields.
+    """
+    path = directory / "cer.json"
+    content = json_object(path, path.read_text(encoding="utf-8"), "decode")
+    require(content, {"method": str, "split": str, "rows": list}, path, "decode")
+    rows = read_rows(ScoreRow, content["rows"], path, "rows", "decode")
+    hypotheses: list[Transcript] = []
+    confusions: list[Confusion] = []
+    hypotheses_path, confusions_path = directory / "hypotheses.jsonl", directory / "confusions.csv"
+    if hypotheses_path.is_file():
+        hypotheses = [
+            read_row(Transcript, line, hypotheses_path, f"line {number}", "decode")
+            for number, line in json_lines(hypotheses_path, "decode")
+        ]
+    if confusions_path.is_file():
+        with confusions_path.open(encoding="utf-8", newline="") as file:
+            for number, record in enumerate(csv.DictReader(file), start=2):
+                row: dict[str, Any] = dict(record)
+                if not str(row.get("count") or "").isdecimal():
+                    raise MalformedResultError(
+                        confusions_path, f"line {number}: count must be a number in {row}", "decode"
+                    )
+                row["count"] = int(row["count"])
+                confusions.append(read_row(Confusion, row, confusions_path, f"line {number}", "decode"))
+    made_with = read_json(directory / "decode.json", "decode") or {}
+    digest = made_with.get(WEIGHTS_FILE)
+    weights = [digest] if isinstance(digest, str) else None
+    data = made_with.get(DATA_KEY)
+    return CerResult(
+        content["method"],
+        content["split"],
+        rows,
+        hypotheses,
+        confusions,
+        directory,
+        weights,
+        [data] if isinstance(data, str) else None,
+    )

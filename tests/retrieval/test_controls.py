@@ -26,9 +26,9 @@ from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import sites_of
 from retrieval.protocol.tables import tabulate
 from retrieval.report.controls import controls_section
-from retrieval.results.reading import MalformedResultError
 from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
+from zipformer.typed_json import MalformedResultError
 
 NAMES = [f"s{n}" for n in range(10)]
 GROUPS = ("hak", "nan", "yue")

@@ -21,7 +21,7 @@ HYDRA_FLAGS = (
     "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
-# Errors of a folder or disk that the user gives, by number, with the remedy.
+# Errors of a folder or disk that the user names: error number and remedy.
 PLACES = {
     errno.EACCES: "allow reading and writing there, or give another place",
     errno.EPERM: "allow reading and writing there, or give another place",
@@ -86,7 +86,7 @@ def run(name: str, arguments: Sequence[str], *, call: str, conf_dir: Path) -> No
 
 
 def _or_error(command_help: CommandHelp, work: Callable[[], Any]) -> Any:
-    """Do something that reads the command line; what it cannot understand becomes one line."""
+    """Do work that reads the command line; an error in the command line ends the program with one line."""
     if os.environ.get("HYDRA_FULL_ERROR"):
         return work()
     with _raised_by_hydra():
@@ -98,7 +98,7 @@ def _or_error(command_help: CommandHelp, work: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _raised_by_hydra() -> Iterator[None]:
-    """Let ``hydra.main`` raise its errors, instead of printing several lines and ending the program."""
+    """Let ``hydra.main`` raise its errors; otherwise it prints several lines and ends the program."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield

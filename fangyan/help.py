@@ -20,6 +20,10 @@ from fangyan.commands import COMMANDS
 from fangyan.meanings import meaning_of, plain
 
 QUOTES = "A value with commas, brackets or letters other than ASCII is put in quotes twice: 'NAME=\"VALUE\"'."
+FURTHER = (
+    "hydra.searchpath=[DIR] adds your own configurations; experiment=mine is then DIR/experiment/mine.yaml.\n"
+    "Further options: --cfg job prints the settings as YAML; --hydra-help."
+)
 WIDEST = 110  # columns of the help on a wide terminal
 
 
@@ -38,7 +42,7 @@ class CommandHelp:
 
     @property
     def groups(self) -> dict[str, Any]:
-        """Groups of configurations that the command chooses from, and the choice that is made by default."""
+        """Groups of configurations that the command chooses from, each with its default choice."""
         content = OmegaConf.load(self.conf_dir / f"{self.name}.yaml")
         assert isinstance(content, DictConfig)
         chosen: dict[str, Any] = {}
@@ -66,7 +70,7 @@ class CommandHelp:
 
     @property
     def examples(self) -> list[str]:
-        """Lines of the comment at the head of the configuration that are commands."""
+        """Example command lines, which stand in the comment at the head of the configuration."""
         text = (self.conf_dir / f"{self.name}.yaml").read_text(encoding="utf-8").replace("\\\n#", "")
         lines = re.findall(rf"^# (.*\bfangyan {self.command} .*)$", text, flags=re.MULTILINE)
         program = self.call.removeprefix("python ")
@@ -77,7 +81,7 @@ class CommandHelp:
         return [" ".join(line.split()) for line in started]
 
     def compose(self, arguments: Sequence[str]) -> DictConfig:
-        """The settings with those of the command line; without a group that must still be chosen."""
+        """All settings with the values of the command line; groups without a choice are left out."""
         settings = [argument for argument in arguments if not argument.startswith("-")]
         given = {setting.partition("=")[0] for setting in settings}
         open_groups = [group for group, choice in self.groups.items() if choice == MISSING]
@@ -86,7 +90,7 @@ class CommandHelp:
             return compose(self.name, overrides=[*settings, *left_out])
 
     def text(self, arguments: Sequence[str]) -> str:
-        """The help; values are those of the command line: ``--help experiment=mini`` shows its own."""
+        """The help. Its values are those of the command line, so ``--help experiment=mini`` shows mini's."""
         width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
         composed = self.compose(arguments)
         lines = [*textwrap.wrap(COMMANDS[self.command].about, width), ""]
@@ -103,11 +107,11 @@ class CommandHelp:
         for key, value, meaning in _rows(composed):
             lines.append(f"  {key}={value}" if value is not None else f"\n  {key}:")
             lines += textwrap.wrap(meaning, width, initial_indent="      ", subsequent_indent="      ")
-        lines += ["", QUOTES, "Further options: --cfg job prints the settings as YAML; --hydra-help."]
+        lines += ["", QUOTES, FURTHER]
         return "\n".join(lines)
 
     def ask_for(self, missing: Sequence[str], settings: DictConfig) -> str:
-        """What must be given, and what it is."""
+        """A message that asks for the settings that must be given and says what they mean."""
         parts = []
         for key in missing:
             meaning = _meaning(settings, key)
@@ -115,7 +119,7 @@ class CommandHelp:
         return f"give {' and '.join(parts)}; {self.call} --help lists all settings"
 
     def explain(self, error: Exception) -> str:
-        """One line for what Hydra or OmegaConf found wrong with the command line."""
+        """One line that says what is wrong with the command line and how to correct it."""
         message = str(error)
         remedy = f"{self.call} --help lists all settings"
         if unknown := re.match(
@@ -147,7 +151,7 @@ class CommandHelp:
 
 
 def _in_quotes(override: str) -> str:
-    """How a setting that Hydra cannot read is written."""
+    """How to write a setting that Hydra cannot read."""
     name, equals, value = override.partition("=")
     if not equals:
         return "settings are NAME=VALUE"
@@ -164,7 +168,7 @@ def _in_quotes(override: str) -> str:
 
 
 def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | None, str]]:
-    """Every setting: its name, its value as text (None for a part with settings of its own), its meaning."""
+    """Name, value as text and meaning of every setting; the value of a group of settings is None."""
     nested = []
     for key in map(str, settings):
         name = f"{prefix}{key}"
@@ -184,7 +188,7 @@ def _rows(settings: DictConfig, prefix: str = "") -> Iterator[tuple[str, str | N
 
 
 def _meaning(settings: DictConfig, key: str) -> str:
-    """Meaning of a setting, which may stand in a part of the settings (``data.max_duration``)."""
+    """Meaning of a setting, which may be nested (``data.max_duration``)."""
     first, _, rest = key.partition(".")
     if rest:
         return _meaning(settings[first], rest)
@@ -193,7 +197,7 @@ def _meaning(settings: DictConfig, key: str) -> str:
 
 
 def _type(node: DictConfig) -> type | None:
-    """Dataclass of a part of the settings; None for a plain mapping."""
+    """Dataclass of a group of settings; None for a plain mapping."""
     kind = OmegaConf.get_type(node)
     return kind if kind is not None and hasattr(kind, "__dataclass_fields__") else None
 
@@ -205,7 +209,7 @@ def _first_sentence(kind: type | None) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as one writes it on the command line."""
+    """A value as it is written on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):

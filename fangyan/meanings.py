@@ -1,4 +1,4 @@
-"""What the settings of a dataclass mean, read from its docstring or from the comments at its fields."""
+"""Meanings of settings, read from the docstring of their dataclass or from the comments at its fields."""
 
 import ast
 import inspect
@@ -12,10 +12,10 @@ ATTRIBUTES = "Attributes:"
 
 
 def meaning_of(settings_class: type, name: str) -> str:
-    """What a field means, in one line; empty where nobody says it.
+    """Meaning of a field in one line; empty where it has none.
 
-    The ``Attributes`` section of the Google docstring of the class counts, or else the comments in the lines
-    of the field and right above them. Inherited fields have the meaning that the base class gives them.
+    It is read from the ``Attributes`` section of the class's Google docstring, or else from the comments in
+    the lines of the field and right above them. An inherited field has the meaning of the base class.
 
     Example::
 
@@ -40,7 +40,7 @@ def _meanings(settings_class: type) -> dict[str, str]:
 
 
 def _documented(settings_class: type) -> dict[str, str]:
-    """Fields of the section ``Attributes``, each with the lines below it that are indented further."""
+    """Meanings in the section ``Attributes``; a meaning continues in lines that are indented further."""
     _, _, section = inspect.cleandoc(settings_class.__doc__ or "").partition(f"{ATTRIBUTES}\n")
     found: dict[str, list[str]] = {}
     names: list[str] = []
@@ -56,7 +56,7 @@ def _documented(settings_class: type) -> dict[str, str]:
 
 
 def _commented(settings_class: type) -> dict[str, str]:
-    """Fields with comments: in the lines of the definition, and right above it."""
+    """Meanings in comments: in the lines of the field and right above it."""
     source = textwrap.dedent(inspect.getsource(settings_class))
     comments, alone = {}, set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

@@ -4,7 +4,7 @@
 #
 #   bash scripts/setup.sh EXTRAS [PYTHON]
 #
-# EXTRAS   comma-separated extras of pyproject.toml, e.g. mini,dev
+# EXTRAS   comma-separated extras of pyproject.toml, e.g. mini,dev,peers
 # PYTHON   interpreter that .venv is created with; by default the first suitable one on the PATH
 set -euo pipefail
 
@@ -39,7 +39,7 @@ find_python() {
 
 python=$(find_python)
 
-# A .venv whose making was interrupted has no working pip and is made again.
+# If .venv was interrupted while it was created, it has no working pip and is created again.
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "creating .venv with $("$python" --version) ($(command -v "$python"))"
     if ! "$python" -m venv --clear .venv; then
@@ -56,7 +56,7 @@ if [[ -f $stamp_file && $(<"$stamp_file") == "$stamp" ]]; then
     exit
 fi
 echo "installing Fangyan with the extras $extras into .venv (some minutes the first time)"
-# Of the many lines that pip writes: a line for each package and each large download.
+# Of pip's many lines, show one for each package and each large download.
 .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check -c constraints.txt -e ".[$extras]" |
     sed -u -n -e 's/^Collecting \([^ ]*\).*/  \1/p' \
         -e 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/    downloading \1, \2/p' \

@@ -2,7 +2,7 @@
 # Options and numbered stages of a recipe; recipes/*/run.sh source this file.
 set -euo pipefail
 
-# Threads that wait for others sleep instead of turning in circles, which would take the core from those they wait for.
+# Threads that wait for others sleep instead of spinning, which would take the core from those they wait for.
 export OMP_WAIT_POLICY=passive
 
 fail() {
@@ -23,9 +23,9 @@ absolute() {
 }
 
 # Read the options of the command line, and go to the root of the checkout. Before the call, the recipe sets
-# last_stage and the defaults of exp_dir and data_dir, takes_settings=1 if it passes settings on, and takes_quick=1 if it
-# has a short form. Sets stage, stop_stage, exp_dir, data_dir and python, settings to what stands after --, and quick to 1
-# for --quick.
+# last_stage, the defaults of exp_dir and data_dir, takes_settings=1 if it passes settings on, and takes_quick=1 if it
+# has a short form. The function sets stage, stop_stage, exp_dir, data_dir and python; settings to the arguments after
+# --; and quick to 1 for --quick.
 parse_options() {
     stage=0
     stop_stage=$last_stage
@@ -100,8 +100,8 @@ run_script() {
     .venv/bin/python "scripts/$name.py" "${arguments[@]}"
 }
 
-# A setting NAME=/PATH as Hydra takes it as it stands. Commas, equal signs, brackets and letters that are not ASCII mean
-# something to Hydra, or are an error, unless they are in quotes; and folders may have any name.
+# A setting NAME=/PATH, quoted so that Hydra takes the path literally. Without quotes, commas, equal signs, brackets and
+# letters that are not ASCII have a meaning for Hydra or are an error; and folders may have any name.
 as_text() {
     local LC_ALL=C
     if [[ $1 =~ ^[A-Za-z_.]+=/.*[^A-Za-z0-9_/.+@%:\ -] && $1 != *\\* ]]; then

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # Stages of the recipes that train variants of a model and compare them. A recipe sources this file, sets sweep to a
-# name of conf/sweep and last_stage, and calls parse_options; all of them share exp_dir, with the model to start from
-# and the runs that are the same in several sweeps.
+# name of conf/sweep and last_stage, and calls parse_options. The recipes share exp_dir: the model to start from and the
+# runs that are the same in several sweeps are trained once.
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 
 last_stage=3
@@ -17,12 +17,11 @@ prepare() {
     run_script prepare corpus=mini "data_dir=$data_dir"
 }
 
-# The model that the runs start from: CTC alone, so that it favours no variant. Where it is complete, the training says
-# so and the average comes out as it was; with other settings than before it goes on or refuses, and never passes for
-# the start of another model.
+# Train the model that the runs start from, with CTC alone, so that it favours no variant. A training that is complete
+# is not repeated. With other settings than before, the trainer resumes or refuses, as it does for any training.
 train_start() {
     local folder=$exp_dir/start
-    [[ -f $folder/averaged/provenance.json && ! -d $folder/checkpoints ]] && return # one that was put there
+    [[ -f $folder/averaged/provenance.json && ! -d $folder/checkpoints ]] && return # a model that the user put there
     run_script train experiment=start "data_dir=$data_dir" "exp_dir=$exp_dir/start" "${settings[@]}"
     run_script average "exp_dir=$exp_dir/start"
 }

@@ -78,10 +78,13 @@ def plain_pytorch() -> Iterator[None]:
 
 @functools.cache
 def _triton_is_installed() -> bool:
+    """Whether there is a Triton whose kernels can gather: 3.3, which PyTorch 2.7 came with, or later."""
     installed = importlib.util.find_spec("triton") is not None
-    if not installed:
-        logger.warning("Triton is not installed: training on this GPU goes by plain PyTorch, which is slower")
-    return installed
+    usable = installed and hasattr(importlib.import_module("triton.language"), "gather")
+    if not usable:
+        missing = "Triton is older than 3.3" if installed else "Triton is not installed"
+        logger.warning("%s: training on this GPU uses plain PyTorch, which is slower", missing)
+    return usable
 
 
 def on_host(tensor: Tensor) -> bool:

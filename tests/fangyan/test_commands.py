@@ -61,6 +61,16 @@ def test_a_misspelt_command_is_named(
     assert printed(monkeypatch, capsys) == printed(monkeypatch, capsys, "--help")
 
 
+def test_own_configurations_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 9\n")
+    own = [f"hydra.searchpath=[{tmp_path}]", "experiment=mine", "exp_dir=a", "data_dir=b"]
+    assert "\n  seed=9\n" in printed(monkeypatch, capsys, "train", "--help", *own)
+    assert "\nseed: 9\n" in printed(monkeypatch, capsys, "train", "--cfg", "job", *own)
+
+
 def test_a_command_that_cannot_run_says_how_it_is_called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import torch
@@ -238,18 +240,22 @@ def test_tensors_on_the_cpu_take_the_plain_path() -> None:
 
 
 @not_interpreted
-def test_a_missing_triton_is_named_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("found", "missing"), [(None, "Triton is not installed"), (True, "Triton is older than 3.3")]
+)
+def test_a_missing_or_old_triton_is_named_once(
+    found: object, missing: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     device = torch.device("cuda")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setitem(sys.modules, "triton.language", ModuleType("without gather"))
     kernels._triton_is_installed.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             assert not kernels.has_kernels(device)
             assert not kernels.has_kernels(device)
         assert [record.message for record in caplog.records if "Triton" in record.message] == [
-            "Triton is not installed: training on this GPU goes by plain PyTorch, which is slower"
+            f"{missing}: training on this GPU uses plain PyTorch, which is slower"
         ]
     finally:
         kernels._triton_is_installed.cache_clear()

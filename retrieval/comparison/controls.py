@@ -193,7 +193,7 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     return list(controls.values())
 
 
-def compare(
+def control_rows(
     outcomes: Mapping[str, Outcome],
     results: Mapping[str, RecallTable],
     controls: Sequence[Control],
@@ -269,7 +269,7 @@ def write_controls(
 
     Args:
         directory: the folder for them.
-        rows: from :func:`compare`.
+        rows: from :func:`control_rows`.
         results: tables of all controls, for the recall of each pair of groups.
         header: further fields of the JSON file.
     """

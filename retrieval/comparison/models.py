@@ -31,6 +31,7 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.tables import parts_of, write_csv
+from retrieval.results.reading import names_or_none, read_rows, require
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
@@ -308,3 +309,19 @@ def write_comparison(
         writer.writeheader()
         writer.writerows(rows)
     write_csv(directory / "differences.csv", DifferenceRow, comparison.differences)
+
+
+def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
+    """What ``comparison.json`` holds.
+
+    Raises:
+        MalformedResultError: a file without its fields.
+    """
+    require(content, {"groups": list, "metrics": dict, "differences": list}, path, "compare")
+    metrics = {
+        model: read_rows(MetricRow, rows, path, model, "compare")
+        for model, rows in content["metrics"].items()
+    }
+    differences = read_rows(DifferenceRow, content["differences"], path, "differences", "compare")
+    single = names_or_none(content, "single_site_groups", path, "compare")
+    return Comparison(list(metrics), content["groups"], metrics, differences, single)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_scores
 from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
-from retrieval.comparison.variants import Comparison
+from retrieval.comparison.variants import VariantMeasures
 from zipformer.console import print_tables
 from zipformer.decoding.recognise import choose_device
 
@@ -19,7 +19,7 @@ def main(config: ScoresConfig) -> None:
 
 def compare(config: ScoresConfig) -> None:
     """Retrieve with every score, print and write the tables."""
-    comparison = Comparison(
+    comparison = VariantMeasures(
         variants_of_scores(config, choose_device(config.device)),
         resamples=config.resamples,
         confidence=config.confidence,

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from retrieval.comparison.variants import Comparison, Difference, Estimate
+from retrieval.comparison.variants import Difference, Measure, VariantMeasures
 from zipformer.files import replacing, write_json, write_text
 
 
@@ -69,7 +69,7 @@ MEASURES = {
 }
 
 
-def measure(comparison: Comparison, variant: str, name: str) -> Estimate | None:
+def measure(comparison: VariantMeasures, variant: str, name: str) -> Measure | None:
     """One of ``MEASURES`` of a variant; None where the test set or the runs do not have it."""
     what, _, which = name.partition("_")
     if what == "recall":
@@ -80,7 +80,7 @@ def measure(comparison: Comparison, variant: str, name: str) -> Estimate | None:
     )
 
 
-def variant_rows(comparison: Comparison, baseline: str) -> list[VariantRow]:
+def variant_rows(comparison: VariantMeasures, baseline: str) -> list[VariantRow]:
     """All measures of all variants."""
     rows = []
     for name in MEASURES:
@@ -102,7 +102,7 @@ def variant_rows(comparison: Comparison, baseline: str) -> list[VariantRow]:
     return rows
 
 
-def _variant_row(variant: str, name: str, estimate: Estimate, difference: Difference | None) -> VariantRow:
+def _variant_row(variant: str, name: str, estimate: Measure, difference: Difference | None) -> VariantRow:
     return VariantRow(
         variant,
         name,
@@ -117,7 +117,7 @@ def _variant_row(variant: str, name: str, estimate: Estimate, difference: Differ
 
 
 def transfer_rows(
-    comparison: Comparison, baseline: str, left_out: Mapping[str, Sequence[str]]
+    comparison: VariantMeasures, baseline: str, left_out: Mapping[str, Sequence[str]]
 ) -> list[TransferRow]:
     """Transfer to and from every group that a variant leaves out and the baseline was trained on.
 

@@ -77,7 +77,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Measure:
     """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
 
     Attributes:
@@ -116,7 +116,7 @@ class _PairRecall(NamedTuple):
     sentences: NDArray[np.bool_]
 
 
-class Comparison:
+class VariantMeasures:
     """Measures of several variants under the same resamples.
 
     Args:
@@ -170,7 +170,7 @@ class Comparison:
         """What the intervals are over beside the runs, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
-    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
+    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Measure | None:
         """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
         values, resamples = [], []
         for recalls in self._recalls[variant]:
@@ -189,7 +189,7 @@ class Comparison:
         )
         return _estimate(value, (low, high), replicates, values, count, factors, bounded=True)
 
-    def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
+    def error_rate(self, variant: str, groups: Sequence[str]) -> Measure | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
         members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
         values, resamples, worst = [], [], 0.0
@@ -214,7 +214,7 @@ class Comparison:
         )
         return _estimate(value, interval, replicates, values, count, factors, bounded=False)
 
-    def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
+    def difference(self, estimate: Measure, baseline: Measure) -> Difference:
         """How much higher an estimate is than another one, with the interval of the difference."""
         value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
         factors = tuple(dict.fromkeys(estimate.factors + baseline.factors))
@@ -296,10 +296,10 @@ def _estimate(
     factors: tuple[Factor, ...],
     *,
     bounded: bool,
-) -> Estimate:
+) -> Measure:
     values = tuple(100 * run for run in runs)
     low, high = interval
-    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
+    return Measure(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
 
 
 def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:

@@ -26,7 +26,7 @@ MAKER = "layers"  # the script
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Rate:
     """A rate in per cent with the ends of its 95 % interval; None where an interval cannot be given."""
 
     value: float
@@ -47,9 +47,9 @@ class TapResult:
     """
 
     tap: Tap
-    recall: Estimate | None = None
+    recall: Rate | None = None
     chance: float | None = None
-    cer: dict[str, Estimate] = field(default_factory=dict)
+    cer: dict[str, Rate] = field(default_factory=dict)
     probes: dict[str, ProbeScore] = field(default_factory=dict)
 
 
@@ -75,8 +75,8 @@ class LayerStudy:
     model_dir: str
     split: str
     taps: list[TapResult]
-    sound: Estimate | None = None
-    sound_in_order: Estimate | None = None
+    sound: Rate | None = None
+    sound_in_order: Rate | None = None
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
     weights: Digests = None
@@ -181,7 +181,7 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
         + [f"{task}: {what}" for task in study.tasks for what in ("accuracy", "control", "selectivity")]
     )
     for result in study.taps:
-        tap, recall = result.tap, result.recall or Estimate(float("nan"))
+        tap, recall = result.tap, result.recall or Rate(float("nan"))
         row: list[object] = [tap.name, tap.layer, tap.stack, tap.channels, tap.frame_rate]
         row += ["" if result.recall is None else value for value in (recall.value, recall.low, recall.high)]
         row.append("" if result.chance is None else result.chance)
@@ -227,13 +227,13 @@ def read_study(folder: Path) -> LayerStudy | None:
 
 
 def _tap_result(row: Mapping[str, Any]) -> TapResult:
-    cer: dict[str, Estimate] = {method: Estimate(**value) for method, value in row["cer"].items()}
+    cer: dict[str, Rate] = {method: Rate(**value) for method, value in row["cer"].items()}
     probes = {name: ProbeScore(**score) for name, score in row["probes"].items()}
     return TapResult(Tap(**row["tap"]), _estimate(row["recall"]), row["chance"], cer, probes)
 
 
-def _estimate(value: Mapping[str, Any] | None) -> Estimate | None:
-    return None if value is None else Estimate(**value)
+def _estimate(value: Mapping[str, Any] | None) -> Rate | None:
+    return None if value is None else Rate(**value)
 
 
 def study_tables(study: LayerStudy) -> list[Table]:

@@ -26,8 +26,8 @@ Groups = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the matches came to.
+class Interpretation:
+    """Counts of matched words, and the tests of how similar they are.
 
     Attributes:
         utterance_pairs: pairs compared; ``left_out`` more lacked words on one side.
@@ -142,7 +142,7 @@ def compare(
     threshold: float = 0.5,
     penalty: float = 0.5,
     confidence: float = 0.95,
-) -> Outcome:
+) -> Interpretation:
     """Match the words of every pair, write them down, test the matches.
 
     Args:
@@ -196,7 +196,7 @@ def compare(
         name: {key: group.test(confidence) for key, group in of_similarity.items() if group.count}
         for name, of_similarity in sums.items()
     }
-    return Outcome(
+    return Interpretation(
         len(compared),
         len(pairs) - len(compared),
         words,
@@ -278,7 +278,7 @@ def _write(
         )
 
 
-def tests_table(outcome: Outcome, similarity: str, confidence: float) -> Table:
+def tests_table(outcome: Interpretation, similarity: str, confidence: float) -> Table:
     """The tests of one similarity, for the terminal; p of pairs of groups is adjusted for their number."""
     table = Table(title=f"text similarity of matched words ({similarity})", title_justify="left")
     for column in ("pair", "sentences", "word pairs", "matched", "random"):

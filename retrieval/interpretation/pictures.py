@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retrieval.figures.fonts import label
 from retrieval.figures.style import PALETTE, style
-from retrieval.interpretation.compare import Outcome
+from retrieval.interpretation.compare import Interpretation
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.validation import PairedTest
 from retrieval.interpretation.words import FrameClock, Word
@@ -151,7 +151,7 @@ def _unit(frames: NDArray[np.floating]) -> NDArray[np.float64]:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Figure:
+def matched_against_random(outcome: Interpretation, *, confidence: float = 0.95) -> Figure:
     """Mean text similarity of matched words and of random pairs, by pair of groups; a panel a similarity."""
     names = list(outcome.overall)
     rows = len(next(iter(outcome.by_groups.values()))) + 1

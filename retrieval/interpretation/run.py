@@ -16,7 +16,7 @@ from rich.progress import track
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import DESCRIPTION, Utterance
 from retrieval.figures.style import save_png, svg_data_uri
-from retrieval.interpretation.compare import Outcome, compare, cosines, text_similarities
+from retrieval.interpretation.compare import Interpretation, compare, cosines, text_similarities
 from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.matching import Match, match_words
 from retrieval.interpretation.page import MatchedWords, ShownPair, flac_data_uri, render
@@ -74,7 +74,7 @@ def interpret(
     similarities: Sequence[TextSimilarity],
     audio_of: Callable[[str], tuple[NDArray[np.floating], int] | None],
     dataset: DataSet,
-) -> Outcome:
+) -> Interpretation:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
     Of every utterance the centre frames of its words are kept, and all frames only of those on the page.

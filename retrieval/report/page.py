@@ -17,13 +17,13 @@ import jinja2
 import torch
 
 from data_prep.taxonomy import entries
-from retrieval.challenge.comparison import (
-    ChallengeComparison,
-    read_comparison,
-    report_context,
-    write_comparison,
-)
 from retrieval.challenge.figure import challenge_figure
+from retrieval.challenge.results import (
+    ChallengeResults,
+    read_challenge_results,
+    report_context,
+    write_challenge_results,
+)
 from retrieval.comparison.controls_figure import control_dots
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
@@ -97,7 +97,7 @@ class Report:
     control: RecallResult | None
     comparison: ComparisonSection | None
     controls: ControlsSection | None
-    challenges: ChallengeComparison | None
+    challenges: ChallengeResults | None
     interpretations: list[InterpretationRow] | None
     layers: LayersSection | None
     metrics: Metrics | None
@@ -161,7 +161,7 @@ def collect(
         control=_recall(model_dir, name, split, sieve, embedder="mfcc"),
         comparison=_comparison(model_dir, name, split, sieve),
         controls=_controls(model_dir, name, split, sieve),
-        challenges=read_comparison(model_dir / "results" / name, split, sieve),
+        challenges=read_challenge_results(model_dir / "results" / name, split, sieve),
         interpretations=read_interpretations(model_dir / "results" / name, split, sieve),
         layers=_layers(model_dir, name, split, sieve),
         metrics=training,
@@ -247,7 +247,7 @@ def write_report(
             rows = [*result.table.pairs, *result.table.within]
             writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
     if report.challenges is not None:
-        write_comparison(directory, report.challenges)
+        write_challenge_results(directory, report.challenges)
         save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,

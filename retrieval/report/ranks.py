@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.comparison.figure import comparison_figure
-from retrieval.comparison.models import Comparison, DifferenceRow
+from retrieval.comparison.models import DifferenceRow, read_comparison
 from retrieval.figures.style import svg_data_uri
 from retrieval.protocol.estimates import PAIR, MetricRow
 from retrieval.protocol.reading import RecallResult
 from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES
 from retrieval.protocol.views import TITLES
-from retrieval.results.reading import MalformedResultError, names_or_none, read_json, read_row
+from retrieval.results.reading import names_or_none, read_json
 from retrieval.results.weights import Digests, recorded_weights
 from retrieval.statistics.ranks import METRICS
 
@@ -113,26 +113,3 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         names_or_none(content, "data", path, "compare"),
         comparison.resampled,
     )
-
-
-def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
-    """What ``comparison.json`` holds.
-
-    Raises:
-        MalformedResultError: a file without its fields.
-    """
-    for key, kind in (("groups", list), ("metrics", dict), ("differences", list)):
-        if not isinstance(content.get(key), kind):
-            raise MalformedResultError(path, f"{key} must be {kind.__name__}", "compare")
-    metrics = {
-        model: [
-            read_row(MetricRow, row, path, f"{model}, row {n}", "compare") for n, row in enumerate(rows, 1)
-        ]
-        for model, rows in content["metrics"].items()
-    }
-    differences = [
-        read_row(DifferenceRow, row, path, f"differences, row {n}", "compare")
-        for n, row in enumerate(content["differences"], start=1)
-    ]
-    single = names_or_none(content, "single_site_groups", path, "compare")
-    return Comparison(list(metrics), content["groups"], metrics, differences, single)

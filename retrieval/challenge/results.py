@@ -51,7 +51,7 @@ class ChallengeRow:
         source, target: an ordered pair of groups; both empty for the mean over all pairs.
         pairs: ordered pairs of groups in the mean, 1 for a pair.
         recall_at_1, low, high: with the interval.
-        chance: of this set.
+        chance: chance level of this set.
         above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
             pools of other sizes are compared by this.
         full_recall_at_1: of the full set over the same pairs of groups; None if it was not asked.
@@ -79,7 +79,7 @@ class ChallengeResults:
         held_out: groups that the encoder was not trained on.
         systems: names, the encoder first.
         sets: names, ``full`` first.
-        tables: by system and set; a combination that was not run is absent.
+        tables: tables by system and set; a combination that was not run is absent.
         single_site_groups: groups whose only site the intervals cannot vary; None if unknown.
     """
 
@@ -143,8 +143,8 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
 
     Args:
         results: folder of a data set in the ``results`` of a model directory.
-        split: which results.
-        sieve: what it does not let pass is left out, and it takes the warnings; by default one for the model
+        split: split of the results.
+        sieve: judge of the results, which takes the warnings; by default one for the model
             directory.
 
     Returns:

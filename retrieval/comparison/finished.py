@@ -42,8 +42,8 @@ def read_finished(
     Args:
         paths: folders of scripts/retrieve.py, or model directories, whose
             ``results/{dataset}/retrieval-{split}`` are then taken.
-        names: of each; by default what their paths do not have in common.
-        split, dataset: see above; None is the only data set that a model directory has results of.
+        names: name of each; by default the parts of their paths that differ.
+        split, dataset: names of the split and of the data set; None = the only data set with results.
 
     Raises:
         FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.

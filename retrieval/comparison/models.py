@@ -134,10 +134,10 @@ def compare(
     """Metrics of all models and differences of all pairs of models.
 
     Args:
-        models: that ``check_same_queries`` found to fit.
-        resamples, confidence: of the intervals.
-        permutations: of the paired tests.
-        seed: of both.
+        models: finished retrievals that ``check_same_queries`` accepted.
+        resamples, confidence: confidence level of the intervals.
+        permutations: number of permutations of the paired tests.
+        seed: random seed of the resamples and of the permutations.
     """
     estimators = [
         Estimator(model.outcome, resamples=resamples, confidence=confidence, seed=seed) for model in models
@@ -275,11 +275,11 @@ def write_comparison(
     """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
 
     Args:
-        directory: to write into.
+        directory: folder to write into.
         comparison: metrics and differences.
         models: that were compared. The weights and data behind those that lie beside ``directory``, which are
             of the same model directory, are written down (:mod:`retrieval.results.weights`).
-        settings: of the comparison.
+        settings: settings of the comparison.
     """
     beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
     embeddings = [model.content.get("embeddings") or {} for model in beside]

@@ -39,9 +39,9 @@ class TransferRow:
     Attributes:
         left_out: the group.
         source, target: the pair; one of them is ``left_out``.
-        runs: of the variant.
-        value, low, high: where it was left out.
-        trained, trained_low, trained_high: of the baseline, which was trained on it.
+        runs: number of runs of the variant.
+        value, low, high: recall and interval where the group was left out.
+        trained, trained_low, trained_high: recall and interval of the baseline, which was trained on it.
         difference, difference_low, difference_high: value - trained.
     """
 
@@ -122,7 +122,7 @@ def transfer_rows(
     """Transfer to and from every group that a variant leaves out and the baseline was trained on.
 
     Args:
-        comparison: of the variants.
+        comparison: measures of the variants.
         baseline: variant that leaves nothing out.
         left_out: groups that each variant leaves out.
     """

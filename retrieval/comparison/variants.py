@@ -58,13 +58,13 @@ class Run:
     """One trained model, measured.
 
     Attributes:
-        name: for messages, e.g. its directory.
+        name: name in messages, e.g. the directory of the model.
         sites: S sites.
         sentences: Q sentence ids.
         hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
-        trained_groups: that it was trained on.
-        errors: of recognition, if it recognised the test set.
-        dataset: that was retrieved, if that is known.
+        trained_groups: groups that it was trained on.
+        errors: recognition errors; None if the test set was not recognised.
+        dataset: data set that was retrieved; None if unknown.
     """
 
     name: str
@@ -121,7 +121,7 @@ class VariantMeasures:
 
     Args:
         variants: runs by name of the variant; at least one each, all with the same sites and sentences.
-        resamples, confidence, seed: of the bootstrap.
+        resamples, confidence, seed: random seed of the bootstrap.
         paired: the n-th runs of all variants are the same model.
 
     Raises:

@@ -39,9 +39,9 @@ class TapResult:
     """Everything that was measured at a tap; None or empty for what was not.
 
     Attributes:
-        tap: where.
+        tap: place in the encoder.
         recall: recall@1, mean over the ordered pairs of groups.
-        chance: of the recall.
+        chance: chance level of the recall.
         cer: character error rate of an exit after the tap's layer, by method. Only layers have one.
         probes: scores by task.
     """
@@ -67,8 +67,8 @@ class LayerStudy:
         not_identifiable: properties that the data cannot be probed for: name to reason.
         weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
         data: digest of the data set, likewise.
-        groups: of the retrieval; None where it was not done, or the study does not say.
-        single_site_groups: those of them whose only site the intervals cannot vary.
+        groups: groups of the retrieval; None where it was not done.
+        single_site_groups: groups whose only site the intervals cannot vary.
         made_from: by step, fingerprint of the model, the cuts and the settings that its results are of.
     """
 
@@ -119,7 +119,7 @@ def fill(
     says so.
 
     Args:
-        study: with ``made_from`` of the steps that it has done.
+        study: new study, with ``made_from`` of the steps that it has done.
         before: the earlier study of the same model directory and split, None where there is none.
         identity_of: step and methods of recognition to what ``made_from`` would be with the settings of now.
     """

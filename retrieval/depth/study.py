@@ -62,22 +62,23 @@ class LayersConfig:
         model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
             embeddings of the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
-            the others stay as an earlier run left them, if it was of the same weights, cuts and settings.
-        methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
-            are left out, but one must remain.
+        steps: which of the steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
+            Results of the others stay as an earlier run left them, if it was of the same weights, cuts and
+            settings.
+        methods: methods of recognition at every early exit, as in scripts/decode.py; those whose head the
+            model lacks are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
-        level: of the retrieval: dialect groups, or varieties (subdialects).
-        duplicates: of the retrieval: ``error`` or ``first``, for a sentence that a site has more than once.
+        level: rows of the retrieval: dialect groups, or varieties (subdialects).
+        duplicates: in the retrieval, ``error`` or ``first`` for a sentence that a site has more than once.
         probes: how the probes are trained and tested.
         mfcc: settings of the control without a model.
-        storage: of the embeddings, ``float32``, or ``float16`` for half the disk.
+        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        resamples: of the bootstrap intervals.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
     """
 
     model_dir: str
@@ -160,7 +161,7 @@ def taps_of(layers: Sequence[tuple[int, int, int]], output_channels: int) -> lis
 
     Args:
         layers: stack, channels and downsampling factor of every layer, the front end first.
-        output_channels: of the encoder.
+        output_channels: channels of the encoder's output.
     """
     taps = []
     for number, (stack, channels, factor) in enumerate(layers):
@@ -188,15 +189,15 @@ def embed_taps(
     Memory holds one batch with the outputs of all its layers; everything else is on disk.
 
     Args:
-        cuts: with stored features and one supervision each.
+        cuts: cuts with stored features and one supervision each.
         encode: padded features (N,F,bins) and lengths (N,) to the frames of every tap by name.
-        taps: where to read.
-        config: of the study.
+        taps: places to read.
+        config: settings of the study.
         identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
-        minimum_frames: of features for one frame.
+        minimum_frames: smallest number of feature frames that give one frame.
         margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
         weights: SHA-256 of those of the model, for the record.
-        dataset: that the cuts are of, likewise.
+        dataset: data set of the cuts, likewise.
 
     Raises:
         ValueError: cuts that cannot be embedded, or frames that are not finite.
@@ -289,8 +290,8 @@ class Probes:
     A task that cannot be divided into folds is left out, with a warning, and is among ``not_identifiable``.
 
     Args:
-        facts: of all utterances.
-        spans: of their characters; None where there is no alignment, with the reason in ``no_spans``.
+        facts: facts of all utterances.
+        spans: spans of their characters; None where there is no alignment, with the reason in ``no_spans``.
         config: how to probe.
         no_spans: why there are no spans.
     """

@@ -58,7 +58,7 @@ def render(
         outcome: numbers of all pairs.
         shown: pairs to be looked at.
         validation: figure of the tests.
-        settings: of the run, as in ``summary.json``.
+        settings: settings of the run, as in ``summary.json``.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval.interpretation"),

@@ -28,9 +28,9 @@ class Side:
     """One utterance of a picture.
 
     Attributes:
-        name: for the axis.
+        name: label of the axis.
         frames: (T,D).
-        clock: of the frames.
+        clock: times of the frames.
         words: their spans.
     """
 
@@ -58,9 +58,9 @@ def similarity_matrix(
     Args:
         source: rows, from top to bottom.
         target: columns.
-        matches: to be drawn.
-        similarities: of the texts of each match: those under ``ALIKE`` are drawn dashed.
-        similarity: what these are, for the legend.
+        matches: matches to draw.
+        similarities: text similarity of each match: those under ``ALIKE`` are drawn dashed.
+        similarity: name of this similarity, for the legend.
     """
     rows, columns = (_unit(side.frames) for side in (source, target))
     cosines = rows @ columns.T  # (S,T)

@@ -81,11 +81,11 @@ def interpret(
 
     Args:
         config: settings.
-        pairs: of utterances, from :func:`pairs_of_cuts`.
+        pairs: pairs of utterances, from :func:`pairs_of_cuts`.
         utterances: each at most once; those that are missing are left out of the pairs.
-        similarities: of texts, the first of which chooses solid or dashed boxes in the pictures.
+        similarities: text similarities, the first of which chooses solid or dashed boxes in the pictures.
         audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
-        dataset: that the utterances are of.
+        dataset: data set of the utterances.
 
     Raises:
         ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written

@@ -142,9 +142,9 @@ def tabulate(
     """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics.bootstrap`).
 
     Args:
-        outcome: of all queries.
+        outcome: ranks of all queries.
         trained_groups: which of the groups the encoder was trained on; None if unknown.
-        resamples, confidence, seed: of the bootstrap.
+        resamples, confidence, seed: random seed of the bootstrap.
     """
     estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
     pairs = estimator.pairs()

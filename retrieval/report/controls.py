@@ -16,13 +16,13 @@ class ControlsSection:
     """What the report shows of controls.
 
     Attributes:
-        rows: of the parts that are shown.
+        rows: rows of the parts that are shown.
         sounds: controls of sound alone, for all parts of the pairs of groups.
-        groups: of the retrieval; None if unknown.
+        groups: groups of the retrieval; None if unknown.
         confidence, level: settings.
         settings: all of them.
         weights, data: behind the embeddings (:mod:`retrieval.results.weights`).
-        resampled: what the intervals are over.
+        resampled: units that were resampled for the intervals, for captions.
         permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
             which have a single draw.
     """

@@ -64,12 +64,12 @@ class ReportConfig:
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
-        split: which results.
-        dataset: whose results; null = a page for each data set that there are results of.
+        split: split of the results.
+        dataset: name of the data set; null = a page for each data set that there are results of.
         metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
-        seed: of the draw of the examples.
+        seed: random seed of the draw of the examples.
     """
 
     model_dir: str
@@ -122,9 +122,9 @@ def collect(
     """Read the results on a data set, without those that were computed with other weights than the model has.
 
     Args:
-        model_dir: with ``results/`` as the evaluation scripts leave it.
-        split: which results.
-        dataset: whose results; None = the only data set that there are results of, if there are any.
+        model_dir: model directory with ``results/`` of the evaluation scripts.
+        split: split of the results.
+        dataset: name of the data set; None = the only data set that there are results of, if there are any.
         metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
 
     Raises:
@@ -226,11 +226,11 @@ def write_report(
     Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
 
     Args:
-        report: from :func:`collect`.
+        report: results, from :func:`collect`.
         directory: made if absent; files in it are replaced.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
-        seed: of the draw of the examples.
+        seed: random seed of the draw of the examples.
     """
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "index.html"

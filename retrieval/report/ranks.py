@@ -22,7 +22,7 @@ class RanksSection:
     """What ``_ranks.html.j2`` shows.
 
     Attributes:
-        titles: of the metrics, in their order.
+        titles: titles of the metrics, in their order.
         means: name of some pairs of groups, and the rows of all metrics of their mean.
         tested: number of pairs of groups with a test against chance.
         sure: how many of them are above it in recall@1, adjusted for their number.
@@ -40,14 +40,14 @@ class ComparisonSection:
     """What ``_comparison.html.j2`` shows.
 
     Attributes:
-        titles: of the metrics, in their order.
+        titles: titles of the metrics, in their order.
         figure: address of the figure with its data.
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
-        settings: of the comparison.
+        settings: settings of the comparison.
         weights, data: behind those models that are of this model directory
             (:mod:`retrieval.results.weights`).
-        resampled: what the intervals are over.
+        resampled: units that were resampled for the intervals, for captions.
     """
 
     titles: list[str]

@@ -6,9 +6,11 @@
 Without a GPU it says what it would measure.
 """
 
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torchaudio
@@ -19,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, take_turns
 from retrieval.similarity.seqsim import precision_and_recall
-from zipformer.kernels import plain_pytorch
-from zipformer.layers.activations import SWOOSH_L, SWOOSH_R
+from zipformer.device import plain_pytorch
+from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock
@@ -39,7 +41,7 @@ LOSS_WEIGHTS = {"simple": 0.5, "pruned": 1.0, "ctc": 0.2, "attention": 0.8}
 
 
 def main() -> None:
-    parser = arguments(__doc__.splitlines()[0], "gpu.json")
+    parser = arguments((__doc__ or "").splitlines()[0], "gpu.json")
     parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
     parser.set_defaults(device="cuda")
     options = parser.parse_args()
@@ -47,13 +49,13 @@ def main() -> None:
         console = Console()
         console.print("No CUDA device, so nothing is measured. On one, this would be:")
         for name in options.only:
-            console.print(f"  {name}: {COMPARISONS[name].__doc__.splitlines()[0]}", soft_wrap=True)
+            console.print(f"  {name}: {(COMPARISONS[name].__doc__ or '').splitlines()[0]}", soft_wrap=True)
         return
     for name in options.only:
         COMPARISONS[name](options)
 
 
-def compare_lattice(options) -> None:
+def compare_lattice(options: Namespace) -> None:
     """Sums over the full lattice and over a band, with occupations: kernel, plain PyTorch."""
     from zipformer.losses import lattice_cuda
 
@@ -80,7 +82,7 @@ def compare_lattice(options) -> None:
             )
 
 
-def compare_transducer(options) -> None:
+def compare_transducer(options: Namespace) -> None:
     """Transducer loss with backward: smoothed and pruned, by kernels and plain; torchaudio's unpruned one."""
     N, T, U, R, J = 8, 250, 40, 5, 512
     for V in (500, 5000):
@@ -124,7 +126,7 @@ def compare_transducer(options) -> None:
         )
 
 
-def compare_ctc(options) -> None:
+def compare_ctc(options: Namespace) -> None:
     """CTC loss with backward: kernels, PyTorch's."""
     for N, T, U, V in ((60, 250, 60, 500), (60, 250, 60, 5000)):
         scores = torch.randn(N, T, V, device="cuda", requires_grad=True)
@@ -145,7 +147,7 @@ def compare_ctc(options) -> None:
         )
 
 
-def compare_layers(options) -> None:
+def compare_layers(options: Namespace) -> None:
     """Swoosh with dropout and a linear layer, BiasNorm, forward and backward: kernel, plain, a copy."""
     N, T, C = 60, 500, 1536
     x = torch.randn(N, T, C, device="cuda", dtype=torch.bfloat16, requires_grad=True)
@@ -154,7 +156,7 @@ def compare_layers(options) -> None:
     mask = (torch.rand(N, 1, C, device="cuda") > 0.1).to(x.dtype)
     norm = BiasNorm(C, clock=Clock()).cuda().eval()
 
-    def activate(swoosh) -> Callable[[], object]:
+    def activate(swoosh: Swoosh) -> Callable[[], object]:
         return lambda: torch.autograd.grad(activation_linear(x, weight, None, swoosh, mask).sum(), x)
 
     calls: dict[str, Callable[[], object]] = {
@@ -174,7 +176,7 @@ def compare_layers(options) -> None:
         )
 
 
-def compare_seqsim(options) -> None:
+def compare_seqsim(options: Namespace) -> None:
     """SeqSim of a synthetic YuBao (3,499 utterances, 262,000 frames of 768): kernel, bare matrix product."""
     from retrieval.similarity.seqsim_cuda import packed_precision_and_recall
 
@@ -227,10 +229,11 @@ def compare_seqsim(options) -> None:
     )
 
 
-def compare_training(options) -> None:
+def compare_training(options: Namespace) -> None:
     """A training step of the large model in bfloat16, 60 and 120 times 10 s: kernels, plain PyTorch."""
     content = OmegaConf.merge(OmegaConf.structured(AsrModelConfig), OmegaConf.load(CONF / "large.yaml"))
-    config = config_from_dict({**OmegaConf.to_container(content), "vocab_size": 500})
+    content.vocab_size = 500
+    config = config_from_dict(cast(dict[str, Any], OmegaConf.to_container(content)))
     model = AsrModel(config).cuda().train()
     model.clock.batch = 20000.0
     optimizer = ScaledAdam(model.parameters(), lr=0.0045, clipping_scale=2.0)
@@ -272,7 +275,7 @@ COMPARISONS: dict[str, Callable[..., None]] = {
 }
 
 
-def turns(cases: dict[str, Callable[[], object]], options) -> dict[str, Timing]:
+def turns(cases: Mapping[str, Callable[[], object]], options: Namespace) -> dict[str, Timing]:
     return take_turns(cases, rounds=options.rounds, device="cuda")
 
 
@@ -307,7 +310,7 @@ def describe_step(step: Callable[[], object], timing: Timing) -> str:
     with torch.profiler.profile(activities=activities) as profile:
         step()
         torch.cuda.synchronize()
-    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in profile.events() if event.device_type == torch._C._autograd.DeviceType.CUDA]
     busy = sum(event.device_time for event in kernels) * 1e-6
     parts.append(f"{len(kernels)} kernels")
     parts.append(f"idle {100 * max(0.0, 1 - busy / timing.minimum):.0f} %")

@@ -113,15 +113,16 @@ class IcefallModel(nn.Module):
             )
         }
         if self.attention_decoder is not None:
+            decoder: Any = self.attention_decoder  # a class of icefall
             inputs = [torch.tensor([SOS_EOS, *utterance]) for utterance in tokens]
             targets = [torch.tensor([*utterance, SOS_EOS]) for utterance in tokens]
-            logits = self.attention_decoder.decoder(
+            logits = decoder.decoder(
                 x=pad_sequence(inputs, batch_first=True, padding_value=SOS_EOS).to(frames.device),
                 x_lens=torch.tensor([len(row) for row in inputs], device=frames.device),
                 memory=frames,
                 memory_lens=lengths,
             )
-            losses["attention"] = self.attention_decoder.loss_fun(
+            losses["attention"] = decoder.loss_fun(
                 x=logits,
                 target=pad_sequence(targets, batch_first=True, padding_value=_IGNORED).to(frames.device),
             )

@@ -9,7 +9,6 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +32,13 @@ def import_searches(checkout: Path) -> ModuleType:
     stand_ins = {name: _AnyName(name) for name in ("k2", "icefall", "kaldifst")}
     for name in ("decode", "lm_wrapper", "rnn_lm.model", "transformer_lm.model", "utils"):
         stand_ins[f"icefall.{name}"] = _AnyName(name)
-    stand_ins["k2"].ragged = SimpleNamespace(create_ragged_shape2=RaggedShape)
-    stand_ins["k2"].RaggedShape, stand_ins["k2"].RaggedTensor = RaggedShape, RaggedTensor
+    ragged = SimpleNamespace(create_ragged_shape2=RaggedShape)
+    vars(stand_ins["k2"]).update(ragged=ragged, RaggedShape=RaggedShape, RaggedTensor=RaggedTensor)
     before = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
         spec = importlib.util.spec_from_file_location("icefall_searches", file)
+        assert spec is not None and spec.loader is not None  # noqa: PT018
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
@@ -109,7 +109,9 @@ class RaggedTensor:
 class _AnyName(ModuleType):
     """A module of which every name can be imported."""
 
-    __path__: ClassVar[list[str]] = []
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # which makes it a package
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):

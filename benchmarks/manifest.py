@@ -25,7 +25,9 @@ from rich.progress import track
 
 from benchmarks.harness import Timing, report
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data.batches import DataConfig, TrainingData, read_cuts, select_utterances
+from zipformer.data.batches import TrainingData
+from zipformer.data.cuts import read_cuts
+from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
 DIRECTORY = Path("exp/benchmarks/manifest")

@@ -66,8 +66,14 @@ def make_problem(vocab: int, device: str) -> Problem:
             (0.1, (vocab,)),
         )
     ]
+    am, lm, frames, states, weight, bias = (leaf.to(device).requires_grad_() for leaf in leaves)
     return Problem(
-        *(leaf.to(device).requires_grad_() for leaf in leaves),
+        am,
+        lm,
+        frames,
+        states,
+        weight,
+        bias,
         torch.randint(1, vocab, (N, U), generator=generator).to(device),
         torch.full((N,), T, device=device),
         torch.full((N,), U, device=device),
@@ -75,21 +81,21 @@ def make_problem(vocab: int, device: str) -> Problem:
 
 
 def native_loss(problem: Problem) -> Tensor:
-    am, lm, frames, states, weight, bias, *targets = problem
-    simple, occupations = smoothed_rnnt_loss(am, lm, *targets, lm_scale=LM_SCALE, am_scale=0.0)
-    ranges = prune_ranges(*occupations, *targets[1:], R)
-    pruned = pruned_joiner_loss(frames, states, weight, bias, targets[0], ranges, *targets[1:])
+    am, lm, frames, states, weight, bias, symbols, *lengths = problem
+    simple, occupations = smoothed_rnnt_loss(am, lm, symbols, *lengths, lm_scale=LM_SCALE, am_scale=0.0)
+    ranges = prune_ranges(*occupations, problem.frame_lengths, problem.symbol_lengths, R)
+    pruned = pruned_joiner_loss(frames, states, weight, bias, symbols, ranges, *lengths)
     return simple.sum() + pruned
 
 
 def plain_loss(problem: Problem) -> Tensor:
-    am, lm, frames, states, weight, bias, *targets = problem
+    am, lm, frames, states, weight, bias, symbols, *lengths = problem
     simple, occupations = smoothed_rnnt_loss(
-        am, lm, *targets, lm_scale=LM_SCALE, am_scale=0.0, backend="plain"
+        am, lm, symbols, *lengths, lm_scale=LM_SCALE, am_scale=0.0, backend="plain"
     )
-    ranges = prune_ranges(*occupations, *targets[1:], R)
+    ranges = prune_ranges(*occupations, problem.frame_lengths, problem.symbol_lengths, R)
     logits = F.linear(torch.tanh(frames.unsqueeze(2) + gather_band(states, ranges)), weight, bias)
-    return simple.sum() + pruned_rnnt_loss(logits, targets[0], ranges, *targets[1:]).sum()
+    return simple.sum() + pruned_rnnt_loss(logits, symbols, ranges, *lengths).sum()
 
 
 def peer_loss(peer: ModuleType, problem: Problem) -> Tensor:

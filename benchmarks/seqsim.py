@@ -6,6 +6,7 @@
 Lengths are drawn like those of YuBao (3,499 utterances of 75 frames in the mean, 768 dimensions).
 """
 
+from argparse import Namespace
 from collections.abc import Callable
 
 import torch
@@ -38,7 +39,7 @@ def draw(utterances: int, dimension: int, random: torch.Generator, device: str) 
     return pack([torch.randn(length, dimension, generator=random).to(device) for length in lengths.tolist()])
 
 
-def compare_with_gemm(x: Packed, y: Packed, options) -> None:
+def compare_with_gemm(x: Packed, y: Packed, options: Namespace) -> None:
     """The limit: all cosines by one matrix product, written to memory and not looked at."""
     columns = y.frames.T
     cosines = x.frames.new_empty(len(x.frames), len(y.frames))
@@ -63,7 +64,7 @@ def compare_with_gemm(x: Packed, y: Packed, options) -> None:
     Console().print(f"{YUBAO_UTTERANCES} utterances of {YUBAO_FRAMES} frames with one another: {whole:.0f} s")
 
 
-def compare_with_loops(x: Packed, y: Packed, options) -> None:
+def compare_with_loops(x: Packed, y: Packed, options: Namespace) -> None:
     """Both loops get normalised frames; the inner one differs."""
     xs, ys = unpack(x), unpack(y)
     timings = take_turns(

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, status_kib, take_turns
 from benchmarks.icefall_model import IcefallModel
+from zipformer.device import keep_freed_memory
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
 from zipformer.optim.scaled_adam import ScaledAdam
-from zipformer.training.environment import keep_freed_memory, prepare_cpu
+from zipformer.training.environment import prepare_cpu
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
 LEARNING_RATE = 0.0045

@@ -23,6 +23,7 @@ from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from data_prep.manifests import write_jsonl
+from zipformer.data.audio import load_audio
 from zipformer.errors import UserError
 from zipformer.files import replacing
 
@@ -164,7 +165,7 @@ def _samples(cut: MonoCut) -> NDArray[np.float32]:
         LostAudioError: it cannot be loaded.
     """
     try:
-        samples: NDArray[np.float32] = cut.load_audio()
+        samples = load_audio(cut)
     except Exception as error:
         # Decoders raise any class of exception over a file that has changed; one recording must not end the
         # run.

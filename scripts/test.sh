@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash scripts/setup.sh mini,dev
+bash scripts/setup.sh mini,dev,peers
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

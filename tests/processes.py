@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import multiprocessing
 
-from zipformer.data.batches import Batch, evaluation_batches, read_cuts
+from zipformer.data.batches import Batch, evaluation_batches
+from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 
 

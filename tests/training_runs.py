@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tiny_corpus import tiny_model_config
 
-from zipformer.data.batches import DataConfig
+from zipformer.data.selection import DataConfig
 from zipformer.distributed import World
 from zipformer.training.checkpoint import Checkpoint, list_checkpoints
 from zipformer.training.config import TrainConfig, ValidationConfig

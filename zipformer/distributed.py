@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zipformer.device import HostCopy, upload
+from zipformer.device import HostCopy, choose_device, upload
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,9 @@ class World:
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one. Processes of one machine take
                 its CUDA devices in order.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        chosen = torch.device(device)
+        chosen = choose_device(device)
+        if chosen == torch.device("cuda"):
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
         if "RANK" not in os.environ:

@@ -48,7 +48,7 @@ class AsrModel(nn.Module):
 
     def __init__(self, config: AsrModelConfig) -> None:
         super().__init__()
-        if config.vocab_size < 1:
+        if config.vocab_size < 1 and config.has_tokens:
             raise UserError(
                 f"model.vocab_size={config.vocab_size}; set it to the number of tokens "
                 "(Tokenizer.load(...).size)"

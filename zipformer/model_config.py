@@ -47,12 +47,15 @@ class AsrModelConfig:
     text_alignment: TextAlignmentConfig = field(default_factory=TextAlignmentConfig)
 
     def __post_init__(self) -> None:
-        if not self.transducer and not self.ctc:
-            raise UserError("the model has neither model.transducer nor model.ctc; set one of them to true")
         if self.predictor_dim % 4:
             raise UserError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
         if self.context_size < 1:
             raise UserError(f"model.context_size={self.context_size} is less than 1")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a head is for tokens; an encoder by itself needs no vocabulary."""
+        return self.transducer or self.ctc or self.attention_decoder.num_layers > 0
 
 
 def write_config(config: AsrModelConfig, directory: Path) -> None:

@@ -6,5 +6,6 @@ from zipformer.training.trainer import train
 
 
 def main(config: TrainConfig) -> None:
+    """Train, or resume a training that was stopped."""
     with place_errors(config.exp_dir, "free space there, or choose another exp_dir"):
         train(config)

@@ -10,6 +10,7 @@ from zipformer.console import print_tables
 
 
 def main(config: ChallengeConfig) -> None:
+    """Build the challenge sets and print an overview."""
     paths: list[Path] = build_challenges(config)
     print_tables([sets_overview([read_challenge(path) for path in paths])])
     for path in paths:

@@ -14,6 +14,7 @@ from zipformer.files import replacing_folder
 
 
 def main(config: CompareConfig) -> None:
+    """Compare finished retrievals, print and write the tables."""
     compared, directory = run(config)
     print_tables(comparison_views(compared, config.confidence))
     print(f"tables and figure: {directory}")

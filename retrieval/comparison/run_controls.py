@@ -28,12 +28,13 @@ from retrieval.protocol.sites import labels_of_dialects, sites_of
 from retrieval.protocol.tables import tabulate
 from retrieval.results.trained import check_trained, trained_groups
 from zipformer.console import print_tables
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.results_place import writable_results
 
 
 def main(config: ControlsConfig) -> None:
+    """Compare the model with its controls, print and write the table."""
     with writable_results(Path(config.model_dir)):
         table = run(config)
     print_tables([table])

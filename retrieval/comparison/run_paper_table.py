@@ -19,6 +19,7 @@ from zipformer.errors import UserError
 
 
 def main(config: PaperTableConfig) -> None:
+    """Print and write the table."""
     model_dir = Path(config.model_dir)
     dataset = choose_dataset(model_dir, config.dataset, made_by="scripts/embed.py and scripts/retrieve.py")
     folder = result_folder(model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder)

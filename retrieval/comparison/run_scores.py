@@ -10,15 +10,11 @@ from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_sco
 from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
 from retrieval.comparison.variants import VariantMeasures
 from zipformer.console import print_tables
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 
 
 def main(config: ScoresConfig) -> None:
-    compare(config)
-
-
-def compare(config: ScoresConfig) -> None:
-    """Retrieve with every score, print and write the tables."""
+    """Compare the scores, print and write the tables."""
     comparison = VariantMeasures(
         variants_of_scores(config, choose_device(config.device)),
         resamples=config.resamples,

@@ -29,7 +29,7 @@ from retrieval.results.decodings import read_decoding
 from retrieval.results.weights import Sieve
 from zipformer.console import print_tables
 from zipformer.data.dataset import name_of
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.scoring import align
 
@@ -38,6 +38,7 @@ MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its op
 
 
 def main(config: SweepConfig) -> None:
+    """Finish all runs of the sweep, print and write the tables."""
     runs = plan_runs(config, settings_of_training)
     done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
     if not config.table_only:

@@ -58,6 +58,7 @@ class Variant:
         train: further settings of scripts/train.py.
         left_out: dialect groups that it is not trained on.
         data_dir: prepared corpus of this variant, with the same test set; none = that of the sweep.
+        start: model directory that its runs start from; none = that of the sweep.
         folder: folder of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are
             the same model share a folder, and are trained once.
     """
@@ -65,6 +66,7 @@ class Variant:
     train: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     data_dir: str | None = None
+    start: str | None = None
     folder: str | None = None
 
 
@@ -88,9 +90,8 @@ class SweepConfig:
         at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
             core, but no more than four. Runs of one thread each use a processor better than one of many.
         start: model directory that all runs start from; none = from scratch.
-        last_fraction: of the training, over which the weights are averaged; none = each run has the window
-            that recognises its validation split best, see
-            :class:`zipformer.training.averaging.AverageConfig`.
+        last_fraction: share of the training over which the weights are averaged; none = each run takes the
+            window that recognises its validation split best, as ``fangyan average`` does.
         method: decoding method whose error rates are compared.
         split: name of the split that is measured.
         resamples: number of bootstrap resamples.
@@ -193,14 +194,16 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
         ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
             lacks its corpus.
     """
-    start = None if config.start is None else _start(Path(config.start).resolve(), config)
-    return [_plan(config, name, seed, start, resolve) for seed in config.seeds for name in config.variants]
+    return [_plan(config, name, seed, resolve) for seed in config.seeds for name in config.variants]
 
 
-def _plan(config: SweepConfig, name: str, seed: int, start: Path | None, resolve: Resolve) -> SweepRun:
+def _plan(config: SweepConfig, name: str, seed: int, resolve: Resolve) -> SweepRun:
     variant = config.variants[name]
-    if variant.data_dir == MISSING:
-        raise UserError(f"variants.{name}.data_dir is missing: give the prepared corpus of this variant")
+    for key, meaning in (("data_dir", "the prepared corpus"), ("start", "the model to start from")):
+        if getattr(variant, key) == MISSING:
+            raise UserError(f"variants.{name}.{key} is missing: give {meaning} of this variant")
+    given = variant.start or config.start
+    start = None if given is None else _start(Path(given).resolve(), name, variant)
     data_dir = Path(variant.data_dir or config.data_dir).resolve()
     train = [*config.train, *variant.train, *config.further]
     if variant.left_out:
@@ -262,17 +265,16 @@ def _path_setting(name: str, path: Path) -> str:
     return f'{name}="{quoted}"'
 
 
-def _start(directory: Path, config: SweepConfig) -> Path:
+def _start(directory: Path, name: str, variant: Variant) -> Path:
     file = directory / "provenance.json"
     if not (directory / "model.safetensors").is_file() or not file.is_file():
         raise UserError(f"start={directory} is no model directory; scripts/average.py writes one")
     trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
-    for name, variant in config.variants.items():
-        if seen := sorted(set(variant.left_out) & set(trained)):
-            raise UserError(
-                f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
-                "variant would know it already. Set start=null"
-            )
+    if seen := sorted(set(variant.left_out) & set(trained)):
+        raise UserError(
+            f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "
+            "variant would know it already. Set start=null"
+        )
     return directory
 
 

@@ -48,7 +48,8 @@ from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import MODEL_FILE as TOKENS_FILE
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, choose_device, methods_of
+from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, methods_of
+from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
@@ -60,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(config: LayersConfig) -> None:
+    """Run the study, print and write the tables."""
     with writable_results(Path(config.model_dir)):
         result = Study(config).run()
     print_tables(study_tables(result))
@@ -225,11 +227,11 @@ class Study:
             for name, (directory, score) in asked.items()
         }
 
-    def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, float]:
+    def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, Any]:
         """Recall@1 of one store by one score."""
         config = self.config
 
-        def make() -> dict[str, float]:
+        def make() -> dict[str, Any]:
             logger.info("retrieval with %s", name)
             return recall_of(store, config, self.device, score)
 
@@ -241,7 +243,7 @@ class Study:
             "seed": config.seed,
             "intervals": "Student",
         }
-        found: dict[str, float] = kept(
+        found: dict[str, Any] = kept(
             config.folder / "retrieval" / f"{name}.json", fingerprint([], made_from), make
         )
         return found
@@ -325,6 +327,6 @@ def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
     return usable
 
 
-def estimate_of(recall: Mapping[str, float] | None) -> Rate | None:
+def estimate_of(recall: Mapping[str, Any] | None) -> Rate | None:
     """Recall@1 of a store as the study has it."""
     return Rate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None

@@ -13,19 +13,19 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.results.weights import architecture_of, weights_of
 from zipformer.data.dataset import read_dataset
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device, keep_freed_memory
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
 from zipformer.files import place_errors
 from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
 from zipformer.model_config import CONFIG_FILE
 from zipformer.results_place import REMEDY, results_place
-from zipformer.training.environment import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 
 def main(config: EmbedConfig) -> None:
+    """Embed a split."""
     config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
     with place_errors(config.folder, REMEDY):
         embed(config)

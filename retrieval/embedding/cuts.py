@@ -19,6 +19,7 @@ from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import STORAGE_TYPES, EmbeddingWriter
 from retrieval.results.naming import result_folder
+from zipformer.data.audio import load_audio
 from zipformer.data.batches import PADDING_VALUE
 from zipformer.data.dataset import name_of
 from zipformer.data.manifest import check_feature_files, with_present_paths
@@ -309,7 +310,7 @@ def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, to
     arrays: list[NDArray[np.float32]] = []
     for cut in cuts:
         try:
-            audio = cut.resample(sampling_rate).load_audio()  # (channels, T)
+            audio = load_audio(cut.resample(sampling_rate))  # (channels, T)
         except (OSError, AudioLoadingError) as error:
             raise UserError(
                 f"the recording of cut {cut.id} cannot be read ({error}): relative paths are relative to the"

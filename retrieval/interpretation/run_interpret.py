@@ -1,4 +1,4 @@
-"""The command ``interpret``: times the words of parallel utterances, matches them, writes the results."""
+"""The command ``interpret``: which words of parallel utterances match, and are they alike as texts?"""
 
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from zipformer.results_place import writable_results
 
 
 def main(config: InterpretConfig) -> None:
+    """Match the words, print and write the results."""
     with writable_results(Path(config.model_dir)):
         directory, outcome = run(config)
     print_tables(tests_table(outcome, similarity, config.confidence) for similarity in outcome.overall)

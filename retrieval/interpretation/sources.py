@@ -21,8 +21,10 @@ from zipformer.alignment import (
     Segmenter,
     align_cuts,
 )
+from zipformer.data.audio import load_audio
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.recognise import check_model_files, choose_device
+from zipformer.decoding.recognise import check_model_files
+from zipformer.device import choose_device
 from zipformer.encoder.taps import FRONT_END_RATE
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
@@ -145,4 +147,4 @@ def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int]
             raise UserError(
                 f"the recording of {cut.id} is not at {source.source}; put it there, or set audio=false"
             )
-    return cut.load_audio()[0], cut.sampling_rate
+    return load_audio(cut)[0], cut.sampling_rate

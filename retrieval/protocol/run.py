@@ -23,7 +23,7 @@ from retrieval.results.weights import Sieve, check_same_recordings, weights_behi
 from retrieval.similarity.scores import ScoreKind
 from zipformer.console import print_tables
 from zipformer.data.dataset import choose_dataset
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.files import replacing_folder
 from zipformer.results_place import writable_results

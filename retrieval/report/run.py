@@ -1,5 +1,6 @@
 """The commands ``report`` and ``summary``: the results in a model directory as a page and as tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from retrieval.challenge.results import challenge_table
@@ -45,11 +46,9 @@ def summary(config: ReportConfig) -> None:
         _show(results, report_folder(model_dir, name) / "index.html", name)
 
 
-def _datasets(config: ReportConfig) -> list[str | None]:
-    """Data sets to report on: the one of the settings, or all with results; [None] where there are none."""
-    if config.dataset is not None:
-        return [config.dataset]
-    return [*dataset_names(Path(config.model_dir))] or [None]
+def _datasets(config: ReportConfig) -> Sequence[str | None]:
+    """The data set that is asked for, or all with results; None alone where there are no results."""
+    return [config.dataset] if config.dataset else dataset_names(Path(config.model_dir)) or [None]
 
 
 def _show(results: Report, page: Path, dataset: str | None) -> None:

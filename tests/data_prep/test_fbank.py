@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import torchaudio
 from lhotse import MonoCut, Recording, SupervisionSegment, load_manifest
 
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, features_file, read_lost
@@ -15,6 +14,7 @@ LILCOM_STEP = 2.0**-5  # features are stored as multiples of this
 
 def kaldi_fbank(samples: torch.Tensor) -> torch.Tensor:
     """The reference: torchaudio's own port of Kaldi's features. (1, samples) -> (frames, 80)."""
+    torchaudio = pytest.importorskip("torchaudio")
     return torchaudio.compliance.kaldi.fbank(
         samples,
         sample_frequency=16000.0,
@@ -68,7 +68,11 @@ def test_frames_are_a_hundredth_of_a_second(tmp_path: Path) -> None:
     assert [cut.num_frames for cut in extract(tmp_path, cuts)] == [10, 50, 74, 200]
 
 
-def test_other_rates_are_resampled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_other_rates_are_resampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    """With torchaudio's filter, also where torchaudio is not installed."""
+    torchaudio = pytest.importorskip("torchaudio")
+    monkeypatch.setattr("lhotse.augmentation.torchaudio.is_torchaudio_available", lambda: installed)
     (low,) = extract(tmp_path, [make_cut(tmp_path, "low", 1.0, rate=8000)])
     expected = kaldi_fbank(
         torchaudio.functional.resample(torch.from_numpy(tone(1.0, 8000))[None], 8000, 16000)

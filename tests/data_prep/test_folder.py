@@ -10,7 +10,7 @@ from data_prep.corpora import corpora, corpus_of
 from data_prep.corpora.folder import FolderConfig, prepare_folder
 from data_prep.splitting import SplitConfig
 from data_prep.tables import Columns
-from scripts.prepare import CONF_DIR
+from fangyan.commands import CONF_DIR, register
 from zipformer.errors import UserError
 
 
@@ -110,6 +110,7 @@ def test_labels_of_any_kind_are_mapped_on_the_command_line(tmp_path: Path, write
         *("corpus=folder", f"corpus.tsv={tmp_path / 'table.tsv'}", "data_dir=d"),
         *("+corpus.dialect_map={mandarin: cmn, min: nan}", f'corpus.dialect_map_file="{mapping}"'),
     ]
+    register("prepare")
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = OmegaConf.to_object(compose("prepare", overrides))
     varieties = {

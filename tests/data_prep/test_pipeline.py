@@ -18,7 +18,8 @@ from data_prep.manifests import probe_shard
 from data_prep.pipeline import PrepareConfig, prepare
 from data_prep.text.normaliser import LatinCase
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data.batches import evaluation_batches, read_cuts
+from zipformer.data.batches import evaluation_batches
+from zipformer.data.cuts import read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.manifest import check_feature_files, with_present_paths
 from zipformer.data.tokenizer import Tokenizer

@@ -20,9 +20,9 @@ from data_prep.corpora.yubao.corpus import Incomplete, prepare_yubao
 from data_prep.corpora.yubao.sites import groups_named, read_sites
 from retrieval.embedding.cuts import labels_of, open_cuts
 from retrieval.embedding.store import EmbeddingWriter
-from scripts.prepare import CONF_DIR
 from zipformer.data.manifest import with_present_paths
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 FOUR = range(1, 5)
 
 
@@ -253,7 +253,7 @@ def test_from_recordings_to_the_table_of_the_paper(
             )
 
     def call(script: str, *settings: str) -> None:
-        path = CONF_DIR.parent / "scripts" / f"{script}.py"
+        path = SCRIPTS / f"{script}.py"
         monkeypatch.setattr(sys, "argv", [str(path), f"model_dir={model_dir}", *settings])
         runpy.run_path(str(path), run_name="__main__")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from data_prep.corpora.yubao.corpus import YubaoConfig
 from data_prep.corpora.yubao.metadata import COLUMNS
 from data_prep.pipeline import PrepareConfig, prepare
-from scripts.prepare import CONF_DIR
+from fangyan.commands import CONF_DIR, register
 from zipformer.errors import UserError
 
 SITES = {
@@ -115,6 +115,7 @@ def write_video(path: Path, sound: np.ndarray | None, rate: int = RATE) -> None:
 
 def full_config(tmp_path: Path, corpus: YubaoConfig) -> PrepareConfig:
     """All settings of ``scripts/prepare.py corpus=yubao``."""
+    register("prepare")
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         paths = [f"data_dir={tmp_path / 'prepared'}", "corpus.metadata=m", "corpus.audio_dir=a"]
         settings = compose("prepare", ["corpus=yubao", "num_workers=1", *paths])

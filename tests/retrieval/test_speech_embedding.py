@@ -148,7 +148,6 @@ def test_the_same_words_by_two_voices_are_nearest(embedder: SpeechEmbeddingEmbed
 def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
     path = SCRIPTS / script
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-    monkeypatch.syspath_prepend(str(path.parent))
     runpy.run_path(str(path), run_name="__main__")
 
 

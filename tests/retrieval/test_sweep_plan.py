@@ -176,6 +176,19 @@ def test_a_start_must_not_know_what_is_left_out(data_dir: Path, tmp_path: Path) 
         plan_runs(sweep(data_dir, variants=variants, baseline="all", start=str(begin)))
 
 
+def test_a_variant_can_have_a_start_of_its_own(data_dir: Path, tmp_path: Path) -> None:
+    begin = start(tmp_path / "start", ["cmn"])
+    variants = {"scratch": Variant(), "pretrained": Variant(start=str(begin))}
+    scratch, pretrained = plan_runs(sweep(data_dir, variants=variants, baseline="scratch", seeds=[1]))
+    assert not any(setting.startswith("init_from") for setting in scratch.commands["train"])
+    assert pretrained.commands["train"][-1] == f"init_from={begin}"
+    assert scratch.settings["start"] is None
+    assert pretrained.settings["start"] is not None
+    variants["pretrained"].start = "???"
+    with pytest.raises(ValueError, match="variants.pretrained.start is missing"):
+        plan_runs(sweep(data_dir, variants=variants, baseline="scratch"))
+
+
 def test_missing_folders_are_named(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no model directory"):
         plan_runs(sweep(data_dir, start=str(tmp_path / "nowhere")))

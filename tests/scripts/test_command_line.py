@@ -10,11 +10,11 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from tiny_corpus import write_tiny_corpus
 
-from fangyan.command_line import ScriptHelp, _rows
+from fangyan.commands import COMMANDS, CONF_DIR
+from fangyan.help import CommandHelp, _rows
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
-CONFIGS = {"summary": "report"}  # others have the name of the script
+NAMES = sorted(COMMANDS)
 FURTHER = {"prepare": ["corpus=folder", "corpus=mini", "corpus=yubao"], "sweep": ["sweep=supervision"]}
 MODEL = ["config.json", "model.safetensors", "tokens.model", "tokens.txt"]
 
@@ -36,7 +36,6 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
@@ -67,9 +66,9 @@ def test_help_gives_each_setting_with_value_and_meaning(
     for choice in [[], *([group] for group in FURTHER.get(name, []))]:
         run(name, "--help", *choice, monkeypatch=monkeypatch)
         text = capsys.readouterr().out
-        content = ScriptHelp(CONFIGS.get(name, name), SCRIPTS / f"{name}.py", "").compose(choice)
+        content = CommandHelp(name, name, CONF_DIR).compose(choice)
         for key, value, meaning in _rows(content):
-            assert meaning, f"{key} of scripts/{name}.py has no meaning: comment it in its dataclass"
+            assert meaning, f"{key} of {name} has no meaning: comment it in its dataclass"
             assert f"  {key}={value}\n" in text if value is not None else f"  {key}:\n" in text
             assert " ".join(meaning.split()[:3]) in " ".join(text.split())
     assert f"scripts/{name}.py " in text.partition("usage:")[2].partition("\n")[2]  # an example
@@ -97,8 +96,8 @@ def test_help_shows_the_values_of_the_rest_of_the_command_line(
 def test_a_wrong_command_line_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     first = {"prepare": ["corpus=mini"], "sweep": ["sweep=supervision"]}.get(name, [])
     message = answer(name, *first, "sed=1", monkeypatch=monkeypatch, capsys=capsys)
-    assert f"sed cannot be set: scripts/{name}.py has no such setting" in message
-    composed = ScriptHelp(CONFIGS.get(name, name), SCRIPTS / f"{name}.py", "").compose(first)
+    assert f"sed cannot be set: python scripts/{name}.py has no such setting" in message
+    composed = CommandHelp(name, name, CONF_DIR).compose(first)
     required = [key for key, value, _ in _rows(composed) if value == "???"]
     typo = required[-1][:-1]
     message = answer(name, *first, f"{typo}=1", monkeypatch=monkeypatch, capsys=capsys)

@@ -39,7 +39,6 @@ def run(monkeypatch: pytest.MonkeyPatch, folders: tuple[Path, Path], *more: str)
     model_dir, data_dir = folders
     arguments = [f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu", "resamples=20", *more]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 

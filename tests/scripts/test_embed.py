@@ -15,7 +15,7 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from small_model import FRAMES, write_cuts, write_model
 
 from retrieval.embedding.store import EmbeddingStore
-from zipformer.data.batches import encoder_frames
+from zipformer.data.cuts import encoder_frames
 from zipformer.model import AsrModel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "embed.py"

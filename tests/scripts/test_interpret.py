@@ -11,6 +11,8 @@ import pytest
 from lhotse import CutSet
 from small_model import write_cuts, write_model
 
+from retrieval.interpretation.sources import clock_of
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "interpret.py"
 SENTENCE_IDS = ("1", "1", "1", "1", "2", "2")  # yue-0 and yue-1, wuu-0 and wuu-1 say them
 
@@ -113,7 +115,6 @@ def test_times_in_milliseconds_are_an_error(
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 def test_frames_of_a_layer_begin_with_the_front_end(tmp_path: Path, factor: int) -> None:
-    clock_of = runpy.run_path(str(SCRIPT))["clock_of"]
     cut = write_cuts(tmp_path, "test", frames=(110,))[0]  # 51 frames of the front end
     store = SimpleNamespace(description={"embedder": "zipformer layer03"})
     clock = clock_of(store, cut, -(-51 // factor))

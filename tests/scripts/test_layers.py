@@ -151,6 +151,7 @@ def test_the_last_exit_and_the_output_are_those_of_the_other_scripts(
 
 
 def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from retrieval.depth import run as depth
     from retrieval.depth import study
 
     model_dir, _ = folders
@@ -158,7 +159,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
     run(monkeypatch, folders, steps)
     expected = (model_dir / "results" / "data" / "layers-test" / "layers.json").read_text()
     shutil.rmtree(model_dir / "results")
-    recall_of, calls = study.recall_of, []
+    recall_of, calls = depth.recall_of, []
 
     def dies_in_the_third(*arguments: object) -> object:
         calls.append(1)
@@ -166,7 +167,7 @@ def test_a_stopped_study_goes_on(folders: tuple[Path, Path], monkeypatch: pytest
             raise KeyboardInterrupt
         return recall_of(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(study, "recall_of", dies_in_the_third)
+    monkeypatch.setattr(depth, "recall_of", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, folders, steps)
     assert not (model_dir / "results" / "data" / "layers-test" / "layers.json").exists()

@@ -44,14 +44,14 @@ def write_embeddings(model_dir: Path, noise: float, seed: int) -> None:
 
 
 class Steps:
-    """In place of the scripts: writes what each of them leaves, and remembers the calls."""
+    """In place of the commands: writes what each of them leaves, and remembers the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.failing: str | None = None
 
     def __call__(self, command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-        step, arguments = Path(command[1]).stem, command[2:]
+        step, arguments = command[3], command[4:]
         directory = Path(value(arguments, "exp_dir" if step in ("train", "average") else "model_dir"))
         run = directory.parent if directory.name == "averaged" else directory
         self.calls.append((f"{run.parent.name}/{run.name}", step))
@@ -249,7 +249,7 @@ def test_runs_side_by_side_share_the_cores(
     seen: list[tuple[list[str], str]] = []
 
     def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-        if "train.py" in command[1]:
+        if command[3] == "train":
             together.wait()  # for another run that trains at the same time
             seen.append((command, settings["env"]["OMP_NUM_THREADS"]))  # type: ignore[index]
         return steps(command, **settings)
@@ -272,11 +272,11 @@ def test_no_run_is_begun_after_one_failed(
     other_began = threading.Event()
 
     def run(command: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
-        if "/scratch/seed" in str(command) and command[1].endswith("train.py"):
+        if "/scratch/seed" in str(command) and command[3] == "train":
             assert other_began.wait(20)
             settings["stdout"].write("error: no space left\n")  # type: ignore[attr-defined]
             return subprocess.CompletedProcess(command, 1)
-        if command[1].endswith("train.py"):
+        if command[3] == "train":
             other_began.set()
         return steps(command, **settings)
 

@@ -124,8 +124,17 @@ def test_heads_are_there_where_configured() -> None:
     transducer_only = AsrModel(small_config(ctc=False))
     assert transducer_only.ctc_head is None
     assert set(transducer_only.losses(features(), LENGTHS, TOKENS)) == {"simple", "pruned", "attention"}
-    with pytest.raises(ValueError, match="neither"):
-        small_config(transducer=False, ctc=False)
+
+
+def test_an_encoder_needs_no_heads_and_no_vocabulary(tmp_path: Path) -> None:
+    config = small_config(transducer=False, ctc=False)
+    config.attention_decoder.num_layers = config.vocab_size = 0
+    model = AsrModel(config).eval()
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"frontend", "encoder"}
+    model.save_pretrained(tmp_path)
+    frames, lengths = AsrModel.from_pretrained(tmp_path).encode(features(), LENGTHS)
+    torch.testing.assert_close(frames, model.encode(features(), LENGTHS)[0])
+    assert lengths.tolist() == [21, 16, 10]
 
 
 def test_unusable_input_is_refused() -> None:

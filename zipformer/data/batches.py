@@ -34,33 +34,10 @@ from zipformer.data.manifest import (
     read_summaries,
     with_present_paths,
 )
-from zipformer.heads.sentence_encoders import sentence_of
+from zipformer.data.cuts import check_manifest, encoder_frames, read_cuts, sentence_of
+from zipformer.data.selection import DataConfig, TextEncoder, select_utterances
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
-
-
-class TextEncoder(Protocol):
-    """What the data needs of a tokenizer."""
-
-    def encode(self, text: str) -> list[int]: ...
-
-
-@dataclass
-class DataConfig:
-    """Which utterances are used for training and how they form batches."""
-
-    max_duration: float = 200.0  # seconds of audio in a batch of one process; memory grows with it
-    max_cuts: int | None = None  # utterances in a batch
-    quadratic_duration: float | None = None  # seconds; smaller = fewer long utterances in a batch (15 to 40)
-    num_buckets: int = 30  # more = less padding, less mixing of lengths; lowered by itself for small sets
-    buffer_size: int = 20000  # utterances held for shuffling; larger = better mixed, more memory
-    drop_last: bool = False  # drop what does not fill a batch at the end of an epoch
-    min_utterance_seconds: float = 0.5  # shorter utterances are dropped and listed in dropped.tsv
-    max_utterance_seconds: float = 20.0  # longer ones as well
-    left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
-    num_workers: int = 1  # processes that load features; 0 = load within the training process
-    prefetch_batches: int = 4  # batches that each worker keeps ready
-    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 
 
 @dataclass
@@ -102,102 +79,6 @@ class Batch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.features, self.lengths = torch.from_numpy(self.features), torch.from_numpy(self.lengths)
-
-
-def encoder_frames(num_frames: int) -> int:
-    """Encoder frames (25/s) that ``num_frames`` feature frames (100/s) become."""
-    return ((num_frames - 7) // 2 + 1) // 2
-
-
-@dataclass
-class Selection:
-    """What one pass over a manifest found: the amount of usable data, and what is left out and why.
-
-    Attributes:
-        utterances: that are used.
-        seconds: of them.
-        seconds_by_dialect: the same by dialect.
-        dialects: of all utterances, used or not.
-        durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
-        dropped: ids of what is left out, by reason.
-        feature_files: where the features of the usable utterances are.
-        digest: of id, duration, dialect and texts of all utterances, used or not.
-    """
-
-    utterances: int = 0
-    seconds: float = 0.0
-    seconds_by_dialect: Counter[str] = field(default_factory=Counter)
-    dialects: set[str] = field(default_factory=set)
-    durations: "array[float]" = field(default_factory=lambda: array("d"))
-    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    feature_files: set[str] = field(default_factory=set)
-    digest: str = ""
-
-    @property
-    def dropped_ids(self) -> frozenset[str]:
-        return frozenset(cut_id for ids in self.dropped.values() for cut_id in ids)
-
-
-def select_utterances(
-    cuts: Iterable[Cut],
-    config: DataConfig,
-    tokenizer: TextEncoder,
-    *,
-    repeats_need_blank: bool,
-    fields: Sequence[str] = (),
-) -> Selection:
-    """Find the utterances that can be trained on, among cuts or their summaries.
-
-    A transducer needs as many encoder frames as tokens. CTC (``repeats_need_blank``) needs one more wherever
-    two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
-    alignment, and their loss would be infinite.
-
-    Raises:
-        ValueError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
-    """
-    selection = Selection()
-    digest = hashlib.sha256()
-    for cut in cuts:
-        selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
-        texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
-        digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
-        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
-        if reason is not None:
-            selection.dropped[reason].append(cut.id)
-            selection.durations.append(math.nan)
-            continue
-        for name in fields:
-            digest.update(f"{sentence_of(cut.supervisions[0], name)!r}\n".encode())
-        if isinstance(cut, CutSummary | MonoCut) and cut.features is not None:
-            selection.feature_files.add(cut.features.storage_path)
-        selection.utterances += 1
-        selection.durations.append(cut.duration)
-        selection.seconds += cut.duration
-        selection.seconds_by_dialect[cut.supervisions[0].language or "unknown"] += cut.duration
-    selection.digest = digest.hexdigest()[:16]
-    return selection
-
-
-def _reason_to_drop(
-    cut: Cut, config: DataConfig, tokenizer: TextEncoder, repeats_need_blank: bool
-) -> str | None:
-    if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
-        return "of a dialect that is left out (data.left_out_dialects)"
-    if cut.duration < config.min_utterance_seconds:
-        return f"shorter than {config.min_utterance_seconds:g} s (data.min_utterance_seconds)"
-    if cut.duration > config.max_utterance_seconds:
-        return f"longer than {config.max_utterance_seconds:g} s (data.max_utterance_seconds)"
-    if len(cut.supervisions) != 1 or not cut.supervisions[0].text:
-        return "not exactly one transcript"
-    if not cut.has_features:
-        return "no features"
-    tokens = tokenizer.encode(cut.supervisions[0].text)
-    needed = len(tokens)
-    if repeats_need_blank:
-        needed += sum(map(eq, tokens, tokens[1:]))
-    if encoder_frames(cut.num_frames) < max(1, needed):
-        return "fewer encoder frames than tokens"
-    return None
 
 
 BatchKey = tuple[int, int]  # epoch, index of the batch within the epoch
@@ -273,6 +154,7 @@ class TrainingData:
     Args:
         manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory
             (:mod:`zipformer.data.manifest`).
+        tokenizer: encodes the transcripts; None = utterances need none.
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
         translation: field of the supervisions whose tokens the batches have as well.
         fields: further fields of the supervisions that every utterance must have.
@@ -285,7 +167,7 @@ class TrainingData:
     def __init__(
         self,
         manifest: Path,
-        tokenizer: TextEncoder,
+        tokenizer: TextEncoder | None,
         config: DataConfig,
         *,
         repeats_need_blank: bool = True,
@@ -296,7 +178,7 @@ class TrainingData:
         translation: str | None = None,
         fields: Sequence[str] = (),
     ) -> None:
-        _check_is_there(manifest)
+        check_manifest(manifest)
         self.selection = select_utterances(
             read_summaries(manifest),
             config,
@@ -365,23 +247,6 @@ class TrainingData:
         self._sampler.epoch = epoch
         self._sampler.first_batch = first_batch
         return start_loading(self._loader)
-
-
-def read_cuts(manifest: Path) -> CutSet:
-    """Open a manifest of cuts lazily.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    _check_is_there(manifest)
-    return CutSet.from_jsonl_lazy(manifest)
-
-
-def _check_is_there(manifest: Path) -> None:
-    if not manifest.is_file():
-        raise UserError(
-            f"no manifest of cuts at {manifest}: prepare the data first (scripts/prepare.py)"
-        )
 
 
 class _KeyedSampler(Sampler[tuple[BatchKey, CutSet]]):

@@ -14,20 +14,19 @@ import torch
 from lhotse import CutSet
 
 from zipformer.data.batches import evaluation_batches
+from zipformer.data.cuts import find_manifest, read_test_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.recognise import (
     DecodeConfig,
     HypothesisFile,
     check_model_files,
-    choose_device,
     choose_search,
     decoding_progress,
-    find_manifest,
     hypothesis_settings,
-    read_test_cuts,
     transcript_of,
 )
+from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.model import AsrModel
 from zipformer.scoring import Transcript

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from lhotse import CutSet, SupervisionSegment
-from lhotse.cut import Cut
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from zipformer.data.batches import Batch, evaluation_batches, read_cuts
+from zipformer.data.batches import Batch, evaluation_batches
+from zipformer.data.cuts import find_manifest, read_test_cuts
 from zipformer.data.dataset import DataSet, name_of, plain_name, read_dataset
-from zipformer.data.manifest import check_feature_files
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import (
     attention_greedy_search,
@@ -25,10 +24,10 @@ from zipformer.decoding import (
     greedy_search,
     modified_beam_search,
 )
+from zipformer.device import choose_device, keep_freed_memory
 from zipformer.errors import UserError
-from zipformer.model import MIN_FRAMES, AsrModel
+from zipformer.model import AsrModel
 from zipformer.scoring import Transcript
-from zipformer.training.environment import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -276,22 +275,6 @@ def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
     return lambda frames, lengths: attention_greedy_search(model, frames, lengths, translate=translate)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name, where ``auto`` means CUDA if there is one and CPU otherwise.
-
-    Raises:
-        ValueError: no device has that name, or it says CUDA where there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device={name}, but torch sees no CUDA device here; use device=cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device={name} is not known; use auto, cpu, cuda or cuda:1") from error
-
-
 def check_model_files(model_dir: Path) -> None:
     """Raise FileNotFoundError that names every missing file of a model directory."""
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
@@ -300,56 +283,6 @@ def check_model_files(model_dir: Path) -> None:
         raise UserError(
             f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
         )
-
-
-def find_manifest(data_dir: Path, split: str) -> Path:
-    """Path of the cuts of a split.
-
-    Raises:
-        FileNotFoundError: there is none; the message lists the splits that there are.
-    """
-    manifest = data_dir / f"cuts_{split}.jsonl.gz"
-    if not manifest.is_file():
-        names = sorted(
-            path.name[len("cuts_") : -len(".jsonl.gz")] for path in data_dir.glob("cuts_*.jsonl.gz")
-        )
-        there = f"the splits there are {', '.join(names)}" if names else "no split is prepared there"
-        raise UserError(f"{manifest} does not exist; {there} (scripts/prepare.py makes them)")
-    return manifest
-
-
-def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
-    """The cuts of a split, all of them recognisable, and with the field that is the reference.
-
-    Raises:
-        FileNotFoundError: files of features are missing.
-        ValueError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
-    """
-    cuts = list(read_cuts(manifest))
-    if not cuts:
-        raise UserError(f"{manifest} holds no utterance; prepare the data again or choose another split")
-    problems = []
-    seen: set[str] = set()
-    for cut in cuts:
-        if cut.id in seen:
-            problems.append(f"{cut.id}: the id occurs twice")
-        elif len(cut.supervisions) != 1:
-            problems.append(f"{cut.id}: {len(cut.supervisions)} transcripts instead of one")
-        elif not cut.has_features:
-            problems.append(f"{cut.id}: no features")
-        elif cut.num_frames < MIN_FRAMES:
-            problems.append(f"{cut.id}: {cut.duration:g} s is too short for one encoder frame")
-        elif reference != "text" and not (cut.supervisions[0].custom or {}).get(reference):
-            problems.append(f"{cut.id}: no {reference}; with reference=text it needs none")
-        seen.add(cut.id)
-    if problems:
-        more = "" if len(problems) <= 10 else f"\n  and {len(problems) - 10} more"
-        raise UserError(
-            f"{len(problems)} utterances of {manifest} cannot be recognised; correct them and prepare the"
-            " data again:\n  " + "\n  ".join(problems[:10]) + more
-        )
-    check_feature_files((cut.features.storage_path for cut in cuts), manifest.parent)
-    return cuts
 
 
 def hypothesis_settings(config: DecodeConfig, model_dir: Path, dataset: DataSet) -> dict[str, str]:

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(config: DecodeConfig) -> None:
+    """Recognise a split, score it, print and write the tables."""
     config.model_dir = str(results_place(Path(config.model_dir), config.results_dir))
     trained = trained_groups(Path(config.model_dir))
     with place_errors(config.folder, REMEDY):

@@ -8,11 +8,11 @@ what it has learnt of meaning.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,19 +48,6 @@ class TeacherConfig:
         for name in ("ngram_dim", "longest_ngram"):
             if getattr(self, name) < 1:
                 raise UserError(f"teacher.{name}={getattr(self, name)} must be at least 1")
-
-
-class Supervision(Protocol):
-    """What is looked at of a supervision of Lhotse."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def text(self) -> str | None: ...
-
-    @property
-    def custom(self) -> Mapping[str, Any] | None: ...
 
 
 class SentenceEncoder(Protocol):
@@ -197,21 +184,6 @@ def encoder_problem(name: str) -> str | None:
             f"teacher.encoder={NGRAMS}"
         )
     return None
-
-
-def sentence_of(supervision: Supervision, field: str) -> str:
-    """The sentence of an utterance: its transcript for ``text``, else a field of ``custom``.
-
-    Raises:
-        ValueError: the utterance has none.
-    """
-    sentence = supervision.text if field == "text" else (supervision.custom or {}).get(field)
-    if not sentence:
-        raise UserError(
-            f"utterance {supervision.id} has no {field!r}: train on a corpus in which every utterance has "
-            "it, or name another field"
-        )
-    return str(sentence)
 
 
 def different_sentences(sentences: Sequence[str]) -> tuple[list[str], list[int]]:

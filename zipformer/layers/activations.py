@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipformer.kernels import has_kernels
+from zipformer.device import has_kernels
 from zipformer.layers.blocks import blockwise
 
 SLOPE = 0.08

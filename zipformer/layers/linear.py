@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipformer.kernels import has_kernels
+from zipformer.device import has_kernels
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.blocks import BLOCK
 from zipformer.layers.dropout import shared_dropout_mask

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zipformer.kernels import has_kernels
+from zipformer.device import has_kernels
 from zipformer.layers.activations import HALF_PRECISION
 from zipformer.layers.regularizers import limit_param_value
 from zipformer.layers.schedule import Clock

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zipformer.kernels import has_kernels
+from zipformer.device import has_kernels
 
 from .lattice import Occupation
 

@@ -8,7 +8,7 @@ the host and waits for them.
 import torch.nn.functional as F
 from torch import Tensor
 
-from zipformer.kernels import has_kernels
+from zipformer.device import has_kernels
 
 
 def ctc_loss(

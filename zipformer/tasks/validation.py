@@ -11,7 +11,8 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor
 
-from zipformer.data.batches import evaluation_batches, read_cuts
+from zipformer.data.batches import evaluation_batches
+from zipformer.data.cuts import read_cuts
 from zipformer.data.manifest import check_feature_files
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search

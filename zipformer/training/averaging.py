@@ -18,7 +18,7 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
-from zipformer.decoding.recognise import choose_device
+from zipformer.device import choose_device
 from zipformer.distributed import World
 from zipformer.errors import UserError
 from zipformer.files import check_writable, place_errors, replacing_folder, write_json, write_tensors

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from omegaconf import MISSING
 
-from zipformer.data.batches import DataConfig
+from zipformer.data.selection import DataConfig
 from zipformer.errors import UserError
 from zipformer.files import StorageError, check_writable
 from zipformer.heads.sentence_encoders import TeacherConfig, encoder_problem

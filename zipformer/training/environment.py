@@ -1,6 +1,5 @@
 """What a run ran on, for logs and checkpoints."""
 
-import ctypes
 import logging
 import os
 import platform
@@ -12,13 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from zipformer.data.batches import Selection
+from zipformer.data.selection import Selection
 from zipformer.distributed import World
 
 logger = logging.getLogger(__name__)
-
-# Parameters of mallopt, from glibc's malloc.h.
-MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_MAX = -1, -2, -4
 
 
 def git_revision() -> str | None:
@@ -45,20 +41,6 @@ def prepare_cpu(num_threads: int) -> None:
     if num_threads:
         torch.set_num_threads(num_threads)
     torch.set_flush_denormal(True)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next tensor, where the C library is glibc.
-
-    By default it returns large blocks to the system, which clears every page again when the next step asks
-    for it: half of the time of a convolution on the CPU. Memory in use then stays at its peak.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(MALLOPT_MMAP_MAX, 0)
-    libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
-    libc.mallopt(MALLOPT_TOP_PAD, 64 << 20)
 
 
 def describe_environment(world: World, precision: str) -> dict[str, str | int | None]:

@@ -61,7 +61,7 @@ class Transfer:
 
 
 @torch.no_grad()
-def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer) -> Transfer:
+def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) -> Transfer:
     """Copy the weights of a model directory into ``model`` wherever name and shape agree.
 
     Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that
@@ -69,20 +69,22 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer) -> Tran
     are of one size.
 
     Args:
-        source: model directory with model.safetensors and tokens.model.
-        tokenizer: that of ``model``.
+        source: model directory with model.safetensors, and tokens.model unless it is an encoder without heads.
+        tokenizer: that of ``model``; None where ``model`` has no heads.
     Raises:
         FileNotFoundError: a file of the source is missing.
         ValueError: next to nothing of the encoder fits, as of a model of another size.
     """
     if not (source / MODEL_FILE).is_file():
         raise UserError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
-    old_pieces, new_pieces = Tokenizer.load(source).pieces, tokenizer.pieces
+    given = load_file(source / MODEL_FILE)
+    has_tokens = any(name.startswith(VOCABULARY_MODULES) for name in given)
+    old_pieces = Tokenizer.load(source).pieces if has_tokens else []
+    new_pieces = tokenizer.pieces if tokenizer else []
     old = {piece: row for row, piece in enumerate(old_pieces)}
     common = [(row, old[piece]) for row, piece in enumerate(new_pieces) if piece in old]
-    new_rows, old_rows = torch.tensor(common).T
+    new_rows, old_rows = torch.tensor(common, dtype=torch.int64).view(-1, 2).T
 
-    given = load_file(source / MODEL_FILE)
     transfer = Transfer(shared_tokens=len(common))
     for name, target in model.state_dict().items():  # these share memory with the model's own
         tensor = given.pop(name, None)

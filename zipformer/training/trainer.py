@@ -14,18 +14,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from zipformer.data.batches import Batch, TrainingData, encoder_frames
+from zipformer.data.batches import Batch, TrainingData
+from zipformer.data.cuts import encoder_frames, sentence_of
 from zipformer.data.loader_workers import explaining_dead_workers
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.device import upload
+from zipformer.device import keep_freed_memory, upload
 from zipformer.distributed import Agreement, World
 from zipformer.errors import UserError
-from zipformer.heads.sentence_encoders import (
-    SentenceEncoder,
-    build_sentence_encoder,
-    different_sentences,
-    sentence_of,
-)
+from zipformer.heads.sentence_encoders import SentenceEncoder, build_sentence_encoder, different_sentences
 from zipformer.lock import sole_use
 from zipformer.model import AsrModel
 from zipformer.optim.eden import Eden
@@ -37,7 +33,6 @@ from zipformer.training.checkpoint import newest_whole_checkpoint, thin_checkpoi
 from zipformer.training.config import TrainConfig, autocast_dtype, check
 from zipformer.training.environment import (
     describe_environment,
-    keep_freed_memory,
     log_data,
     log_environment,
     log_parameters,

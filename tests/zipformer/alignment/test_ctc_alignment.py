@@ -1,4 +1,4 @@
-"""CTC forced alignment against all label sequences."""
+"""CTC forced alignment against all label sequences, and against torchaudio."""
 
 from itertools import groupby, product
 
@@ -31,6 +31,35 @@ def best_of_all(log_probs: torch.Tensor, tokens: list[int]) -> list[list[int]]:
 def test_equals_the_best_of_all_label_sequences(tokens: list[int], seed: int) -> None:
     log_probs = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)).mul(2).log_softmax(dim=1)
     assert ctc_emissions(log_probs, tokens).tolist() == best_of_all(log_probs, tokens)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_torchaudio(seed: int) -> None:
+    functional = pytest.importorskip("torchaudio.functional")
+    generator = torch.Generator().manual_seed(seed)
+    vocab, count = (int(torch.randint(2, 30, (), generator=generator)) for _ in range(2))
+    tokens = torch.randint(1, vocab, (count,), generator=generator).tolist()
+    frames = 2 * count + int(torch.randint(0, 100, (), generator=generator))
+    log_probs = torch.randn(frames, vocab, generator=generator).mul(3).log_softmax(dim=1)
+    path, _ = functional.forced_align(log_probs.unsqueeze(0), torch.tensor([tokens]), blank=0)
+    labels = path[0].tolist()
+    expected, start = [], 0
+    for label, group in groupby(labels):
+        stop = start + len(list(group))
+        expected += [[start, stop]] * (label > 0)
+        start = stop
+    assert ctc_emissions(log_probs, tokens).tolist() == expected
+
+
+def test_a_tie_between_two_steps_takes_a_path_of_the_best_score() -> None:
+    """Where moving on and skipping a blank are equally good and staying is worse, either is right."""
+    log_probs = torch.tensor([[0.2, 0.2, 0.0], [0.2, 0.2, 0.0], [0.0, 0.0, 0.6], [0.0, 0.0, 0.6]]).log()
+    assert ctc_emissions(log_probs, [1, 2]).tolist() in ([[0, 1], [2, 4]], [[0, 2], [2, 4]], [[1, 2], [2, 4]])
+
+
+def test_scores_that_are_not_a_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        ctc_emissions(torch.full((3, 4), float("nan")), [1])
 
 
 def test_planted_alignment() -> None:

@@ -12,16 +12,9 @@ from lhotse.utils import fastcopy
 from tiny_corpus import make_cut, tiny_model_config, write_tiny_corpus
 
 from zipformer.data.augment import SpecAugmentConfig
-from zipformer.data.batches import (
-    PADDING_VALUE,
-    Batch,
-    DataConfig,
-    TrainingData,
-    encoder_frames,
-    evaluation_batches,
-    read_cuts,
-    select_utterances,
-)
+from zipformer.data.batches import PADDING_VALUE, Batch, TrainingData, evaluation_batches
+from zipformer.data.selection import DataConfig, select_utterances
+from zipformer.data.cuts import encoder_frames, read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.model import AsrModel
 

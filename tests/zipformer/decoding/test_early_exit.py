@@ -8,10 +8,11 @@ import torch
 from small_model import TEXTS, write_cuts, write_model
 
 from zipformer.data.batches import PADDING_VALUE
+from zipformer.data.cuts import read_test_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, early_exit
 from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import DecodeConfig, decode, read_test_cuts
+from zipformer.decoding.recognise import DecodeConfig, decode
 from zipformer.model import AsrModel
 
 METHODS = ("ctc", "greedy", "beam", "attention")

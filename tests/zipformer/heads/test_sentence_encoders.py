@@ -6,13 +6,13 @@ import pytest
 import torch
 from lhotse import SupervisionSegment
 
+from zipformer.data.cuts import sentence_of
 from zipformer.heads.sentence_encoders import (
     NgramEncoder,
     TeacherConfig,
     build_sentence_encoder,
     different_sentences,
     encoder_problem,
-    sentence_of,
 )
 
 

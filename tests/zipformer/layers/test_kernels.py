@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from triton_runs import DEVICE, compiling_for_a_gpu, not_interpreted, run_in_the_interpreter, runs_kernels
 
-from zipformer import kernels
+from zipformer import device as kernels
 from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
 from zipformer.layers.convolution import ConvolutionModule

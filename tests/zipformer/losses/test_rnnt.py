@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import rnnt as reference
@@ -179,6 +178,7 @@ def test_the_range_is_raised_where_few_frames_must_pass_many_symbols(frames: int
 
 
 def test_an_unpruned_band_gives_torchaudio_loss_and_gradient() -> None:
+    torchaudio = pytest.importorskip("torchaudio")
     problem = make_problem([30, 21, 8], [11, 6, 11], vocab=13)
     symbols = problem.symbols.clamp(min=0)
     am, lm = problem.am.detach().float(), problem.lm.detach().float()

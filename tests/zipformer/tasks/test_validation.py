@@ -7,7 +7,7 @@ from lhotse import CutSet
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 
 from data_prep.tokens import train_token_model
-from zipformer.data.batches import read_cuts
+from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.distributed import World
 from zipformer.model import AsrModel

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zipformer.data.batches import Selection
+from zipformer.data.selection import Selection
 from zipformer.distributed import World
 from zipformer.training import environment
 from zipformer.training.environment import describe_environment, git_revision, log_data, log_parameters

@@ -131,3 +131,19 @@ def test_a_source_says_what_it_was_trained_on(tmp_path: Path, caplog: pytest.Log
     assert dialects_of(tmp_path) == ["cmn", "yue"]
     (tmp_path / "provenance.json").write_text(json.dumps({"trained_dialects": ["nan", "cmn"]}))
     assert dialects_of(tmp_path) == ["cmn", "nan"]
+
+
+def test_an_encoder_without_heads_and_tokens_is_a_start(tmp_path: Path) -> None:
+    config = tiny_model_config()
+    config.transducer = config.ctc = False
+    config.attention_decoder.num_layers = 0
+    source = AsrModel(config)
+    source.save_pretrained(tmp_path)
+    tokenizer = tokenizer_of("甲乙丙丁")
+    model = fresh_model(tokenizer)
+    transfer = initialise_from(model, tmp_path, tokenizer)
+    loaded = model.state_dict()
+    assert set(transfer.loaded) == set(source.state_dict())
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in source.state_dict().items())
+    assert not transfer.unused
+    assert all(line.endswith("(not in the source)") for line in transfer.not_loaded)

@@ -15,7 +15,8 @@ from lhotse.cut import Cut
 from tiny_corpus import write_tiny_corpus
 from training_runs import ALONE, assert_same_run, config_for, newest, records, trained
 
-from zipformer.data.batches import FeatureDataset, read_cuts
+from zipformer.data.batches import FeatureDataset
+from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel

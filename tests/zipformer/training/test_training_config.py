@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_corpus import tiny_model_config
 
-from zipformer.data.batches import DataConfig
+from zipformer.data.selection import DataConfig
 from zipformer.errors import UserError
 from zipformer.training.config import (
     LossConfig,

@@ -1,0 +1,64 @@
+"""Spans of encoder frames that are hidden from the encoder, and the noise that takes their place."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zipformer.tasks.quantiser import FIRST_FRAME, STACK, Statistics
+
+
+def draw_masks(
+    lengths: Sequence[int], rng: np.random.Generator, *, start_probability: float, span: int
+) -> NDArray[np.bool_]:
+    """Draw which encoder frames of a batch are masked.
+
+    Every frame starts a span with ``start_probability``; spans may overlap and end with the utterance. An
+    utterance in which none starts gets one at a random place. Utterances shorter than two spans get spans of
+    half their length, so that there is something to predict from.
+
+    Args:
+        lengths: encoder frames of each utterance, at least 1.
+        rng: the source of the draws.
+        start_probability: 0 to 1. Larger = more is masked: 1 - (1 - p)^span of a long utterance.
+        span: encoder frames, at least 1.
+
+    Returns:
+        (N, longest), True = masked; never True after the end of an utterance.
+    """
+    masks = np.zeros((len(lengths), max(lengths)), dtype=bool)
+    for mask, length in zip(masks, lengths, strict=True):
+        width = max(1, min(span, length // 2))
+        starts = rng.random(length) < start_probability
+        if not starts.any():
+            starts[rng.integers(length - width + 1)] = True
+        mask[:length] = np.convolve(starts, np.ones(width))[:length] > 0.5
+    return masks
+
+
+def hide(
+    features: Tensor, masks: Tensor, statistics: Statistics, generator: torch.Generator, *, noise: float
+) -> Tensor:
+    """Replace the stacks of masked encoder frames by noise.
+
+    The noise has the mean of the utterance in each mel bin and ``noise`` times its standard deviation: what
+    N(0, noise^2) is to normalised features. So the encoder hears the features that recognition gives it, and
+    needs no normalisation of its own.
+
+    Args:
+        features: (N, T, F).
+        masks: (N, T') bool, True = masked.
+        statistics: of the utterances.
+        generator: the source of the noise, on the device of the features.
+        noise: standard deviation in units of that of the mel bin.
+
+    Returns:
+        A copy (N, T, F). The frames that belong to no stack (the first three, and a few at the end) are kept.
+    """
+    masked = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+    masked[:, FIRST_FRAME : FIRST_FRAME + STACK * masks.shape[1]] = masks.repeat_interleave(STACK, dim=1)
+    drawn = torch.randn(features.shape, generator=generator, device=features.device)
+    filling = statistics.mean + statistics.deviation * noise * drawn
+    return torch.where(masked.unsqueeze(2), filling, features)

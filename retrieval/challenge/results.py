@@ -148,9 +148,9 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
             directory.
 
     Returns:
-        None where nothing was asked with a challenge set. These are left out, with a warning: results for
-        other groups than those of the first; of each set, what was asked otherwise than the first, which is
-        the model where it was asked; and a random counterpart that was drawn for another set of the name.
+        None where nothing was asked with a challenge set. A warning names each result that is left out: for
+        other groups than the first result; with other settings than the first result of its set, which is
+        the model's if there is one; on a random counterpart that was drawn for another set of the same name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.

@@ -35,7 +35,7 @@ from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.sites import Duplicates, Level
 from retrieval.protocol.tables import SUMMARY_NAMES, RecallTable
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import MalformedResultError, read_json
+from retrieval.results.reading import read_json, read_rows, require
 from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
@@ -295,11 +295,8 @@ def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
     content = read_json(path, "controls")
     if content is None:
         return None
-    names = {field.name for field in fields(ControlRow)}
-    rows = content.pop("rows", None)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == names for row in rows):
-        raise MalformedResultError(path, f"rows must have the fields {', '.join(sorted(names))}", "controls")
-    return [ControlRow(**row) for row in rows], content
+    require(content, {"rows": list}, path, "controls")
+    return read_rows(ControlRow, content.pop("rows"), path, "rows", "controls"), content
 
 
 def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str) -> Table:

@@ -7,8 +7,8 @@ for all runs of all variants, which pairs them in a difference, and the runs of 
 replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
 but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
 
-Three runs say little of how runs vary, which widens the interval as few sites do; one run says nothing: the
-interval then speaks of that one model. The lowest and highest run stand beside the interval for this reason.
+Three runs say little about how runs vary, which widens the interval, as few sites do. One run says nothing:
+the interval then holds for that one model. This is why tables give the lowest and highest run as well.
 """
 
 from collections.abc import Mapping, Sequence

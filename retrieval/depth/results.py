@@ -113,10 +113,10 @@ def describe_tasks(
 def fill(
     study: LayerStudy, before: LayerStudy | None, identity_of: Callable[[str, Sequence[str]], str]
 ) -> LayerStudy:
-    """A study with the steps that it has not done, as an earlier one has them.
+    """Fill a study with the steps of an earlier one that it has not done itself.
 
-    What the earlier one has of another model, of other cuts or of other settings is left out, and the log
-    says so.
+    A step of the earlier study that is of another model, other cuts or other settings is left out, and the
+    log says so.
 
     Args:
         study: new study, with ``made_from`` of the steps that it has done.
@@ -138,8 +138,8 @@ def fill(
         else:
             logger.warning(
                 "the earlier results of the step %s are left out: they are of another model, of other cuts or"
-                " of other settings than this run, or do not say of which. To have them, too, run"
-                " scripts/layers.py with steps=[%s] and otherwise as now",
+                " of other settings than this run. To have them as well, run scripts/layers.py with"
+                " steps=[%s] and the settings of this run",
                 step,
                 step,
             )
@@ -209,14 +209,14 @@ def read_study(folder: Path) -> LayerStudy | None:
             content["split"],
             [_tap_result(row) for row in content["taps"]],
             _estimate(content["sound"]),
-            _estimate(content.get("sound_in_order")),  # older studies lack it
+            _estimate(content["sound_in_order"]),
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
             recorded_weights(content),
             names_or_none(content, "data", path, MAKER),
             names_or_none(content, "groups", path, MAKER),
             names_or_none(content, "single_site_groups", path, MAKER),
-            dict(content.get("made_from", {})),
+            dict(content["made_from"]),
         )
     except MalformedResultError:
         raise

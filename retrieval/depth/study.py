@@ -5,8 +5,8 @@ frame rate and channels, and keeps them here: probes take means over time, for w
 and SeqSim is the mean of best matches, which repeating every frame (upsampling) does not change, while
 averaging neighbours (downsampling) would be one more operation that the layer has not done.
 
-Every step leaves a file for every tap, with what it was made from. A study that is stopped goes on with the
-first that is missing; a file made from another model, other data or other settings is made again.
+Every step leaves a file for every tap, with what it was made from. A study that was stopped
+resumes at the first missing file; a file made from another model, other data or other settings is made again.
 """
 
 import json
@@ -236,9 +236,9 @@ def embed_taps(
 
 
 def kept(path: Path, identity: str, make: Callable[[], Any]) -> Any:
-    """The value that a JSON file holds if it has this identity; otherwise it is made and written.
+    """The value in a JSON file with this identity; a file that is missing or has another one is made again.
 
-    The file is replaced at once when the value is complete, so that a kill leaves the old one or the new one.
+    The file is replaced in one step when the value is complete, so that a kill leaves a whole file.
     """
     if path.is_file():
         try:

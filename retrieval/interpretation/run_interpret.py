@@ -27,7 +27,7 @@ def main(config: InterpretConfig) -> None:
 
 
 def run(config: InterpretConfig) -> tuple[Path, Interpretation]:
-    """Time the words, match them, write the results; returns their folder and what came out."""
+    """Time the words, match them, write the results; returns their folder and the counts and tests."""
     data_dir = Path(config.data_dir)
     cuts = list(open_cuts(data_dir, config.split)[0])
     dataset = read_dataset(data_dir, config.split, config.dataset)

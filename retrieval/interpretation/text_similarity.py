@@ -1,4 +1,4 @@
-"""How alike two words are as texts: what matches by sound are held against."""
+"""Similarity of two words as texts, which matches by sound are compared with."""
 
 import csv
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Sites: where the same sentences are spoken, and which of them are held against each other."""
+"""Sites: where the same sentences are spoken, and which of them are compared."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -148,7 +148,7 @@ def common_sentences(a: Site, b: Site) -> list[str]:
 def check_common_sentences(
     sites: Sequence[Site], pairs: Sequence[tuple[int, int]], least: int = MIN_COMMON
 ) -> None:
-    """See that the sites of every pair share enough sentences: in a pool of one, every answer is right.
+    """Check that the sites of every pair share enough sentences: in a pool of one, every answer is right.
 
     Args:
         sites: sites, from :func:`sites_of`.

@@ -55,12 +55,11 @@ METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
 
 @dataclass
 class ReportConfig:
-    """What to report.
+    """Settings of a report.
 
-    Results that were computed with other weights than the model directory has now, or on other data than the
-    rest, are left out, as are answers to challenge sets that share only their name; the page names them, with
-    the commands that make them anew. Results of earlier versions, which do not say their weights, are shown
-    with a note.
+    A result is left out if it was computed with other weights than the model directory has now, on other data
+    than the rest, or on another challenge set of the same name. The page names it and the script that
+    makes it again.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
@@ -83,11 +82,10 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows; None or an empty list for what has not been made yet, or was left out.
+    """Contents of the page; None or an empty list for a result that is missing or was left out.
 
-    ``warnings`` say what was left out because it is of other weights than the model directory's, of other
-    data or of other challenge sets, and of what this is not known. ``dataset`` is that of all results, and
-    ``other_datasets`` are those that there are results of beside it.
+    ``warnings`` name the results that were left out, and why. All results are of ``dataset``; the model
+    directory also has results of ``other_datasets``.
     """
 
     model_dir: str
@@ -207,7 +205,7 @@ def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> Compari
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
-    """The controls, if they stand beside the present weights."""
+    """The controls, if they are of the present weights."""
     path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
     return sieve.keep(controls_section(path), path, "scripts/controls.py")
 

@@ -15,7 +15,7 @@ from lhotse.features.fbank import TorchaudioFbank, TorchaudioFbankConfig
 from numpy.typing import NDArray
 
 from benchmarks.harness import Timing, arguments, report, take_turns
-from data_prep.fbank import NUM_FILTERS, fbank_extractor
+from zipformer.data.features import NUM_FILTERS, fbank_extractor
 
 RATE = 16000
 KALDI = "kaldi-native-fbank"

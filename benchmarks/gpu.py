@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import MEBIBYTE, Timing, arguments, report, take_turns
 from retrieval.similarity.seqsim import precision_and_recall
 from zipformer.device import plain_pytorch
-from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock
+from zipformer.layers.swoosh import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.losses import lattice
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.rnnt import gather_band, prune_ranges, pruned_rnnt_loss, smoothed_rnnt_loss

@@ -1,8 +1,6 @@
 """80-dimensional Kaldi FBANK features, written in shards.
 
-The features are those that Kaldi computes without dither and with the frames centred (``snip_edges=False``):
-25 ms Povey windows every 10 ms, pre-emphasis 0.97, 80 mel filters from 20 Hz to 400 Hz below the Nyquist
-frequency, natural logarithm of the power. Samples are between -1 and 1.
+The features are those of :mod:`zipformer.data.features`.
 
 A shard is a file of features and a file of cuts that point into it. Both are renamed when they are complete,
 the cuts last: a file of cuts says that its shard is finished. Utterances whose audio cannot be read any more
@@ -13,23 +11,22 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from lhotse import CutSet, Fbank, FbankConfig, LilcomChunkyWriter, MonoCut
+from lhotse import CutSet, LilcomChunkyWriter, MonoCut
 from lhotse.augmentation import Speed
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from data_prep.manifests import write_jsonl
 from zipformer.data.audio import load_audio
+from zipformer.data.features import fbank_extractor
 from zipformer.errors import UserError
 from zipformer.files import replacing
 
 logger = logging.getLogger(__name__)
 
-NUM_FILTERS = 80
 ORIGINAL_SPEED = 1.0
 
 
@@ -143,11 +140,6 @@ def extract_shard(shard: FeatureShard) -> float:
     _write_lost(lost, lost_file(shard.directory, shard.index))
     write_jsonl(CutSet, with_features, cuts_file(shard.directory, shard.index))
     return seconds
-
-
-@lru_cache(maxsize=2)
-def fbank_extractor(sampling_rate: int) -> Fbank:
-    return Fbank(FbankConfig(sampling_rate=sampling_rate, num_filters=NUM_FILTERS))
 
 
 def _write_lost(lost: list[tuple[str, str]], path: Path) -> None:

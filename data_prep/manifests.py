@@ -1,19 +1,28 @@
 """Lhotse manifests on disk: those of the corpus, and what was found about their audio."""
 
+import gzip
 import json
-from collections.abc import Iterable, Iterator
+import random
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lhotse import MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet, load_manifest_lazy
 
 from data_prep.audio.probe import AudioConfig, AudioProbe, probe_audio
-from data_prep.corpora import SPLITS, CorpusManifests
 from zipformer.errors import UserError
 from zipformer.files import replacing
 
+SPLITS = ("train", "valid", "test")
+SHUFFLE_SEED: Final = 20240229
+BUCKET_LINES: Final = 100_000  # lines shuffled at a time, about 200 MB of cuts
+_BUCKET_COMPRESSION: Final = 1  # the fastest: buckets live for seconds
+
+CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
 Item = TypeVar("Item")
 
 
@@ -169,3 +178,38 @@ def _in_recording_order(split: str, recordings: RecordingSet, supervisions: Supe
     return SupervisionSet.from_segments(
         sorted(supervisions, key=lambda segment: (position[segment.recording_id], segment.start))
     )
+
+
+def shuffle_lines(sources: Iterable[Path], lines: int, target: Path) -> None:
+    """Write the lines of gzip files into one gzip file, in an order drawn with a fixed seed.
+
+    Training reads cuts with a shuffling buffer that holds a small part of a large corpus. Corpora come sorted
+    by dialect and site, and a buffer mixes only neighbours: without this, dialects would come and go during
+    an epoch.
+
+    Every line is first dealt to one of a few buckets beside ``target``, then each bucket is read, shuffled in
+    memory and appended: a uniformly random order, for which one bucket at a time is held.
+
+    Args:
+        sources: gzip files of text lines, read in this order.
+        lines: how many lines there are, about; sets the number of buckets.
+        target: gzip file to write.
+    """
+    draw = random.Random(SHUFFLE_SEED)
+    folder = target.with_name(f"{target.name}-buckets")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    buckets = [folder / f"{index}.gz" for index in range(max(1, -(-lines // BUCKET_LINES)))]
+    with gzip.open(target, "wb") as final:
+        with ExitStack() as stack:
+            streams = [stack.enter_context(gzip.open(path, "wb", _BUCKET_COMPRESSION)) for path in buckets]
+            for source in sources:
+                with gzip.open(source, "rb") as stream:
+                    for line in stream:
+                        draw.choice(streams).write(line)
+        for path in buckets:
+            with gzip.open(path, "rb") as stream:
+                shuffled = stream.readlines()
+            draw.shuffle(shuffled)
+            final.writelines(shuffled)
+    shutil.rmtree(folder)

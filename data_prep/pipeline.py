@@ -20,10 +20,11 @@ from rich.console import Console
 
 from data_prep.audio.probe import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
-from data_prep.corpora import SPLITS, corpus_of
+from data_prep.corpora import corpus_of
 from data_prep.executors import Workers
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.manifests import (
+    SPLITS,
     ProbeShard,
     batches,
     checked_file,
@@ -36,18 +37,18 @@ from data_prep.manifests import (
     read_recordings,
     read_recordings_to_mix,
     read_supervisions,
+    shuffle_lines,
     write_jsonl,
     write_manifests,
 )
 from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.progress import progress
-from data_prep.shuffling import shuffle_lines
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.taxonomy import label_fault
 from data_prep.text.normaliser import TextConfig, TextNormaliser
 from data_prep.tokens import TokenConfig, further_texts, read_token_model, train_token_model, write_tokens
 from zipformer.data.dataset import record_name
-from zipformer.data.tokenizer import MODEL_FILE
+from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError, listed
 from zipformer.files import replacing
 from zipformer.scoring.token_coverage import TokenCoverage
@@ -325,7 +326,7 @@ class _Preparation:
                     with temporary.open("wb") as final:
                         for shard in shards:  # gzip files one after the other are a gzip file
                             final.write(shard.read_bytes())
-            coverage = TokenCoverage.of_model(tokens) if (tokens / MODEL_FILE).is_file() else None
+            coverage = TokenCoverage.of_model(tokens) if (tokens / TOKENS_FILE).is_file() else None
             report[split] = _summary(load_manifest_lazy(file), coverage)
             logger.info("%s: %s", file, report[split])
             if coverage is not None and (warning := coverage.warning(f"the split {split}")):

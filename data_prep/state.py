@@ -10,7 +10,7 @@ from typing import Any
 
 from zipformer.data.manifest import PREPARATION_FILE
 from zipformer.errors import UserError
-from zipformer.files import files_below, write_json
+from zipformer.files import file_sha256, files_below, write_json
 
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
 
@@ -93,7 +93,7 @@ def file_digest(path: Path) -> str:
     if not path.is_file():
         return "missing"
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); correct its permissions") from error
 

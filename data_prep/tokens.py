@@ -15,11 +15,10 @@ import sentencepiece
 from lhotse import load_manifest_lazy
 
 from data_prep.manifests import final_cuts_file
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE
 from zipformer.errors import UserError
 from zipformer.files import replacing
 
-MODEL_FILE = "tokens.model"
-TABLE_FILE = "tokens.txt"
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
 _BYTES = 256
 
@@ -114,10 +113,10 @@ def write_tokens(model: bytes, directory: Path) -> int:
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     size: int = processor.get_piece_size()
     directory.mkdir(parents=True, exist_ok=True)
-    with replacing(directory / TABLE_FILE) as temporary:
+    with replacing(directory / TOKEN_TABLE_FILE) as temporary:
         lines = "".join(f"{processor.id_to_piece(i)} {i}\n" for i in range(size))
         temporary.write_text(lines, encoding="utf-8", newline="\n")
-    with replacing(directory / MODEL_FILE) as temporary:
+    with replacing(directory / TOKENS_FILE) as temporary:
         temporary.write_bytes(model)
     return size
 
@@ -129,7 +128,7 @@ def read_token_model(path: str | Path) -> bytes:
         UserError: there is none, or its special ids are not those of this toolkit.
     """
     path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = path / TOKENS_FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(
             f"tokens.reuse: {file} does not exist; give a tokens.model or a directory that has one"

@@ -19,8 +19,7 @@ from omegaconf import MISSING
 from opencc import OpenCC
 from rich.progress import track
 
-from data_prep.corpora import SPLITS
-from data_prep.manifests import final_cuts_file, write_jsonl
+from data_prep.manifests import SPLITS, final_cuts_file, write_jsonl
 from data_prep.pipeline import PROBLEMS_FILE
 from data_prep.problems import Problem, ProblemLog, Severities
 from data_prep.state import file_digest, fingerprint

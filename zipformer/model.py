@@ -26,12 +26,12 @@ from zipformer.layers.schedule import Clock, Schedule
 from zipformer.losses.ctc import ctc_loss
 from zipformer.losses.pruned_joiner import pruned_joiner_loss
 from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
-from zipformer.model_config import CONFIG_FILE, AsrModelConfig, read_config, write_config
+from zipformer.model_config import AsrModelConfig, read_config, write_config
+from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 
 BLANK = 0
 LOSSES = ("simple", "pruned", "ctc", "attention", "translation", "text_alignment")
 MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
-WEIGHTS_FILE = "model.safetensors"
 
 
 class AsrModel(nn.Module):

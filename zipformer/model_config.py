@@ -13,8 +13,8 @@ from zipformer.encoder.zipformer import EncoderConfig
 from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.heads.text_alignment import TextAlignmentConfig
+from zipformer.model_dir import CONFIG_FILE
 
-CONFIG_FILE = "config.json"
 _FORMAT_VERSION = 1
 
 

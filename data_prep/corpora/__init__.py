@@ -36,13 +36,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lhotse import RecordingSet, SupervisionSet
-
+from data_prep.manifests import CorpusManifests
 from zipformer.errors import UserError
 
-SPLITS = ("train", "valid", "test")
-
-CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
 CorpusFunction = Callable[[Any, Path], CorpusManifests]
 F = TypeVar("F", bound=CorpusFunction)
 

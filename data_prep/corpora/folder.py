@@ -17,8 +17,9 @@ from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, Sup
 from omegaconf import MISSING
 
 from data_prep.audio.decoding import UndecodableError, read_header
-from data_prep.corpora import SPLITS, CorpusManifests, register_corpus
+from data_prep.corpora import register_corpus
 from data_prep.delimited import read_text
+from data_prep.manifests import SPLITS, CorpusManifests
 from data_prep.progress import progress
 from data_prep.splitting import Sentence, SplitConfig, split_by_sentence, warn_of_few
 from data_prep.tables import Columns, Row, read_table

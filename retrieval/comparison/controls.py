@@ -35,12 +35,12 @@ from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.sites import Duplicates, Level
 from retrieval.protocol.tables import SUMMARY_NAMES, RecallTable
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import read_json, read_rows, require
 from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
 from zipformer.files import replacing_folder
+from zipformer.typed_json import read_json, read_rows, require
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (

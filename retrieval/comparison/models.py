@@ -31,12 +31,12 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.tables import parts_of, write_csv
-from retrieval.results.reading import names_or_none, read_rows, require
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from zipformer.errors import UserError
+from zipformer.typed_json import names_or_none, read_rows, require
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from rich import box
 from rich.table import Table
 
 from retrieval.protocol.tables import RecallTable
-from retrieval.results.reading import MalformedResultError
 from zipformer.errors import UserError
 from zipformer.files import replacing
+from zipformer.typed_json import MalformedResultError
 
 NOT_WHOLE = "NOT THE WHOLE BENCHMARK"
 NAMES_SHOWN = 3

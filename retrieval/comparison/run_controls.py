@@ -26,10 +26,10 @@ from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import labels_of_dialects, sites_of
 from retrieval.protocol.tables import tabulate
-from retrieval.results.trained import check_trained, trained_groups
 from zipformer.console import print_tables
 from zipformer.device import choose_device
 from zipformer.errors import UserError
+from zipformer.model_dir import check_trained, trained_groups
 from zipformer.results_place import writable_results
 
 

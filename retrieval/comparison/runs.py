@@ -25,11 +25,11 @@ from retrieval.protocol.sites import (
     sites_of,
 )
 from retrieval.results.naming import result_folder
-from retrieval.results.trained import trained_groups
 from retrieval.similarity.scores import ScoreKind
 from zipformer.data.dataset import choose_dataset, dataset_behind
 from zipformer.errors import UserError
 from zipformer.files import replacing
+from zipformer.model_dir import trained_groups
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ All variants are run with the first seed, then all with the second: wherever a s
 can be compared.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError
-from zipformer.files import write_json
+from zipformer.files import file_sha256, write_json
+from zipformer.model_dir import PROVENANCE_FILE, WEIGHTS_FILE
 
 RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
@@ -211,9 +212,9 @@ def _plan(config: SweepConfig, name: str, seed: int, resolve: Resolve) -> SweepR
     settings = {
         "train": train,
         "seed": seed,
-        "start": start and _digest(start / "model.safetensors"),
+        "start": start and _digest(start / WEIGHTS_FILE),
         "corpus": [_digest(data_dir / f"cuts_{split}.jsonl.gz") for split in ("train", config.split)],
-        "tokens": _digest(data_dir / "tokens" / "tokens.model"),
+        "tokens": _digest(data_dir / "tokens" / TOKENS_FILE),
         "launcher": config.launcher,
         RESOLVED: {key: value for key, value in _flat(resolve(train)).items() if key not in _WITHOUT_EFFECT},
         "last_fraction": config.last_fraction,
@@ -266,8 +267,8 @@ def _path_setting(name: str, path: Path) -> str:
 
 
 def _start(directory: Path, name: str, variant: Variant) -> Path:
-    file = directory / "provenance.json"
-    if not (directory / "model.safetensors").is_file() or not file.is_file():
+    file = directory / PROVENANCE_FILE
+    if not (directory / WEIGHTS_FILE).is_file() or not file.is_file():
         raise UserError(f"start={directory} is no model directory; scripts/average.py writes one")
     trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
     if seen := sorted(set(variant.left_out) & set(trained)):
@@ -282,8 +283,4 @@ def _start(directory: Path, name: str, variant: Variant) -> Path:
 def _digest(file: Path) -> str:
     if not file.is_file():
         raise UserError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
-    digest = hashlib.blake2b(digest_size=16)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(file)

@@ -15,10 +15,10 @@ from rich.table import Table
 from retrieval.depth.probe_design import NotIdentifiable, ProbeTask
 from retrieval.depth.probes import ProbeScore
 from retrieval.depth.study import STEPS, LayersConfig, Tap
-from retrieval.results.reading import MalformedResultError, names_or_none
 from retrieval.results.weights import Digests, recorded_weights
 from retrieval.statistics.bootstrap import resampled
 from zipformer.files import write_text
+from zipformer.typed_json import MalformedResultError, names_or_none
 
 logger = logging.getLogger(__name__)
 

@@ -39,23 +39,22 @@ from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.figures.style import save_png
-from retrieval.results.reading import MalformedResultError
 from retrieval.results.weights import weights_of
 from retrieval.similarity.scores import ScoreKind
 from zipformer.alignment import align_cuts
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
-from zipformer.data.tokenizer import MODEL_FILE as TOKENS_FILE
-from zipformer.data.tokenizer import Tokenizer
+from zipformer.data.tokenizer import TOKENS_FILE, Tokenizer
 from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import METHODS, DecodeConfig, check_model_files, methods_of
+from zipformer.decoding.recognise import METHODS, DecodeConfig, methods_of
 from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
-from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
-from zipformer.model_config import CONFIG_FILE
+from zipformer.model import MIN_FRAMES, AsrModel
+from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE, check_model_files
 from zipformer.results_place import writable_results
 from zipformer.scoring import align_all, score
+from zipformer.typed_json import MalformedResultError
 
 logger = logging.getLogger(__name__)
 

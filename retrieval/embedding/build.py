@@ -17,8 +17,8 @@ from zipformer.device import choose_device, keep_freed_memory
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
 from zipformer.files import place_errors
-from zipformer.model import MIN_FRAMES, WEIGHTS_FILE, AsrModel
-from zipformer.model_config import CONFIG_FILE
+from zipformer.model import MIN_FRAMES, AsrModel
+from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 from zipformer.results_place import REMEDY, results_place
 
 logger = logging.getLogger(__name__)

@@ -25,11 +25,11 @@ from retrieval.interpretation.pictures import Side, matched_against_random, simi
 from retrieval.interpretation.text_similarity import TextSimilarity
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word, centre_frames, write_words
 from retrieval.protocol.sites import sites_of
-from retrieval.results.reading import read_json
 from retrieval.results.weights import Digests, weights_behind, weights_of
 from zipformer.data.dataset import DataSet
 from zipformer.errors import UserError
 from zipformer.files import replace_folder
+from zipformer.typed_json import read_json
 
 logger = logging.getLogger(__name__)
 

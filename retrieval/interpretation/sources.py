@@ -23,11 +23,11 @@ from zipformer.alignment import (
 )
 from zipformer.data.audio import load_audio
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.recognise import check_model_files
 from zipformer.device import choose_device
 from zipformer.encoder.taps import FRONT_END_RATE
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
+from zipformer.model_dir import check_model_files
 
 ENCODER_CLOCK = FrameClock(FRAME_SECONDS, FIRST_FRAME_SECONDS)
 FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output

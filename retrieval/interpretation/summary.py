@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.results.reading import MalformedResultError, read_json
 from retrieval.results.weights import Sieve, recorded_data, recorded_weights
+from zipformer.typed_json import MalformedResultError, read_json
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from retrieval.protocol.estimates import MetricRow
 from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
-from retrieval.results.reading import MalformedResultError, json_object, names_or_none, read_rows, require
 from retrieval.results.weights import Digests, data_behind, weights_behind
+from zipformer.typed_json import MalformedResultError, json_object, names_or_none, read_rows, require
 
 SAME_SETTINGS = ("level", "duplicates")  # must be equal in results that stand side by side
 RETRIEVED_WITH = "scripts/embed.py and scripts/retrieve.py"

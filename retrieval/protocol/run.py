@@ -18,7 +18,6 @@ from retrieval.protocol.sites import MIN_COMMON, Duplicates, Level, labels_of_di
 from retrieval.protocol.tables import RecallTable, tabulate, write_tables
 from retrieval.protocol.views import retrieval_views
 from retrieval.results.naming import result_folder
-from retrieval.results.trained import check_trained, trained_groups
 from retrieval.results.weights import Sieve, check_same_recordings, weights_behind
 from retrieval.similarity.scores import ScoreKind
 from zipformer.console import print_tables
@@ -26,6 +25,7 @@ from zipformer.data.dataset import choose_dataset
 from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.files import replacing_folder
+from zipformer.model_dir import check_trained, trained_groups
 from zipformer.results_place import writable_results
 
 

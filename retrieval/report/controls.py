@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.comparison.controls import PERMUTED, SOUND, ControlRow, read_controls, shown_parts
-from retrieval.results.reading import names_or_none
 from retrieval.results.weights import Digests, data_behind, weights_behind
 from retrieval.statistics.bootstrap import resampled
+from zipformer.typed_json import names_or_none
 
 
 @dataclass(frozen=True)

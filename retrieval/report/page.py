@@ -39,13 +39,13 @@ from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headlin
 from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results.decodings import CerResult, read_decodings
 from retrieval.results.naming import result_folder
-from retrieval.results.reading import read_json
-from retrieval.results.trained import trained_groups
 from retrieval.results.training import Metrics, read_metrics
 from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
+from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
 from zipformer.scoring.tables import Confusion, ScoreRow
+from zipformer.typed_json import read_json
 
 NAMED_LEVELS = ("dialect", "subdialect")
 # Read where there are no results of any data set: nothing but the page on the training lies there.
@@ -140,8 +140,8 @@ def collect(
         sieve.warn(text)
     decodings = _decodings(model_dir, name, split, sieve)
     known = trained_groups(model_dir)
-    config = read_json(model_dir / "config.json", "average")
-    provenance = read_json(model_dir / "provenance.json", "average")
+    config = read_json(model_dir / CONFIG_FILE, "average")
+    provenance = read_json(model_dir / PROVENANCE_FILE, "average")
     training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
     valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
     evidence = evidence_for(

@@ -12,9 +12,9 @@ from retrieval.protocol.estimates import PAIR, MetricRow
 from retrieval.protocol.reading import RecallResult
 from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES
 from retrieval.protocol.views import TITLES
-from retrieval.results.reading import names_or_none, read_json
 from retrieval.results.weights import Digests, recorded_weights
 from retrieval.statistics.ranks import METRICS
+from zipformer.typed_json import names_or_none, read_json
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.results.reading import (
+from retrieval.results.weights import Digests
+from zipformer.decoding.recognise import DATA_KEY
+from zipformer.model_dir import WEIGHTS_FILE
+from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
+from zipformer.typed_json import (
     MalformedResultError,
     json_lines,
     json_object,
@@ -14,10 +18,6 @@ from retrieval.results.reading import (
     read_rows,
     require,
 )
-from retrieval.results.weights import Digests
-from zipformer.decoding.recognise import DATA_KEY
-from zipformer.model import WEIGHTS_FILE
-from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
 
 
 @dataclass(frozen=True)

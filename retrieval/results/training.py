@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.results.reading import MalformedResultError, json_lines, require
+from zipformer.typed_json import MalformedResultError, json_lines, require
 
 # Error rates of a validation: of the transducer's greedy search, and of the CTC head (or the first of a model
 # that has no transducer).

@@ -13,8 +13,7 @@ from typing import Any, Protocol, TypeVar
 from zipformer.data.dataset import SHOWN_DIGITS, DataSet, dataset_behind
 from zipformer.errors import UserError
 from zipformer.files import file_sha256
-from zipformer.model import WEIGHTS_FILE
-from zipformer.model_config import CONFIG_FILE
+from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 

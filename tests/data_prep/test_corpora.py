@@ -6,8 +6,8 @@ import pytest
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from data_prep import corpora as registry
-from data_prep.corpora import CorpusManifests, corpora, corpus_of, register_corpus
-from data_prep.manifests import read_recordings, read_supervisions, write_manifests
+from data_prep.corpora import corpora, corpus_of, register_corpus
+from data_prep.manifests import CorpusManifests, read_recordings, read_supervisions, write_manifests
 from zipformer.errors import UserError
 
 

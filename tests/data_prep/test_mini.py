@@ -9,8 +9,9 @@ import soundfile
 
 pytest.importorskip("espeakng_loader")
 
-from data_prep.corpora import CorpusManifests, corpora
+from data_prep.corpora import corpora
 from data_prep.corpora.mini.corpus import MiniConfig, check, prepare_mini
+from data_prep.manifests import CorpusManifests
 from data_prep.taxonomy import variety_of
 
 SMALL = MiniConfig(

@@ -15,7 +15,7 @@ from retrieval.protocol.recall import retrieve
 from retrieval.protocol.sites import sites_of
 from retrieval.protocol.tables import RecallTable, tabulate, write_recall_json
 from zipformer.decoding.recognise import DATA_KEY
-from zipformer.model import WEIGHTS_FILE
+from zipformer.model_dir import WEIGHTS_FILE
 
 GROUPS = ("cmn", "gan", "hak", "mandarin", "nan", "wuu", "yue")
 HELD_OUT = "gan"

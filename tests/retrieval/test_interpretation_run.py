@@ -25,8 +25,8 @@ from retrieval.interpretation.text_similarity import CharacterOverlap
 from retrieval.interpretation.validation import paired_test
 from retrieval.interpretation.words import FrameClock, SpokenWords, Word
 from retrieval.protocol.sites import Level, Site
-from retrieval.results.reading import MalformedResultError
-from zipformer.model import WEIGHTS_FILE
+from zipformer.model_dir import WEIGHTS_FILE
+from zipformer.typed_json import MalformedResultError
 
 CLOCK = FrameClock(0.1)
 MEANINGS = "我你吃喝飯茶好大"  # one direction each

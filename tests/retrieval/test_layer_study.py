@@ -32,8 +32,8 @@ from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 from retrieval.figures.style import save_png
 from retrieval.protocol.sites import Duplicates, Level
 from retrieval.report.depth import layers_section
-from retrieval.results.reading import MalformedResultError
 from retrieval.similarity.seqsim import pack, seqsim_packed
+from zipformer.typed_json import MalformedResultError
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
 IDENTITIES = {tap.name: f"id of {tap.name}" for tap in TAPS}

@@ -16,8 +16,8 @@ from retrieval.comparison.paper_table import (
     sites_asked,
     write_paper_table,
 )
-from retrieval.results.reading import MalformedResultError
 from zipformer.errors import UserError
+from zipformer.typed_json import MalformedResultError
 
 ORDER = ["cmn", "mandarin", "nan", "wuu", "hak", "yue", "hsn", "gan"]
 NAMES = ["Standard Mandarin", "Mandarin dialects", "Southern Min", "Wu", "Hakka", "Yue", "Xiang", "Gan"]

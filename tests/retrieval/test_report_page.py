@@ -11,9 +11,9 @@ from result_files import write_decoding, write_json, write_results
 from retrieval.comparison.controls import ControlRow, write_controls
 from retrieval.comparison.models import Comparison, DifferenceRow, write_comparison
 from retrieval.report.page import collect, render, write_report
-from retrieval.results.reading import MalformedResultError
 from retrieval.statistics.ranks import METRICS
 from zipformer.errors import UserError
+from zipformer.typed_json import MalformedResultError
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -14,9 +14,9 @@ from result_files import (
 from retrieval.protocol.reading import read_recall
 from retrieval.protocol.tables import write_recall_json
 from retrieval.results.decodings import read_decodings
-from retrieval.results.reading import MalformedResultError
-from retrieval.results.trained import trained_groups
 from retrieval.results.training import read_metrics
+from zipformer.model_dir import trained_groups
+from zipformer.typed_json import MalformedResultError
 
 
 def test_decodings_round_trip(tmp_path):

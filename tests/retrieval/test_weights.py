@@ -32,7 +32,7 @@ from retrieval.results.weights import (
 from retrieval.statistics.ranks import METRICS
 from zipformer.data.dataset import DataSet
 from zipformer.decoding.recognise import DATA_KEY
-from zipformer.model import WEIGHTS_FILE
+from zipformer.model_dir import WEIGHTS_FILE
 
 PAIRS: Pairs = {("cmn", "yue"): (80, 2), ("yue", "cmn"): (70, 2)}
 OLD, NEW = (hashlib.sha256(content).hexdigest() for content in (b"old", b"new"))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import sentencepiece
 
-MODEL_FILE = "tokens.model"
-TABLE_FILE = "tokens.txt"
+TOKENS_FILE = "tokens.model"
+TOKEN_TABLE_FILE = "tokens.txt"
 BLANK, SOS_EOS, UNKNOWN = 0, 1, 2
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
 
@@ -58,7 +58,7 @@ class Tokenizer:
             ValueError: the file is not a model of this toolkit.
         """
         path = Path(path)
-        file = path / MODEL_FILE if path.is_dir() else path
+        file = path / TOKENS_FILE if path.is_dir() else path
         if not file.is_file():
             raise UserError(
                 f"{file}: no tokenizer there. Data preparation writes it to <data_dir>/tokens, training to "
@@ -73,9 +73,9 @@ class Tokenizer:
         """Write ``tokens.model`` and ``tokens.txt`` (one line ``piece id`` per token)."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / MODEL_FILE).write_bytes(self._model)
+        (directory / TOKENS_FILE).write_bytes(self._model)
         lines = "".join(f"{piece} {i}\n" for i, piece in enumerate(self.pieces))
-        (directory / TABLE_FILE).write_text(lines, encoding="utf-8", newline="\n")
+        (directory / TOKEN_TABLE_FILE).write_text(lines, encoding="utf-8", newline="\n")
 
     @property
     def size(self) -> int:

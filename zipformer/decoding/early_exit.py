@@ -20,7 +20,6 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.recognise import (
     DecodeConfig,
     HypothesisFile,
-    check_model_files,
     choose_search,
     decoding_progress,
     hypothesis_settings,
@@ -29,6 +28,7 @@ from zipformer.decoding.recognise import (
 from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.model import AsrModel
+from zipformer.model_dir import check_model_files
 from zipformer.scoring import Transcript
 
 logger = logging.getLogger(__name__)

@@ -1,13 +1,11 @@
 """Recognise a prepared test set with a trained model, in a way that survives being killed."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import torch
 from lhotse import CutSet, SupervisionSegment
@@ -26,12 +24,13 @@ from zipformer.decoding import (
 )
 from zipformer.device import choose_device, keep_freed_memory
 from zipformer.errors import UserError
+from zipformer.files import file_sha256
 from zipformer.model import AsrModel
+from zipformer.model_dir import MODEL_FILES, check_model_files, trained_translation_field
 from zipformer.scoring import Transcript
 
 logger = logging.getLogger(__name__)
 
-MODEL_FILES = ("config.json", "model.safetensors", "tokens.model", "tokens.txt")
 # The setting of the model that gives it the head of each method.
 HEADS = {
     "greedy": "model.transducer=true",
@@ -275,16 +274,6 @@ def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
     return lambda frames, lengths: attention_greedy_search(model, frames, lengths, translate=translate)
 
 
-def check_model_files(model_dir: Path) -> None:
-    """Raise FileNotFoundError that names every missing file of a model directory."""
-    missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
-    if missing:
-        found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
-        raise UserError(
-            f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
-        )
-
-
 def hypothesis_settings(config: DecodeConfig, model_dir: Path, dataset: DataSet) -> dict[str, str]:
     """Everything that the hypotheses of a run depend on, for :class:`HypothesisFile`."""
     settings = {"method": config.method, DATA_KEY: dataset.digest}
@@ -292,19 +281,7 @@ def hypothesis_settings(config: DecodeConfig, model_dir: Path, dataset: DataSet)
         settings["beam"] = str(config.beam)
     if config.reference != "text":
         settings["reference"] = config.reference_field
-    return settings | {name: _digest(model_dir / name) for name in MODEL_FILES}
-
-
-def trained_translation_field(model_dir: Path) -> str:
-    """The field of the supervisions that a model was trained to translate to, as far as that is recorded."""
-    path = model_dir / "provenance.json"
-    provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    config = (provenance.get("training") or {}).get("config") or {}
-    return str(config.get("translation_field") or "translation")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return settings | {name: file_sha256(model_dir / name) for name in MODEL_FILES}
 
 
 def decoding_progress() -> Progress:

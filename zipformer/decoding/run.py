@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from retrieval.results.trained import trained_groups
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding.recognise import DecodeConfig, decode
 from zipformer.files import place_errors
+from zipformer.model_dir import trained_groups
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import align_all, score
 from zipformer.scoring.files import rate_table, write_results

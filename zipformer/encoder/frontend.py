@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zipformer.layers.activations import SWOOSH_L, swoosh_r
+from zipformer.layers.activations import swoosh_r
 from zipformer.layers.dropout import SharedDropout, sequence_dropout
 from zipformer.layers.linear import activation_linear, scale_initial
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.regularizers import Balancer, Whiten, scale_grad
 from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
+from zipformer.layers.swoosh import SWOOSH_L
 
 # Feature frames that the convolutions without padding consume before there is an output frame.
 CONTEXT_FRAMES = 7

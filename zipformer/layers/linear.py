@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zipformer.device import has_kernels
-from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh
 from zipformer.layers.blocks import BLOCK
 from zipformer.layers.dropout import shared_dropout_mask
 from zipformer.layers.schedule import ScheduleLike, current
+from zipformer.layers.swoosh import SWOOSH_L, SWOOSH_R, Swoosh
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zipformer.device import has_kernels
-from zipformer.layers.activations import HALF_PRECISION
 from zipformer.layers.regularizers import limit_param_value
 from zipformer.layers.schedule import Clock
+from zipformer.layers.swoosh import HALF_PRECISION
 
 
 class _BiasNormFunction(torch.autograd.Function):

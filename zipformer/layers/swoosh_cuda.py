@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from zipformer.layers.activations import SLOPE, Swoosh
+from zipformer.layers.swoosh import SLOPE, Swoosh
 
 ELEMENTS = 2048  # of a program
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from zipformer.device import has_kernels
-
-from .lattice import Occupation
+from zipformer.losses.lattice import Occupation
 
 BACKENDS = ("native", "k2", "plain")
 
@@ -58,17 +57,17 @@ def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
         raise ValueError(problem)
     # Imported where they are needed: programs that only decode do not wait for a compiler to load.
     if backend == "k2":
-        from . import lattice_k2
+        from zipformer.losses import lattice_k2
 
         return lattice_k2
     if backend == "native" and device.type == "cpu":
-        from . import lattice_native
+        from zipformer.losses import lattice_native
 
         return lattice_native
     if backend == "native" and has_kernels(device):
-        from . import lattice_cuda
+        from zipformer.losses import lattice_cuda
 
         return lattice_cuda
-    from . import lattice
+    from zipformer.losses import lattice
 
     return lattice

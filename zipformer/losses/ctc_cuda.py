@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .lattice_cuda import WARP, _log_add
+from zipformer.losses.lattice_cuda import WARP, _log_add
 
 
 class CtcFunction(torch.autograd.Function):

@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .lattice import Occupation
+from zipformer.losses.lattice import Occupation
 
 # Below any sum, to subtract in the place of -inf.
 LOWEST = tl.constexpr(-1e300)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lattice import Occupation
+from zipformer.losses.lattice import Occupation
 
 
 def full_occupation(

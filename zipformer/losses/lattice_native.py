@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .lattice import Occupation
+from zipformer.losses.lattice import Occupation
 
 logger = logging.getLogger(__name__)
 

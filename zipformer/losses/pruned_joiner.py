@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .backend import lattice_sums
-from .rnnt import at_least_float32, check_shapes, emitted_symbols, gather_band, scatter_band
+from zipformer.losses.backend import lattice_sums
+from zipformer.losses.rnnt import at_least_float32, check_shapes, emitted_symbols, gather_band, scatter_band
 
 # Logits of a block: on the CPU few enough to stay near the cores, on a GPU enough to keep it busy.
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .backend import lattice_sums
-from .lattice import band_occupation
+from zipformer.losses.backend import lattice_sums
+from zipformer.losses.lattice import band_occupation
 
 Occupations = tuple[Tensor, Tensor]
 

@@ -18,16 +18,18 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE
 from zipformer.device import choose_device
 from zipformer.distributed import World
 from zipformer.errors import UserError
 from zipformer.files import check_writable, place_errors, replacing_folder, write_json, write_tensors
+from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, WEIGHTS_FILE
 from zipformer.training.averaging_window import Choice, Window, choose_window
-from zipformer.training.checkpoint import AVERAGE_FILE, MODEL_FILE, Checkpoint, CheckpointError, open_whole
+from zipformer.training.checkpoint import AVERAGE_FILE, Checkpoint, CheckpointError, open_whole
 
 logger = logging.getLogger(__name__)
 
-CARRIED_FILES = ("config.json", "tokens.model", "tokens.txt")
+CARRIED_FILES = (CONFIG_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)
 METHODS = ("running", "checkpoints")
 
 
@@ -180,8 +182,8 @@ def write_averaged_model(config: AverageConfig) -> Path:
     ):
         for name in CARRIED_FILES:
             shutil.copyfile(end.directory / name, folder / name)
-        write_tensors(_in_shape_of(end, weights), folder / MODEL_FILE)
-        write_json(folder / "provenance.json", provenance)
+        write_tensors(_in_shape_of(end, weights), folder / WEIGHTS_FILE)
+        write_json(folder / PROVENANCE_FILE, provenance)
     if choice:
         logger.info(
             "Windows by CER on %d utterances of %s:\n%s", choice.utterances, choice.split, choice.table()
@@ -202,7 +204,7 @@ def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
         if step is not None and checkpoint.step != step:
             continue
         try:
-            checkpoint.verify([MODEL_FILE, AVERAGE_FILE, *CARRIED_FILES])
+            checkpoint.verify([WEIGHTS_FILE, AVERAGE_FILE, *CARRIED_FILES])
         except CheckpointError as error:
             if step is not None:
                 raise
@@ -225,7 +227,7 @@ def _last_whole(found: list[Checkpoint], end: Checkpoint, count: int) -> list[Ch
         if len(chosen) == count:
             break
         usable = checkpoint.resumable and checkpoint.step <= end.step
-        if usable and (checkpoint is end or _is_whole(checkpoint, MODEL_FILE)):
+        if usable and (checkpoint is end or _is_whole(checkpoint, WEIGHTS_FILE)):
             chosen.insert(0, checkpoint)
     return chosen
 

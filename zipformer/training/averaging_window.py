@@ -20,8 +20,9 @@ from zipformer.distributed import World
 from zipformer.files import file_sha256, write_json
 from zipformer.model import AsrModel
 from zipformer.model_config import read_config
+from zipformer.model_dir import WEIGHTS_FILE
 from zipformer.tasks.validation import Validator
-from zipformer.training.checkpoint import AVERAGE_FILE, MODEL_FILE, Checkpoint, CheckpointError
+from zipformer.training.checkpoint import AVERAGE_FILE, Checkpoint, CheckpointError
 from zipformer.training.config import ValidationConfig
 
 logger = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ def _rates(
 def _identity(window: Window) -> list[str]:
     """Digests of the files that the weights of a window come from."""
     if window.start is window.end:
-        return [window.end.record["files"][MODEL_FILE]["sha256"]]
+        return [window.end.record["files"][WEIGHTS_FILE]["sha256"]]
     checkpoints = [window.end] if window.start is None else [window.start, window.end]
     return [checkpoint.record["files"][AVERAGE_FILE]["sha256"] for checkpoint in checkpoints]
 

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from zipformer.errors import UserError
 from zipformer.files import file_sha256, place_errors, replacing_folder, write_json, write_tensors
+from zipformer.model_dir import WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 
-MODEL_FILE = "model.safetensors"
 AVERAGE_FILE = "average.safetensors"
 TRAINING_FILE = "training.pt"
 RECORD_FILE = "checkpoint.json"
@@ -102,7 +102,7 @@ class Checkpoint:
                 raise CheckpointError(f"{path} is not what was written (its SHA-256 differs)")
 
     def weights(self) -> dict[str, Tensor]:
-        return load_file(self.directory / MODEL_FILE)
+        return load_file(self.directory / WEIGHTS_FILE)
 
     def average(self) -> dict[str, Tensor]:
         return load_file(self.directory / AVERAGE_FILE)

@@ -13,7 +13,8 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.model_config import read_config
-from zipformer.training.checkpoint import MODEL_FILE, RECORD_FILE
+from zipformer.model_dir import PROVENANCE_FILE, WEIGHTS_FILE
+from zipformer.training.checkpoint import RECORD_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,9 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
         FileNotFoundError: a file of the source is missing.
         ValueError: next to nothing of the encoder fits, as of a model of another size.
     """
-    if not (source / MODEL_FILE).is_file():
-        raise UserError(f"init_from={source} has no {MODEL_FILE}: give a model directory")
-    given = load_file(source / MODEL_FILE)
+    if not (source / WEIGHTS_FILE).is_file():
+        raise UserError(f"init_from={source} has no {WEIGHTS_FILE}: give a model directory")
+    given = load_file(source / WEIGHTS_FILE)
     has_tokens = any(name.startswith(VOCABULARY_MODULES) for name in given)
     old_pieces = Tokenizer.load(source).pieces if has_tokens else []
     new_pieces = tokenizer.pieces if tokenizer else []
@@ -145,7 +146,7 @@ def dialects_of(source: Path) -> list[str]:
     None, with a warning, where it does not say: a model of icefall, for example.
     """
     for name, keys in (
-        ("provenance.json", ("trained_dialects",)),
+        (PROVENANCE_FILE, ("trained_dialects",)),
         (RECORD_FILE, ("trained_hours", "known_dialects")),
     ):
         if (source / name).is_file():

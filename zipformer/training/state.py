@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zipformer.data.tokenizer import MODEL_FILE, TABLE_FILE, Tokenizer
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE, Tokenizer
 from zipformer.distributed import World
 from zipformer.model import AsrModel
 from zipformer.model_config import with_later_keys
@@ -186,7 +186,7 @@ def check_tokens(checkpoint: Checkpoint, directory: Path) -> None:
     Raises:
         CheckpointError: they are not; says how many differ.
     """
-    then, now = checkpoint.directory / MODEL_FILE, directory / MODEL_FILE
+    then, now = checkpoint.directory / TOKENS_FILE, directory / TOKENS_FILE
     if then.read_bytes() == now.read_bytes():
         return
     before, after = Tokenizer.load(then).pieces, Tokenizer.load(now).pieces
@@ -197,8 +197,8 @@ def check_tokens(checkpoint: Checkpoint, directory: Path) -> None:
         example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
     raise CheckpointError(
         f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
-        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {MODEL_FILE} and "
-        f"{TABLE_FILE} from {checkpoint.directory} to {directory} (what they lack is spelt in bytes). To "
+        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {TOKENS_FILE} and "
+        f"{TOKEN_TABLE_FILE} from {checkpoint.directory} to {directory} (what they lack is spelt in bytes). To "
         "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
     )
 

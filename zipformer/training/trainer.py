@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from zipformer.data.batches import Batch, TrainingData
 from zipformer.data.cuts import encoder_frames, sentence_of
 from zipformer.data.loader_workers import explaining_dead_workers
-from zipformer.data.tokenizer import Tokenizer
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE, Tokenizer
 from zipformer.device import keep_freed_memory, upload
 from zipformer.distributed import Agreement, World
 from zipformer.errors import UserError
@@ -335,7 +335,7 @@ class Trainer:
                 for dialect, seconds in sorted(self.data.selection.seconds_by_dialect.items())
             },
             known_dialects=self.known_dialects,
-            copies=[self.exp_dir / "tokens.model", self.exp_dir / "tokens.txt"],
+            copies=[self.exp_dir / TOKENS_FILE, self.exp_dir / TOKEN_TABLE_FILE],
         )
         if checkpoint is not None:
             logger.info("Checkpoint: %s", checkpoint.directory)

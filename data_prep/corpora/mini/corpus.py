@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from data_prep.corpora import CorpusManifests, register_corpus
+from data_prep.corpora import register_corpus
 from data_prep.corpora.mini.acoustics import draw_room
 from data_prep.corpora.mini.lexicon import STANDARD, entries, text, words
 from data_prep.corpora.mini.readings import reader_of
@@ -24,6 +24,7 @@ from data_prep.corpora.mini.sentences import Sentence, Sentences, write_sentence
 from data_prep.corpora.mini.unit import SAMPLING_RATE, Line, Unit
 from data_prep.corpora.mini.voices import TRAIN_VOICES, VALID_VOICES, Speaker, draw_speaker, site_speakers
 from data_prep.corpora.mini.workers import run_units
+from data_prep.manifests import CorpusManifests
 from data_prep.taxonomy import variety_of
 from zipformer.errors import UserError
 

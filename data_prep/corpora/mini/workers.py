@@ -12,6 +12,7 @@ from pathlib import Path
 import data_prep
 from data_prep.corpora.mini.unit import DESCRIPTION, DONE, Unit
 from data_prep.progress import progress
+from zipformer.files import replace_folder
 
 
 def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, int]]:
@@ -50,7 +51,7 @@ def _run_or_keep(unit: Unit, directory: Path) -> dict[str, int]:
         partial.mkdir(parents=True)
         (partial / DESCRIPTION).write_text(unit.to_json(), encoding="utf-8")
         _run_in_fresh_process(partial)
-        partial.rename(directory)
+        replace_folder(partial, directory)
     counts: dict[str, int] = json.loads(done.read_text(encoding="utf-8"))
     return counts
 

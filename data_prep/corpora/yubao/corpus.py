@@ -20,7 +20,7 @@ from pathlib import Path
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
 
-from data_prep.corpora import CorpusManifests, register_corpus
+from data_prep.corpora import register_corpus
 from data_prep.corpora.yubao import SENTENCES
 from data_prep.corpora.yubao.audio import AudioFileError, FoundAudio, find_audio, recording_of
 from data_prep.corpora.yubao.completeness import SiteCompleteness, completeness, summary, write_completeness
@@ -34,7 +34,7 @@ from data_prep.corpora.yubao.sites import (
     read_sites,
     same_name,
 )
-from data_prep.manifests import final_cuts_file, read_supervisions, write_jsonl
+from data_prep.manifests import CorpusManifests, final_cuts_file, read_supervisions, write_jsonl
 from data_prep.progress import progress
 from data_prep.text.normaliser import TextConfig, TextNormaliser, TextStyle
 from zipformer.errors import UserError, listed

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipformer.layers.activations import SWOOSH_L, swoosh_l
+from zipformer.layers.activations import swoosh_l
 from zipformer.layers.blocks import BLOCK, blockwise, in_row_blocks
 from zipformer.layers.regularizers import Balancer, balancer_gradient
 from zipformer.layers.schedule import Clock
+from zipformer.layers.swoosh import SWOOSH_L
 
 
 @pytest.mark.parametrize("shape", [(7,), (BLOCK,), (3, BLOCK // 2 + 5), (2, 3, BLOCK)])

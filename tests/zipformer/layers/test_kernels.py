@@ -12,12 +12,13 @@ from triton_runs import DEVICE, compiling_for_a_gpu, not_interpreted, run_in_the
 
 from zipformer import device as kernels
 from zipformer.encoder.frontend import ConvFrontend
-from zipformer.layers.activations import SWOOSH_L, SWOOSH_R, Swoosh, swoosh_l, swoosh_r
+from zipformer.layers.activations import swoosh_l, swoosh_r
 from zipformer.layers.convolution import ConvolutionModule
 from zipformer.layers.feedforward import FeedForward
 from zipformer.layers.linear import activation_linear
 from zipformer.layers.norm import BiasNorm
 from zipformer.layers.schedule import Clock
+from zipformer.layers.swoosh import SWOOSH_L, SWOOSH_R, Swoosh
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton comes with the CUDA builds of PyTorch"

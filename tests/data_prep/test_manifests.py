@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import shuffling
-from data_prep.shuffling import shuffle_lines
+from data_prep import manifests as shuffling
+from data_prep.manifests import shuffle_lines
 
 
 def write(path: Path, lines: list[str]) -> Path:

@@ -1,4 +1,4 @@
-"""JSON and CSV of result files as typed values.
+"""JSON of results and of model directories as typed values.
 
 A file that is missing is None or an empty list; a malformed one is an error that names its place.
 """

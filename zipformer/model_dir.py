@@ -1,0 +1,66 @@
+"""A model directory: the names of its files, and what is recorded of the training of its model."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zipformer.data.tokenizer import TOKEN_TABLE_FILE, TOKENS_FILE
+from zipformer.errors import UserError
+from zipformer.typed_json import names_or_none, read_json
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PROVENANCE_FILE = "provenance.json"
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)  # what recognition needs
+
+
+def check_model_files(model_dir: Path) -> None:
+    """Raise FileNotFoundError that names every missing file of a model directory."""
+    missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
+    if missing:
+        found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
+        raise UserError(
+            f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
+        )
+
+
+def trained_groups(model_dir: Path) -> list[str] | None:
+    """``trained_dialects`` of ``provenance.json``; None where it is not recorded.
+
+    Raises:
+        MalformedResultError: a field that is not a list of names.
+    """
+    path = model_dir / PROVENANCE_FILE
+    content = read_json(path, "average")
+    return None if content is None else names_or_none(content, "trained_dialects", path, "average")
+
+
+def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_dir: Path) -> None:
+    """Check the setting ``trained``: a misspelt name would make its dialect held out.
+
+    Args:
+        names: value of the setting; None is not checked.
+        dialects: dialect of each utterance that is retrieved.
+        model_dir: model directory whose ``trained_dialects`` may be named as well.
+
+    Raises:
+        UserError: an unknown name.
+        MalformedResultError: as of :func:`trained_groups`.
+    """
+    if names is None:
+        return
+    known = set(dialects).union(trained_groups(model_dir) or [])
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(
+            f"trained names {', '.join(unknown)}: no dialect of the embeddings, and none that the model was"
+            f" trained on; there are {', '.join(sorted(known))}"
+        )
+
+
+def trained_translation_field(model_dir: Path) -> str:
+    """The field of the supervisions that a model was trained to translate to, as far as that is recorded."""
+    path = model_dir / PROVENANCE_FILE
+    provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = (provenance.get("training") or {}).get("config") or {}
+    return str(config.get("translation_field") or "translation")

@@ -28,7 +28,11 @@ FLOORS = (
     "zipformer.tasks",
     "zipformer.run_training zipformer.run_averaging",
     "data_prep",
-    "retrieval",
+    "retrieval.figures retrieval.similarity retrieval.statistics retrieval.results",
+    "retrieval.embedding",
+    "retrieval.protocol",
+    "retrieval.comparison retrieval.challenge retrieval.depth retrieval.interpretation",
+    "retrieval.report",
     "fangyan",
     "scripts",
 )

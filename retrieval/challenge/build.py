@@ -45,8 +45,8 @@ class Measured:
     """What the removals found, before any is applied.
 
     Attributes:
-        distances: by sound, None if not asked for.
-        threshold: of the distances: what is not above it is dropped.
+        distances: distances by sound; None if not asked for.
+        threshold: largest distance that is dropped.
         names: proper nouns and numbers by utterance id, None if not asked for.
         about: settings and thresholds of each removal, for the record.
         inputs: what the fingerprint of each removal is taken of.

@@ -38,7 +38,7 @@ class Distances:
     Attributes:
         measure: ``phones`` or ``acoustic``.
         of_pair: for each pair of sites, the distance of each common sentence.
-        inputs: what they were computed from, for the fingerprint.
+        inputs: digests of what they were computed from, for the fingerprint.
     """
 
     measure: SoundMeasure
@@ -58,9 +58,9 @@ def measure_distances(
 
     Args:
         spoken: utterances by id.
-        sites: with their utterances.
+        sites: sites with their utterances.
         common: common sentences, two or more, of each pair of sites.
-        config: which measure, and how.
+        config: measure and its settings.
         control: folder of the embeddings for the acoustic distance.
 
     Raises:

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from retrieval.challenge.comparison import ChallengeComparison, ChallengeRow
+from retrieval.challenge.results import ChallengeResults, ChallengeRow
 from retrieval.challenge.settings import RANDOM_ENDING
 from retrieval.figures.fonts import label
 from retrieval.figures.style import PALETTE, style
@@ -23,7 +23,7 @@ DIAMOND: dict[str, Any] = {
 }  # fmt: skip
 
 
-def challenge_figure(comparison: ChallengeComparison) -> Figure:
+def challenge_figure(comparison: ChallengeResults) -> Figure:
     """Above: mean recall@1 of every system on every set, with interval.
 
     A black line marks chance, a diamond the recall on pools of the same size drawn at random. Below: recall@1
@@ -41,7 +41,7 @@ def challenge_figure(comparison: ChallengeComparison) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> None:
+def _bars(axes: Axes, comparison: ChallengeResults, sets: Sequence[str]) -> None:
     rows = {(row.system, row.challenge): row for row in comparison.overall()}
     systems = comparison.systems
     width = 0.8 / len(systems)
@@ -84,9 +84,7 @@ def _bars(axes: Axes, comparison: ChallengeComparison, sets: Sequence[str]) -> N
     axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
 
 
-def _matrices(
-    figure: Figure, place: SubplotSpec, comparison: ChallengeComparison, sets: Sequence[str]
-) -> None:
+def _matrices(figure: Figure, place: SubplotSpec, comparison: ChallengeResults, sets: Sequence[str]) -> None:
     system, groups = comparison.systems[0], comparison.groups
     panels = place.subgridspec(-(-len(sets) // PANELS), PANELS).subplots(sharey=True, squeeze=False).ravel()
     for axes in panels[len(sets) :]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from retrieval.challenge.build import build_challenges
-from retrieval.challenge.comparison import sets_overview
+from retrieval.challenge.results import sets_overview
 from retrieval.challenge.settings import ChallengeConfig
 from retrieval.protocol.challenge_sets import read_challenge
 from zipformer.console import print_tables

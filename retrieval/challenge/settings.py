@@ -78,7 +78,7 @@ class SoundConfig:
             ``romanisation``, whichever more utterances have. Romanisations of two dialects can be compared as
             far as they spell like sounds alike.
         phones_file: table with the columns utterance_id and phones, instead of the field.
-        notation: how the phones are written.
+        notation: notation of the phones.
         tones: compare tones too. Their shapes differ between dialects whose words are cognate, so they hide
             likeness more than they show it.
         control: folder of the embeddings for the acoustic distance; null = the MFCCs in the model directory.
@@ -117,7 +117,7 @@ class NamesConfig:
 
     Attributes:
         tagger: ``jieba`` or ``spacy``.
-        text: which text is tagged. Taggers know Mandarin; a dialect's transcript confuses them.
+        text: text that is tagged. Taggers know Mandarin; a dialect's transcript confuses them.
         spacy_model: name or folder of the pipeline.
         tags: a word counts whose tag begins with one of these; empty = proper nouns and numbers.
     """
@@ -155,7 +155,7 @@ class ChallengeConfig:
 
     Attributes:
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus among the results in ``model_dir``; null = as preparation recorded it.
         model_dir: model directory with MFCC embeddings, for the acoustic distance only.
         out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
@@ -163,7 +163,7 @@ class ChallengeConfig:
         removals: each gives a set of its own; several also give ``combined``, with all of them removed.
         random: beside each set, one that keeps as many sentences in every pair of sites and gives as many
             rivals, both drawn at random: what pools of that size give, whatever is in them.
-        seed: of these draws.
+        seed: random seed of these draws.
         sound: closeness by sound.
         names: proper nouns and numbers.
         duration: rivals of like duration.

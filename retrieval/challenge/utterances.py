@@ -20,10 +20,10 @@ class Spoken:
     """One utterance.
 
     Attributes:
-        utterance: its labels, as in the index of embeddings.
+        utterance: labels of the utterance, as in the index of embeddings.
         duration: seconds.
         text: what a tagger reads; "" if there is none.
-        written_phones: as the corpus has them; "" if it has none.
+        written_phones: phones as the corpus writes them; "" if it has none.
     """
 
     utterance: Utterance
@@ -36,8 +36,8 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
     """Utterances of the cuts by id.
 
     Args:
-        cuts: with one supervision each.
-        text: which text to take.
+        cuts: cuts with one supervision each.
+        text: which of the texts to take.
         phones_fields: fields of ``supervision.custom`` with phones; they may be absent. One of them is read
             for all utterances, as two notations cannot be compared: that which most have.
 

@@ -1,7 +1,7 @@
 """The model against controls: how much of its recall do sounds, lengths or the architecture explain?
 
 A recall above chance says that something of an utterance is found again, not what. Every control asks the
-same queries of the same pools with less to go by:
+same queries of the same pools with weaker inputs:
 
 - ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the model's own frames under other scores
   (:mod:`retrieval.similarity.scores`); what SeqSim gains is the difference.
@@ -40,7 +40,7 @@ from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
 from zipformer.files import replacing_folder
-from zipformer.typed_json import MalformedResultError, read_json
+from zipformer.typed_json import read_json, read_rows, require
 
 MODEL, PERMUTED = "zipformer", "permuted"
 DEFAULT = (
@@ -71,7 +71,7 @@ class ControlsConfig:
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``;
             ``speech_embedding`` needs the extra ``speech-embedding`` and the recordings.
@@ -79,17 +79,17 @@ class ControlsConfig:
             the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
         fbank: settings of the embedder ``fbank``, as in scripts/embed.py.
         mfcc: settings of the embedder ``mfcc``.
-        storage: of the embeddings, ``float32``, or ``float16`` for half the disk.
+        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         level: dialect groups, or varieties (subdialects).
         groups: only these, in this order; empty = all.
         trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         batch_seconds: padded audio in a batch of the embedders.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        resamples: of the bootstrap.
-        permuted_draws: of the control ``permuted``; more of them make its interval narrower.
-        confidence: of the intervals.
-        seed: of the untrained encoder, of the permutations and of the bootstrap.
+        resamples: number of bootstrap resamples.
+        permuted_draws: draws of the control ``permuted``; more of them make its interval narrower.
+        confidence: confidence level of the intervals.
+        seed: random seed of the untrained encoder, of the permutations and of the bootstrap.
     """
 
     model_dir: str
@@ -193,7 +193,7 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     return list(controls.values())
 
 
-def compare(
+def control_rows(
     outcomes: Mapping[str, Outcome],
     results: Mapping[str, RecallTable],
     controls: Sequence[Control],
@@ -205,10 +205,10 @@ def compare(
     """Rows of all controls, the model first, for each part of the pairs of groups.
 
     Args:
-        outcomes: by name of the control, all of the same queries; ``permuted`` needs none.
+        outcomes: outcomes by name of the control, all of the same queries; ``permuted`` needs none.
         results: their tables.
         controls: as :func:`parse_controls` gives them.
-        resamples, confidence, seed: of the bootstrap of the differences.
+        resamples, confidence, seed: settings of the bootstrap of the differences.
     """
     model = outcomes[MODEL]
     groups = results[MODEL].groups
@@ -269,7 +269,7 @@ def write_controls(
 
     Args:
         directory: the folder for them.
-        rows: from :func:`compare`.
+        rows: rows, from :func:`control_rows`.
         results: tables of all controls, for the recall of each pair of groups.
         header: further fields of the JSON file.
     """
@@ -295,11 +295,8 @@ def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
     content = read_json(path, "controls")
     if content is None:
         return None
-    names = {field.name for field in fields(ControlRow)}
-    rows = content.pop("rows", None)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == names for row in rows):
-        raise MalformedResultError(path, f"rows must have the fields {', '.join(sorted(names))}", "controls")
-    return [ControlRow(**row) for row in rows], content
+    require(content, {"rows": list}, path, "controls")
+    return read_rows(ControlRow, content.pop("rows"), path, "rows", "controls"), content
 
 
 def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str) -> Table:

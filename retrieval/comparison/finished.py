@@ -1,4 +1,4 @@
-"""Finished retrievals, read back to be compared; whether they asked the same."""
+"""Finished retrievals, read back to be compared, and checks that they asked the same queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ def read_finished(
     Args:
         paths: folders of scripts/retrieve.py, or model directories, whose
             ``results/{dataset}/retrieval-{split}`` are then taken.
-        names: of each; by default what their paths do not have in common.
-        split, dataset: see above; None is the only data set that a model directory has results of.
+        names: name of each; by default the parts of their paths that differ.
+        split, dataset: names of the split and of the data set; None = the only data set with results.
 
     Raises:
         FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
@@ -73,7 +73,7 @@ def read_finished(
 
 
 def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
-    """See that results in a model directory are of the weights that it has now; elsewhere none are known."""
+    """Check that results in a model directory are of its present weights; elsewhere none are known."""
     if len(folder.absolute().parents) < 3 or weights_of(folder.absolute().parents[2]) is None:
         return
     model_dir = folder.absolute().parents[2]
@@ -82,7 +82,7 @@ def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Names by which folders can be told apart: the parts of their paths that not all of them have.
+    """Short names of folders: the parts of their paths that differ.
 
     ``exp/a/averaged/results/mini/retrieval-test`` and ``exp/b/averaged/results/mini/retrieval-test`` are a
     and b.
@@ -98,7 +98,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = False) -> None:
-    """See that all models were asked the same queries with the same candidates.
+    """Check that all models were asked the same queries with the same candidates.
 
     Raises:
         ValueError: fewer than two models, or what differs, and between which.
@@ -133,7 +133,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
 
 
 def check_same_dimension(between: str, ours: object, theirs: object) -> None:
-    """See that embeddings of one kind have one dimension: what differs may be a mistake about the model.
+    """Check that embeddings of one kind have one dimension: what differs may be a mistake about the model.
 
     Raises:
         ValueError: they differ.
@@ -146,7 +146,7 @@ def check_same_dimension(between: str, ours: object, theirs: object) -> None:
 
 
 def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
-    """See that two results are about the same sites or sentences in the same order.
+    """Check that two results are about the same sites or sentences in the same order.
 
     Raises:
         ValueError: they are not; says what is missing where.

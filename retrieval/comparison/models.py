@@ -36,6 +36,7 @@ from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, 
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from zipformer.errors import UserError
+from zipformer.typed_json import names_or_none, read_rows, require
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,10 @@ def compare(
     """Metrics of all models and differences of all pairs of models.
 
     Args:
-        models: that ``check_same_queries`` found to fit.
-        resamples, confidence: of the intervals.
-        permutations: of the paired tests.
-        seed: of both.
+        models: finished retrievals that ``check_same_queries`` accepted.
+        resamples, confidence: confidence level of the intervals.
+        permutations: number of permutations of the paired tests.
+        seed: random seed of the resamples and of the permutations.
     """
     estimators = [
         Estimator(model.outcome, resamples=resamples, confidence=confidence, seed=seed) for model in models
@@ -274,11 +275,11 @@ def write_comparison(
     """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
 
     Args:
-        directory: to write into.
+        directory: folder to write into.
         comparison: metrics and differences.
         models: that were compared. The weights and data behind those that lie beside ``directory``, which are
             of the same model directory, are written down (:mod:`retrieval.results.weights`).
-        settings: of the comparison.
+        settings: settings of the comparison.
     """
     beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
     embeddings = [model.content.get("embeddings") or {} for model in beside]
@@ -308,3 +309,19 @@ def write_comparison(
         writer.writeheader()
         writer.writerows(rows)
     write_csv(directory / "differences.csv", DifferenceRow, comparison.differences)
+
+
+def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
+    """What ``comparison.json`` holds.
+
+    Raises:
+        MalformedResultError: a file without its fields.
+    """
+    require(content, {"groups": list, "metrics": dict, "differences": list}, path, "compare")
+    metrics = {
+        model: read_rows(MetricRow, rows, path, model, "compare")
+        for model, rows in content["metrics"].items()
+    }
+    differences = read_rows(DifferenceRow, content["differences"], path, "differences", "compare")
+    single = names_or_none(content, "single_site_groups", path, "compare")
+    return Comparison(list(metrics), content["groups"], metrics, differences, single)

@@ -33,9 +33,9 @@ class PaperTableConfig:
 
     Attributes:
         model_dir: model directory whose ``results`` hold those of scripts/retrieve.py.
-        split: which split.
-        dataset: whose results; null = the only data set that there are results of.
-        embedder: whose embeddings, as in scripts/embed.py.
+        split: name of the split.
+        dataset: name of the data set; null = the only data set that there are results of.
+        embedder: name of the embedder, as in scripts/embed.py.
         allow_partial: also write the table where the results are not those of the whole benchmark, with a
             further column that says in what.
     """

@@ -9,7 +9,7 @@ from retrieval.comparison.controls import (
     MODEL,
     Control,
     ControlsConfig,
-    compare,
+    control_rows,
     control_table,
     parse_controls,
     write_controls,
@@ -86,7 +86,7 @@ def run(config: ControlsConfig) -> Table:
             permuted = outcomes[MODEL].permuted
             assert permuted is not None
             results[control.name] = permuted_table(results[MODEL], permuted, confidence=config.confidence)
-    rows = compare(
+    rows = control_rows(
         outcomes,
         results,
         controls,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from retrieval.comparison.runs import ScoresConfig, baseline_of, variants_of_scores
 from retrieval.comparison.variant_tables import variant_rows, variants_view, write_tables
-from retrieval.comparison.variants import Comparison
+from retrieval.comparison.variants import VariantMeasures
 from zipformer.console import print_tables
 from zipformer.device import choose_device
 
 
 def main(config: ScoresConfig) -> None:
     """Compare the scores, print and write the tables."""
-    comparison = Comparison(
+    comparison = VariantMeasures(
         variants_of_scores(config, choose_device(config.device)),
         resamples=config.resamples,
         confidence=config.confidence,

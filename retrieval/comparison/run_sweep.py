@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from retrieval.comparison.runs import retrieve_run
 from retrieval.comparison.sweep import STEPS, SweepConfig, SweepRun, plan_runs
 from retrieval.comparison.variant_tables import transfer_rows, variant_rows, variants_view, write_tables
-from retrieval.comparison.variants import Comparison, Errors, Run
+from retrieval.comparison.variants import Errors, Run, VariantMeasures
 from retrieval.protocol.sites import Site
 from retrieval.results.decodings import read_decoding
 from retrieval.results.weights import Sieve
@@ -117,7 +117,7 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
         variants.setdefault(run.variant, []).append(measured(run, config))
     if config.baseline not in variants:
         raise UserError(f"no run of the baseline {config.baseline} is finished: there is nothing to compare")
-    comparison = Comparison(
+    comparison = VariantMeasures(
         {name: variants[name] for name in config.variants if name in variants},
         resamples=config.resamples,
         confidence=config.confidence,

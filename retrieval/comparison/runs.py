@@ -41,19 +41,20 @@ class ScoresConfig:
     Attributes:
         model_dirs: model directories with embeddings of the split; several of them are runs that differ in
             the seed.
-        out_dir: where the tables go.
-        split: that is retrieved.
-        dataset: that is retrieved; null = the only one that the models have results of.
+        out_dir: folder for the tables.
+        split: name of the split that is retrieved.
+        dataset: name of the data set that is retrieved; null = the only one that the models have results of.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
         groups: only these rows, in this order; empty = all.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
-        scores: of :class:`retrieval.similarity.scores.ScoreKind`; the first, uncorrected, is the baseline.
+        scores: names (:class:`retrieval.similarity.scores.ScoreKind`); the first, uncorrected, is the
+            baseline.
         corrections: of :class:`retrieval.embedding.corrections.Correction`; each score is taken with each of
             them.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        seed: random seed of the bootstrap.
     """
 
     model_dirs: list[str]

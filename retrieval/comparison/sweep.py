@@ -2,7 +2,7 @@
 
 A run is one variant with one seed; it has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which
 are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
-settings that decide over the outcome, so that a sweep goes on where it was stopped, and nobody takes runs of
+settings that decide over the outcome, so that a sweep that was stopped resumes, and nobody takes runs of
 other settings for its own.
 
 All variants are run with the first seed, then all with the second: wherever a sweep is stopped, the variants
@@ -58,10 +58,10 @@ class Variant:
     Attributes:
         train: further settings of scripts/train.py.
         left_out: dialect groups that it is not trained on.
-        data_dir: its own prepared corpus, with the same test set; none = that of the sweep.
+        data_dir: prepared corpus of this variant, with the same test set; none = that of the sweep.
         start: model directory that its runs start from; none = that of the sweep.
-        folder: of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are the same
-            model share a folder, and are trained once.
+        folder: folder of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are
+            the same model share a folder, and are trained once.
     """
 
     train: list[str] = field(default_factory=list)
@@ -77,14 +77,15 @@ class SweepConfig:
 
     Attributes:
         data_dir: prepared corpus.
-        name: of the folder of the tables, ``exp_dir/results/{name}``.
+        name: name of the folder of the tables, ``exp_dir/results/{name}``.
         exp_dir: folder of all runs and of the tables; sweeps may share it.
-        variants: by name.
+        variants: variants by name.
         baseline: variant that the others are compared with.
-        seeds: one run each of every variant.
+        seeds: random seeds; every variant is trained once with each.
         train: settings of scripts/train.py for all runs.
         further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
-        machine: those that say nothing about the outcome (``num_threads=1``); they may change between runs.
+        machine: further settings that do not affect the outcome (``num_threads=1``); they may change between
+            runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
             More processes make larger batches, so it is one of the settings that must stay as they are.
         at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
@@ -92,11 +93,11 @@ class SweepConfig:
         start: model directory that all runs start from; none = from scratch.
         last_fraction: share of the training over which the weights are averaged; none = each run takes the
             window that recognises its validation split best, as ``fangyan average`` does.
-        method: method of decoding.
-        split: that is measured.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        bootstrap_seed: of its draws.
+        method: decoding method whose error rates are compared.
+        split: name of the split that is measured.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        bootstrap_seed: random seed of the bootstrap.
         table_only: train nothing, tabulate what is finished.
     """
 
@@ -139,11 +140,11 @@ class SweepRun:
     """One variant with one seed.
 
     Attributes:
-        variant: its name.
-        seed: of the training.
-        directory: of the run.
+        variant: name of the variant.
+        seed: random seed of the training.
+        directory: folder of the run.
         data_dir: prepared corpus.
-        settings: that decide over the outcome.
+        settings: settings that affect the outcome.
         commands: arguments of the script of each step, in the order of ``STEPS``.
     """
 
@@ -186,7 +187,7 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
     """All runs of a sweep, in the order in which they are to be done.
 
     Args:
-        config: of the sweep.
+        config: settings of the sweep.
         resolve: gives all settings of scripts/train.py, nested, from those of its command line.
 
     Raises:

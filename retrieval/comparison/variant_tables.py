@@ -8,7 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from retrieval.comparison.variants import Comparison, Difference, Estimate
+from retrieval.comparison.variants import Difference, Measure, VariantMeasures
 from zipformer.files import replacing, write_json, write_text
 
 
@@ -39,9 +39,9 @@ class TransferRow:
     Attributes:
         left_out: the group.
         source, target: the pair; one of them is ``left_out``.
-        runs: of the variant.
-        value, low, high: where it was left out.
-        trained, trained_low, trained_high: of the baseline, which was trained on it.
+        runs: number of runs of the variant.
+        value, low, high: recall and interval where the group was left out.
+        trained, trained_low, trained_high: recall and interval of the baseline, which was trained on it.
         difference, difference_low, difference_high: value - trained.
     """
 
@@ -69,7 +69,7 @@ MEASURES = {
 }
 
 
-def measure(comparison: Comparison, variant: str, name: str) -> Estimate | None:
+def measure(comparison: VariantMeasures, variant: str, name: str) -> Measure | None:
     """One of ``MEASURES`` of a variant; None where the test set or the runs do not have it."""
     what, _, which = name.partition("_")
     if what == "recall":
@@ -80,7 +80,7 @@ def measure(comparison: Comparison, variant: str, name: str) -> Estimate | None:
     )
 
 
-def variant_rows(comparison: Comparison, baseline: str) -> list[VariantRow]:
+def variant_rows(comparison: VariantMeasures, baseline: str) -> list[VariantRow]:
     """All measures of all variants."""
     rows = []
     for name in MEASURES:
@@ -102,7 +102,7 @@ def variant_rows(comparison: Comparison, baseline: str) -> list[VariantRow]:
     return rows
 
 
-def _variant_row(variant: str, name: str, estimate: Estimate, difference: Difference | None) -> VariantRow:
+def _variant_row(variant: str, name: str, estimate: Measure, difference: Difference | None) -> VariantRow:
     return VariantRow(
         variant,
         name,
@@ -117,12 +117,12 @@ def _variant_row(variant: str, name: str, estimate: Estimate, difference: Differ
 
 
 def transfer_rows(
-    comparison: Comparison, baseline: str, left_out: Mapping[str, Sequence[str]]
+    comparison: VariantMeasures, baseline: str, left_out: Mapping[str, Sequence[str]]
 ) -> list[TransferRow]:
     """Transfer to and from every group that a variant leaves out and the baseline was trained on.
 
     Args:
-        comparison: of the variants.
+        comparison: measures of the variants.
         baseline: variant that leaves nothing out.
         left_out: groups that each variant leaves out.
     """

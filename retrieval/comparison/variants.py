@@ -7,8 +7,8 @@ for all runs of all variants, which pairs them in a difference, and the runs of 
 replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
 but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
 
-Three runs say little of how runs vary, which widens the interval as few sites do; one run says nothing: the
-interval then speaks of that one model. The lowest and highest run stand beside the interval for this reason.
+Three runs say little about how runs vary, which widens the interval, as few sites do. One run says nothing:
+the interval then holds for that one model. This is why tables give the lowest and highest run as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,13 +58,13 @@ class Run:
     """One trained model, measured.
 
     Attributes:
-        name: for messages, e.g. its directory.
+        name: name in messages, e.g. the directory of the model.
         sites: S sites.
         sentences: Q sentence ids.
         hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
-        trained_groups: that it was trained on.
-        errors: of recognition, if it recognised the test set.
-        dataset: that was retrieved, if that is known.
+        trained_groups: groups that it was trained on.
+        errors: recognition errors; None if the test set was not recognised.
+        dataset: data set that was retrieved; None if unknown.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Measure:
     """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
 
     Attributes:
@@ -116,12 +116,12 @@ class _PairRecall(NamedTuple):
     sentences: NDArray[np.bool_]
 
 
-class Comparison:
+class VariantMeasures:
     """Measures of several variants under the same resamples.
 
     Args:
         variants: runs by name of the variant; at least one each, all with the same sites and sentences.
-        resamples, confidence, seed: of the bootstrap.
+        resamples, confidence, seed: random seed of the bootstrap.
         paired: the n-th runs of all variants are the same model.
 
     Raises:
@@ -170,7 +170,7 @@ class Comparison:
         """What the intervals are over beside the runs, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
-    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Estimate | None:
+    def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Measure | None:
         """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
         values, resamples = [], []
         for recalls in self._recalls[variant]:
@@ -189,7 +189,7 @@ class Comparison:
         )
         return _estimate(value, (low, high), replicates, values, count, factors, bounded=True)
 
-    def error_rate(self, variant: str, groups: Sequence[str]) -> Estimate | None:
+    def error_rate(self, variant: str, groups: Sequence[str]) -> Measure | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
         members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
         values, resamples, worst = [], [], 0.0
@@ -214,7 +214,7 @@ class Comparison:
         )
         return _estimate(value, interval, replicates, values, count, factors, bounded=False)
 
-    def difference(self, estimate: Estimate, baseline: Estimate) -> Difference:
+    def difference(self, estimate: Measure, baseline: Measure) -> Difference:
         """How much higher an estimate is than another one, with the interval of the difference."""
         value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
         factors = tuple(dict.fromkeys(estimate.factors + baseline.factors))
@@ -296,10 +296,10 @@ def _estimate(
     factors: tuple[Factor, ...],
     *,
     bounded: bool,
-) -> Estimate:
+) -> Measure:
     values = tuple(100 * run for run in runs)
     low, high = interval
-    return Estimate(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
+    return Measure(100 * value, 100 * low, 100 * high, 100 * replicates, values, sentences, factors, bounded)
 
 
 def _check(variants: Mapping[str, Sequence[Run]], paired: bool) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from retrieval.depth.results import Estimate, LayerStudy
+from retrieval.depth.results import LayerStudy, Rate
 from retrieval.figures.style import PALETTE, style
 
 SHIFT = 0.05  # of a layer, between the lines of a panel, so that their intervals do not hide each other
@@ -94,10 +94,10 @@ def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
             continue
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         name = f"{task} (chance {scored[0][1].chance:.0f} %)"
-        points = [(layer, Estimate(score.accuracy, score.low, score.high)) for layer, score in scored]
+        points = [(layer, Rate(score.accuracy, score.low, score.high)) for layer, score in scored]
         _line(accuracy, points, colour, marker, name, faint=True)
         points = [
-            (layer, Estimate(score.selectivity, score.selectivity_low, score.selectivity_high))
+            (layer, Rate(score.selectivity, score.selectivity_low, score.selectivity_high))
             for layer, score in scored
         ]
         _line(selectivity, points, colour, marker, task, faint=True)
@@ -112,7 +112,7 @@ def _probes(accuracy: Axes, selectivity: Axes, study: LayerStudy) -> None:
 
 def _line(
     axes: Axes,
-    points: Sequence[tuple[float, Estimate]],
+    points: Sequence[tuple[float, Rate]],
     colour: str,
     marker: str,
     label: str,

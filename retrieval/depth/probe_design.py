@@ -23,13 +23,13 @@ class ProbeConfig:
     """How the probes are trained and tested.
 
     Attributes:
-        folds: of the cross-validation; as many as there are groups where there are fewer.
+        folds: folds of the cross-validation; with fewer groups, one a group.
         inverse_penalty: C of the logistic regression; a greater one lets the probe fit more closely.
         iterations: most steps of the optimiser.
-        max_classes: of characters and tones, the most frequent ones; time grows with them.
+        max_classes: most frequent characters and tones that are probed; time grows with them.
         max_samples: characters, drawn at random; time grows with them.
-        min_occurrences: of a class; rarer ones are left out.
-        seed: of folds, samples and control labels.
+        min_occurrences: smallest number of units of a class; rarer classes are left out.
+        seed: random seed of folds, samples and control labels.
     """
 
     folds: int = 5
@@ -59,7 +59,7 @@ class ProbeTask:
     """A property that is probed for.
 
     Attributes:
-        name: of the property.
+        name: name of the property.
         unit: what has a label: ``utterance`` or ``character``.
         held_out: what a fold holds out, in words.
         rows: numbers of the units (M,) among all of their kind.
@@ -132,13 +132,13 @@ def make_task(
     group has, or that are alone in their stratum.
 
     Args:
-        name, unit, held_out: as of :class:`ProbeTask`.
-        labels, groups, types, strata, crossed: of all units; empty where unknown.
+        name, unit, held_out: see :class:`ProbeTask`.
+        labels, groups, types, strata, crossed: values of all units; empty where unknown.
         coincides: the reason where every class has a single group.
         max_classes: keep the most frequent ones.
         max_samples: keep so many units, drawn at random.
-        min_occurrences: of a class.
-        seed: of the draw.
+        min_occurrences: smallest number of units of a class.
+        seed: random seed of the draw.
     """
     label, group, kind = (np.asarray(values, dtype=np.str_) for values in (labels, groups, types))
     stratum, cross = (

@@ -68,8 +68,8 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
 
     Args:
         embeddings: (M,D) of the task's units.
-        task: what to find in them.
-        config: how.
+        task: property to find in them.
+        config: settings of the probe.
 
     Raises:
         ValueError: not one embedding a unit, values that are not finite, or no division into folds.

@@ -26,7 +26,7 @@ MAKER = "layers"  # the script
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Rate:
     """A rate in per cent with the ends of its 95 % interval; None where an interval cannot be given."""
 
     value: float
@@ -39,17 +39,17 @@ class TapResult:
     """Everything that was measured at a tap; None or empty for what was not.
 
     Attributes:
-        tap: where.
+        tap: place in the encoder.
         recall: recall@1, mean over the ordered pairs of groups.
-        chance: of the recall.
+        chance: chance level of the recall.
         cer: character error rate of an exit after the tap's layer, by method. Only layers have one.
         probes: scores by task.
     """
 
     tap: Tap
-    recall: Estimate | None = None
+    recall: Rate | None = None
     chance: float | None = None
-    cer: dict[str, Estimate] = field(default_factory=dict)
+    cer: dict[str, Rate] = field(default_factory=dict)
     probes: dict[str, ProbeScore] = field(default_factory=dict)
 
 
@@ -67,16 +67,16 @@ class LayerStudy:
         not_identifiable: properties that the data cannot be probed for: name to reason.
         weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
         data: digest of the data set, likewise.
-        groups: of the retrieval; None where it was not done, or the study does not say.
-        single_site_groups: those of them whose only site the intervals cannot vary.
+        groups: groups of the retrieval; None where it was not done.
+        single_site_groups: groups whose only site the intervals cannot vary.
         made_from: by step, fingerprint of the model, the cuts and the settings that its results are of.
     """
 
     model_dir: str
     split: str
     taps: list[TapResult]
-    sound: Estimate | None = None
-    sound_in_order: Estimate | None = None
+    sound: Rate | None = None
+    sound_in_order: Rate | None = None
     tasks: dict[str, tuple[str, str]] = field(default_factory=dict)
     not_identifiable: dict[str, str] = field(default_factory=dict)
     weights: Digests = None
@@ -113,13 +113,13 @@ def describe_tasks(
 def fill(
     study: LayerStudy, before: LayerStudy | None, identity_of: Callable[[str, Sequence[str]], str]
 ) -> LayerStudy:
-    """A study with the steps that it has not done, as an earlier one has them.
+    """Fill a study with the steps of an earlier one that it has not done itself.
 
-    What the earlier one has of another model, of other cuts or of other settings is left out, and the log
-    says so.
+    A step of the earlier study that is of another model, other cuts or other settings is left out, and the
+    log says so.
 
     Args:
-        study: with ``made_from`` of the steps that it has done.
+        study: new study, with ``made_from`` of the steps that it has done.
         before: the earlier study of the same model directory and split, None where there is none.
         identity_of: step and methods of recognition to what ``made_from`` would be with the settings of now.
     """
@@ -138,8 +138,8 @@ def fill(
         else:
             logger.warning(
                 "the earlier results of the step %s are left out: they are of another model, of other cuts or"
-                " of other settings than this run, or do not say of which. To have them, too, run"
-                " scripts/layers.py with steps=[%s] and otherwise as now",
+                " of other settings than this run. To have them as well, run scripts/layers.py with"
+                " steps=[%s] and the settings of this run",
                 step,
                 step,
             )
@@ -181,7 +181,7 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
         + [f"{task}: {what}" for task in study.tasks for what in ("accuracy", "control", "selectivity")]
     )
     for result in study.taps:
-        tap, recall = result.tap, result.recall or Estimate(float("nan"))
+        tap, recall = result.tap, result.recall or Rate(float("nan"))
         row: list[object] = [tap.name, tap.layer, tap.stack, tap.channels, tap.frame_rate]
         row += ["" if result.recall is None else value for value in (recall.value, recall.low, recall.high)]
         row.append("" if result.chance is None else result.chance)
@@ -209,14 +209,14 @@ def read_study(folder: Path) -> LayerStudy | None:
             content["split"],
             [_tap_result(row) for row in content["taps"]],
             _estimate(content["sound"]),
-            _estimate(content.get("sound_in_order")),  # older studies lack it
+            _estimate(content["sound_in_order"]),
             {name: (held_out, note) for name, (held_out, note) in content["tasks"].items()},
             dict(content["not_identifiable"]),
             recorded_weights(content),
             names_or_none(content, "data", path, MAKER),
             names_or_none(content, "groups", path, MAKER),
             names_or_none(content, "single_site_groups", path, MAKER),
-            dict(content.get("made_from", {})),
+            dict(content["made_from"]),
         )
     except MalformedResultError:
         raise
@@ -227,13 +227,13 @@ def read_study(folder: Path) -> LayerStudy | None:
 
 
 def _tap_result(row: Mapping[str, Any]) -> TapResult:
-    cer: dict[str, Estimate] = {method: Estimate(**value) for method, value in row["cer"].items()}
+    cer: dict[str, Rate] = {method: Rate(**value) for method, value in row["cer"].items()}
     probes = {name: ProbeScore(**score) for name, score in row["probes"].items()}
     return TapResult(Tap(**row["tap"]), _estimate(row["recall"]), row["chance"], cer, probes)
 
 
-def _estimate(value: Mapping[str, Any] | None) -> Estimate | None:
-    return None if value is None else Estimate(**value)
+def _estimate(value: Mapping[str, Any] | None) -> Rate | None:
+    return None if value is None else Rate(**value)
 
 
 def study_tables(study: LayerStudy) -> list[Table]:

@@ -14,8 +14,8 @@ from retrieval.depth.figure import layer_figure
 from retrieval.depth.probe_tasks import characters_of, facts_of
 from retrieval.depth.probes import ProbeScore, check_installed
 from retrieval.depth.results import (
-    Estimate,
     LayerStudy,
+    Rate,
     TapResult,
     describe_tasks,
     fill,
@@ -247,7 +247,7 @@ class Study:
         )
         return found
 
-    def error_rates(self) -> dict[int, dict[str, Estimate]]:
+    def error_rates(self) -> dict[int, dict[str, Rate]]:
         """CER of an exit after every layer, by layer and method."""
         config = self.config
         decoding = DecodeConfig(
@@ -258,7 +258,7 @@ class Study:
             beam=config.beam,
             device=config.device,
         )
-        rates: dict[int, dict[str, Estimate]] = {}
+        rates: dict[int, dict[str, Rate]] = {}
         exits = decode_exits(decoding, self.methods, config.folder / "exits")
         for (method, layer), transcripts in exits.items():
             rows = score(align_all(transcripts))
@@ -267,7 +267,7 @@ class Study:
                 raise UserError(
                     f"{self.manifest} holds no text to recognise; leave out the step: steps=[retrieval]"
                 )
-            rates.setdefault(layer, {})[method] = Estimate(overall.cer, overall.low, overall.high)
+            rates.setdefault(layer, {})[method] = Rate(overall.cer, overall.low, overall.high)
         return rates
 
     def probes(self) -> Probes:
@@ -326,6 +326,6 @@ def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
     return usable
 
 
-def estimate_of(recall: Mapping[str, Any] | None) -> Estimate | None:
+def estimate_of(recall: Mapping[str, Any] | None) -> Rate | None:
     """Recall@1 of a store as the study has it."""
-    return Estimate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None
+    return Rate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None

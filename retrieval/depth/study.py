@@ -5,8 +5,8 @@ frame rate and channels, and keeps them here: probes take means over time, for w
 and SeqSim is the mean of best matches, which repeating every frame (upsampling) does not change, while
 averaging neighbours (downsampling) would be one more operation that the layer has not done.
 
-Every step leaves a file for every tap, with what it was made from. A study that is stopped goes on with the
-first that is missing; a file made from another model, other data or other settings is made again.
+Every step leaves a file for every tap, with what it was made from. A study that was stopped
+resumes at the first missing file; a file made from another model, other data or other settings is made again.
 """
 
 import json
@@ -62,22 +62,23 @@ class LayersConfig:
         model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
             embeddings of the layers, which lie where scripts/embed.py puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        steps: what to do of ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
-            the others stay as an earlier run left them, if it was of the same weights, cuts and settings.
-        methods: of recognition at every early exit, as in scripts/decode.py; those whose head the model lacks
-            are left out, but one must remain.
+        steps: which of the steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
+            Results of the others stay as an earlier run left them, if it was of the same weights, cuts and
+            settings.
+        methods: methods of recognition at every early exit, as in scripts/decode.py; those whose head the
+            model lacks are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
-        level: of the retrieval: dialect groups, or varieties (subdialects).
-        duplicates: of the retrieval: ``error`` or ``first``, for a sentence that a site has more than once.
+        level: rows of the retrieval: dialect groups, or varieties (subdialects).
+        duplicates: in the retrieval, ``error`` or ``first`` for a sentence that a site has more than once.
         probes: how the probes are trained and tested.
         mfcc: settings of the control without a model.
-        storage: of the embeddings, ``float32``, or ``float16`` for half the disk.
+        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        resamples: of the bootstrap intervals.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
     """
 
     model_dir: str
@@ -160,7 +161,7 @@ def taps_of(layers: Sequence[tuple[int, int, int]], output_channels: int) -> lis
 
     Args:
         layers: stack, channels and downsampling factor of every layer, the front end first.
-        output_channels: of the encoder.
+        output_channels: channels of the encoder's output.
     """
     taps = []
     for number, (stack, channels, factor) in enumerate(layers):
@@ -188,15 +189,15 @@ def embed_taps(
     Memory holds one batch with the outputs of all its layers; everything else is on disk.
 
     Args:
-        cuts: with stored features and one supervision each.
+        cuts: cuts with stored features and one supervision each.
         encode: padded features (N,F,bins) and lengths (N,) to the frames of every tap by name.
-        taps: where to read.
-        config: of the study.
+        taps: places to read.
+        config: settings of the study.
         identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
-        minimum_frames: of features for one frame.
+        minimum_frames: smallest number of feature frames that give one frame.
         margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
         weights: SHA-256 of those of the model, for the record.
-        dataset: that the cuts are of, likewise.
+        dataset: data set of the cuts, likewise.
 
     Raises:
         ValueError: cuts that cannot be embedded, or frames that are not finite.
@@ -235,9 +236,9 @@ def embed_taps(
 
 
 def kept(path: Path, identity: str, make: Callable[[], Any]) -> Any:
-    """The value that a JSON file holds if it has this identity; otherwise it is made and written.
+    """The value in a JSON file with this identity; a file that is missing or has another one is made again.
 
-    The file is replaced at once when the value is complete, so that a kill leaves the old one or the new one.
+    The file is replaced in one step when the value is complete, so that a kill leaves a whole file.
     """
     if path.is_file():
         try:
@@ -289,8 +290,8 @@ class Probes:
     A task that cannot be divided into folds is left out, with a warning, and is among ``not_identifiable``.
 
     Args:
-        facts: of all utterances.
-        spans: of their characters; None where there is no alignment, with the reason in ``no_spans``.
+        facts: facts of all utterances.
+        spans: spans of their characters; None where there is no alignment, with the reason in ``no_spans``.
         config: how to probe.
         no_spans: why there are no spans.
     """

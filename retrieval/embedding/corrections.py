@@ -58,7 +58,7 @@ def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
     D' is D, but for ``whiten``, which leaves out directions in which the frames of the store do not vary.
 
     Args:
-        kind: which correction; ``none`` returns its argument as it is.
+        kind: name of the correction; ``none`` changes nothing.
         store: read once (``center``) or twice, some frames at a time.
 
     Raises:

@@ -40,17 +40,17 @@ class EmbedConfig:
         model_dir: model directory; its ``results`` receive the embeddings. Any folder will do for embedders
             other than ``zipformer`` and ``random``.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
             that ``huggingface.model`` names, ``speech_embedding`` for a small published one (extra
             ``speech-embedding``); both hear the recordings of the cuts.
-        layer: of a ``huggingface`` encoder: 0 is what enters its first block, the number of blocks what
+        layer: layer to read. Of ``huggingface``: 0 is what enters its first block, the number of blocks what
             leaves the last. Of ``zipformer`` and ``random``: counted over all stacks, 0 = front end, at the
             frame rate of its stack (SeqSim does not change when frames are repeated, so none is brought to
             another rate). null = its output.
-        seed: of the weights of ``random``.
+        seed: random seed of the weights of ``random``.
         fbank: settings of ``fbank``.
         mfcc: settings of ``mfcc``.
         huggingface: settings of ``huggingface``.
@@ -174,8 +174,8 @@ def embed_cuts(
     """Embed the cuts that the writer does not hold yet.
 
     Args:
-        cuts: with one supervision each, and with stored features (T,F) or a recording, whichever the embedder
-            is given; read twice, never held all at once.
+        cuts: cuts with one supervision each, and with stored features (T,F) or a recording, whichever the
+            embedder is given; read twice, never held all at once.
         embedder: maps features or audio to embeddings.
         writer: open; receives every utterance under its cut id.
         batch_seconds: most seconds of padded audio in a batch; 0 gives batches of one utterance.
@@ -226,10 +226,10 @@ def count_cuts(
     """Number of cuts; what cannot be embedded is found here, before hours of work.
 
     Args:
-        cuts: with one supervision each.
+        cuts: cuts with one supervision each.
         shortest, longest: frames that the embedder needs and takes, None for any number, 100 a second.
-        from_audio: it hears recordings; otherwise it reads stored features.
-        embedder: its name.
+        from_audio: whether the embedder needs recordings; otherwise it reads stored features.
+        embedder: name of the embedder.
 
     Raises:
         ValueError: no cuts, two of one id, or one without features or recording, too short, too long, or

@@ -43,14 +43,14 @@ class Embedder(ABC):
     What an utterance is mapped to must not depend on the others in its batch.
 
     Attributes:
-        name: for the description of the embeddings.
+        name: name in the description of the embeddings.
         dimension: D.
         sampling_rate: in Hz, of an embedder that is given samples (N,T) in -1..1; None for one that is given
             stored features (N,T,F), 100 frames a second.
         minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
         margin: frames of silence that must follow the longest utterance of a batch of stored features.
         maximum_frames: the longest, in frames of 10 ms; None = any.
-        commit: of the Hugging Face Hub, of a model from there: a branch may move on. None for others.
+        commit: commit of a model on the Hugging Face Hub, since a branch may move; None for others.
     """
 
     name: str
@@ -73,10 +73,10 @@ class EncoderEmbedder(Embedder):
         encode: ``(features (N,T,F), lengths (N,)) -> (frames (N,T',D), lengths (N,))``, for example
             ``AsrModel.encode``; it is called without gradients.
         dimension: D.
-        minimum_frames: of features for one frame of the encoder.
+        minimum_frames: smallest number of feature frames that give one frame of the encoder.
         margin: see :class:`Embedder`; ``AsrModel.margin``.
-        device: where ``encode`` computes.
-        name: for the description of the embeddings.
+        device: device that ``encode`` computes on.
+        name: name in the description of the embeddings.
     """
 
     def __init__(

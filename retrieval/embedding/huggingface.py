@@ -72,10 +72,10 @@ class HuggingFaceEmbedder(Embedder):
 
     Args:
         model: encoder, or encoder and decoder, of which the encoder is taken.
-        extractor: its feature extractor.
-        layer: which hidden state; None is the output.
-        device: where it computes.
-        name: for the description of the embeddings.
+        extractor: feature extractor of the model.
+        layer: number of the hidden state; None is the output.
+        device: device that computes.
+        name: name in the description of the embeddings.
 
     Raises:
         ValueError: a family that is not known, a layer that the encoder does not have, or an adapter, which

@@ -9,7 +9,7 @@ A store is a folder::
 
 It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its
 line of the index, so that after a kill the index says what is whole; the next run with the same fingerprint
-goes on there.
+resumes there.
 """
 
 import hashlib
@@ -254,7 +254,7 @@ class EmbeddingWriter:
             )
         if header:
             os.truncate(frames_path, start + self.total_frames * self.dimension * self.dtype.itemsize)
-        logger.info("going on after %d utterances that are already embedded", len(kept))
+        logger.info("resumes after %d utterances that are embedded already", len(kept))
 
 
 class EmbeddingStore:

@@ -26,17 +26,17 @@ Groups = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the matches came to.
+class Interpretation:
+    """Counts of matched words, and the tests of how similar they are.
 
     Attributes:
         utterance_pairs: pairs compared; ``left_out`` more lacked words on one side.
         left_out: see there.
         words: words of the compared utterances, counted in each pair.
-        matched_words: those of them with a match.
-        word_pairs: matches.
-        overall: by similarity, tests over all sentences.
-        by_groups: by similarity and pair of groups, with p adjusted for the pairs of groups.
+        matched_words: number of these words that have a match.
+        word_pairs: number of matches.
+        overall: tests over all sentences, by text similarity.
+        by_groups: tests by text similarity and pair of groups, with p adjusted for the pairs of groups.
     """
 
     utterance_pairs: int
@@ -80,7 +80,7 @@ class Text:
     """The words (W) that are matched with those of another text: of one utterance, or of a site.
 
     Attributes:
-        site: where they are spoken.
+        site: site where they are spoken.
         origins: utterance and sentence of each word.
         spoken: words and embeddings.
     """
@@ -142,19 +142,19 @@ def compare(
     threshold: float = 0.5,
     penalty: float = 0.5,
     confidence: float = 0.95,
-) -> Outcome:
+) -> Interpretation:
     """Match the words of every pair, write them down, test the matches.
 
     Args:
-        pairs: of utterances; those of which one has no words are counted and left out.
+        pairs: pairs of utterances; a pair with an utterance without words is counted and left out.
         spoken: words and embeddings by utterance.
-        similarities: of texts.
+        similarities: text similarities.
         table: TSV file to write, one line a matched pair of words.
-        matcher: how to match.
+        matcher: method of matching.
         scope: among which words. With ``site``, a match counts for the sentence of its source word.
-        threshold: of ``transport`` and ``unbalanced``.
-        penalty: of ``unbalanced``.
-        confidence: of the intervals.
+        threshold: threshold of ``transport`` and ``unbalanced``.
+        penalty: penalty of ``unbalanced``.
+        confidence: confidence level of the intervals.
 
     Raises:
         ValueError: no pair of utterances has words, embeddings of different dimensions, no match at all, or
@@ -196,7 +196,7 @@ def compare(
         name: {key: group.test(confidence) for key, group in of_similarity.items() if group.count}
         for name, of_similarity in sums.items()
     }
-    return Outcome(
+    return Interpretation(
         len(compared),
         len(pairs) - len(compared),
         words,
@@ -278,7 +278,7 @@ def _write(
         )
 
 
-def tests_table(outcome: Outcome, similarity: str, confidence: float) -> Table:
+def tests_table(outcome: Interpretation, similarity: str, confidence: float) -> Table:
     """The tests of one similarity, for the terminal; p of pairs of groups is adjusted for their number."""
     table = Table(title=f"text similarity of matched words ({similarity})", title_justify="left")
     for column in ("pair", "sentences", "word pairs", "matched", "random"):

@@ -27,7 +27,7 @@ class InterpretConfig:
     Attributes:
         model_dir: model directory; its ``results`` receive tables, figures and page.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         level: what a group is: a dialect, or a variety (subdialect).
         groups: only these groups, in this order; empty = all.
@@ -48,19 +48,20 @@ class InterpretConfig:
             a word may have several counterparts or none, or ``transport``, where all words have to be
             matched; or the control ``position`` (the same relative place).
         scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
-        threshold: of ``transport`` and ``unbalanced``: least share of the mass that a pair must move. A
+        threshold: for ``transport`` and ``unbalanced``, least share of the mass that a pair must move. A
             lower one keeps more, weaker pairs.
-        penalty: of ``unbalanced``: on words that hand on more or less than their share. A smaller one leaves
-            more words unmatched, a great one comes to ``transport``.
-        similarities: of texts, for the tests: ``characters``, ``table``, or names of sentence-transformers
-            models (extra ``sentences``), which are downloaded unless they are directories.
+        penalty: for ``unbalanced``, penalty on words that hand on more or less than their share. A smaller
+            one leaves more words unmatched, a great one comes to ``transport``.
+        similarities: text similarities that the tests compare: ``characters``, ``table``, or names of
+            sentence-transformers models (extra ``sentences``), which are downloaded unless they are
+            directories.
         table: tab-separated translation table, a meaning a line and a variety a column.
-        table_columns: of the table to read; empty = all.
-        median_frames: of ``aligner=attention``: width of its median filter, in frames of 40 ms. Whisper has
+        table_columns: columns of the table to read; empty = all.
+        median_frames: width of the median filter of ``aligner=attention``, in frames of 40 ms. Whisper has
             its own: 7 frames of 20 ms.
         shown: pairs of utterances on the page, spread over the pairs of groups.
         audio: put the recordings on the page.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
         max_duration: seconds of padded audio in a batch of the encoder.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
     """

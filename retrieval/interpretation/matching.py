@@ -35,8 +35,9 @@ class Match:
 
     Attributes:
         source, target: positions of the words.
-        cosine: of their embeddings.
-        share: of the mass that one word could hand to another in a balanced plan; 1 for mutual best matches.
+        cosine: cosine of their embeddings.
+        share: share of the mass that one word could hand to another in a balanced plan; 1 for mutual best
+            matches.
     """
 
     source: int
@@ -51,10 +52,10 @@ def match_words(
     """Matches between the words of two utterances, sorted by source and target.
 
     Args:
-        kind: how.
+        kind: method of matching.
         cosines: (W,V) of the words of one with those of the other.
-        threshold: of ``transport`` and ``unbalanced``, see there.
-        penalty: of ``unbalanced``, see :func:`softly_transported`.
+        threshold: threshold of ``transport`` and ``unbalanced``, see there.
+        penalty: penalty of ``unbalanced``, see :func:`softly_transported`.
     """
     if kind is Matcher.transport:
         return transported(cosines, threshold=threshold)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.figures.fonts import web_font
 from retrieval.figures.style import svg_data_uri
-from retrieval.interpretation.compare import Outcome
+from retrieval.interpretation.compare import Interpretation
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.pairs import UtterancePair
 from retrieval.interpretation.words import Word
@@ -49,14 +49,16 @@ def flac_data_uri(samples: NDArray[Any], sampling_rate: int) -> str:
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def render(outcome: Outcome, shown: Sequence[ShownPair], validation: Figure, settings: dict[str, Any]) -> str:
+def render(
+    outcome: Interpretation, shown: Sequence[ShownPair], validation: Figure, settings: dict[str, Any]
+) -> str:
     """The page as HTML; it loads nothing from outside.
 
     Args:
         outcome: numbers of all pairs.
         shown: pairs to be looked at.
         validation: figure of the tests.
-        settings: of the run, as in ``summary.json``.
+        settings: settings of the run, as in ``summary.json``.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval.interpretation"),

@@ -33,7 +33,7 @@ def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[Ut
     """All pairs of utterances of one sentence at two sites of different groups.
 
     Args:
-        sites: from :func:`retrieval.protocol.sites.sites_of`.
+        sites: sites, from :func:`retrieval.protocol.sites.sites_of`.
         names: ``A:B`` for pairs of groups or sites (these may be of one group); empty takes all.
 
     Raises:
@@ -76,7 +76,7 @@ def choose_shown(
     Args:
         pairs: all that are compared.
         available: ids of the utterances that have words.
-        count: how many at most.
+        count: largest number of pairs.
     """
     by_groups: dict[tuple[str, str], list[UtterancePair]] = defaultdict(list)
     for pair in pairs:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retrieval.figures.fonts import label
 from retrieval.figures.style import PALETTE, style
-from retrieval.interpretation.compare import Outcome
+from retrieval.interpretation.compare import Interpretation
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.validation import PairedTest
 from retrieval.interpretation.words import FrameClock, Word
@@ -28,9 +28,9 @@ class Side:
     """One utterance of a picture.
 
     Attributes:
-        name: for the axis.
+        name: label of the axis.
         frames: (T,D).
-        clock: of the frames.
+        clock: times of the frames.
         words: their spans.
     """
 
@@ -58,9 +58,9 @@ def similarity_matrix(
     Args:
         source: rows, from top to bottom.
         target: columns.
-        matches: to be drawn.
-        similarities: of the texts of each match: those under ``ALIKE`` are drawn dashed.
-        similarity: what these are, for the legend.
+        matches: matches to draw.
+        similarities: text similarity of each match: those under ``ALIKE`` are drawn dashed.
+        similarity: name of this similarity, for the legend.
     """
     rows, columns = (_unit(side.frames) for side in (source, target))
     cosines = rows @ columns.T  # (S,T)
@@ -151,7 +151,7 @@ def _unit(frames: NDArray[np.floating]) -> NDArray[np.float64]:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def matched_against_random(outcome: Outcome, *, confidence: float = 0.95) -> Figure:
+def matched_against_random(outcome: Interpretation, *, confidence: float = 0.95) -> Figure:
     """Mean text similarity of matched words and of random pairs, by pair of groups; a panel a similarity."""
     names = list(outcome.overall)
     rows = len(next(iter(outcome.by_groups.values()))) + 1

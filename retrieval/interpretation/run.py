@@ -16,7 +16,7 @@ from rich.progress import track
 from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import DESCRIPTION, Utterance
 from retrieval.figures.style import save_png, svg_data_uri
-from retrieval.interpretation.compare import Outcome, compare, cosines, text_similarities
+from retrieval.interpretation.compare import Interpretation, compare, cosines, text_similarities
 from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.matching import Match, match_words
 from retrieval.interpretation.page import MatchedWords, ShownPair, flac_data_uri, render
@@ -74,18 +74,18 @@ def interpret(
     similarities: Sequence[TextSimilarity],
     audio_of: Callable[[str], tuple[NDArray[np.floating], int] | None],
     dataset: DataSet,
-) -> Outcome:
+) -> Interpretation:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
     Of every utterance the centre frames of its words are kept, and all frames only of those on the page.
 
     Args:
         config: settings.
-        pairs: of utterances, from :func:`pairs_of_cuts`.
+        pairs: pairs of utterances, from :func:`pairs_of_cuts`.
         utterances: each at most once; those that are missing are left out of the pairs.
-        similarities: of texts, the first of which chooses solid or dashed boxes in the pictures.
+        similarities: text similarities, the first of which chooses solid or dashed boxes in the pictures.
         audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
-        dataset: that the utterances are of.
+        dataset: data set of the utterances.
 
     Raises:
         ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written

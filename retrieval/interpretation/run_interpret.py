@@ -4,7 +4,7 @@ from pathlib import Path
 
 from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.store import EmbeddingStore
-from retrieval.interpretation.compare import Outcome, tests_table
+from retrieval.interpretation.compare import Interpretation, tests_table
 from retrieval.interpretation.config import WHISPER, InterpretConfig
 from retrieval.interpretation.run import interpret, pairs_of_cuts
 from retrieval.interpretation.sources import from_model, from_table, from_whisper, sound
@@ -26,8 +26,8 @@ def main(config: InterpretConfig) -> None:
     print(f"words, matches, figures and page: {directory}")
 
 
-def run(config: InterpretConfig) -> tuple[Path, Outcome]:
-    """Time the words, match them, write the results; returns their folder and what came out."""
+def run(config: InterpretConfig) -> tuple[Path, Interpretation]:
+    """Time the words, match them, write the results; returns their folder and the counts and tests."""
     data_dir = Path(config.data_dir)
     cuts = list(open_cuts(data_dir, config.split)[0])
     dataset = read_dataset(data_dir, config.split, config.dataset)

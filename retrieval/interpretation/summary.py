@@ -18,9 +18,9 @@ class InterpretationRow:
         segmenter: setting of the run, or "as timed" for the words of a table.
         matcher, scope: settings of the run.
         compared: the pairs or the groups of the settings, or "all groups" or "all subdialects".
-        similarity: of texts.
+        similarity: name of the text similarity.
         word_pairs: matched.
-        matched_share: of all words, in per cent.
+        matched_share: share of the words that are matched, in per cent.
         test: the fields of :class:`retrieval.interpretation.validation.PairedTest` over all sentences.
     """
 
@@ -44,8 +44,8 @@ def read_interpretations(
 
     Args:
         results: folder of a data set in the ``results`` of a model directory.
-        split: which results.
-        sieve: what it does not let pass is left out; by default one for the model directory.
+        split: split of the results.
+        sieve: judge of the results; by default one for the model directory.
 
     Raises:
         MalformedResultError: a summary that does not hold what it should.

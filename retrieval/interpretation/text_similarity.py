@@ -1,4 +1,4 @@
-"""How alike two words are as texts: what matches by sound are held against."""
+"""Similarity of two words as texts, which matches by sound are compared with."""
 
 import csv
 from collections import Counter
@@ -47,7 +47,7 @@ class TranslationTable:
 
     Args:
         path: the table.
-        columns: of the table to read; empty = all.
+        columns: columns of the table to read; empty = all.
 
     Attributes:
         words: all cells.
@@ -100,7 +100,7 @@ class SentenceEmbeddings:
     """Cosine of the embeddings that a text model gives, e.g. ``sentence-transformers/LaBSE``.
 
     Args:
-        name: of a model that the package sentence-transformers can load, or its directory.
+        name: name of a model that the package sentence-transformers can load, or its directory.
 
     Raises:
         ValueError: the package is not installed, or the model cannot be loaded.

@@ -74,8 +74,8 @@ def paired_test(
 
     Args:
         matched, random: (n,) one value a sentence, n at least 1.
-        word_pairs: how many pairs of words the values are means of.
-        confidence: of the interval.
+        word_pairs: number of word pairs behind the means.
+        confidence: confidence level of the interval.
 
     Raises:
         ValueError: no sentence, different lengths, or a value that is not finite.

@@ -59,10 +59,10 @@ class Whisper:
 
     Args:
         model: ``WhisperForConditionalGeneration`` with eager attention, which alone keeps the weights.
-        extractor, tokenizer: of the model.
+        extractor, tokenizer: feature extractor and tokenizer of the model.
         language: see :class:`WhisperConfig`.
-        device: where it computes.
-        name: for errors.
+        device: device that computes.
+        name: name in error messages.
 
     Raises:
         ValueError: a language that the model does not know, alignment heads that it does not have, no
@@ -115,7 +115,7 @@ class Whisper:
 
         Args:
             samples: (T,) at ``sampling_rate``, at most a window.
-            text: of the utterance.
+            text: text of the utterance.
 
         Returns:
             U pieces of UTF-8, and (heads, U+1, T') the attention when each is predicted, the last row that of
@@ -183,7 +183,7 @@ def align_with_whisper(
 
     Args:
         whisper: the aligner.
-        cuts: by their ids, with recordings and one supervision each.
+        cuts: cuts by id, with recordings and one supervision each.
         segment: cuts texts into words; by default every character is one.
         transcript: ``reference``, or ``hypothesis`` for what Whisper itself recognises.
 

@@ -54,7 +54,7 @@ def centre_frames(frames: NDArray[np.floating], words: Sequence[Word], clock: Fr
     Args:
         frames: (T,D) of the utterance.
         words: W words of it, at least one.
-        clock: of the frames.
+        clock: times of the frames.
 
     Raises:
         ValueError: frames that are not (T,D), a centre frame that is not finite or zero.

@@ -41,7 +41,7 @@ class Judgement:
     """What was found about one sentence of a pair of sites.
 
     Attributes:
-        distance: by sound; None if it was not measured.
+        distance: distance of the two pronunciations; None if it was not measured.
         names: proper nouns and numbers at either site, as ``word/tag``; None if no tagger was asked.
         dropped_by: the removals that took it away; empty if it stays. ``few`` is a sentence that would have
             been the only one of its pair, ``random`` one that the draw of a random counterpart left out.
@@ -57,7 +57,7 @@ class ChallengeSet:
     """Which queries are asked of which pairs of sites, and with which rivals.
 
     Attributes:
-        name: of the set; also the end of the name of its result folders.
+        name: name of the set; also the end of the name of its result folders.
         split: which cuts it was made from.
         sites: their utterances.
         kept_of: sentences that stay, sorted, by pair of sites (numbers, the smaller first).
@@ -139,7 +139,7 @@ def write_challenge(
     Args:
         folder: made if absent.
         challenge: the set.
-        judgements: of every common sentence of every pair of sites.
+        judgements: judgement of every common sentence of every pair of sites.
 
     Returns:
         The JSON file.

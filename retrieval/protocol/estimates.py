@@ -30,12 +30,12 @@ class MetricRow:
         source, target: the groups; empty for a mean over pairs.
         metric: one of ``METRICS``.
         value: unweighted mean over site pairs, the convention of the paper.
-        low, high: its interval.
-        chance: what a draw among the candidates gives.
-        p: of the permutation test of ``value`` against chance, one-sided; None if there was none.
+        low, high: ends of the interval of ``value``.
+        chance: value of a random draw among the candidates.
+        p: p-value of the permutation test of ``value`` against chance, one-sided; None if there was none.
         p_holm: the same, adjusted for all pairs of groups of this part; None for a mean over pairs.
         pooled: the metric of all queries together, where a site pair counts by the number of its queries.
-        pooled_low, pooled_high, pooled_chance: as above.
+        pooled_low, pooled_high, pooled_chance: interval and chance level of ``pooled``.
     """
 
     part: str
@@ -60,16 +60,16 @@ class Estimate:
 
     Attributes:
         site_pairs: ordered pairs of sites behind them.
-        queries: of all these.
+        queries: number of queries of these pairs.
         sentences: (Q,), which of the sentences are behind them; their number is that of intervals of what
             does not vary.
         pool: largest number of candidates.
         value: mean over site pairs.
-        chance: of the same.
-        intervals: of ``value``.
+        chance: chance level of ``value``.
+        intervals: ends of the interval of each metric of ``value``.
         replicates: (B,M), resampled ``value``.
         pooled, pooled_chance: rank distributions (R,) of all queries, and if answers were drawn.
-        pooled_intervals: of the metrics of ``pooled``.
+        pooled_intervals: ends of the interval of each metric of ``pooled``.
         permuted: ``value`` under permuted correspondences (B',M), or None.
     """
 
@@ -95,9 +95,9 @@ class Estimator:
     """Makes the estimates of pairs of groups from one outcome, all with the same resamples.
 
     Args:
-        outcome: of all queries.
-        resamples, seed: of the bootstrap.
-        confidence: of the intervals.
+        outcome: ranks of all queries.
+        resamples, seed: random seed of the bootstrap.
+        confidence: confidence level of the intervals.
     """
 
     def __init__(self, outcome: Outcome, *, resamples: int, confidence: float, seed: int) -> None:
@@ -226,8 +226,8 @@ def metric_rows(part: str, estimates: Mapping[Pair, Estimate], *, adjust: bool) 
     """Rows of all metrics of some pairs of groups.
 
     Args:
-        part: what the rows are.
-        estimates: by pair of groups; ("", "") for a mean over pairs.
+        part: part that the rows are of, see :class:`MetricRow`.
+        estimates: estimates by pair of groups; ("", "") for a mean over pairs.
         adjust: give p-values that are adjusted for the number of pairs.
     """
     p_values = [estimate.p_values() for estimate in estimates.values()]

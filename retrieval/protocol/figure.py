@@ -18,8 +18,8 @@ def recall_heat_map(
 
     Args:
         table: rates and intervals.
-        title: of the figure.
-        confidence: of the intervals; the figure says it.
+        title: title of the figure.
+        confidence: confidence level of the intervals; the figure says it.
     """
     groups = table.groups
     names = [label(group) + ("*" if group in table.held_out_groups else "") for group in groups]

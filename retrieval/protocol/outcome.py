@@ -77,8 +77,8 @@ class OutcomeBuilder:
 
     Args:
         sites: all of them.
-        permutations: of the test against chance; 0 makes none.
-        seed: of the permutations.
+        permutations: number of permutations of the test against chance; 0 makes no test.
+        seed: random seed of the permutations.
     """
 
     def __init__(self, sites: Sequence[Site], *, permutations: int, seed: int) -> None:

@@ -59,7 +59,7 @@ def retrieve(
 
     Args:
         store: embeddings.
-        sites: from :func:`sites_of`.
+        sites: sites, from :func:`sites_of`.
         within_groups: whether to pair different sites of one group as well; their recall is a ceiling for
             that of other groups.
         min_common: smallest number of sentences that the two sites of a pair must share.

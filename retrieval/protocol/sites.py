@@ -1,4 +1,4 @@
-"""Sites: where the same sentences are spoken, and which of them are held against each other."""
+"""Sites: where the same sentences are spoken, and which of them are compared."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -54,9 +54,9 @@ def sites_of(
     named like it.
 
     Args:
-        utterances: index of a store.
-        level: what a group is.
-        duplicates: for a sentence that a site has twice.
+        utterances: utterances of a store.
+        level: rows of the matrix: groups or varieties.
+        duplicates: what to do with a sentence that a site has twice.
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
@@ -148,10 +148,10 @@ def common_sentences(a: Site, b: Site) -> list[str]:
 def check_common_sentences(
     sites: Sequence[Site], pairs: Sequence[tuple[int, int]], least: int = MIN_COMMON
 ) -> None:
-    """See that the sites of every pair share enough sentences: in a pool of one, every answer is right.
+    """Check that the sites of every pair share enough sentences: in a pool of one, every answer is right.
 
     Args:
-        sites: from :func:`sites_of`.
+        sites: sites, from :func:`sites_of`.
         pairs: numbers of the sites that are compared.
         least: sentences that two sites must share.
 

@@ -1,4 +1,4 @@
-"""The recall matrix with intervals and chance: from hits to rows, to files and to the terminal."""
+"""The recall matrix with intervals and chance levels: from ranks to rows, and from rows to files."""
 
 import csv
 import json
@@ -142,9 +142,9 @@ def tabulate(
     """Means over site pairs with bootstrap intervals (see :mod:`retrieval.statistics.bootstrap`).
 
     Args:
-        outcome: of all queries.
+        outcome: ranks of all queries.
         trained_groups: which of the groups the encoder was trained on; None if unknown.
-        resamples, confidence, seed: of the bootstrap.
+        resamples, confidence, seed: random seed of the bootstrap.
     """
     estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
     pairs = estimator.pairs()
@@ -184,7 +184,7 @@ def tabulate(
 
 
 def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
-    """Say so where no p-value could be small enough once it is adjusted for the number of pairs."""
+    """Warn where no p-value could be small enough once it is adjusted for the number of pairs."""
     if permuted:
         permutations = len(next(iter(permuted.values())))
         if pairs / (1 + permutations) > LEVEL:

@@ -14,7 +14,7 @@ from retrieval.similarity.scores import ScoreKind
 
 @dataclass(frozen=True)
 class Card:
-    """A headline number: what it is, the number, and what to hold it against."""
+    """A headline number: its name, its value, and what to compare it with."""
 
     name: str
     value: str

@@ -16,15 +16,14 @@ class ControlsSection:
     """What the report shows of controls.
 
     Attributes:
-        rows: of the parts that are shown.
+        rows: rows of the parts that are shown.
         sounds: controls of sound alone, for all parts of the pairs of groups.
-        groups: of the retrieval; None if unknown.
-        confidence, level: settings.
-        settings: all of them.
+        groups: groups of the retrieval; None if unknown.
+        confidence, level: settings of the same names.
+        settings: all settings.
         weights, data: behind the embeddings (:mod:`retrieval.results.weights`).
-        resampled: what the intervals are over.
-        permuted_draws: None where permuted sentences were not asked for, or in results of earlier versions,
-            which have a single draw.
+        resampled: units that were resampled for the intervals, for captions.
+        permuted_draws: number of draws of permuted sentences; None where these were not asked for.
     """
 
     rows: list[ControlRow]
@@ -64,5 +63,5 @@ def controls_section(path: Path) -> ControlsSection | None:
         weights_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
         data_behind(embeddings.values()) if isinstance(embeddings, dict) else None,
         resampled(groups or [], single),
-        settings.get("permuted_draws") if permuted else None,
+        settings["permuted_draws"] if permuted else None,
     )

@@ -29,9 +29,9 @@ def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) ->
     recognised.
 
     Args:
-        results: of the methods to show, on the same utterances.
+        results: results of the methods to show, on the same utterances.
         count: utterances of each dialect.
-        seed: of the draw.
+        seed: random seed of the draw.
     """
     by_id = [{item.id: item for item in result.hypotheses} for result in results]
     shared = set(by_id[0]).intersection(*by_id[1:]) if by_id else set()

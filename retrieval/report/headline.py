@@ -24,7 +24,7 @@ class Evidence:
     """Error rates on validation data.
 
     Attributes:
-        source: where they come from, to be read after "in".
+        source: their source, to be read after "in".
         rates: CER in per cent by method, the mean over trained dialects.
     """
 
@@ -65,7 +65,7 @@ def choose_headline(methods: Sequence[str], evidence: Iterable[Evidence]) -> Hea
     heads that were run; of the two searches of the transducer, beam search, which looks further.
 
     Args:
-        methods: those with results.
+        methods: methods with results.
         evidence: the most exact first.
     """
     if not methods:
@@ -108,8 +108,9 @@ def evidence_for(
 
     Args:
         validation: results of decoding the validation split with the weights of the report.
-        provenance: of the model directory; may hold the error rates by which the averaged steps were chosen.
-        metrics: of the training.
+        provenance: provenance of the model directory; may hold the error rates by which the averaged steps
+            were chosen.
+        metrics: metrics of the training.
         trained: trained dialects; None if unknown.
         transducer: whether the model has one; without, the training validates CTC under the name ``cer``.
     """

@@ -17,13 +17,13 @@ import jinja2
 import torch
 
 from data_prep.taxonomy import entries
-from retrieval.challenge.comparison import (
-    ChallengeComparison,
-    read_comparison,
-    report_context,
-    write_comparison,
-)
 from retrieval.challenge.figure import challenge_figure
+from retrieval.challenge.results import (
+    ChallengeResults,
+    read_challenge_results,
+    report_context,
+    write_challenge_results,
+)
 from retrieval.comparison.controls_figure import control_dots
 from retrieval.figures.style import save_png, svg_data_uri
 from retrieval.interpretation.summary import InterpretationRow, read_interpretations
@@ -55,21 +55,20 @@ METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
 
 @dataclass
 class ReportConfig:
-    """What to report.
+    """Settings of a report.
 
-    Results that were computed with other weights than the model directory has now, or on other data than the
-    rest, are left out, as are answers to challenge sets that share only their name; the page names them, with
-    the commands that make them anew. Results of earlier versions, which do not say their weights, are shown
-    with a note.
+    A result is left out if it was computed with other weights than the model directory has now, on other data
+    than the rest, or on another challenge set of the same name. The page names it and the script that
+    makes it again.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
-        split: which results.
-        dataset: whose results; null = a page for each data set that there are results of.
+        split: split of the results.
+        dataset: name of the data set; null = a page for each data set that there are results of.
         metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
-        seed: of the draw of the examples.
+        seed: random seed of the draw of the examples.
     """
 
     model_dir: str
@@ -83,11 +82,10 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows; None or an empty list for what has not been made yet, or was left out.
+    """Contents of the page; None or an empty list for a result that is missing or was left out.
 
-    ``warnings`` say what was left out because it is of other weights than the model directory's, of other
-    data or of other challenge sets, and of what this is not known. ``dataset`` is that of all results, and
-    ``other_datasets`` are those that there are results of beside it.
+    ``warnings`` name the results that were left out, and why. All results are of ``dataset``; the model
+    directory also has results of ``other_datasets``.
     """
 
     model_dir: str
@@ -97,7 +95,7 @@ class Report:
     control: RecallResult | None
     comparison: ComparisonSection | None
     controls: ControlsSection | None
-    challenges: ChallengeComparison | None
+    challenges: ChallengeResults | None
     interpretations: list[InterpretationRow] | None
     layers: LayersSection | None
     metrics: Metrics | None
@@ -122,9 +120,9 @@ def collect(
     """Read the results on a data set, without those that were computed with other weights than the model has.
 
     Args:
-        model_dir: with ``results/`` as the evaluation scripts leave it.
-        split: which results.
-        dataset: whose results; None = the only data set that there are results of, if there are any.
+        model_dir: model directory with ``results/`` of the evaluation scripts.
+        split: split of the results.
+        dataset: name of the data set; None = the only data set that there are results of, if there are any.
         metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
 
     Raises:
@@ -161,7 +159,7 @@ def collect(
         control=_recall(model_dir, name, split, sieve, embedder="mfcc"),
         comparison=_comparison(model_dir, name, split, sieve),
         controls=_controls(model_dir, name, split, sieve),
-        challenges=read_comparison(model_dir / "results" / name, split, sieve),
+        challenges=read_challenge_results(model_dir / "results" / name, split, sieve),
         interpretations=read_interpretations(model_dir / "results" / name, split, sieve),
         layers=_layers(model_dir, name, split, sieve),
         metrics=training,
@@ -207,7 +205,7 @@ def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> Compari
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
-    """The controls, if they stand beside the present weights."""
+    """The controls, if they are of the present weights."""
     path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
     return sieve.keep(controls_section(path), path, "scripts/controls.py")
 
@@ -226,11 +224,11 @@ def write_report(
     Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
 
     Args:
-        report: from :func:`collect`.
+        report: results, from :func:`collect`.
         directory: made if absent; files in it are replaced.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
-        seed: of the draw of the examples.
+        seed: random seed of the draw of the examples.
     """
     directory.mkdir(parents=True, exist_ok=True)
     page = directory / "index.html"
@@ -247,7 +245,7 @@ def write_report(
             rows = [*result.table.pairs, *result.table.within]
             writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
     if report.challenges is not None:
-        write_comparison(directory, report.challenges)
+        write_challenge_results(directory, report.challenges)
         save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,

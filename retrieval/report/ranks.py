@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.comparison.figure import comparison_figure
-from retrieval.comparison.models import Comparison, DifferenceRow
+from retrieval.comparison.models import DifferenceRow, read_comparison
 from retrieval.figures.style import svg_data_uri
 from retrieval.protocol.estimates import PAIR, MetricRow
 from retrieval.protocol.reading import RecallResult
@@ -14,7 +14,7 @@ from retrieval.protocol.tables import LEVEL, SUMMARY_NAMES
 from retrieval.protocol.views import TITLES
 from retrieval.results.weights import Digests, recorded_weights
 from retrieval.statistics.ranks import METRICS
-from zipformer.typed_json import MalformedResultError, names_or_none, read_json, read_row
+from zipformer.typed_json import names_or_none, read_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RanksSection:
     """What ``_ranks.html.j2`` shows.
 
     Attributes:
-        titles: of the metrics, in their order.
+        titles: titles of the metrics, in their order.
         means: name of some pairs of groups, and the rows of all metrics of their mean.
         tested: number of pairs of groups with a test against chance.
         sure: how many of them are above it in recall@1, adjusted for their number.
@@ -40,14 +40,14 @@ class ComparisonSection:
     """What ``_comparison.html.j2`` shows.
 
     Attributes:
-        titles: of the metrics, in their order.
+        titles: titles of the metrics, in their order.
         figure: address of the figure with its data.
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
-        settings: of the comparison.
+        settings: settings of the comparison.
         weights, data: behind those models that are of this model directory
             (:mod:`retrieval.results.weights`).
-        resampled: what the intervals are over.
+        resampled: units that were resampled for the intervals, for captions.
     """
 
     titles: list[str]
@@ -113,26 +113,3 @@ def comparison_section(path: Path) -> ComparisonSection | None:
         names_or_none(content, "data", path, "compare"),
         comparison.resampled,
     )
-
-
-def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
-    """What ``comparison.json`` holds.
-
-    Raises:
-        MalformedResultError: a file without its fields.
-    """
-    for key, kind in (("groups", list), ("metrics", dict), ("differences", list)):
-        if not isinstance(content.get(key), kind):
-            raise MalformedResultError(path, f"{key} must be {kind.__name__}", "compare")
-    metrics = {
-        model: [
-            read_row(MetricRow, row, path, f"{model}, row {n}", "compare") for n, row in enumerate(rows, 1)
-        ]
-        for model, rows in content["metrics"].items()
-    }
-    differences = [
-        read_row(DifferenceRow, row, path, f"differences, row {n}", "compare")
-        for n, row in enumerate(content["differences"], start=1)
-    ]
-    single = names_or_none(content, "single_site_groups", path, "compare")
-    return Comparison(list(metrics), content["groups"], metrics, differences, single)

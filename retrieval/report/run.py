@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrieval.challenge.comparison import comparison_table
+from retrieval.challenge.results import challenge_table
 from retrieval.protocol.views import recall_matrix, recall_summary
 from retrieval.report.page import Report, ReportConfig, collect, report_folder, write_report
 from zipformer.console import print_tables
@@ -29,7 +29,7 @@ def report(config: ReportConfig) -> None:
                 seed=config.seed,
             )
         if collected.challenges is not None:
-            print_tables([comparison_table(collected.challenges)])
+            print_tables([challenge_table(collected.challenges)])
         print(f"report: {page}")
 
 

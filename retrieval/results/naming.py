@@ -29,12 +29,12 @@ def result_folder(
     Args:
         model_dir: model directory.
         what: ``embeddings``, ``retrieval``, ``controls``.
-        split: which cuts.
+        split: name of the split.
         dataset: name of the corpus (:mod:`zipformer.data.dataset`).
-        embedder: whose embeddings; member of an enumeration or its value, as the next ones.
-        layer: of the embedder; None is its last.
-        score: of :class:`retrieval.similarity.scores.ScoreKind`.
-        correction: of :class:`retrieval.embedding.corrections.Correction`.
+        embedder: name of the embedder; this and the next ones may be members of an enumeration.
+        layer: layer of the embedder; None is its last.
+        score: name of the score (:class:`retrieval.similarity.scores.ScoreKind`).
+        correction: name of the correction (:class:`retrieval.embedding.corrections.Correction`).
         challenge: name of a challenge set.
 
     Raises:

@@ -42,7 +42,7 @@ def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
     """Scores of every utterance of x with every utterance of y.
 
     Args:
-        kind: which score.
+        kind: name of the score.
         x: N utterances.
         y: M utterances of the same device, type and D.
 

@@ -54,9 +54,9 @@ def packed_precision_and_recall(
         y: frames (T,D) of M utterances; None: those of x. Then every pair is computed once, and serves in
             both directions.
         y_lengths: frames of each (M,).
-        dtype: of the unit vectors. With D = 768, a cosine is off by less than 1e-4 in float16, by less than
-            1e-3 in bfloat16.
-        num_programs: how many programs share the pairs; None: two a multiprocessor.
+        dtype: number type of the unit vectors. With D = 768, a cosine is off by less than 1e-4 in float16, by
+            less than 1e-3 in bfloat16.
+        num_programs: number of programs that share the pairs; None = two a multiprocessor.
 
     Returns:
         P and R, both (N,M) in float32.

@@ -239,7 +239,7 @@ def metric_difference_intervals(
     directions where half of all sentences may be missing. Else its interval is that of its resamples.
 
     Args:
-        differences: of the metrics (M,), rates in 0..1.
+        differences: differences of the metrics (M,), rates in 0..1.
         replicates: resampled (B,M).
         factors: what was drawn beside the sentences.
         sentences: Q, the number of different sentences behind them.
@@ -301,7 +301,7 @@ class Resamples:
             group_of_site: number of the group of each site (S,).
             sentences: Q.
             resamples: B; the ends of the interval get steadier with it (1000 are good).
-            seed: of numpy's default generator.
+            seed: seed of numpy's default generator.
         """
         if resamples < 1 or sentences < 1:
             raise ValueError(
@@ -334,7 +334,7 @@ class Resamples:
                 (axis 0) in the pool of the target site (axis 1).
             equal: those that score the same, itself included; 0 where that pair has no such query.
             sources: indices of the sites of the source group.
-            targets: of the target group; a site paired with itself does not count.
+            targets: indices of the sites of the target group; a site paired with itself does not count.
         """
         block = np.ix_(sources, targets)
         pooled = np.zeros((self.count, max(1, int((above[block] + equal[block]).max(initial=1)))))
@@ -365,7 +365,7 @@ class Resamples:
             hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
                 target site (axis 1), or a difference of two; NaN where that pair has no such query.
             sources: indices of the sites of the source group.
-            targets: of the target group; a site paired with itself does not count.
+            targets: indices of the sites of the target group; a site paired with itself does not count.
         """
         block = hits[np.ix_(sources, targets)]  # (a,b,Q)
         known = ~np.isnan(block)

@@ -41,10 +41,10 @@ class ChanceTest:
     """Collects what every metric of every pair of groups would be under permuted correspondences.
 
     Args:
-        groups: of each site.
+        groups: group of each site.
         sentences: Q.
         permutations: B.
-        seed: of the relabellings.
+        seed: random seed of the relabellings.
     """
 
     def __init__(self, groups: Sequence[str], sentences: int, *, permutations: int, seed: int) -> None:
@@ -171,8 +171,8 @@ def swapped_differences(first: Floats, second: Floats, swaps: Floats) -> Floats:
 
     Args:
         first: rank distributions (Q,R) of the answers of the first model, 0 for a query that was not asked.
-        second: those of the second model.
-        swaps: from :func:`draw_swaps`.
+        second: rank distributions of the second model.
+        swaps: draws, from :func:`draw_swaps`.
     """
     moved = swaps @ (second - first)  # (B,R)
     return metrics_of(first.sum(axis=0) + moved) - metrics_of(second.sum(axis=0) - moved)

@@ -12,7 +12,7 @@ from retrieval.comparison.controls import (
     DEFAULT,
     Control,
     ControlsConfig,
-    compare,
+    control_rows,
     control_table,
     parse_controls,
     read_controls,
@@ -69,7 +69,7 @@ def compared(tmp_path):
         "duration": store_of(tmp_path / "duration", {"nan": 2, "yue": 5}),
     }
     outcomes, tables, controls = results_of(stores)
-    return outcomes, tables, compare(outcomes, tables, controls, resamples=200, seed=1)
+    return outcomes, tables, control_rows(outcomes, tables, controls, resamples=200, seed=1)
 
 
 def test_names_of_controls():
@@ -147,7 +147,7 @@ def test_intervals_of_differences_come_from_the_same_resamples(compared):
 
 def test_what_is_hard_for_both_does_not_widen_the_difference(tmp_path):
     stores = {name: store_of(tmp_path / name, {"yue": 5}) for name in ("zipformer", "mfcc")}
-    rows = compare(*results_of(stores), resamples=100)
+    rows = control_rows(*results_of(stores), resamples=100)
     same = next(row for row in rows if (row.name, row.pairs) == ("mfcc", "held_out"))
     assert same.high - same.low > 10
     reach = 100 * (1 - 0.025 ** (1 / 10))  # ten sentences that all agree
@@ -221,7 +221,7 @@ def test_the_difference_from_permuted_sentences_adds_both_intervals(tmp_path):
     outcome = retrieve(store, sites_of(store), permutations=20)
     model = tabulate(replace(outcome, permuted=None), trained_groups=None, resamples=50)
     tables = {"zipformer": model, "permuted": permuted_table(model, outcome.permuted)}
-    rows = compare({"zipformer": outcome}, tables, parse_controls(["permuted"]), resamples=50)
+    rows = control_rows({"zipformer": outcome}, tables, parse_controls(["permuted"]), resamples=50)
     ours, permuted = rows
     assert permuted.difference == pytest.approx(100 - permuted.recall_at_1)
     # The model hits everything: its own interval is the exact one, and reaches no higher than 100.
@@ -281,18 +281,22 @@ def test_files_are_read_back(compared, tmp_path):
 
 def test_malformed_files_are_named(tmp_path):
     path = tmp_path / "controls.json"
-    for rows in (None, [{"name": "mfcc"}], "rows"):
+    for rows, message in (
+        (None, "must be list"),
+        ("rows", "must be list"),
+        ([{"name": "mfcc"}], "row 1 has no"),
+    ):
         path.write_text(json.dumps({"rows": rows}))
-        with pytest.raises(MalformedResultError, match=r"controls\.json: rows must have the fields chance, "):
+        with pytest.raises(MalformedResultError, match=rf"controls\.json: rows,? {message}"):
             read_controls(path)
 
 
 def test_all_pairs_are_shown_where_nothing_is_held_out(tmp_path):
     stores = {name: store_of(tmp_path / name, {}) for name in ("zipformer", "mfcc")}
-    rows = compare(*results_of(stores, trained=GROUPS), resamples=20)
+    rows = control_rows(*results_of(stores, trained=GROUPS), resamples=20)
     assert {row.pairs for row in rows} == {"trained", "all"}
     assert shown_parts(rows) == ["all"]
-    rows = compare(*results_of(stores, trained=None), resamples=20)
+    rows = control_rows(*results_of(stores, trained=None), resamples=20)
     assert shown_parts(rows) == ["all"]
     view = control_table(rows, 0.95, "sentences")
     assert (view.row_count, view.caption) == (2, "intervals: over sentences")

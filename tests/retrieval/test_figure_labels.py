@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import retrieval
-from retrieval.challenge.comparison import ChallengeComparison
 from retrieval.challenge.figure import challenge_figure
+from retrieval.challenge.results import ChallengeResults
 from retrieval.comparison.controls import ControlRow
 from retrieval.comparison.controls_figure import control_dots
 from retrieval.comparison.figure import comparison_figure
 from retrieval.comparison.models import Comparison
 from retrieval.depth.figure import layer_figure
 from retrieval.depth.probes import ProbeScore
-from retrieval.depth.results import Estimate, LayerStudy, TapResult
+from retrieval.depth.results import LayerStudy, Rate, TapResult
 from retrieval.depth.study import taps_of
-from retrieval.interpretation.compare import Outcome
+from retrieval.interpretation.compare import Interpretation
 from retrieval.interpretation.matching import Match
 from retrieval.interpretation.pictures import Side, matched_against_random, similarity_matrix
 from retrieval.interpretation.validation import paired_test
@@ -73,7 +73,7 @@ def controls() -> Figure:
 def challenges() -> Figure:
     sets = ["full", "no-close-sound", "no-close-sound-random", "no-names", "duration-matched"]
     tables = {(system, name): table() for system in ("zipformer", "mfcc, dtw") for name in sets}
-    return challenge_figure(ChallengeComparison(GROUPS, ["hak"], ["zipformer", "mfcc, dtw"], sets, tables))
+    return challenge_figure(ChallengeResults(GROUPS, ["hak"], ["zipformer", "mfcc, dtw"], sets, tables))
 
 
 def side_by_side() -> Figure:
@@ -91,11 +91,11 @@ def layers() -> Figure:
         for task in ("speaker", "sentence, unseen dialect")
     }
     results = [
-        TapResult(tap, Estimate(40.0 + tap.layer, 30.0, 50.0), 2.0, {"ctc": Estimate(50.0)}, scores)
+        TapResult(tap, Rate(40.0 + tap.layer, 30.0, 50.0), 2.0, {"ctc": Rate(50.0)}, scores)
         for tap in taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
     ]
     tasks = dict.fromkeys(scores, ("", ""))
-    return layer_figure(LayerStudy("m", "test", results, Estimate(15.0), tasks=tasks))
+    return layer_figure(LayerStudy("m", "test", results, Rate(15.0), tasks=tasks))
 
 
 def words() -> Figure:
@@ -109,7 +109,7 @@ def matches() -> Figure:
     test = paired_test(np.array([0.5, 0.4, 0.6]), np.array([0.2, 0.1, 0.3]), word_pairs=3)
     both = {"characters": test, "table": test}
     return matched_against_random(
-        Outcome(3, 0, 6, 6, 3, both, {name: {("官话", "yue"): test} for name in both})
+        Interpretation(3, 0, 6, 6, 3, both, {name: {("官话", "yue"): test} for name in both})
     )
 
 

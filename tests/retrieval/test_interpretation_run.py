@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from dataset_files import DATA
 
-from retrieval.interpretation.compare import Outcome, Scope, compare, text_similarities
+from retrieval.interpretation.compare import Interpretation, Scope, compare, text_similarities
 from retrieval.interpretation.compare import tests_table as table_of_tests
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.matching import Matcher
@@ -351,7 +351,7 @@ def test_runs_of_other_groups_and_pairs_stand_beside_each_other(config: Interpre
 
 def test_the_figure_shows_negative_similarities() -> None:
     test = paired_test(np.array([0.5, 0.4, 0.6]), np.array([-0.2, -0.1, -0.3]), word_pairs=3)
-    outcome = Outcome(3, 0, 6, 6, 3, {"model": test}, {"model": {("cmn", "yue"): test}})
+    outcome = Interpretation(3, 0, 6, 6, 3, {"model": test}, {"model": {("cmn", "yue"): test}})
     (axes,) = matched_against_random(outcome).axes
     assert axes.get_xlim()[0] < -0.2
     assert axes.get_xlim()[1] >= 1

@@ -18,8 +18,8 @@ from retrieval.depth.probe_design import ProbeConfig
 from retrieval.depth.probe_tasks import Facts
 from retrieval.depth.probes import ProbeScore
 from retrieval.depth.results import (
-    Estimate,
     LayerStudy,
+    Rate,
     TapResult,
     fill,
     read_study,
@@ -218,11 +218,11 @@ def study() -> LayerStudy:
     results = []
     for tap in TAPS:
         depth = 10.0 * tap.layer
-        cer = {"ctc": Estimate(90 - depth, 88 - depth, 92 - depth), "greedy": Estimate(95 - depth)}
+        cer = {"ctc": Rate(90 - depth, 88 - depth, 92 - depth), "greedy": Rate(95 - depth)}
         results.append(
             TapResult(
                 tap,
-                Estimate(20 + depth, 15 + depth, 25 + depth),
+                Rate(20 + depth, 15 + depth, 25 + depth),
                 2.0,
                 cer if tap.kind == "layer" else {},
                 {
@@ -233,7 +233,7 @@ def study() -> LayerStudy:
         )
     note = "1 of 9 classes left out"
     tasks = {"speaker": ("sentences", ""), "sentence, unseen dialect": ("dialects", note)}
-    sounds = Estimate(6.0, 5.0, 7.0), Estimate(36.0, 31.0, 41.0)
+    sounds = Rate(6.0, 5.0, 7.0), Rate(36.0, 31.0, 41.0)
     return LayerStudy("model", "test", results, *sounds, tasks, {"tone": "no romanisation"})
 
 

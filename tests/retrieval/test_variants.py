@@ -12,7 +12,7 @@ from planted import directions, write_store
 
 from retrieval.comparison.runs import ScoresConfig, retrieve_run
 from retrieval.comparison.variant_tables import transfer_rows, variant_rows, variants_markdown, write_tables
-from retrieval.comparison.variants import Comparison, Errors, Run
+from retrieval.comparison.variants import Errors, Run, VariantMeasures
 from retrieval.protocol.sites import Duplicates, Level, Site
 from retrieval.statistics.bootstrap import Factor, Resamples, components, recall_interval
 from zipformer.scoring.intervals import bounded_error_interval, half_width
@@ -42,7 +42,7 @@ def test_values_are_means_over_site_pairs_then_pairs_of_groups_then_runs() -> No
     hits[0, 1] = hits[1, 0] = [0.5, 0, 0]  # cmn and hak: 1/6
     first = Run("a", SITES, SENTENCES, hits, ["cmn", "yue"])
     second = Run("b", SITES, SENTENCES, np.where(np.isnan(hits), np.nan, 1.0), ["cmn", "yue"])
-    comparison = Comparison({"one": [first], "both": [first, second]})
+    comparison = VariantMeasures({"one": [first], "both": [first, second]})
     found = comparison.recall("one", comparison.pairs("one", "trained"))
     assert found is not None
     assert found.value == pytest.approx(100 * (2 / 3 + 1 / 4) / 2)
@@ -68,7 +68,7 @@ def test_error_rates_against_other_transcripts_have_no_difference() -> None:
     variants = {"simplified": [run("a", "听")], "same": [run("b", "听")], "customary": [run("c", "聽")]}
     rows = {
         (row.variant, row.measure): row.difference
-        for row in variant_rows(Comparison(variants, resamples=20), "simplified")
+        for row in variant_rows(VariantMeasures(variants, resamples=20), "simplified")
     }
     assert rows["same", "cer_trained"] == 0
     assert rows["customary", "cer_trained"] is None
@@ -80,7 +80,7 @@ def test_sentences_that_no_two_sites_share_do_not_count_for_the_interval() -> No
     hits = np.full((4, 4, 40), np.nan)
     hits[0, 2, :5] = hits[2, 0, :5] = 1
     run = Run("a", SITES, [str(n) for n in range(40)], hits, ["cmn", "yue"])
-    comparison = Comparison({"one": [run]}, resamples=100)
+    comparison = VariantMeasures({"one": [run]}, resamples=100)
     found = comparison.recall("one", comparison.pairs("one", "trained"))
     assert found is not None
     assert (found.value, found.high) == (100, 100)
@@ -89,7 +89,7 @@ def test_sentences_that_no_two_sites_share_do_not_count_for_the_interval() -> No
 
 def test_resamples_are_those_of_a_double_loop() -> None:
     runs = [run_of("a", seed=1), run_of("b", seed=2)]
-    comparison = Comparison({"v": runs}, resamples=50, seed=7)
+    comparison = VariantMeasures({"v": runs}, resamples=50, seed=7)
     found = comparison.recall("v", [("cmn", "yue"), ("yue", "hak")])
     rates = comparison.error_rate("v", ["hak", "yue"])
     assert found is not None
@@ -136,7 +136,7 @@ def test_resamples_are_those_of_a_double_loop() -> None:
 def test_equal_variants_differ_by_nothing_where_runs_are_drawn_together() -> None:
     runs = [run_of("a", seed=1), run_of("b", seed=2), run_of("c", seed=3)]
     for paired in (True, False):
-        comparison = Comparison({"x": runs, "y": runs}, paired=paired, resamples=200)
+        comparison = VariantMeasures({"x": runs, "y": runs}, paired=paired, resamples=200)
         pairs = comparison.pairs("x", "all")
         x, y = comparison.recall("x", pairs), comparison.recall("y", pairs)
         assert x is not None
@@ -161,7 +161,7 @@ def test_interval_of_several_runs_has_their_spread() -> None:
         Run(name, SITES, SENTENCES, np.where(np.eye(4, dtype=bool)[..., None], np.nan, value), ["cmn"])
         for name, value in (("a", np.ones(3)), ("b", np.zeros(3)))
     )
-    comparison = Comparison({"v": [all_hit, none_hit]}, resamples=2000)
+    comparison = VariantMeasures({"v": [all_hit, none_hit]}, resamples=2000)
     found = comparison.recall("v", comparison.pairs("v", "all"))
     assert found is not None
     # Two runs say next to nothing: the interval of Student's t with one degree of freedom.
@@ -188,12 +188,12 @@ def test_what_cannot_be_compared_is_refused(
     variants: dict[str, list[Run]], paired: bool, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Comparison(variants, paired=paired)
+        VariantMeasures(variants, paired=paired)
 
 
 def test_tables(tmp_path: Path) -> None:
     without = ("cmn",)
-    comparison = Comparison(
+    comparison = VariantMeasures(
         {
             "all": [run_of("a", seed=1), run_of("b", seed=2)],
             "more": [run_of("c", seed=3)],
@@ -253,7 +253,7 @@ def planted_model(folder: Path) -> Path:
 
 
 def recalls(run: Run) -> dict[tuple[str, str], float]:
-    comparison = Comparison({"one": [run]}, resamples=10)
+    comparison = VariantMeasures({"one": [run]}, resamples=10)
     found = {pair: comparison.recall("one", [pair]) for pair in comparison.pairs("one", "all")}
     return {pair: estimate.value for pair, estimate in found.items() if estimate is not None}
 

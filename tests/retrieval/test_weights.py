@@ -15,7 +15,7 @@ from result_files import write_decoding, write_json
 from retrieval.comparison.controls import ControlRow, write_controls
 from retrieval.comparison.finished import Finished
 from retrieval.comparison.models import Comparison, DifferenceRow, write_comparison
-from retrieval.depth.results import Estimate, LayerStudy, TapResult, write_study
+from retrieval.depth.results import LayerStudy, Rate, TapResult, write_study
 from retrieval.depth.study import LayersConfig, taps_of
 from retrieval.interpretation.config import InterpretConfig
 from retrieval.interpretation.run import weights_of_words
@@ -85,7 +85,7 @@ def model_dir(tmp_path: Path) -> Path:
     }
     config.folder.mkdir()
     write_json(config.folder / "summary.json", summary)
-    taps = [TapResult(tap, Estimate(50.0, 40.0, 60.0), 2.0) for tap in taps_of([(0, 3, 1)], 3)]
+    taps = [TapResult(tap, Rate(50.0, 40.0, 60.0), 2.0) for tap in taps_of([(0, 3, 1)], 3)]
     study = LayerStudy(str(model_dir), "test", taps, weights=[OLD], data=[DATA.digest])
     write_study(study, LayersConfig(str(model_dir), "data", seed=4))
     return model_dir

@@ -140,7 +140,7 @@ def test_an_error_leaves_the_former_table(model_dir: Path, monkeypatch: pytest.M
         raise UserError("no space left")
 
     monkeypatch.setattr("retrieval.protocol.tables.write_site_pairs", fail)
-    with pytest.raises(ValueError, match=r"^no space left"):
+    with pytest.raises(SystemExit, match=r"^error: no space left"):
         run(monkeypatch, model_dir, "seed=7")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not list(folder.parent.glob("*.partial"))

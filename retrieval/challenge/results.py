@@ -51,7 +51,7 @@ class ChallengeRow:
         source, target: an ordered pair of groups; both empty for the mean over all pairs.
         pairs: ordered pairs of groups in the mean, 1 for a pair.
         recall_at_1, low, high: with the interval.
-        chance: of this set.
+        chance: chance level of this set.
         above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
             pools of other sizes are compared by this.
         full_recall_at_1: of the full set over the same pairs of groups; None if it was not asked.
@@ -71,7 +71,7 @@ class ChallengeRow:
 
 
 @dataclass(frozen=True)
-class ChallengeComparison:
+class ChallengeResults:
     """What the report shows of challenge sets.
 
     Attributes:
@@ -79,7 +79,7 @@ class ChallengeComparison:
         held_out: groups that the encoder was not trained on.
         systems: names, the encoder first.
         sets: names, ``full`` first.
-        tables: by system and set; a combination that was not run is absent.
+        tables: tables by system and set; a combination that was not run is absent.
         single_site_groups: groups whose only site the intervals cannot vary; None if unknown.
     """
 
@@ -138,19 +138,19 @@ class ChallengeComparison:
         )
 
 
-def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> ChallengeComparison | None:
+def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None) -> ChallengeResults | None:
     """The results of a model directory that were asked with challenge sets, beside the full ones.
 
     Args:
         results: folder of a data set in the ``results`` of a model directory.
-        split: which results.
-        sieve: what it does not let pass is left out, and it takes the warnings; by default one for the model
+        split: split of the results.
+        sieve: judge of the results, which takes the warnings; by default one for the model
             directory.
 
     Returns:
-        None where nothing was asked with a challenge set. These are left out, with a warning: results for
-        other groups than those of the first; of each set, what was asked otherwise than the first, which is
-        the model where it was asked; and a random counterpart that was drawn for another set of the name.
+        None where nothing was asked with a challenge set. A warning names each result that is left out: for
+        other groups than the first result; with other settings than the first result of its set, which is
+        the model's if there is one; on a random counterpart that was drawn for another set of the same name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
@@ -180,7 +180,7 @@ def read_comparison(results: Path, split: str, sieve: Sieve | None = None) -> Ch
         else:
             sieve.warn("results of {} on {} are for other groups and are not compared".format(*key))
     tables = {key: asked.result.table for key, asked in _of_the_same_sets(alike, sieve).items()}
-    return ChallengeComparison(
+    return ChallengeResults(
         groups=first.groups,
         held_out=first.held_out_groups,
         systems=list(dict.fromkeys(system for system, _ in tables)),
@@ -247,7 +247,7 @@ def system_name(result: RecallResult) -> str:
     return ", ".join(parts)
 
 
-def write_comparison(folder: Path, comparison: ChallengeComparison) -> None:
+def write_challenge_results(folder: Path, comparison: ChallengeResults) -> None:
     """Write ``challenge.json`` and ``challenge.csv``: means first, then all pairs of groups."""
     overall, pairs = comparison.overall(), comparison.pairs()
     content = {
@@ -266,7 +266,7 @@ def write_comparison(folder: Path, comparison: ChallengeComparison) -> None:
         writer.writerows(asdict(row) for row in [*overall, *pairs])
 
 
-def report_context(comparison: ChallengeComparison) -> dict[str, Any]:
+def report_context(comparison: ChallengeResults) -> dict[str, Any]:
     """What the partial template ``_challenge.html.j2`` shows, without the figure."""
     cells: dict[tuple[str, str], dict[tuple[str, str], ChallengeRow]] = {}
     for row in comparison.pairs():
@@ -280,7 +280,7 @@ def report_context(comparison: ChallengeComparison) -> dict[str, Any]:
     }
 
 
-def comparison_table(comparison: ChallengeComparison) -> Table:
+def challenge_table(comparison: ChallengeResults) -> Table:
     """Means for the terminal."""
     view = Table(title="recall@1 in % on the full set and on challenge sets", box=box.SIMPLE_HEAD)
     for name in ("system", "set"):
@@ -324,7 +324,7 @@ def sets_overview(sets: Sequence[ChallengeSet]) -> Table:
     return view
 
 
-def _columns(comparison: ChallengeComparison, system: str) -> list[tuple[str, str]]:
+def _columns(comparison: ChallengeResults, system: str) -> list[tuple[str, str]]:
     return [(system, name) for name in comparison.sets if (system, name) in comparison.tables]
 
 

@@ -9,13 +9,13 @@ import pytest
 from dataset_files import results_of
 from recall_files import Pairs, write_recall
 
-from retrieval.challenge.comparison import (
-    ChallengeComparison,
-    comparison_table,
-    read_comparison,
-    write_comparison,
-)
 from retrieval.challenge.figure import challenge_figure
+from retrieval.challenge.results import (
+    ChallengeResults,
+    challenge_table,
+    read_challenge_results,
+    write_challenge_results,
+)
 from retrieval.figures.style import save_png
 from retrieval.report.page import collect, write_report
 from zipformer.console import print_tables
@@ -41,8 +41,8 @@ def model_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def comparison_of(model_dir: Path) -> ChallengeComparison:
-    comparison = read_comparison(model_dir / "results" / "data", "test")
+def comparison_of(model_dir: Path) -> ChallengeResults:
+    comparison = read_challenge_results(model_dir / "results" / "data", "test")
     assert comparison is not None
     return comparison
 
@@ -85,9 +85,9 @@ def test_what_a_killed_run_left_is_not_read(model_dir: Path) -> None:
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
-    assert read_comparison(tmp_path, "test") is None
+    assert read_challenge_results(tmp_path, "test") is None
     write_recall(tmp_path, "retrieval-test", "zipformer", None, {("cmn", "yue"): (80, 2)})
-    assert read_comparison(tmp_path, "test") is None
+    assert read_challenge_results(tmp_path, "test") is None
 
 
 def test_results_for_other_groups_are_not_compared(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +131,7 @@ def ask(
 
 
 def rows_of(results: Path) -> set[tuple[str, str]]:
-    comparison = read_comparison(results, "test")
+    comparison = read_challenge_results(results, "test")
     assert comparison is not None
     return {(row.system, row.challenge) for row in comparison.overall()}
 
@@ -193,14 +193,14 @@ def test_a_random_set_belongs_to_the_set_that_it_was_drawn_for(
 
 def test_files_and_table(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = comparison_of(model_dir)
-    write_comparison(tmp_path, comparison)
+    write_challenge_results(tmp_path, comparison)
     content = json.loads((tmp_path / "challenge.json").read_text())
     assert content["overall"][1]["above_chance"] == pytest.approx(100 * 40 / 90)
     with (tmp_path / "challenge.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 5 + 6 + 4 + 6 + 6 + 4
     assert (lines[0]["system"], lines[0]["challenge"], lines[0]["source"]) == ("zipformer", "full", "")
-    print_tables([comparison_table(comparison)])
+    print_tables([challenge_table(comparison)])
     assert "44.4" in capsys.readouterr().out
 
 
@@ -218,7 +218,7 @@ def test_figure_of_random_sets_alone(tmp_path: Path) -> None:
     write_recall(
         tmp_path, "retrieval-test-no-names-random", "zipformer", "no-names-random", {("a", "b"): (50, 2)}
     )
-    comparison = read_comparison(tmp_path, "test")
+    comparison = read_challenge_results(tmp_path, "test")
     assert comparison is not None
     assert [axes.get_title() for axes in challenge_figure(comparison).axes[1:2]] == ["no-names-random"]
 

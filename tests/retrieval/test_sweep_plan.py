@@ -185,7 +185,7 @@ def test_a_variant_can_have_a_start_of_its_own(data_dir: Path, tmp_path: Path) -
     assert scratch.settings["start"] is None
     assert pretrained.settings["start"] is not None
     variants["pretrained"].start = "???"
-    with pytest.raises(ValueError, match="variants.pretrained.start is missing"):
+    with pytest.raises(ValueError, match=r"variants\.pretrained\.start is missing"):
         plan_runs(sweep(data_dir, variants=variants, baseline="scratch"))
 
 

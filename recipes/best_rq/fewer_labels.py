@@ -1,11 +1,10 @@
 """Write a prepared corpus with a part of its training utterances.
 
-    python fewer_labels.py SOURCE TARGET SHARE [SEED]
+    python recipes/best_rq/fewer_labels.py SOURCE TARGET SHARE [SEED]
 
-TARGET gets its own cuts_train.jsonl.gz and links to everything else of SOURCE: features, tokens, valid and
-test split. A hash of the seed and of the utterance's name decides which utterances are kept, so that the
-choice depends on no order and a larger share contains a smaller one. Copies of an utterance at other speeds
-are kept with it.
+TARGET gets its own cuts_train.jsonl.gz and links to everything else of SOURCE: features, tokens, the splits
+valid and test. An utterance is kept or left out together with its copies at other speeds, by a hash of the
+seed and of its name, so that the choice depends on no order and a larger share contains a smaller one.
 """
 
 import hashlib

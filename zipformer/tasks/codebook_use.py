@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipformer.distributed import World
 
-# With less, labels say little about the speech; large codebooks have a perplexity of hundreds on varied speech.
+# With less, labels say little about the speech. Large codebooks have hundreds on varied speech.
 LEAST_PERPLEXITY = 50.0
 LEAST_SHARE = 0.05  # of a small codebook: its perplexity need not exceed this times the number of its codes
 LEAST_FRAMES = 20  # for every code of that perplexity; fewer frames say nothing

@@ -68,7 +68,7 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
     are of one size.
 
     Args:
-        source: model directory with model.safetensors, and tokens.model unless it is an encoder without heads.
+        source: model directory with model.safetensors, and tokens.model unless it has no heads.
         tokenizer: that of ``model``; None where ``model`` has no heads.
     Raises:
         FileNotFoundError: a file of the source is missing.

@@ -6,20 +6,34 @@ gap it must understand what was said around it.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
+from zipformer.data.batches import Batch
 from zipformer.data.cuts import encoder_frames
 from zipformer.device import upload
+from zipformer.distributed import World
 from zipformer.errors import UserError
+from zipformer.layers.linear import scaled_linear
+from zipformer.layers.schedule import Clock
 from zipformer.model import AsrModel
+from zipformer.model_config import AsrModelConfig
+from zipformer.tasks.codebook_use import CodebookCounts, CodebookUse, collapsed
+from zipformer.tasks.initialise import initialise_from
 from zipformer.tasks.masking import draw_masks, hide
 from zipformer.tasks.quantiser import STACK, RandomQuantiser, Statistics, stack_frames
+from zipformer.training.config import TrainConfig, missing_data
+from zipformer.training.state import seed_everything
+from zipformer.training.task import Loss, Needs, Task, register_task
 
 logger = logging.getLogger(__name__)
+
+USE_FIELDS = [item.name for item in fields(CodebookUse)]
 
 
 @dataclass
@@ -56,57 +70,136 @@ class BestRqConfig:
             raise UserError(f"best_rq.noise={self.noise} is negative: give 0 or more")
 
 
-class MaskedPrediction(nn.Module):
-    """The encoder, the quantiser, and one linear layer with a softmax for every codebook.
+@dataclass
+class BestRqTrainConfig(TrainConfig):
+    """Pre-training with BEST-RQ; of ``model``, only front end and encoder are used."""
 
-    Args:
-        model: the model whose front end and encoder are trained; its heads are not used.
-        config: labels and masks.
-        seed: two numbers or more that make the masks of this process its own.
+    task: str = "best_rq"
+    model: AsrModelConfig = field(default_factory=AsrModelConfig)
+    best_rq: BestRqConfig = field(default_factory=BestRqConfig)
+
+
+def without_heads(config: AsrModelConfig) -> AsrModelConfig:
+    """The configuration of the same front end and encoder alone."""
+    return replace(
+        config,
+        vocab_size=0,
+        transducer=False,
+        ctc=False,
+        attention_decoder=replace(config.attention_decoder, num_layers=0, translation=False),
+        text_alignment=replace(config.text_alignment, enabled=False),
+    )
+
+
+@register_task("best_rq", BestRqTrainConfig)
+class BestRq(Task):
+    """Prediction of the labels of masked frames.
+
+    ``model`` is the encoder, which recognition can start from. The quantiser and the softmax layers, one for
+    each codebook, are the task's own: they are in checkpoints and not in model directories.
     """
 
-    def __init__(self, model: AsrModel, config: BestRqConfig, seed: tuple[int, ...] = (0,)) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-        self.seed = seed
-        self.quantiser = RandomQuantiser(
-            STACK * model.config.feature_dim,
-            num_codebooks=config.num_codebooks,
-            codebook_size=config.codebook_size,
-            code_dim=config.code_dim,
-        )
-        self.head = nn.Linear(model.config.encoder.output_dim, config.num_codebooks * config.codebook_size)
+    model: AsrModel
+    needs = Needs()
 
-    def forward(self, features: Tensor, lengths: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __init__(self, config: BestRqTrainConfig, world: World) -> None:
+        super().__init__()
+        self.config = config
+        self.world = world
+        config.model = without_heads(config.model)
+        settings = config.best_rq
+        seed_everything(config.seed)  # the same weights and codebooks in every process
+        self.model = AsrModel(config.model)
+        self.model.encoder.checkpointing = config.activation_checkpointing
+        self.quantiser = RandomQuantiser(
+            STACK * config.model.feature_dim,
+            num_codebooks=settings.num_codebooks,
+            codebook_size=settings.codebook_size,
+            code_dim=settings.code_dim,
+        )
+        self.label_head = scaled_linear(
+            config.model.encoder.output_dim,
+            settings.num_codebooks * settings.codebook_size,
+            initial_scale=0.25,
+        )
+        self.counts = CodebookCounts(settings.num_codebooks, settings.codebook_size, world.device)
+        self._warned = False
+
+    @property
+    def clock(self) -> Clock:
+        return self.model.clock
+
+    @classmethod
+    def problems(cls, config: BestRqTrainConfig) -> list[str]:
+        problems = missing_data(config.data_dir, ["train"], tokens=False)
+        if config.data.spec_augment.probability:
+            problems.append(
+                f"data.spec_augment.probability={config.data.spec_augment.probability:g}, but labels are "
+                "those of the features as they were recorded: set it to 0"
+            )
+        return problems
+
+    def initialise(self, source: Path) -> None:
+        initialise_from(self.model, source, None).report(source)
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
+        """The cross-entropy of all labels of the masked frames, in nats."""
+        logits, labels, _ = self.predict(batch.features, batch.lengths, step)
+        total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+        if self.training:
+            frames = sum(encoder_frames(length) for length in batch.lengths.tolist())
+            self.counts.add(labels, logits, frames)
+        return {"best_rq": Loss(total, float(labels.numel()), 1.0)}
+
+    def predict(self, features: Tensor, lengths: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the labels of the masked frames of a batch.
 
         Args:
             features: (N, T, F) clean features.
             lengths: (N,) int64 valid frames, on the host.
-            step: number of the step; with the seed, it decides the masks and the noise.
+            step: number of the step. With the seed and the rank, it decides the masks and the noise.
 
         Returns:
             Logits (M, codebooks, codes) fp32 and labels (M, codebooks) int64 of the M masked frames, and
             their places (M,) among the N * T' frames of the batch.
         """
-        rng = np.random.default_rng([*self.seed, step])
+        config, device = self.config.best_rq, self.world.device
+        rng = np.random.default_rng([self.config.seed, step, self.world.rank])
         masks = draw_masks(
             [encoder_frames(length) for length in lengths.tolist()],
             rng,
-            start_probability=self.config.mask_start,
-            span=self.config.mask_span,
+            start_probability=config.mask_start,
+            span=config.mask_span,
         )
-        device = features.device
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         places = upload(torch.from_numpy(np.flatnonzero(masks)), device)
-        on_device = upload(lengths, device)
-        statistics = Statistics.of(features, on_device)
-        stacks = stack_frames(statistics.normalise(features), masks.shape[1])
+        clean, on_device = features.to(device, non_blocking=True), lengths.to(device, non_blocking=True)
+        statistics = Statistics.of(clean, on_device)
+        stacks = stack_frames(statistics.normalise(clean), masks.shape[1])
         labels = self.quantiser(stacks.flatten(0, 1).index_select(0, places))
         hidden = hide(
-            features, upload(torch.from_numpy(masks), device), statistics, generator, noise=self.config.noise
+            clean, upload(torch.from_numpy(masks), device), statistics, generator, noise=config.noise
         )
         frames, _ = self.model.encode(hidden, on_device)
-        logits = self.head(frames.flatten(0, 1).index_select(0, places)).float()
-        return logits.unflatten(1, (self.config.num_codebooks, -1)), labels, places
+        logits = self.label_head(frames.flatten(0, 1).index_select(0, places)).float()
+        return logits.unflatten(1, (config.num_codebooks, config.codebook_size)), labels, places
+
+    def monitors(self) -> dict[str, float]:
+        """Means over the codebooks; a warning, once, where labels say little about the speech.
+
+        ``accuracy`` is to be held against ``top_share``, which always predicting the commonest label has.
+        """
+        uses, masked, frames = self.counts.take(self.world)
+        poor = collapsed(uses, self.config.best_rq.codebook_size, masked)
+        if poor and not self._warned and self.world.is_main:
+            self._warned = True
+            logger.warning(
+                "The labels say little about the speech: codebook %d has a perplexity of %.1f, and one code "
+                "is the label of %.0f %% of its frames. Much silence does that, or features that are not "
+                "log-mel energies.",
+                poor[0],
+                uses[poor[0]].perplexity,
+                100 * uses[poor[0]].top_share,
+            )
+        means = {name: float(np.mean([getattr(use, name) for use in uses])) for name in USE_FIELDS}
+        return {**means, "masked_share": masked / frames}

@@ -195,6 +195,8 @@ class Recognition(Task):
     @classmethod
     def problems(cls, config: RecognitionConfig) -> list[str]:
         problems = []
+        if not config.model.transducer and not config.model.ctc:
+            problems.append("the model has neither model.transducer nor model.ctc: set one of them to true")
         if config.loss.ctc_first_steps and not config.model.ctc:
             problems.append(
                 f"loss.ctc_first_steps={config.loss.ctc_first_steps} needs a CTC head: "

@@ -51,11 +51,11 @@ class Toy(Task):
         return self.model.clock
 
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
-        predicted = self.model.output(batch.features[:, 0]).squeeze(1) * self.scale.sum()
+        predicted = self.model.output(batch.features[:, 0] / 20).squeeze(1) * self.scale.sum()
         wanted = torch.stack([batch.features[n, :length].mean() for n, length in enumerate(batch.lengths)])
         count = float(len(batch.ids))
         return {
-            "level": Loss((predicted - wanted).square().sum(), count, 1.0),
+            "level": Loss((predicted - wanted).abs().sum(), count, 1.0),
             "size": Loss(self.scale.square().sum() * count, count, 0.1),
         }
 

@@ -237,7 +237,7 @@ def check_tokens(checkpoint: Path, directory: Path) -> None:
         example = f", the first of them {other[0]}: {pair[0]} then, {pair[1]} now"
     raise UserError(
         f"{now} holds other tokens than {then}, with which the weights were trained: {len(before)} then, "
-        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {TOKENS_FILE} and "
-        f"{TOKEN_TABLE_FILE} from {checkpoint} to {directory} (what they lack is spelt in bytes). To "
+        f"{len(after)} now, {len(other)} ids with another meaning{example}. To resume, copy {TOKENS_FILE} "
+        f"and {TOKEN_TABLE_FILE} from {checkpoint} to {directory} (what they lack is spelt in bytes). To "
         "train with the new tokens, choose another exp_dir; init_from starts it from these weights."
     )

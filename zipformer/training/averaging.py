@@ -198,7 +198,7 @@ def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
 
 
 def _carried(checkpoint: Checkpoint) -> list[str]:
-    """Files of a model directory that a checkpoint holds beside the weights; an encoder alone has no tokens."""
+    """Files of a model directory that a checkpoint holds beside the weights; an encoder has no tokens."""
     return [name for name in CARRIED_FILES if name in checkpoint.record["files"]]
 
 
@@ -270,8 +270,8 @@ def _window(
     )
     if made is None:
         raise CheckpointError(
-            f"{end.directory} is of task={end.record['config']['task']}, which has no score to choose a window "
-            "by: give last_fraction, for example last_fraction=0.25"
+            f"{end.directory} is of task={end.record['config']['task']}, which has no score to choose a "
+            "window by: give last_fraction, for example last_fraction=0.25"
         )
     choice = choose_window(
         windows,

@@ -80,8 +80,8 @@ class Interval:
         """Means over the steps of all processes; every process must ask.
 
         Returns:
-            Losses divided by their terms (NaN where no step was finite), seconds of audio trained on per second by
-            all processes together, and the share of time that this process waited for data.
+            Losses divided by their terms (NaN where no step was finite), seconds of audio that all processes
+            together trained on per second, and the share of time that this process waited for data.
         """
         elapsed = time.perf_counter() - self.started - self.paused
         sums = torch.cat(list(self.sums.values()))

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from processes import in_processes
 from reference import best_rq as reference
 from tiny_corpus import tiny_model_config, write_tiny_corpus
 from training_runs import ALONE, assert_same_run, config_for, newest, records
-from zipformer.training.initialise import initialise_from
 
 from data_prep.tokens import train_token_model
 from zipformer.data.batches import PADDING_VALUE, Batch
@@ -20,8 +20,10 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.distributed import World
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
-from zipformer.tasks.best_rq import BestRq, BestRqConfig, BestRqTrainConfig
-from zipformer.training.averaging import AverageConfig, write_averaged_model
+from zipformer.run_averaging import main as average
+from zipformer.tasks.best_rq import BestRq, BestRqConfig, BestRqTrainConfig, without_heads
+from zipformer.tasks.initialise import initialise_from
+from zipformer.training.averaging import AverageConfig
 from zipformer.training.config import check
 from zipformer.training.trainer import Trainer
 
@@ -67,8 +69,8 @@ def test_loss_is_that_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None
     _, labels, places = task.predict(features, lengths, 7)
 
     hidden, frames = heard[:2]
-    weight = task.model.label_head.weight.detach().numpy().reshape(2, 20, -1)
-    bias = task.model.label_head.bias.detach().numpy().reshape(2, 20)
+    weight = task.label_head.weight.detach().numpy().reshape(2, 20, -1)
+    bias = task.label_head.bias.detach().numpy().reshape(2, 20)
     expected, found = 0.0, []
     for n, length in enumerate(lengths.tolist()):
         assert torch.equal(hidden[n, length:], features[n, length:])  # padding is left as it is
@@ -79,8 +81,8 @@ def test_loss_is_that_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None
                 continue
             found.append(n * frames.shape[1] + i)
             for book in range(2):
-                projection = task.model.quantiser.projections[book].numpy()
-                target, margin = reference.label(stack, projection, task.model.quantiser.codes[book].numpy())
+                projection = task.quantiser.projections[book].numpy()
+                target, margin = reference.label(stack, projection, task.quantiser.codes[book].numpy())
                 assert margin > 1e-5
                 expected += reference.cross_entropy(
                     frames[n, i].detach().numpy(), weight[book], bias[book], target
@@ -88,7 +90,7 @@ def test_loss_is_that_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None
     assert places.tolist() == found
     assert labels.shape == (len(found), 2)
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
-    assert (loss.count, loss.weight) == (2 * len(found), 1.0)
+    assert (loss.terms, loss.weight) == (2 * len(found), 1.0)
 
 
 def test_masks_and_noise_depend_on_seed_step_and_rank_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,8 +141,8 @@ def untranscribed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def best_rq_config(corpus: Path, exp_dir: Path, **settings: Any) -> BestRqTrainConfig:
     config = config_for(corpus, exp_dir, **settings)
     config.data.spec_augment.probability = 0.0
-    values = {name: value for name, value in vars(config).items() if name != "task"}
-    return BestRqTrainConfig(**values, best_rq=SMALL)
+    shared = {item.name for item in fields(BestRqTrainConfig)} - {"task", "best_rq"}
+    return BestRqTrainConfig(**{name: getattr(config, name) for name in shared}, best_rq=SMALL)
 
 
 def test_it_trains_without_transcripts_and_resumes_with_the_same_bits(
@@ -149,8 +151,8 @@ def test_it_trains_without_transcripts_and_resumes_with_the_same_bits(
     for exp_dir, ends in ((tmp_path / "whole", [8]), (tmp_path / "parts", [3, 8])):
         for max_steps in ends:
             config = best_rq_config(untranscribed, exp_dir, max_steps=max_steps)
-            check(config)
-            Trainer(config, ALONE).run()
+            check(config, BestRq.problems(config))
+            Trainer(config, ALONE, BestRq).run()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     steps = records(tmp_path / "whole", "train")
     assert steps[-1]["best_rq"] < steps[0]["best_rq"]
@@ -160,8 +162,8 @@ def test_it_trains_without_transcripts_and_resumes_with_the_same_bits(
         assert 0 <= step["accuracy"] <= 1
         assert 0 < step["masked_share"] < 1
     # Neither trained nor averaged: the codebooks are those of the start.
-    start = BestRq(best_rq_config(untranscribed, tmp_path / "none"), ALONE).model.state_dict()
-    trained = newest(tmp_path / "whole").weights()
+    start = BestRq(best_rq_config(untranscribed, tmp_path / "none"), ALONE).own_state()
+    trained = newest(tmp_path / "whole").training_state()["task"]
     for name in ("quantiser.projections", "quantiser.codes"):
         assert torch.equal(trained[name], start[name])
     assert not torch.equal(trained["label_head.weight"], start["label_head.weight"])
@@ -171,9 +173,9 @@ def _train(rank: int, corpus: Path, exp_dir: Path) -> None:
     world = World.join("cpu")
     for exp, ends in (("whole", [5]), ("parts", [2, 5])):
         for max_steps in ends:
-            trainer = Trainer(best_rq_config(corpus, exp_dir / exp, max_steps=max_steps), world)
+            trainer = Trainer(best_rq_config(corpus, exp_dir / exp, max_steps=max_steps), world, BestRq)
             trainer.run()
-        torch.save(trainer.model.state_dict(), exp_dir / exp / f"weights-{rank}.pt")
+        torch.save(trainer.task.state_dict(), exp_dir / exp / f"weights-{rank}.pt")
     world.leave()
 
 
@@ -187,8 +189,10 @@ def test_two_processes_stay_equal_and_resume_with_the_same_bits(untranscribed: P
 def test_its_model_is_a_start_for_recognition(
     untranscribed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Trainer(best_rq_config(untranscribed, tmp_path / "exp", max_steps=6, save_interval=2), ALONE).run()
-    directory = write_averaged_model(AverageConfig(exp_dir=str(tmp_path / "exp"), last_fraction=0.7))
+    Trainer(
+        best_rq_config(untranscribed, tmp_path / "exp", max_steps=6, save_interval=2), ALONE, BestRq
+    ).run()
+    directory = average(AverageConfig(exp_dir=str(tmp_path / "exp"), last_fraction=0.7))
     tokenizer = Tokenizer(train_token_model(["一二三"]))
     model = AsrModel(tiny_model_config(tokenizer.size))
     with caplog.at_level(logging.WARNING):
@@ -196,8 +200,8 @@ def test_its_model_is_a_start_for_recognition(
         transfer.report(directory)
     encoder = {name for name in model.state_dict() if name.startswith(("frontend.", "encoder."))}
     assert set(transfer.loaded) == encoder
-    assert {name.partition(".")[0] for name in transfer.unused} == {"quantiser", "label_head"}
-    assert "2 of quantiser" in caplog.text
+    assert not transfer.unused
+    assert AsrModel.from_pretrained(directory).config == without_heads(model.config)
 
 
 def test_labels_that_say_little_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -222,4 +226,4 @@ def test_distorted_features_are_refused(untranscribed: Path, tmp_path: Path) -> 
     config = best_rq_config(untranscribed, tmp_path / "exp", max_steps=1)
     config.data.spec_augment.probability = 0.9
     with pytest.raises(UserError, match=r"data\.spec_augment\.probability=0\.9"):
-        check(config)
+        check(config, BestRq.problems(config))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from lhotse import CutSet
 from small_model import write_cuts, write_model
+from torch import Tensor
 from training_runs import WithTokens
 
 from zipformer.decoding.recognise import DecodeConfig, decode
@@ -16,7 +18,7 @@ from zipformer.model import AsrModel
 from zipformer.run_averaging import main as write_averaged_model
 from zipformer.scoring import align_all
 from zipformer.tasks.validation import ValidationConfig
-from zipformer.training import averaging_window
+from zipformer.tasks.windows import CerScorer
 from zipformer.training.averaging import AverageConfig, RunningAverage
 from zipformer.training.checkpoint import CheckpointError, save_checkpoint
 
@@ -101,16 +103,16 @@ def test_a_restart_decodes_nothing_twice(
     exp_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = AverageConfig(str(exp_dir), model_dir=str(tmp_path / "averaged"), windows=[0.1, 0.5])
-    rates = averaging_window._rates
+    score = CerScorer.__call__
     calls = []
 
-    def count_and_stop(*args: object, **settings: object) -> dict[str, float]:
+    def count_and_stop(self: CerScorer, weights: Mapping[str, Tensor]) -> dict[str, float]:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return rates(*args, **settings)  # type: ignore[arg-type]
+        return score(self, weights)
 
-    monkeypatch.setattr(averaging_window, "_rates", count_and_stop)
+    monkeypatch.setattr(CerScorer, "__call__", count_and_stop)
     with pytest.raises(KeyboardInterrupt):
         write_averaged_model(config)
     with caplog.at_level(logging.INFO):

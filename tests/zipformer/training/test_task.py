@@ -33,8 +33,8 @@ def train(corpus: Path, exp_dir: Path, max_steps: int, world: World = ALONE) -> 
 
 
 def test_a_task_trains_and_resumes_bit_by_bit(corpus: Path, tmp_path: Path) -> None:
-    train(corpus, tmp_path / "straight", 12)
-    for steps in (5, 12):
+    train(corpus, tmp_path / "straight", 40)
+    for steps in (15, 40):
         torch.rand(7)  # a new process is in another random state
         train(corpus, tmp_path / "broken", steps)
     straight, broken = newest(tmp_path / "straight"), newest(tmp_path / "broken")
@@ -43,10 +43,10 @@ def test_a_task_trains_and_resumes_bit_by_bit(corpus: Path, tmp_path: Path) -> N
         assert torch.equal(tensor, broken.weights()[name])
     own = straight.training_state()["task"]
     assert own.keys() == {"scale", "steps"}
-    assert int(own["steps"]) == 12
+    assert int(own["steps"]) == 40
     assert torch.equal(own["scale"], broken.training_state()["task"]["scale"])
     lines = records(tmp_path / "straight", "train")
-    assert lines[-1]["level"] < lines[0]["level"]
+    assert lines[-1]["level"] < 0.95 * lines[0]["level"]
     for line in lines:
         assert line["scale"] != 2.0  # the monitor
         assert line["size"] == pytest.approx(line["scale"] ** 2 / 2, rel=0.2)

@@ -219,16 +219,6 @@ def test_stopping_and_going_on_changes_nothing_with_a_teacher(corpus: Path, tmp_
     assert_same_run(tmp_path / "straight", tmp_path / "broken")
 
 
-def test_a_run_from_before_these_heads_goes_on(corpus: Path, tmp_path: Path) -> None:
-    trained(config_for(corpus, tmp_path, max_steps=2))
-    file = next((tmp_path / "checkpoints").iterdir()) / "checkpoint.json"
-    content = json.loads(file.read_text())
-    del content["config"]["model"]["text_alignment"]
-    del content["config"]["model"]["attention_decoder"]["translation"]
-    file.write_text(json.dumps(content))
-    assert trained(config_for(corpus, tmp_path, max_steps=4)).state.counters.step == 4
-
-
 def test_wrong_dimensions_and_missing_sentences_are_named(corpus: Path, tmp_path: Path) -> None:
     config = aligned(corpus, tmp_path, max_steps=1)
     config.model.text_alignment.text_dim = 7

@@ -66,11 +66,11 @@ def log_environment(environment: Mapping[str, str | int | None]) -> None:
     logger.info("Environment: %s", ", ".join(f"{name} {value}" for name, value in environment.items()))
 
 
-def log_parameters(model: nn.Module) -> None:
-    """Number of parameters, and that of each top-level module, largest first."""
+def log_parameters(task: nn.Module) -> None:
+    """Number of parameters, and that of each part of the model and of the task, largest first."""
     sizes: Counter[str] = Counter()
-    for name, parameter in model.named_parameters():
-        sizes[name.partition(".")[0]] += parameter.numel()
+    for name, parameter in task.named_parameters():
+        sizes[name.removeprefix("model.").partition(".")[0]] += parameter.numel()
     parts = ", ".join(f"{name} {size:,}" for name, size in sizes.most_common())
     logger.info("Parameters: %s (%s)", f"{sizes.total():,}", parts)
 

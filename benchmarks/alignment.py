@@ -68,7 +68,7 @@ def spoken(data_dir: Path) -> dict[str, Seconds]:
     if not files:
         raise SystemExit(
             f"error: no audio/test/*/*/{SYLLABLES} in {data_dir}; prepare the embedded corpus there with"
-            " scripts/prepare.py corpus=mini"
+            " fangyan prepare corpus=mini"
         )
     return {
         name: np.array(samples) / SAMPLING_RATE

@@ -59,7 +59,7 @@ def true_error_rate(of_site: float) -> float:
 
 
 def interval_of_library(errors: Floats, characters: Floats, random: Generator) -> Interval:
-    """What scripts/decode.py gives."""
+    """What fangyan decode gives."""
     sites, sentences = errors.shape
     design = Design(
         np.tile(np.arange(sentences), sites),

@@ -82,7 +82,7 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
     manifests = {split: final_cuts_file(source, split) for split in SPLITS}
     manifests = {split: file for split, file in manifests.items() if file.is_file()}
     if "train" not in manifests:
-        raise UserError(f"source={source} has no cuts_train.jsonl.gz; prepare it with scripts/prepare.py")
+        raise UserError(f"source={source} has no cuts_train.jsonl.gz; prepare it with fangyan prepare")
     settings = _settings(config, manifests)
     state = directory / STATE_FILE
     if state.is_file() and json.loads(state.read_text(encoding="utf-8")) == settings:

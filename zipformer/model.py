@@ -332,7 +332,7 @@ class AsrModel(nn.Module):
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (directory / name).is_file():
                 raise UserError(
-                    f"{directory / name} is missing; a model directory is what scripts/average.py writes "
+                    f"{directory / name} is missing; a model directory is what fangyan average writes "
                     "(EXP_DIR/averaged): give that folder, or write it again"
                 )
         model = cls(read_config(directory))

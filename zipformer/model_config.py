@@ -80,14 +80,14 @@ def read_config(directory: Path) -> AsrModelConfig:
     if version != _FORMAT_VERSION or not isinstance(content.get("model"), dict):
         raise UserError(
             f"{path} has format_version {version!r} where this version of the toolkit reads "
-            f"{_FORMAT_VERSION}; write the model directory again with scripts/average.py, or install the "
+            f"{_FORMAT_VERSION}; write the model directory again with fangyan average, or install the "
             "version that wrote it"
         )
     try:
         return config_from_dict(content["model"])
     except ValueError as error:
         raise UserError(
-            f"{path}: {error}; correct that key, or write the model directory again with scripts/average.py"
+            f"{path}: {error}; correct that key, or write the model directory again with fangyan average"
         ) from error
 
 

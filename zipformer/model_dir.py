@@ -25,7 +25,7 @@ def check_model_files(model_dir: Path) -> None:
     if missing:
         found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
         raise UserError(
-            f"model directory {model_dir} {found}; scripts/average.py writes one, give it as model_dir=DIR"
+            f"model directory {model_dir} {found}; fangyan average writes one, give it as model_dir=DIR"
         )
 
 

@@ -10,7 +10,7 @@ from zipformer.files import StorageError, check_writable, place_errors
 
 REMEDY = "free space there, or give another place for the results as results_dir=DIR"
 _REMEDY_OF_READERS = (
-    "free space there, or give results_dir=DIR to scripts/decode.py or scripts/embed.py, and that DIR as "
+    "free space there, or give results_dir=DIR to fangyan decode or fangyan embed, and that DIR as "
     "model_dir here"
 )
 

@@ -28,7 +28,7 @@ class MalformedResultError(UserError):
     """A result file that does not hold what it should; names the file, the place and the remedy."""
 
     def __init__(self, path: Path, what: str, maker: str) -> None:
-        super().__init__(f"{path}: {what}. Make the file again with scripts/{maker}.py, or delete it")
+        super().__init__(f"{path}: {what}. Make the file again with fangyan {maker}, or delete it")
 
 
 def read_json(path: Path, maker: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The corpora that ``scripts/prepare.py corpus=<name>`` can prepare: one module of this package each.
+"""The corpora that ``fangyan prepare corpus=<name>`` can prepare: one module of this package each.
 
 A corpus is a config dataclass and a function that turns it into Lhotse manifests::
 

@@ -76,7 +76,7 @@ def measure_distances(
     if control is None:
         raise UserError(
             "the utterances have no phones (sound.field, sound.phones_file), so likeness by sound needs an"
-            " acoustic control: give model_dir or sound.control with embeddings of scripts/embed.py"
+            " acoustic control: give model_dir or sound.control with embeddings of fangyan embed"
             " embedder=mfcc, or leave sound out of removals"
         )
     logger.info("distance by sound: dynamic time warping of the frames of %s", control)
@@ -85,7 +85,7 @@ def measure_distances(
     if missing:
         raise UserError(
             f"{control} lacks {len(missing)} of {len(asked)} utterances, the first is {missing[0]}: embed the"
-            " split again with scripts/embed.py"
+            " split again with fangyan embed"
         )
     return _between_frames(store, sites, common)
 
@@ -153,7 +153,7 @@ def _between_frames(
             if not np.isfinite(frames).all():
                 raise UserError(
                     f"utterance {name} has frames that are not finite in {store.directory}: embed the split"
-                    " again with scripts/embed.py"
+                    " again with fangyan embed"
                 )
             arrays.append(torch.from_numpy(frames))
         return pack(arrays)

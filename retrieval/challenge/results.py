@@ -208,7 +208,7 @@ def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Ask
         sieve.warn(
             f"{asked.path} ({system}) is left out of the challenge set {name}: it was asked with"
             f" {_named(asked, different)}, {first.path} with {_named(first, different)}. Ask both the same"
-            " with scripts/retrieve.py"
+            " with fangyan retrieve"
         )
     return kept
 
@@ -226,7 +226,7 @@ def _with_their_counterparts(found: Mapping[Key, Asked], sieve: Sieve) -> dict[K
         if name.endswith(RANDOM_ENDING) and counterpart and asked.result.drawn_for != expected:
             sieve.warn(
                 f"{asked.path} ({system}) is left out: its random set was drawn for another set than"
-                f" that of {counterpart.path}. Ask both sets again with scripts/retrieve.py"
+                f" that of {counterpart.path}. Ask both sets again with fangyan retrieve"
             )
             continue
         kept[key] = asked

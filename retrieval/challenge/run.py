@@ -14,4 +14,4 @@ def main(config: ChallengeConfig) -> None:
     paths: list[Path] = build_challenges(config)
     print_tables([sets_overview([read_challenge(path) for path in paths])])
     for path in paths:
-        print(f"ask it with scripts/retrieve.py challenge={path}")
+        print(f"ask it with fangyan retrieve challenge={path}")

@@ -75,9 +75,9 @@ class ControlsConfig:
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``;
             ``speech_embedding`` needs the extra ``speech-embedding`` and the recordings.
-        huggingface: models of the Hub or folders, as in scripts/embed.py; each is a control with SeqSim, and
+        huggingface: models of the Hub or folders, as in fangyan embed; each is a control with SeqSim, and
             the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
-        fbank: settings of the embedder ``fbank``, as in scripts/embed.py.
+        fbank: settings of the embedder ``fbank``, as in fangyan embed.
         mfcc: settings of the embedder ``mfcc``.
         storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         level: dialect groups, or varieties (subdialects).

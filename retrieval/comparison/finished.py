@@ -40,7 +40,7 @@ def read_finished(
     """Read finished retrievals.
 
     Args:
-        paths: folders of scripts/retrieve.py, or model directories, whose
+        paths: folders of fangyan retrieve, or model directories, whose
             ``results/{dataset}/retrieval-{split}`` are then taken.
         names: name of each; by default the parts of their paths that differ.
         split, dataset: names of the split and of the data set; None = the only data set with results.
@@ -64,7 +64,7 @@ def read_finished(
     for name, folder in zip(chosen, folders, strict=True):
         content = read_json(folder / RECALL_FILE, "retrieve")
         if content is None:
-            raise UserError(f"no {RECALL_FILE} in {folder}: make it with scripts/retrieve.py")
+            raise UserError(f"no {RECALL_FILE} in {folder}: make it with fangyan retrieve")
         if not isinstance(content.get("settings"), dict):
             raise MalformedResultError(folder / RECALL_FILE, "settings are missing", "retrieve")
         _check_weights(folder, content)

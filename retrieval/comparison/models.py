@@ -46,7 +46,7 @@ class CompareConfig:
     """Settings of a comparison.
 
     Attributes:
-        results: folders that scripts/retrieve.py wrote (``exp/a/averaged/results/mini/retrieval-test``), or
+        results: folders that fangyan retrieve wrote (``exp/a/averaged/results/mini/retrieval-test``), or
             model directories. Each model is compared with each later one.
         output: folder for the tables and the figure; null = beside the first results, as
             ``comparison-{split}...``, where the report finds it.

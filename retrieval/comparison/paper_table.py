@@ -32,10 +32,10 @@ class PaperTableConfig:
     """Which results to show.
 
     Attributes:
-        model_dir: model directory whose ``results`` hold those of scripts/retrieve.py.
+        model_dir: model directory whose ``results`` hold those of fangyan retrieve.
         split: name of the split.
         dataset: name of the data set; null = the only data set that there are results of.
-        embedder: name of the embedder, as in scripts/embed.py.
+        embedder: name of the embedder, as in fangyan embed.
         allow_partial: also write the table where the results are not those of the whole benchmark, with a
             further column that says in what.
     """
@@ -81,7 +81,7 @@ def paper_rows(table: RecallTable) -> list[list[str]]:
 
 
 def sites_asked(folder: Path) -> set[NamedSite]:
-    """The sites of the results in a folder, from ``site_pairs.csv`` of scripts/retrieve.py.
+    """The sites of the results in a folder, from ``site_pairs.csv`` of fangyan retrieve.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -89,7 +89,7 @@ def sites_asked(folder: Path) -> set[NamedSite]:
     """
     path = folder / "site_pairs.csv"
     if not path.is_file():
-        raise UserError(f"no results at {path}: make them with scripts/retrieve.py")
+        raise UserError(f"no results at {path}: make them with fangyan retrieve")
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         ends = [("source", "source_site"), ("target", "target_site")]

@@ -21,11 +21,11 @@ from zipformer.errors import UserError
 def main(config: PaperTableConfig) -> None:
     """Print and write the table."""
     model_dir = Path(config.model_dir)
-    dataset = choose_dataset(model_dir, config.dataset, made_by="scripts/embed.py and scripts/retrieve.py")
+    dataset = choose_dataset(model_dir, config.dataset, made_by="fangyan embed and fangyan retrieve")
     folder = result_folder(model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder)
     recall = read_recall(folder / "recall.json")
     if recall is None:
-        raise UserError(f"no results at {folder}: make them with scripts/retrieve.py")
+        raise UserError(f"no results at {folder}: make them with fangyan retrieve")
     Sieve(model_dir).require(recall.weights, folder / "recall.json", RETRIEVED_WITH)
     differing = deviations(
         recall.table,
@@ -33,7 +33,7 @@ def main(config: PaperTableConfig) -> None:
         {(site.group, same_name(site.name)) for site in read_sites()},
     )
     if differing and not config.allow_partial:
-        # A table that is there belongs to earlier results, which scripts/retrieve.py has replaced.
+        # A table that is there belongs to earlier results, which fangyan retrieve has replaced.
         (folder / "paper_table.csv").unlink(missing_ok=True)
         raise UserError(
             f"the results in {folder} are not those of the whole benchmark: {'; '.join(differing)}. For "

@@ -48,7 +48,7 @@ def main(config: SweepConfig) -> None:
 
 
 def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """All settings of scripts/train.py with this command line; what it leaves open is ``???``."""
+    """All settings of fangyan train with this command line; what it leaves open is ``???``."""
     composed = compose("train", overrides=list(overrides))
     return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
 
@@ -148,7 +148,7 @@ def measured(run: SweepRun, config: SweepConfig) -> Run:
 def count_errors(
     run: SweepRun, config: SweepConfig, sites: Sequence[Site], sentences: Sequence[str]
 ) -> Errors:
-    """Errors of what scripts/decode.py recognised, by site and sentence.
+    """Errors of what fangyan decode recognised, by site and sentence.
 
     Raises:
         ValueError: an utterance that was embedded and not recognised, or hypotheses of other weights than the
@@ -162,12 +162,12 @@ def count_errors(
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
     decoding = read_decoding(folder)
-    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", "scripts/decode.py")
+    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", "fangyan decode")
     hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise UserError(
             f"{folder} lacks {len(missing)} of the {len(place)} utterances that were embedded, such as"
-            f" {missing[0]}: recognise that split again with scripts/decode.py"
+            f" {missing[0]}: recognise that split again with fangyan decode"
         )
     transcripts = hashlib.blake2b(digest_size=16)
     for utterance, where in sorted(place.items()):

@@ -111,7 +111,7 @@ def retrieve_run(
     if trained is None:
         raise UserError(
             f"{model_dir} has no provenance.json with trained_dialects, so held-out dialects cannot be told "
-            "from trained ones: write the directory with scripts/average.py"
+            "from trained ones: write the directory with fangyan average"
         )
     sites = sites_of(store, level=level, duplicates=duplicates, groups=groups)
     check_common_sentences(sites, site_pairs(sites))

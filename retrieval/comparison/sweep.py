@@ -28,7 +28,7 @@ RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
 STEPS = ("train", "average", "decode", "embed")
 
-# Settings of scripts/train.py that say nothing about the outcome, stand in run.json by themselves, or are
+# Settings of fangyan train that say nothing about the outcome, stand in run.json by themselves, or are
 # filled in by the training from its tokens and its teacher.
 _WITHOUT_EFFECT = frozenset(
     [
@@ -56,7 +56,7 @@ class Variant:
     """One of the models to compare.
 
     Attributes:
-        train: further settings of scripts/train.py.
+        train: further settings of fangyan train.
         left_out: dialect groups that it is not trained on.
         data_dir: prepared corpus of this variant, with the same test set; none = that of the sweep.
         start: model directory that its runs start from; none = that of the sweep.
@@ -82,7 +82,7 @@ class SweepConfig:
         variants: variants by name.
         baseline: variant that the others are compared with.
         seeds: random seeds; every variant is trained once with each.
-        train: settings of scripts/train.py for all runs.
+        train: settings of fangyan train for all runs.
         further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
         machine: further settings that do not affect the outcome (``num_threads=1``); they may change between
             runs.
@@ -188,7 +188,7 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
 
     Args:
         config: settings of the sweep.
-        resolve: gives all settings of scripts/train.py, nested, from those of its command line.
+        resolve: gives all settings of fangyan train, nested, from those of its command line.
 
     Raises:
         FileNotFoundError: a corpus or the model to start from is missing.
@@ -269,7 +269,7 @@ def _path_setting(name: str, path: Path) -> str:
 def _start(directory: Path, name: str, variant: Variant) -> Path:
     file = directory / PROVENANCE_FILE
     if not (directory / WEIGHTS_FILE).is_file() or not file.is_file():
-        raise UserError(f"start={directory} is no model directory; scripts/average.py writes one")
+        raise UserError(f"start={directory} is no model directory; fangyan average writes one")
     trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
     if seen := sorted(set(variant.left_out) & set(trained)):
         raise UserError(
@@ -282,5 +282,5 @@ def _start(directory: Path, name: str, variant: Variant) -> Path:
 @cache
 def _digest(file: Path) -> str:
     if not file.is_file():
-        raise UserError(f"{file} does not exist: prepare the corpus first (scripts/prepare.py)")
+        raise UserError(f"{file} does not exist: prepare the corpus first (fangyan prepare)")
     return file_sha256(file)

@@ -11,7 +11,7 @@ from retrieval.statistics.ranks import METRICS
 
 
 def comparison_views(comparison: Comparison, confidence: float) -> list[Table]:
-    """What scripts/compare.py prints: the metrics of all models, and their differences."""
+    """What fangyan compare prints: the metrics of all models, and their differences."""
     return [_models(comparison, confidence), _differences(comparison, confidence)]
 
 

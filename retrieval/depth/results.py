@@ -138,7 +138,7 @@ def fill(
         else:
             logger.warning(
                 "the earlier results of the step %s are left out: they are of another model, of other cuts or"
-                " of other settings than this run. To have them as well, run scripts/layers.py with"
+                " of other settings than this run. To have them as well, run fangyan layers with"
                 " steps=[%s] and the settings of this run",
                 step,
                 step,
@@ -194,7 +194,7 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
 
 
 def read_study(folder: Path) -> LayerStudy | None:
-    """The study in a folder of scripts/layers.py, or None where there is none.
+    """The study in a folder of fangyan layers, or None where there is none.
 
     Raises:
         MalformedResultError: a file that does not hold what it should.

@@ -173,7 +173,7 @@ class Study:
         return fingerprint([], settings)
 
     def identity(self, tap: Tap) -> str:
-        """Fingerprint of a tap's embeddings; that of a layer is the one that scripts/embed.py gives it."""
+        """Fingerprint of a tap's embeddings; that of a layer is the one that fangyan embed gives it."""
         if tap.kind != "layer":
             return fingerprint([], {"origin": self.origin, "tap": tap.name})
         return fingerprint(
@@ -181,7 +181,7 @@ class Study:
         )
 
     def embedding(self, **settings: Any) -> EmbedConfig:
-        """What scripts/embed.py would be told to make the same embeddings."""
+        """What fangyan embed would be told to make the same embeddings."""
         config = self.config
         return EmbedConfig(
             config.model_dir,

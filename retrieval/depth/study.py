@@ -60,14 +60,14 @@ class LayersConfig:
 
     Attributes:
         model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
-            embeddings of the layers, which lie where scripts/embed.py puts them.
+            embeddings of the layers, which lie where fangyan embed puts them.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
         steps: which of the steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
             Results of the others stay as an earlier run left them, if it was of the same weights, cuts and
             settings.
-        methods: methods of recognition at every early exit, as in scripts/decode.py; those whose head the
+        methods: methods of recognition at every early exit, as in fangyan decode; those whose head the
             model lacks are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
         level: rows of the retrieval: dialect groups, or varieties (subdialects).
@@ -147,7 +147,7 @@ class Tap:
         return 50.0 / self.factor
 
     def store(self, config: LayersConfig) -> Path:
-        """Folder of its embeddings; that of a layer is the one that scripts/embed.py makes."""
+        """Folder of its embeddings; that of a layer is the one that fangyan embed makes."""
         if self.kind == "layer":
             model_dir, name = Path(config.model_dir), config.dataset_name
             return result_folder(model_dir, "embeddings", config.split, dataset=name, layer=self.layer)

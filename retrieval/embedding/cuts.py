@@ -95,7 +95,7 @@ class EmbedConfig:
 
     @property
     def name(self) -> str:
-        """What result folders call the embedder, and what scripts/retrieve.py is given as ``embedder``."""
+        """What result folders call the embedder, and what fangyan retrieve is given as ``embedder``."""
         if self.embedder is EmbedderKind.huggingface:
             return self.huggingface.short_name
         return self.embedder.value
@@ -147,7 +147,7 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
         )
         raise UserError(
             f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
-            " Prepare the corpus with scripts/prepare.py or correct data_dir and split"
+            " Prepare the corpus with fangyan prepare or correct data_dir and split"
         )
     return CutSet.from_jsonl_lazy(path).map(partial(with_present_paths, directory=data_dir)), path
 
@@ -246,7 +246,7 @@ def count_cuts(
                 " choose an embedder of stored features"
             )
         if not from_audio and not cut.has_features:
-            raise UserError(f"cut {cut.id} has no stored features: finish scripts/prepare.py for this corpus")
+            raise UserError(f"cut {cut.id} has no stored features: finish fangyan prepare for this corpus")
         frames = int(100 * cut.duration) if from_audio else cut.num_frames
         if frames < shortest:
             raise UserError(

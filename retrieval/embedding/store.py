@@ -275,7 +275,7 @@ class EmbeddingStore:
         for name in (FRAMES, INDEX, DESCRIPTION):
             if not (directory / name).is_file():
                 raise UserError(
-                    f"no embeddings at {directory} ({name} is missing): make them with scripts/embed.py"
+                    f"no embeddings at {directory} ({name} is missing): make them with fangyan embed"
                 )
         try:
             text = (directory / DESCRIPTION).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Settings of scripts/interpret.py."""
+"""Settings of fangyan interpret."""
 
 import hashlib
 import re

@@ -9,7 +9,7 @@ from zipformer.typed_json import MalformedResultError, read_json
 
 @dataclass(frozen=True)
 class InterpretationRow:
-    """One run of scripts/interpret.py and one text similarity.
+    """One run of fangyan interpret and one text similarity.
 
     Attributes:
         page: path of its page, relative to the folder of the results.
@@ -61,7 +61,7 @@ def read_interpretations(
             if settings["split"] != split or path.parent.suffix == ".partial":
                 continue
             weights, data = recorded_weights(summary), recorded_data(summary)
-            if not sieve.passes(weights, data, path, "scripts/interpret.py"):
+            if not sieve.passes(weights, data, path, "fangyan interpret"):
                 continue
             words, embeddings, aligner = settings["words"], settings["embeddings"], settings["aligner"]
             if aligner == "whisper":

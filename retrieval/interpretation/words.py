@@ -92,7 +92,7 @@ def read_words(path: Path) -> dict[str, list[Word]]:
         ValueError: other columns, times that are no numbers or go backwards; names the line.
     """
     if not path.is_file():
-        raise UserError(f"no table of words at {path}; scripts/interpret.py writes one (words.tsv)")
+        raise UserError(f"no table of words at {path}; fangyan interpret writes one (words.tsv)")
     utterances: dict[str, list[Word]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file, delimiter="\t")

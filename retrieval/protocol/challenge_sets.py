@@ -126,7 +126,7 @@ class ChallengeSet:
         if utterance not in self._site_of:
             raise UserError(
                 f"challenge set {self.name!r} does not know utterance {utterance}: it was made from other"
-                " cuts; make it again with scripts/challenge.py"
+                " cuts; make it again with fangyan challenge"
             )
         return self._site_of[utterance]
 
@@ -231,7 +231,7 @@ def read_challenge(path: Path | str) -> ChallengeSet:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no challenge set at {path}: make it with scripts/challenge.py")
+        raise UserError(f"no challenge set at {path}: make it with fangyan challenge")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -250,7 +250,7 @@ def read_challenge(path: Path | str) -> ChallengeSet:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
             f"{path} is not a challenge set ({type(error).__name__}: {error}): make it again with"
-            " scripts/challenge.py"
+            " fangyan challenge"
         ) from error
 
 

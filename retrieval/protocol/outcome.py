@@ -148,20 +148,18 @@ def read_ranks(path: Path) -> Outcome:
         ValueError: arrays that are missing or do not fit together.
     """
     if not path.is_file():
-        raise UserError(f"no ranks at {path}: make them with scripts/retrieve.py")
+        raise UserError(f"no ranks at {path}: make them with fangyan retrieve")
     try:
         with np.load(path) as file:
             above, equal, pool = (file[name] for name in ("above", "equal", "pool"))
             groups, names, sentences = (file[name].tolist() for name in ("groups", "sites", "sentences"))
     except (KeyError, ValueError, OSError, BadZipFile) as error:
-        raise UserError(
-            f"{path}: no ranks in it ({error}); make it again with scripts/retrieve.py"
-        ) from error
+        raise UserError(f"{path}: no ranks in it ({error}); make it again with fangyan retrieve") from error
     shape = (len(names), len(names), len(sentences))
     if not above.shape == equal.shape == pool.shape == shape or len(groups) != len(names):
         raise UserError(
             f"{path}: arrays {above.shape} do not fit {len(names)} sites and {len(sentences)} sentences;"
-            " make it again with scripts/retrieve.py"
+            " make it again with fangyan retrieve"
         )
     sites = [Site(group, name, {}) for group, name in zip(groups, names, strict=True)]
     return Outcome(sites, sentences, above, equal, pool)

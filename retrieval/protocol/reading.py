@@ -1,4 +1,4 @@
-"""Results of scripts/retrieve.py, read back: the table of ``recall.json``, and what it was made from."""
+"""Results of fangyan retrieve, read back: the table of ``recall.json``, and what it was made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from retrieval.results.weights import Digests, data_behind, weights_behind
 from zipformer.typed_json import MalformedResultError, json_object, names_or_none, read_rows, require
 
 SAME_SETTINGS = ("level", "duplicates")  # must be equal in results that stand side by side
-RETRIEVED_WITH = "scripts/embed.py and scripts/retrieve.py"
+RETRIEVED_WITH = "fangyan embed and fangyan retrieve"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RecallResult:
     Attributes:
         table: rates of all pairs of groups.
         embedder: name of the embedder.
-        settings: settings of scripts/retrieve.py.
+        settings: settings of fangyan retrieve.
         weights, data: digests behind the embeddings (:mod:`retrieval.results.weights`).
         challenge_fingerprint: fingerprint of the challenge set that was asked; None for the full set.
         drawn_for: for a random challenge set, fingerprint of the set whose counterpart it is; else None.

@@ -135,7 +135,7 @@ def _packed(store: EmbeddingStore, site: Site, correct: Transform, device: torch
         if not np.isfinite(frames).all():
             raise UserError(
                 f"utterance {name} of {site} has frames that are not finite in {store.directory}:"
-                " check its features and embed again with scripts/embed.py"
+                " check its features and embed again with fangyan embed"
             )
         arrays.append(torch.from_numpy(frames).to(device))
     return pack(arrays)

@@ -37,8 +37,8 @@ class RetrieveConfig:
         model_dir: model directory whose ``results`` hold the embeddings and receive the tables.
         split: split of the data set that was embedded.
         dataset: name of the data set; null = the only one that the model directory has results of.
-        embedder: name of the embedder, as scripts/embed.py named its folder: ``zipformer``, ``mfcc``, ...
-        layer: layer of the embedder, as in scripts/embed.py; null = its output.
+        embedder: name of the embedder, as fangyan embed named its folder: ``zipformer``, ``mfcc``, ...
+        layer: layer of the embedder, as in fangyan embed; null = its output.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
         groups: only these rows, in this order; empty = all.
         trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
@@ -48,7 +48,7 @@ class RetrieveConfig:
         score: similarity of two utterances (:mod:`retrieval.similarity.scores`); ``seqsim`` is the protocol.
         correction: correction of the frames before they are compared
             (:mod:`retrieval.embedding.corrections`); ``none`` is the protocol.
-        challenge: file of scripts/challenge.py that says which sentences are asked, and with which others
+        challenge: file of fangyan challenge that says which sentences are asked, and with which others
             they compete; null = all with all.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
@@ -182,7 +182,7 @@ def open_store(
     """
     directory = result_folder(model_dir, "embeddings", split, dataset=dataset, embedder=embedder, layer=layer)
     store = EmbeddingStore(directory)
-    Sieve(model_dir).require(weights_behind([store.description]), directory, "scripts/embed.py")
+    Sieve(model_dir).require(weights_behind([store.description]), directory, "fangyan embed")
     return store
 
 

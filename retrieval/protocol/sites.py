@@ -180,7 +180,7 @@ def check_common_sentences(
         f"{len(few)} of {len(pairs)} pairs of sites share fewer than {least} sentences: {shown}"
         + ("; ..." if len(few) > 3 else "")
         + ". Embed what these sites lack, under equal sentence ids, or leave one of them out of the corpus;"
-        f" scripts/retrieve.py also has {'; '.join(remedies)}"
+        f" fangyan retrieve also has {'; '.join(remedies)}"
     )
 
 

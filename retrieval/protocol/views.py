@@ -20,7 +20,7 @@ TITLES = {
 
 
 def retrieval_views(table: RecallTable, confidence: float) -> list[Table]:
-    """What scripts/retrieve.py prints."""
+    """What fangyan retrieve prints."""
     return [recall_matrix(table), recall_summary(table, confidence), metric_means(table.metrics, confidence)]
 
 

@@ -69,7 +69,7 @@ def recall_cards(
 def _sounds(
     mfcc: RecallResult | None, controls: ControlsSection | None, groups: Sequence[str] | None
 ) -> list[tuple[str, str, SummaryRow | ControlRow]]:
-    """Sound alone: its name, the pairs of groups, the row; of the controls and of scripts/retrieve.py.
+    """Sound alone: its name, the pairs of groups, the row; of the controls and of fangyan retrieve.
 
     Results on other groups than the model's are left out: their means are over other pairs.
     """

@@ -37,7 +37,7 @@ class LayersSection:
 
 
 def layers_section(folder: Path) -> LayersSection | None:
-    """The section for a folder of scripts/layers.py, or None where there is no study in it.
+    """The section for a folder of fangyan layers, or None where there is no study in it.
 
     Raises:
         MalformedResultError: results that cannot be read.

@@ -131,7 +131,7 @@ def collect(
         MalformedResultError: a file that does not hold what it should.
     """
     if not model_dir.is_dir():
-        raise UserError(f"no model directory {model_dir}: make it with scripts/average.py")
+        raise UserError(f"no model directory {model_dir}: make it with fangyan average")
     names = dataset_names(model_dir)
     name = choose_dataset(model_dir, dataset) if names or dataset else NO_DATASET
     data = claimed(model_dir, name, split)
@@ -193,7 +193,7 @@ def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[Cer
     kept = [
         result
         for result in read_decodings(model_dir / "results" / name, split)
-        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "scripts/decode.py")
+        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "fangyan decode")
     ]
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 
@@ -201,19 +201,19 @@ def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[Cer
 def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
     """Models side by side, if that of this directory has the present weights."""
     path = result_folder(model_dir, "comparison", split, dataset=name) / "comparison.json"
-    return sieve.keep(comparison_section(path), path, f"{RETRIEVED_WITH}, then scripts/compare.py")
+    return sieve.keep(comparison_section(path), path, f"{RETRIEVED_WITH}, then fangyan compare")
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
     """The controls, if they are of the present weights."""
     path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
-    return sieve.keep(controls_section(path), path, "scripts/controls.py")
+    return sieve.keep(controls_section(path), path, "fangyan controls")
 
 
 def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
     """The study of the layers, if it is of the present weights."""
     folder = result_folder(model_dir, "layers", split, dataset=name)
-    return sieve.keep(layers_section(folder), folder / "layers.json", "scripts/layers.py")
+    return sieve.keep(layers_section(folder), folder / "layers.json", "fangyan layers")
 
 
 def write_report(

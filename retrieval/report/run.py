@@ -40,7 +40,7 @@ def summary(config: ReportConfig) -> None:
     if not any(results.decodings or results.recall is not None for results in found.values()):
         raise UserError(
             f"{config.model_dir} has no results of the split {config.split}: make them with"
-            " scripts/decode.py, scripts/embed.py and scripts/retrieve.py"
+            " fangyan decode, fangyan embed and fangyan retrieve"
         )
     for name, results in found.items():
         _show(results, report_folder(model_dir, name) / "index.html", name)

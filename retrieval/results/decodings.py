@@ -1,4 +1,4 @@
-"""Results of scripts/decode.py, read back: error rates, hypotheses, confusions."""
+"""Results of fangyan decode, read back: error rates, hypotheses, confusions."""
 
 import csv
 from dataclasses import dataclass

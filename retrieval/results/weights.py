@@ -1,6 +1,6 @@
 """The weights and the data set behind a result, so that results of two models or two corpora are not mixed.
 
-scripts/average.py writes new weights into a model directory and leaves the results of the old ones. So every
+fangyan average writes new weights into a model directory and leaves the results of the old ones. So every
 result records the SHA-256 of the weights that it was computed with, and every reader compares that with the
 file that is there now. In the same way a result records its data set (:mod:`zipformer.data.dataset`).
 """
@@ -142,7 +142,7 @@ class Sieve:
             weights: digests of the weights behind the result.
             data: digests of the data sets behind it.
             path: file that holds the result.
-            maker: scripts that make it, e.g. ``scripts/decode.py``.
+            maker: scripts that make it, e.g. ``fangyan decode``.
         """
         remedy = f"Make it again with {maker}"
         if self.data is not None and (data is None or set(data) - {self.data.digest}):
@@ -168,7 +168,7 @@ class Sieve:
         if self.present is None:
             self.warn(
                 f"{path} was computed with the weights {names}, and {self.model_dir} has no {WEIGHTS_FILE} to"
-                " compare them with: copy it there, or make it with scripts/average.py"
+                " compare them with: copy it there, or make it with fangyan average"
             )
             return True
         self.warn(

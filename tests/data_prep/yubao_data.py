@@ -114,7 +114,7 @@ def write_video(path: Path, sound: np.ndarray | None, rate: int = RATE) -> None:
 
 
 def full_config(tmp_path: Path, corpus: YubaoConfig) -> PrepareConfig:
-    """All settings of ``scripts/prepare.py corpus=yubao``."""
+    """All settings of ``fangyan prepare corpus=yubao``."""
     register("prepare")
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         paths = [f"data_dir={tmp_path / 'prepared'}", "corpus.metadata=m", "corpus.audio_dir=a"]

@@ -84,7 +84,7 @@ def test_acoustic_distance_of_planted_frames(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks 1 of 4 utterances, the first is other: embed"):
         measure_distances({}, lacking, COMMON, SoundConfig(measure=SoundMeasure.acoustic),
                           control=tmp_path / "store")  # fmt: skip
-    with pytest.raises(UserError, match=r"scripts/embed\.py"):
+    with pytest.raises(UserError, match=r"fangyan embed"):
         measure_distances({}, sites, COMMON, SoundConfig(measure=SoundMeasure.acoustic),
                           control=tmp_path / "none")  # fmt: skip
 

@@ -125,7 +125,7 @@ def test_sites_are_known_by_their_utterances(tmp_path: Path) -> None:
     outcome = retrieve(store, varieties, challenge=hard)
     assert [outcome.queries(*pair) for pair in ((0, 1), (1, 2), (0, 2))] == [3, 2, 6]
     unknown = [Site("hak", "x", {"s0": "new"}), varieties[2]]
-    with pytest.raises(ValueError, match=r"'hard' does not know utterance new: .*scripts/challenge\.py"):
+    with pytest.raises(ValueError, match=r"'hard' does not know utterance new: .*fangyan challenge"):
         hard.kept(unknown[0], unknown[1], ["s0"])
 
 

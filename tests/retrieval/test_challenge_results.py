@@ -152,7 +152,7 @@ def test_a_set_that_was_built_again_is_not_compared_with_the_one_before(
     (message,) = caplog.messages
     assert str(tmp_path / "retrieval-test-mfcc-no-close-sound" / "recall.json") in message
     assert "challenge_fingerprint=threshold 0." in message
-    assert message.endswith("Ask both the same with scripts/retrieve.py")
+    assert message.endswith("Ask both the same with fangyan retrieve")
 
 
 def test_what_the_model_was_not_asked_is_held_against_the_first(tmp_path: Path) -> None:

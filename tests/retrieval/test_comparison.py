@@ -217,9 +217,9 @@ def test_finished_results_are_read_back(models, tmp_path):
     with pytest.raises(ValueError, match=r"ranks\.npz: no ranks in it"):
         read_finished(paths)
     (second.path / "ranks.npz").unlink()
-    with pytest.raises(UserError, match=r"no ranks at .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no ranks at .*fangyan retrieve"):
         read_finished(paths)
-    with pytest.raises(UserError, match=r"no recall\.json in .*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"no recall\.json in .*fangyan retrieve"):
         read_finished([tmp_path / "none", paths[0]])
     with pytest.raises(ValueError, match="names of models must differ"):
         read_finished(paths, ["x", "x"])

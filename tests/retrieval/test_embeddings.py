@@ -168,7 +168,7 @@ def test_unknown_storage_type(tmp_path):
 
 
 def test_missing_store_says_how_to_make_it(tmp_path):
-    with pytest.raises(UserError, match=r"no embeddings at .*scripts/embed\.py"):
+    with pytest.raises(UserError, match=r"no embeddings at .*fangyan embed"):
         EmbeddingStore(tmp_path / "store")
 
 
@@ -223,7 +223,7 @@ def test_a_damaged_store_is_named_and_made_again(tmp_path, caplog, file, damage)
     directory = tmp_path / "store"
 
     def embed():
-        """As scripts/embed.py does."""
+        """As fangyan embed does."""
         if is_complete(directory, "model-a"):
             return False
         with writer(directory, mark="model-a") as store:

@@ -75,5 +75,5 @@ def test_bad_tables_name_the_line(tmp_path: Path, content: str, message: str) ->
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"interpret\.py"):
+    with pytest.raises(UserError, match=r"fangyan interpret"):
         read_words(tmp_path / "words.tsv")

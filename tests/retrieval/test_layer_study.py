@@ -292,7 +292,7 @@ def test_results_that_cannot_be_read_are_named(study: LayerStudy, tmp_path: Path
     del content["taps"][0]["recall"]
     for text in (json.dumps(content), "{", "[]"):
         path.write_text(text)
-        with pytest.raises(MalformedResultError, match=r"layers\.json.*scripts/layers\.py"):
+        with pytest.raises(MalformedResultError, match=r"layers\.json.*fangyan layers"):
             read_study(config.folder)
 
 

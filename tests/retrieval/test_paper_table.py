@@ -101,7 +101,7 @@ def test_cells_that_were_not_asked_are_named() -> None:
 
 
 def test_the_sites_of_results(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"site_pairs\.csv.*scripts/retrieve\.py"):
+    with pytest.raises(UserError, match=r"site_pairs\.csv.*fangyan retrieve"):
         sites_asked(tmp_path)
     file = tmp_path / "site_pairs.csv"
     file.write_text("source,source_site,target,target_site,queries\nyue,a,wuu,b,3\nyue,c,wuu,b,3\n")

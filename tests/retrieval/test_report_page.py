@@ -149,7 +149,7 @@ def test_models_side_by_side_are_shown(model_dir, tmp_path):
     assert page.text.count("p 0.08") == len(METRICS)
     assert len(page.figures) == 3  # error rates, recall and the comparison
     (folder / "comparison.json").write_text('{"groups": []}')
-    with pytest.raises(MalformedResultError, match=r"metrics must be dict.*scripts/compare\.py"):
+    with pytest.raises(MalformedResultError, match=r"metrics must be dict.*fangyan compare"):
         collect(tmp_path / "averaged", "test")
 
 
@@ -335,7 +335,7 @@ def test_the_model_stands_beside_its_controls(tmp_path):
     cells = re.sub(r"\s", "", page.text)
     assert "model,SeqSimallpairsofgroups83.178.1–89.12.0" in cells
     assert "MFCC,DTWallpairsofgroups31.726.7–37.72.051.444.2–58.6" in cells
-    assert "scripts/controls.py" not in page.text
+    assert "fangyan controls" not in page.text
     assert sum(source.startswith("data:image/svg") for source in page.figures) == 1
 
 
@@ -377,7 +377,7 @@ def test_missing_inputs_say_which_command_makes_them(tmp_path):
     model_dir.mkdir()
     text = squeezed(Page(render(collect(model_dir, "test"))).text)
     for script in ("decode", "embed", "retrieve", "controls", "train", "average"):
-        assert f"scripts/{script}.py" in text
+        assert f"fangyan {script}" in text
     write_report(collect(model_dir, "test"), tmp_path / "report")
     assert json.loads((tmp_path / "report" / "results.json").read_text())["cer"] == []
 
@@ -398,5 +398,5 @@ def test_malformed_input_is_an_error(tmp_path):
 
 
 def test_no_model_directory(tmp_path):
-    with pytest.raises(UserError, match=r"no model directory .*scripts/average\.py"):
+    with pytest.raises(UserError, match=r"no model directory .*fangyan average"):
         collect(tmp_path / "none", "test")

@@ -98,7 +98,7 @@ def test_malformed_error_rates_are_named(tmp_path, change, message):
     content = json.loads(path.read_text())
     change(content)
     write_json(path, content)
-    with pytest.raises(MalformedResultError, match=rf"cer\.json: {message}.*scripts/decode\.py"):
+    with pytest.raises(MalformedResultError, match=rf"cer\.json: {message}.*fangyan decode"):
         read_decodings(tmp_path, "test")
 
 
@@ -120,7 +120,7 @@ def test_malformed_files_are_named(tmp_path):
     with pytest.raises(MalformedResultError, match=r"pair zzz, .* is not among the groups"):
         read_recall(recall)
     recall.write_text("[]")
-    with pytest.raises(MalformedResultError, match=r"recall\.json: not a JSON object.*scripts/retrieve\.py"):
+    with pytest.raises(MalformedResultError, match=r"recall\.json: not a JSON object.*fangyan retrieve"):
         read_recall(recall)
     write_json(model_dir / "provenance.json", {"trained_dialects": "cmn"})
     with pytest.raises(MalformedResultError, match="trained_dialects must be a list of names, found 'cmn'"):

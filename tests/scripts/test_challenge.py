@@ -93,7 +93,7 @@ def test_from_cuts_to_the_report(
         f"{n}.{kind}" for n in names for kind in ("json", "tsv")
     }
     printed = capsys.readouterr().out
-    assert f"scripts/retrieve.py challenge={folder / 'combined.json'}" in printed
+    assert f"fangyan retrieve challenge={folder / 'combined.json'}" in printed
     assert "66.7" in printed  # per cent of the sentences that no-close-sound keeps
     common = (f"model_dir={model_dir}", "device=cpu", "resamples=50")
     run(monkeypatch, "retrieve", *common)
@@ -190,7 +190,9 @@ def test_a_file_that_is_no_challenge_set(
 ) -> None:
     for text in ("{", "[]", '{"format": 2}', '{"format": 1, "name": "x"}'):
         (data_dir / "set.json").write_text(text)
-        with pytest.raises(SystemExit, match=r"^error: .*set\.json is not a challenge set \(.*challenge\.py"):
+        with pytest.raises(
+            SystemExit, match=r"^error: .*set\.json is not a challenge set \(.*fangyan challenge"
+        ):
             run(monkeypatch, "retrieve", f"model_dir={model_dir}", f"challenge={data_dir / 'set.json'}")
     with pytest.raises(SystemExit, match=r"^error: no challenge set at .*none\.json"):
         run(monkeypatch, "retrieve", f"model_dir={model_dir}", f"challenge={data_dir / 'none.json'}")

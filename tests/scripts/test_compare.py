@@ -97,7 +97,7 @@ def test_results_of_other_weights_or_recordings_are_not_compared(
     with pytest.raises(SystemExit, match=r"^error: .*elsewhere.* of different recordings.*one prepared"):
         run(monkeypatch, f"results=[{first},{elsewhere}]", output)
     (second / "model.safetensors").write_bytes(b"new")
-    remedy = r"scripts/embed\.py and scripts/retrieve\.py"
+    remedy = r"fangyan embed and fangyan retrieve"
     with pytest.raises(SystemExit, match=rf"^error: {second}/.*recall\.json cannot be used: .*{remedy}"):
         run(monkeypatch, f"results=[{first},{second}]", output)
     # Folders that lie in no model directory have no weights to be held against.

@@ -21,7 +21,7 @@ def test_page_of_a_model_without_results(
     folder = tmp_path / "results" / "report"
     assert {path.name for path in folder.iterdir()} == {"index.html", "cer.csv", "recall.csv", "results.json"}
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert f"python scripts/decode.py model_dir={tmp_path}" in page
+    assert f"fangyan decode model_dir={tmp_path}" in page
     assert "split=dev" in page
     assert f"report: {folder / 'index.html'}" in capsys.readouterr().out
 
@@ -36,7 +36,7 @@ def test_metrics_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_errors_are_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"^error: no model directory .*none.*scripts/average\.py"):
+    with pytest.raises(SystemExit, match=r"^error: no model directory .*none.*fangyan average"):
         run(monkeypatch, f"model_dir={tmp_path / 'none'}")
     (tmp_path / "metrics.jsonl").write_text('{"kind": "?"}\n')
     with pytest.raises(SystemExit, match=r"^error: .*metrics\.jsonl: line 1"):

@@ -178,7 +178,7 @@ def test_utterances_that_were_not_recognised_are_named(
     call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
     path = data_dir.parent / "exp/scratch/seed-1/averaged/results/data/decode-test-ctc/hypotheses.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(SystemExit, match=r"lacks 1 of the 24 utterances .* miaoli-0: .*scripts/decode.py"):
+    with pytest.raises(SystemExit, match=r"lacks 1 of the 24 utterances .* miaoli-0: .*fangyan decode"):
         call(monkeypatch, "sweep", *leave_one_out(data_dir, "table_only=true"))
 
 

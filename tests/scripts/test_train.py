@@ -140,7 +140,7 @@ def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
     result = run("train.py", *TINY, f"data_dir={tmp_path}", f"exp_dir={tmp_path}", "max_steps=1")
     assert result.returncode == 1
     assert f"data_dir={tmp_path} has no cuts_train.jsonl.gz, " in result.stderr
-    assert "prepare it with scripts/prepare.py" in result.stderr
+    assert "prepare it with fangyan prepare" in result.stderr
 
 
 def composed(*overrides: str) -> RecognitionConfig:

@@ -42,7 +42,7 @@ def read_cuts(manifest: Path) -> CutSet:
 def check_manifest(manifest: Path) -> None:
     if not manifest.is_file():
         raise UserError(
-            f"no manifest of cuts at {manifest}: prepare the data first (scripts/prepare.py)"
+            f"no manifest of cuts at {manifest}: prepare the data first (fangyan prepare)"
         )
 
 
@@ -58,7 +58,7 @@ def find_manifest(data_dir: Path, split: str) -> Path:
             path.name[len("cuts_") : -len(".jsonl.gz")] for path in data_dir.glob("cuts_*.jsonl.gz")
         )
         there = f"the splits there are {', '.join(names)}" if names else "no split is prepared there"
-        raise UserError(f"{manifest} does not exist; {there} (scripts/prepare.py makes them)")
+        raise UserError(f"{manifest} does not exist; {there} (fangyan prepare makes them)")
     return manifest
 
 

@@ -115,7 +115,7 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
-        raise UserError(f"{manifest} does not exist; scripts/prepare.py makes it")
+        raise UserError(f"{manifest} does not exist; fangyan prepare makes it")
     state = manifest.stat()
     return DataSet(
         name_of(data_dir, name), split, *_digests(manifest.resolve(), state.st_mtime_ns, state.st_size)
@@ -166,7 +166,7 @@ def dataset_names(model_dir: Path) -> list[str]:
 
 
 def choose_dataset(
-    model_dir: Path, wanted: str | None, *, made_by: str = "scripts/decode.py and scripts/embed.py"
+    model_dir: Path, wanted: str | None, *, made_by: str = "fangyan decode and fangyan embed"
 ) -> str:
     """The data set whose results are to be read: the wanted one, or the only one that there is.
 

@@ -158,7 +158,7 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
         raise UserError(
             f"{directory} was moved or copied in part: {len(missing)} of the {len(files)} files of features "
             f"that its manifest names are not there, the first is {missing[0]}; put them there, or prepare "
-            "the data again (scripts/prepare.py)"
+            "the data again (fangyan prepare)"
         )
 
 

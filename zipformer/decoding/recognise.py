@@ -50,7 +50,7 @@ class DecodeConfig:
     """What to recognise, with what.
 
     Attributes:
-        model_dir: self-contained model directory, as scripts/average.py writes it.
+        model_dir: self-contained model directory, as fangyan average writes it.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: which cuts.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.

@@ -16,7 +16,7 @@ from zipformer.scoring.tables import LEVELS, ScoreRow, Transcript
 
 SHOWN = 10  # characters that a warning names
 REMEDY = (
-    "write the references like the training text (scripts/prepare.py or scripts/transcripts.py with"
+    "write the references like the training text (fangyan prepare or fangyan transcripts with"
     " text.script=simplified, if that is its script), or use a model whose training text has these characters"
 )
 

@@ -53,7 +53,7 @@ class AverageConfig:
             is one.
         num_checkpoints: for ``checkpoints``.
         model_dir: where the model directory is written; none = ``exp_dir/averaged``. Results of weights that
-            were there before stay; scripts/report.py leaves them out.
+            were there before stay; fangyan report leaves them out.
     """
 
     exp_dir: str = MISSING
@@ -161,7 +161,7 @@ def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
     found = open_whole(root)
     if not found:
         raise CheckpointError(
-            f"no checkpoint in {root}: train first (scripts/train.py exp_dir={config.exp_dir})"
+            f"no checkpoint in {root}: train first (fangyan train exp_dir={config.exp_dir})"
         )
     check_writable(directory, "give a place for the model as model_dir=DIR")
     end = _end_checkpoint(found, config.end_step)

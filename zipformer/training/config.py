@@ -138,7 +138,7 @@ def missing_data(data_dir: str, splits: Sequence[str], *, tokens: bool) -> list[
     """What a task finds wrong where a prepared corpus lacks splits, or tokens that it needs."""
     paths = [f"cuts_{split}.jsonl.gz" for split in splits] + [f"tokens/{TOKENS_FILE}"] * tokens
     if missing := [path for path in paths if not (Path(data_dir) / path).is_file()]:
-        return [f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with scripts/prepare.py"]
+        return [f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with fangyan prepare"]
     return []
 
 

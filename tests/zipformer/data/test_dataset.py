@@ -35,7 +35,7 @@ def rewrite(data_dir: Path, cuts: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Six utterances whose features lie in Lhotse's chunks, as scripts/prepare.py leaves them."""
+    """Six utterances whose features lie in Lhotse's chunks, as fangyan prepare leaves them."""
     write_cuts(tmp_path / "data", "test")
     cuts = cuts_of(tmp_path / "data")
     for number, cut in enumerate(cuts):
@@ -137,7 +137,7 @@ def test_other_data_of_the_same_name_replace_nothing(tmp_path: Path) -> None:
 
 
 def test_the_only_data_set_is_taken_and_one_of_several_has_to_be_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no results; make them with scripts/decode\.py"):
+    with pytest.raises(UserError, match=r"no results; make them with fangyan decode"):
         choose_dataset(tmp_path, None)
     FIRST.claim(tmp_path)
     assert choose_dataset(tmp_path, None) == "my"

@@ -26,7 +26,7 @@ train_start() {
     run_script average "exp_dir=$exp_dir/start"
 }
 
-# Settings of scripts/train.py as one list for Hydra.
+# Settings of fangyan train as one list for Hydra.
 listed() {
     local list=
     local setting
@@ -36,7 +36,7 @@ listed() {
     echo "[$list]"
 }
 
-# Train and measure what is not finished, and print the tables. Arguments are settings of scripts/sweep.py.
+# Train and measure what is not finished, and print the tables. Arguments are settings of fangyan sweep.
 compare() {
     run_script sweep "sweep=$sweep" "data_dir=$data_dir" "exp_dir=$exp_dir" "further=$(listed "${settings[@]}")" "$@"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does pre-training without transcripts help a model that has few of them? BEST-RQ on the embedded corpus.
 #
-# usage: bash recipes/best_rq/run.sh [options] [-- settings of scripts/train.py]
+# usage: bash recipes/best_rq/run.sh [options] [-- settings of fangyan train]
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 4)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does a weak attention decoder leave more to the encoder than a strong one? 0, 1, 2, 6 and 12 layers.
 #
-# usage: bash recipes/decoder_depth/run.sh [options] [-- settings of scripts/train.py]
+# usage: bash recipes/decoder_depth/run.sh [options] [-- settings of fangyan train]
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 3)

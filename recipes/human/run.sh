@@ -4,8 +4,8 @@
 #
 # usage: bash recipes/human/run.sh DATA_DIR [TARGET] [options]
 #
-# TARGET is the column that is learnt: text, the transcript in the words of the variety (default), or translation_cmn,
-# the same sentence in Mandarin for all varieties. The two can be trained side by side, with a thread each.
+# TARGET is the column that the model learns: text, the transcript in the words of the variety (default), or
+# translation_cmn, the same sentence in Mandarin for all varieties. The two can be trained side by side, with a thread each.
 # DATA_DIR holds manifest.tsv with the columns path, dialect, group, speaker, text, translation_cmn and parallel_id.
 # Run recipes/mini/run.sh first: its model in exp/mini/averaged is the start, and its text in data/mini adds characters.
 #

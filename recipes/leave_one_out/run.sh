@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How well is a dialect retrieved that was left out of the training? Each trained group is left out in turn.
 #
-# usage: bash recipes/leave_one_out/run.sh [options] [-- settings of scripts/train.py]
+# usage: bash recipes/leave_one_out/run.sh [options] [-- settings of fangyan train]
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 3)

@@ -3,8 +3,8 @@
 #
 # usage: bash recipes/mini/run.sh [options]
 #
-#   --quick          the whole road in five minutes, on a small part of the corpus and with a short training, for a first
-#                    look; its numbers are poor and say nothing about the toolkit (data/mini-quick, exp/mini-quick)
+#   --quick          the whole pipeline in five minutes, on a small part of the corpus and with a short training, for a
+#                    first look; its numbers are poor and say nothing about the toolkit (data/mini-quick, exp/mini-quick)
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 8)
 #   --exp-dir DIR    checkpoints, model and results (default exp/mini in the checkout)
@@ -13,7 +13,7 @@
 #
 # Stages: 0 set up .venv, 1 prepare, 2 train, 3 average the weights, 4 decode, 5 embed, 6 retrieve, 7 run the controls,
 # 8 report.
-# Every stage can be killed and started again; it resumes.
+# Every stage can be stopped and started again; it resumes.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
@@ -46,7 +46,7 @@ average() {
 }
 
 decode() {
-    # At this size a second thread brings nothing, and costs much where something else needs a core.
+    # At this size a second thread does not help, and it costs much where something else needs a core.
     local -x OMP_NUM_THREADS=1
     local method methods=(ctc greedy beam)
     ((quick)) && methods=(ctc) # the other heads are not trained yet
@@ -65,8 +65,8 @@ retrieve() {
 }
 
 controls() {
-    # The quick ones, and of those with dynamic time warping the strongest of sound alone. Without the last
-    # argument all are there, and take minutes.
+    # The quick controls, and MFCCs with dynamic time warping, the strongest control by sound alone. Without the
+    # last argument all controls run, which takes minutes.
     run_script controls "model_dir=$model_dir" "data_dir=$data_dir" split=test \
         'controls=[zipformer-pooled,mfcc,mfcc-dtw,random,duration,permuted]'
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Transcripts in the script that each dialect is usually written in, against simplified characters for all.
+# Transcripts in the script that each dialect is usually written in, compared with simplified characters for all.
 #
-# usage: bash recipes/orthography/run.sh [options] [-- settings of scripts/train.py]
+# usage: bash recipes/orthography/run.sh [options] [-- settings of fangyan train]
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 3)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# SeqSim against the cosine of mean frames, raw and corrected, on the embeddings of trained models.
+# SeqSim compared with the cosine of mean frames, raw and corrected, on the embeddings of trained models.
 #
 # usage: bash recipes/pooling/run.sh [MODEL_DIR ...] [options] [-- SETTING ...]
 #
 # MODEL_DIR is a model directory (default exp/mini/averaged, which recipes/mini/run.sh makes); several are taken as runs
-# that differ in the seed. What stands after -- are settings of scripts/scores.py, for instance level=subdialect.
+# that differ by seed. What follows -- are settings of fangyan scores, such as level=subdialect.
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 2)
@@ -31,7 +31,7 @@ parse_options "$@"
 made_by=scripts/average.py
 ((${#models[@]})) || models=(exp/mini/averaged) made_by="bash recipes/mini/run.sh"
 
-# Stage 0 needs no model: it may be on its way.
+# Stage 0 needs no model, so the model need not exist yet.
 if ((stop_stage > 0)); then
     for model in "${models[@]}"; do
         [[ -f $model/config.json && -f $model/model.safetensors ]] ||

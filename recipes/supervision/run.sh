@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Is recognition enough? Against it: recognition and translation, recognition and a text teacher.
+# Is recognition enough? It is compared with recognition and translation, and with recognition and a text teacher.
 #
-# usage: bash recipes/supervision/run.sh [options] [-- settings of scripts/train.py]
+# usage: bash recipes/supervision/run.sh [options] [-- settings of fangyan train]
 #
 #   --stage N        start at this stage (default 0)
 #   --stop-stage N   end after this stage (default 3)

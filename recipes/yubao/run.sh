@@ -4,7 +4,7 @@
 # usage: bash recipes/yubao/run.sh DATA_DIR MODEL_DIR [options] [-- allow_partial=true]
 #
 # DATA_DIR holds metadata/, the tables as Parquet or TSV, and audio/, WAV or MP4 files named by utterance id. Its
-# README says how one obtains them. MODEL_DIR is a model directory such as exp/mini/averaged. It is not written to: the
+# README says how to obtain them. MODEL_DIR is a model directory such as exp/mini/averaged. It is not written to: the
 # results go to a folder of links to its files.
 #
 #   --stage N        start at this stage (default 0)
@@ -13,8 +13,8 @@
 #   --data-dir DIR   the prepared recordings, for all models (default data/yubao in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# What stands after -- are settings of scripts/paper_table.py: without allow_partial=true it refuses results of other
-# sites than all those of the benchmark.
+# What follows -- are settings of fangyan paper_table: without allow_partial=true it refuses results that are not of
+# exactly the sites of the benchmark.
 #
 # Stages: 0 set up .venv, 1 prepare, 2 embed, 3 retrieve, both with MFCC features beside the model, 4 report.
 # shellcheck source=scripts/stages.sh disable=SC2154

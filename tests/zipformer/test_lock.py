@@ -47,7 +47,7 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
 
 
 def test_it_is_given_back_also_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="of the run"), sole_use(tmp_path):
+    with pytest.raises(RuntimeError, match="of the run"), sole_use(tmp_path):
         raise RuntimeError("of the run")
     assert (tmp_path / LOCK_FILE).read_bytes() == b""
 

@@ -71,7 +71,7 @@ class CorpusChecker:
     Args:
         config: limits and severities.
         normaliser: makes the transcript of the cuts.
-        sampling_rate: of the features; other recordings are resampled.
+        sampling_rate: sampling rate of the features, Hz; other recordings are resampled.
         log: receives the problems.
 
     Attributes:
@@ -104,7 +104,7 @@ class CorpusChecker:
         Args:
             split: ``train``, ``valid`` or ``test``.
             recordings: each with the findings about its audio.
-            supervisions: in the order of their recordings.
+            supervisions: utterances in the order of their recordings.
 
         Raises:
             UserError: a supervision has no recording, or not in this order.

@@ -49,9 +49,9 @@ def read_text(path: Path, encoding: str = "utf-8", setting: str | None = None) -
 
     Args:
         path: file, or its gzip.
-        encoding: of files that do not tell it themselves. A byte order mark tells it, and so do the zero
-            bytes of UTF-16.
-        setting: that another encoding can be given with, for the messages.
+        encoding: encoding of files that do not tell it themselves. A byte order mark tells it, and so do the
+            zero bytes of UTF-16.
+        setting: name of the setting that gives another encoding, for the messages.
 
     Raises:
         UserError: there is no such file, or it is not text of this encoding.

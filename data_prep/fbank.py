@@ -66,7 +66,7 @@ class FeatureShard:
         index: its number in the split.
         cuts: utterances without features.
         speed_factors: see ``FeatureConfig``; empty for none.
-        sampling_rate: of the cuts, Hz.
+        sampling_rate: sampling rate of the cuts, Hz.
         may_lose: whether the shard is finished without utterances whose audio cannot be read any more, as
             long as they are less than half of it; otherwise one of them ends the run.
     """

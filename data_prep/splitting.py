@@ -82,8 +82,9 @@ def interval_of_error_rate(characters: float, error_rate: float = 0.2) -> float:
     Binomial, with twice the variance because errors come in groups (a sentence is hard or easy as a whole).
 
     Args:
-        characters: of the different sentences of the test set; more speakers of the same ones add little.
-        error_rate: of the model, as a share.
+        characters: number of characters in the different sentences of the test set; more speakers of the
+            same ones add little.
+        error_rate: assumed error rate of the model, 0 to 1.
     """
     return 1.96 * math.sqrt(2 * error_rate * (1 - error_rate) / characters) if characters else 1.0
 

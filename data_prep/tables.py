@@ -65,7 +65,7 @@ def read_table(
         delimiter: between the values of a line.
         keep: by column name (as in the file), the values of the rows to keep. Other rows are left out.
         quoted: whether quotation marks enclose values, as in CSV; None means unless the delimiter is a tab.
-        encoding: of a file without a byte order mark.
+        encoding: encoding of a file without a byte order mark.
 
     Raises:
         UserError: the file is missing, is not text in this encoding, lacks columns, or has lines with

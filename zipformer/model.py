@@ -184,7 +184,8 @@ class AsrModel(nn.Module):
             features: (N, T, feature_dim).
             lengths: (N,) valid frames.
             tokens: N transcripts, without blank and sos/eos.
-            translations: of the N utterances, for the loss ``translation``; None leaves that loss out.
+            translations: tokens of the translations of the N utterances, for the loss ``translation``; None
+                leaves that loss out.
             sentences: (M, text_dim) embeddings of the different sentences of the batch, for the loss
                 ``text_alignment``; None leaves that loss out.
             spoken: (N,) int64, which of these each utterance says.

@@ -1,7 +1,6 @@
 """What shapes a model, and how it is written beside the weights (``config.json``) and read back, strictly."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,6 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
     Raises:
         ValueError: an unknown or missing key, or a value of the wrong type.
     """
-    content = with_later_keys(content)
     missing = _missing_keys(asdict(AsrModelConfig()), content)
     if missing:
         raise UserError(f"model configuration lacks {', '.join(missing)}")
@@ -107,14 +105,6 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
         raise UserError(f"model configuration: {error}") from error
     assert isinstance(config, AsrModelConfig)
     return config
-
-
-def with_later_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's configuration with the keys that came later, at the value that leaves the model as it was."""
-    completed = {"text_alignment": asdict(TextAlignmentConfig()), **content}
-    if isinstance(decoder := completed.get("attention_decoder"), Mapping):
-        completed["attention_decoder"] = {"translation": False, **decoder}
-    return completed
 
 
 def _missing_keys(expected: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:

@@ -114,7 +114,7 @@ def _compare(
         size: its bytes.
         start: position of the first sample.
         promised: bytes of samples by the header.
-        layout: of the chunks that may follow; None where nothing may.
+        layout: how the chunks that may follow are laid out; None where nothing may.
         byte_rate: bytes per second, 0 if unknown.
     """
     there = max(0, size - start)

@@ -60,8 +60,8 @@ class AudioHeader:
     """What a file says about itself.
 
     Attributes:
-        sampling_rate: in Hz.
-        num_channels: in the file.
+        sampling_rate: samples per second, Hz.
+        num_channels: channels in the file.
         num_samples: per channel, as the header promises; 0 where it does not say.
         decoder: ``soundfile`` or ``PyAV``.
         format: libsndfile's or FFmpeg's name.

@@ -38,7 +38,7 @@ class Mix:
     Attributes:
         channels: their numbers; the mean of them is used.
         reason: for the report, e.g. ``channel 0 has no sound``.
-        level: of the result in dBFS, without its constant part (root mean square).
+        level: root mean square of the result without its constant part, dBFS.
     """
 
     channels: tuple[int, ...]

@@ -30,8 +30,9 @@ class MpegLength:
 
     Attributes:
         samples: per channel, in all frames with sound.
-        samples_per_frame: in each of them.
-        sampling_rates: in Hz, in the order in which they come first; more than one where streams were joined.
+        samples_per_frame: samples in each frame.
+        sampling_rates: sampling rates in Hz, in the order in which they come first; more than one where
+            streams were joined.
         frames: number of frames with sound.
         promised_frames: what the ``Xing`` or ``Info`` frame says; None without one.
     """

@@ -71,8 +71,8 @@ class AudioProbe:
         mixed: whether the recording is used as one channel; else its supervisions name theirs.
         channels: those that are used if so, and of which the mean is taken.
         used: says why these.
-        level: of what is used in dBFS.
-        channel_levels: in dBFS, of each channel.
+        level: level of what is used, dBFS.
+        channel_levels: level of each channel, dBFS.
         converted: file with the decoded samples that takes the place of the recording's own; empty for none.
         digest: hash of the decoded samples and the rate; equal for copies of a file.
     """

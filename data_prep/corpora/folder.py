@@ -43,7 +43,7 @@ class FolderConfig:
         delimiter: between the values of a line of the table.
         quoted: whether quotation marks enclose values of the table, as in CSV; by default, where the
             delimiter is not a tab. Otherwise they are ordinary characters.
-        encoding: of the table, if it is neither UTF-8 nor UTF-16, e.g. ``gb18030`` or ``big5hkscs``.
+        encoding: encoding of the table, if it is neither UTF-8 nor UTF-16, e.g. ``gb18030`` or ``big5hkscs``.
         columns: names of the table's columns.
         keep: by column, the values of the rows to use, e.g. ``{lang: [yue, nan]}``; all rows if empty.
         dialect_map: from a dialect label of the table to an id or label of the taxonomy, for labels that the

@@ -14,7 +14,7 @@ def with_normalised_translation(
 
     Args:
         custom: fields of the supervision; a ``raw_translation`` among them is what is normalised.
-        normaliser: that of the transcripts.
+        normaliser: the one that normalises the transcripts.
 
     Returns:
         The fields; no ``translation`` where nothing is left of it.

@@ -84,11 +84,12 @@ def token_intervals(
     neighbours (:func:`zipformer.alignment.spans.share_gaps`).
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         frames: (T, D) encoder output.
         tokens: U ids.
         aligner: one of ``ALIGNERS``.
-        median_frames: of ``attention``, see :func:`zipformer.alignment.attention.attention_intervals`.
+        median_frames: width of the median filter of ``attention``, see
+            :func:`zipformer.alignment.attention.attention_intervals`.
 
     Returns:
         (U,2) first frame of each token and the frame after its last.
@@ -132,14 +133,14 @@ def align_cuts(
 
     Args:
         model: on ``device``, in evaluation mode.
-        tokenizer: of the model.
-        cuts: with features and one supervision each.
+        tokenizer: the tokens of the model.
+        cuts: utterances with features and one supervision each.
         data_dir: relative feature paths are relative to it.
         aligner: one of ``ALIGNERS``.
         segment: cuts texts into words; by default every character is one.
         transcript: ``reference``, or ``hypothesis`` for what greedy search (of the transducer, else of CTC)
             recognises.
-        median_frames: of ``attention``.
+        median_frames: width of the median filter of ``attention``.
         max_duration: seconds of padded audio in a batch.
         device: where the encoder computes.
 

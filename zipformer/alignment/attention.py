@@ -30,7 +30,7 @@ def cross_attention(decoder: AttentionDecoder, frames: Tensor, tokens: Sequence[
     """Attention of every layer and head to the frames of one utterance.
 
     Args:
-        decoder: in evaluation mode.
+        decoder: the attention decoder, in evaluation mode.
         frames: (T, D) encoder output.
         tokens: U ids, without ``SOS_EOS``.
 

@@ -86,7 +86,7 @@ def character_spans(tokens: Sequence[int], intervals: NDArray[np.int64], tokeniz
     Args:
         tokens: U ids.
         intervals: (U,2) frames of each, as :func:`share_gaps` gives them.
-        tokenizer: that made the ids.
+        tokenizer: the one that made the ids.
 
     Raises:
         ValueError: not as many intervals as tokens.

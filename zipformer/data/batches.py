@@ -287,7 +287,7 @@ def evaluation_batches(
     Args:
         cuts: utterances with features and one supervision each.
         directory: data directory, below which the features are.
-        margin: of the model, :attr:`zipformer.model.AsrModel.margin`.
+        margin: frames of silence that the model needs, :attr:`zipformer.model.AsrModel.margin`.
         max_duration: seconds of audio in a batch.
         tokenizer: gives ``Batch.tokens``; without it they are empty.
     """

@@ -50,9 +50,9 @@ class DataSet:
     """A split of a prepared corpus.
 
     Attributes:
-        name: of the corpus; also that of the folder of its results.
+        name: name of the corpus, and of the folder of its results.
         split: name of the split.
-        digest: of all utterances: ids, times, texts, labels, and the sizes of the stored features, which
+        digest: digest of all utterances: ids, times, texts, labels, and the sizes of the stored features, which
             change with the sound. The order of the utterances and the places of files are not in it, so that
             data which are moved, or prepared again in the same way, keep it.
         recordings: the same without the texts: equal for a corpus whose transcripts are written in two ways.
@@ -107,7 +107,7 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
     Args:
         data_dir: prepared corpus.
         split: which cuts.
-        name: of the corpus; None = as :func:`name_of` says.
+        name: name of the corpus; None = as :func:`name_of` says.
 
     Raises:
         FileNotFoundError: there is no such manifest.

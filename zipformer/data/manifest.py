@@ -146,7 +146,7 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
     """See that the files of features that a manifest names are there.
 
     Args:
-        paths: of the files, as the manifest has them.
+        paths: paths of the files, as the manifest has them.
         directory: the data directory.
 
     Raises:

@@ -46,14 +46,14 @@ class Selection:
     """What one pass over a manifest found: the amount of usable data, and what is left out and why.
 
     Attributes:
-        utterances: that are used.
-        seconds: of them.
+        utterances: number of utterances that are used.
+        seconds: duration of those utterances.
         seconds_by_dialect: the same by dialect.
-        dialects: of all utterances, used or not.
+        dialects: dialect groups of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
         dropped: ids of what is left out, by reason.
         feature_files: where the features of the usable utterances are.
-        digest: of id, duration, dialect and texts of all utterances, used or not.
+        digest: digest of id, duration, dialect and texts of all utterances, used or not.
     """
 
     utterances: int = 0

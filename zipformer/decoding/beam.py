@@ -189,7 +189,7 @@ def _extend(
     """Replace the hypotheses by the best K that are at most one token longer.
 
     Args:
-        hypotheses: of n utterances.
+        hypotheses: hypotheses of n utterances.
         log_probs: (R, V) of the next token in each context.
         rows: (n, K) which context is that of a hypothesis.
         unk: id that adds nothing to a hypothesis, -1 for none.

@@ -36,7 +36,7 @@ def advance(
         contexts: (n, K, context_size) last tokens.
         parents: (n, K) receives the place of the hypothesis that each new one continues.
         tokens: (n, K) receives its token at this frame, blank if it got none.
-        hash_multiplier: of the hash.
+        hash_multiplier: factor by which the hash of a history is multiplied for each token.
         blank, unk: ids that add nothing to a hypothesis; unk < 0 for none.
     """
     N, K = rows.shape

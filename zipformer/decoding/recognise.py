@@ -115,7 +115,7 @@ class HypothesisFile:
     set recognised in part by one model and in part by another has no error rate.
 
     Args:
-        directory: of the results; created where needed.
+        directory: folder of the results; created where needed.
         settings: everything that the hypotheses depend on, as text.
     """
 

@@ -77,7 +77,8 @@ class ConvFrontend(nn.Module):
         feature_dim: mel bins.
         out_dim: channels of the output.
         clock: the model's clock.
-        channels: of the three convolutions. Their cost on a CPU can exceed that of a small encoder.
+        channels: output channels of the three convolutions. Their cost on a CPU can exceed that of a small
+            encoder.
         dropout: rate or schedule; None: from 0.3 down to 0.1 in the first 20000 reference batches.
     """
 

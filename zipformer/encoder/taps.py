@@ -59,8 +59,9 @@ class LayerOutputs:
     """Outputs of all layers of an encoder for one batch.
 
     Args:
-        encoder: in evaluation mode; in training it masks channels, which :meth:`exit` would not do again.
-        frames: of the front end and of every layer, (N, ceil(T / f), dim of the stack).
+        encoder: the encoder, in evaluation mode; in training it masks channels, which :meth:`exit` would not
+            do again.
+        frames: outputs of the front end and of every layer, (N, ceil(T / f), dim of the stack).
         lengths: (N,) valid frames at 50 a second.
 
     Raises:

@@ -130,8 +130,8 @@ class LayerMemory:
     """Keys and values, each (N, H, ., attention_dim / H), that a layer has of N utterances.
 
     Attributes:
-        tokens: of the tokens so far.
-        frames: of the encoder frames.
+        tokens: keys and values of the tokens so far.
+        frames: keys and values of the encoder frames.
     """
 
     tokens: tuple[Tensor, Tensor]

@@ -71,7 +71,7 @@ class NgramEncoder:
     Args:
         dim: dimension of the embeddings.
         longest: characters of the longest n-gram.
-        device: of the embeddings.
+        device: where the embeddings are computed.
     """
 
     def __init__(self, dim: int, longest: int, device: torch.device | str = "cpu") -> None:
@@ -104,7 +104,7 @@ class HuggingFaceEncoder:
     """Mean over the last token states of a pretrained text encoder, special tokens included.
 
     Args:
-        name: of a model, or its directory.
+        name: name of a model of Hugging Face, or its directory.
         device: where it runs.
 
     Raises:

@@ -36,7 +36,7 @@ class TextAlignmentConfig:
     Attributes:
         enabled: have the head.
         text_dim: dimension of the sentence embeddings; 0 = to be filled in from the text encoder.
-        dropout: of the mean frame.
+        dropout: probability with which values of the mean frame are dropped.
         temperature: exp(s) at the start, the factor of the cosine.
         bias: b at the start, in [-10, 10], where the optimiser keeps single numbers.
     """

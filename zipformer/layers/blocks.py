@@ -16,8 +16,8 @@ def blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """``function(*tensors)`` of an elementwise function, piece by piece where the tensors are large.
 
     Args:
-        function: of tensors of equal size to one of that size.
-        tensors: of equal size; cut up only if contiguous and on a CPU.
+        function: takes tensors of equal size and gives one of that size.
+        tensors: arguments of equal size; cut up only if contiguous and on a CPU.
     """
     if tensors[0].numel() <= BLOCK or not all(x.is_cpu and x.is_contiguous() for x in tensors):
         return function(*tensors)

@@ -76,7 +76,7 @@ class ConvolutionModule(nn.Module):
 
     Args:
         dim: channels of input and output.
-        kernel_size: of the depthwise convolution, odd.
+        kernel_size: frames that the depthwise convolution sees, odd.
         clock: the model's clock.
         causal: use ``ChunkCausalDepthwiseConv1d``.
     """

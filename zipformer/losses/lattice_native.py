@@ -129,7 +129,7 @@ def _sum_paths(  # type: ignore[no-untyped-def]
         starts: (rows or more,) column of the first node of a row, non-decreasing.
         rows: rows of the lattice.
         last: column of the last node.
-        exit_score: of the arc that leaves the last node.
+        exit_score: score of the arc that leaves the last node.
         along_occupation, down_occupation: of the shapes of the scores, zero.
     """
     C = along.shape[1]

@@ -64,8 +64,8 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
     """Error rates overall and by dialect as a table for a terminal of 80 columns.
 
     Args:
-        rows: of all levels, from `score`; only the levels overall and dialect are shown.
-        title: of the table.
+        rows: rows of all levels, from `score`; only the levels overall and dialect are shown.
+        title: heading of the table.
         trained: dialects in the training set, so that the others are marked as held out; None where unknown.
     """
     overall = [row for row in rows if row.level == "overall"]

@@ -36,7 +36,7 @@ class Component(NamedTuple):
     """What one random factor adds to the variance of an estimate.
 
     Attributes:
-        variance: in the squared unit of the estimate.
+        variance: variance of the estimate, in its unit squared.
         freedom: degrees of freedom of that variance, >= 1: units that were drawn, less one.
     """
 
@@ -63,7 +63,7 @@ def half_width(components: Sequence[Component], confidence: float = 0.95) -> flo
     """Student's t times the standard error of an estimate; 0 where nothing varies.
 
     Args:
-        components: of its variance, independent of each other.
+        components: independent parts of its variance.
         confidence: coverage asked for.
 
     Raises:
@@ -83,7 +83,7 @@ def rate_interval(rate: float, width: float, *, largest: float = 1.0) -> Interva
 
     Args:
         rate: between 0 and ``largest``.
-        width: of :func:`half_width`.
+        width: half-width that :func:`half_width` gave.
         largest: possible rate.
     """
     if width == 0:
@@ -160,7 +160,7 @@ def bounded_error_interval(
 
     Args:
         rate: the error rate, 1 = as many errors as characters.
-        width: of :func:`half_width`.
+        width: half-width that :func:`half_width` gave.
         worst: error rate of the worst utterance.
         sentences: Q, the number of different sentences behind it.
         confidence: coverage asked for; decides where no sentence varies.

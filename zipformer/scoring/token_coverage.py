@@ -69,7 +69,7 @@ def with_no_token(
 
     Args:
         rows: from :func:`zipformer.scoring.score`.
-        transcripts: that they are of.
+        transcripts: transcripts that the rows count.
         known: from :func:`written_characters`.
     """
     counts: Counter[tuple[str, str, str]] = Counter()

@@ -53,7 +53,7 @@ class CodebookCounts:
     Args:
         num_codebooks: labels per frame.
         codebook_size: codes in each codebook.
-        device: of the labels.
+        device: where the labels are.
     """
 
     def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device) -> None:
@@ -95,7 +95,7 @@ def collapsed(uses: list[CodebookUse], codebook_size: int, frames: int) -> list[
     """Numbers of the codebooks whose labels say little.
 
     Args:
-        uses: of each codebook.
+        uses: how each codebook was used.
         codebook_size: codes in each codebook.
         frames: number of labels behind each of them; of too few, none counts as collapsed.
     """

@@ -69,7 +69,7 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
 
     Args:
         source: model directory with model.safetensors, and tokens.model unless it has no heads.
-        tokenizer: that of ``model``; None where ``model`` has no heads.
+        tokenizer: the tokens of ``model``; None where ``model`` has no heads.
     Raises:
         FileNotFoundError: a file of the source is missing.
         ValueError: next to nothing of the encoder fits, as of a model of another size.

@@ -50,7 +50,7 @@ def hide(
     Args:
         features: (N, T, F).
         masks: (N, T') bool, True = masked.
-        statistics: of the utterances.
+        statistics: mean and deviation of the utterances.
         generator: the source of the noise, on the device of the features.
         noise: standard deviation in units of that of the mel bin.
 

@@ -31,7 +31,8 @@ class Window:
     Attributes:
         start: the average begins after this checkpoint; None = at the beginning of the training.
         end: the average ends with this checkpoint; ``start == end`` is its weights alone, without average.
-        cer: in per cent over all utterances, by what recognised them: ``greedy`` (transducer) and ``ctc``.
+        cer: CER in per cent over all utterances, by the head that recognised them: ``greedy`` (transducer)
+            and ``ctc``.
     """
 
     start: Checkpoint | None

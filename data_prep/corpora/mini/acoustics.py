@@ -22,7 +22,7 @@ class Room:
         wet: part of the reverberation in the sound, 0 to 1.
         snr_decibels: speech over room noise.
         noise_tilt: 0 for white noise, towards 1 for noise that is stronger at low frequencies.
-        seed: of the room's response and noise.
+        seed: random seed of the room's response and noise.
     """
 
     reverberation_seconds: float

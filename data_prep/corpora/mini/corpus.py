@@ -34,7 +34,7 @@ class MiniConfig:
     """Options of ``corpus=mini``.
 
     Attributes:
-        seed: of everything; the same seed gives the same bytes.
+        seed: random seed of the whole corpus; the same seed gives the same bytes.
         varieties: ids of the taxonomy, from those that ``data_prep.corpora.mini.readings`` can read.
         held_out: groups that get test sites only.
         shared_sentences: training sentences that every trained variety says.

@@ -53,8 +53,8 @@ class Espeak:
     """The initialised synthesiser: one a process, because the library does not bear to be initialised again.
 
     Attributes:
-        sampling_rate: of the samples that ``speak`` returns, in Hz.
-        syllable_starts: of the last utterance, the sample at which each of its syllables begins.
+        sampling_rate: sampling rate of what ``speak`` returns, Hz.
+        syllable_starts: sample at which each syllable of the last utterance begins.
     """
 
     def __init__(self) -> None:

@@ -60,12 +60,12 @@ class Syllable:
     """One syllable: what a character sounds like.
 
     Attributes:
-        onset: in IPA. To be spoken by ``phonemes``, all four parts must be in the tables above: here a key
-            of ``ONSETS``.
+        onset: initial consonant in IPA. To be spoken by ``phonemes``, all four parts must be in the tables
+            above: here a key of ``ONSETS``.
         vowel: medial and nucleus, a key of ``VOWELS``.
         coda: a key of ``CODAS``; nasality of the vowel is ``~`` where the variety has no such vowel before ŋ,
             and ``ⁿ`` where it has.
-        tone: in Chao digits, 5 high and 1 low, a member of ``TONES``.
+        tone: tone in Chao digits, 5 high and 1 low, a member of ``TONES``.
     """
 
     onset: str

@@ -61,7 +61,7 @@ def write_sentences(
         valid: number of valid sentences.
         shared: training sentences that every trained variety says.
         own: further training sentences that each trained variety draws for itself.
-        seed: of every draw.
+        seed: random seed of all draws.
 
     Raises:
         ValueError: the grammar does not give that many different sentences.

@@ -48,7 +48,7 @@ class Unit:
     Attributes:
         table: phoneme table of espeak-ng.
         room: the acoustics they share.
-        seed: of pauses, level and noise.
+        seed: random seed of pauses, level and noise.
         lines: the utterances.
     """
 
@@ -79,7 +79,7 @@ class Spoken:
     """The sound of a line.
 
     Attributes:
-        id: of the line.
+        id: name of the line.
         samples: (T,) at ``SAMPLING_RATE``.
         boundaries: samples at which its syllables begin, and at which the last of them ends.
     """

@@ -29,7 +29,7 @@ class Speaker:
 
     Attributes:
         voice: name of the variant.
-        rate: in words per minute; 150 is about 3.7 syllables a second.
+        rate: speed in words per minute; 150 is about 3.7 syllables a second.
         pitch: 0 to 100, 50 is the variant's own.
         pitch_range: 0 to 100; 50 is the variant's own and gives tones a span of five semitones, 90 about an
             octave, as people have.

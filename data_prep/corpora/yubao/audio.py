@@ -34,7 +34,7 @@ class FoundAudio:
 
     Attributes:
         files: by utterance id, of the ids asked for.
-        others: of files whose name is another id.
+        others: number of files whose name is another id.
     """
 
     files: dict[str, Path]

@@ -35,11 +35,11 @@ class Sentence:
         utterance_id: name of the recording, without suffix.
         site: where.
         speaker: the part of the utterance id that names site and speaker.
-        number: of the sentence, 1 to 50; the same number is the same sentence at every site.
-        transcript: in the words of the dialect, as the table has it.
-        translation: in Mandarin, as the table has it.
-        ipa: in the International Phonetic Alphabet with tone digits; may be empty.
-        english: in English; may be empty.
+        number: number of the sentence, 1 to 50; the same number is the same sentence at every site.
+        transcript: the sentence in the words of the dialect, as the table has it.
+        translation: the sentence in Mandarin, as the table has it.
+        ipa: its sounds in the International Phonetic Alphabet with tone digits; may be empty.
+        english: the sentence in English; may be empty.
         subgrouping: the platform's own words on the dialect; may be empty.
         origin: file and row.
     """

@@ -1,7 +1,6 @@
 """Text alignment: the loss against its definition in float64; the head in the model, in training, on disk."""
 
 import copy
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from zipformer.errors import UserError
 from zipformer.heads.sentence_encoders import TeacherConfig
 from zipformer.heads.text_alignment import TextAlignment, TextAlignmentConfig
 from zipformer.model import AsrModel
-from zipformer.model_config import config_from_dict
 from zipformer.tasks.recognition import Recognition, RecognitionConfig
 from zipformer.training.trainer import Trainer
 
@@ -174,17 +172,6 @@ def test_the_head_is_saved_and_read_back(tmp_path: Path) -> None:
     again = AsrModel.from_pretrained(tmp_path)
     assert again.config == model.config
     assert all(torch.equal(again.state_dict()[name], t) for name, t in model.state_dict().items())
-
-
-def test_directories_from_before_these_heads_are_read(tmp_path: Path) -> None:
-    model = AsrModel(tiny_model_config(11))
-    model.save_pretrained(tmp_path)
-    content = json.loads((tmp_path / "config.json").read_text())
-    del content["model"]["text_alignment"], content["model"]["attention_decoder"]["translation"]
-    (tmp_path / "config.json").write_text(json.dumps(content))
-    assert AsrModel.from_pretrained(tmp_path).config == model.config
-    with pytest.raises(ValueError, match=r"text_alignment\.text_dim"):
-        config_from_dict({**content["model"], "text_alignment": {"enabled": False}})
 
 
 def aligned(corpus: Path, exp_dir: Path, **settings: object) -> RecognitionConfig:

@@ -49,8 +49,8 @@ def test_both_ways_run_the_same_command(
     runpy.run_path(str(script), run_name="__main__")
     by_script = capsys.readouterr().out
     assert f"usage: fangyan {name} " in by_name
-    as_script = by_name.replace(f"-m fangyan {name} ", f"fangyan {name} ")
-    assert by_script == as_script.replace(f"fangyan {name} ", f"python fangyan {name} ")
+    as_script = by_name.replace(f"-m fangyan {name} ", f"scripts/{name}.py ")
+    assert by_script == as_script.replace(f"fangyan {name} ", f"python scripts/{name}.py ")
 
 
 def test_a_misspelt_command_is_named(

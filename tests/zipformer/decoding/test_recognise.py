@@ -235,7 +235,7 @@ def test_strange_characters_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", evaluation.MODEL_FILES)
 def test_a_missing_model_file_is_named(config: DecodeConfig, name: str) -> None:
     (Path(config.model_dir) / name).unlink()
-    with pytest.raises(UserError, match=rf"lacks {name}.*average\.py"):
+    with pytest.raises(UserError, match=rf"lacks {name}.*fangyan average"):
         decode(config)
 
 

@@ -101,6 +101,7 @@ class BestRq(Task):
 
     model: AsrModel
     needs = Needs()
+    fixed_settings = ("best_rq.num_codebooks", "best_rq.codebook_size", "best_rq.code_dim")
 
     def __init__(self, config: BestRqTrainConfig, world: World) -> None:
         super().__init__()

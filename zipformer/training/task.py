@@ -77,11 +77,13 @@ class Task(nn.Module, ABC):
         model: what the training leaves behind. Averages and model directories hold its weights; whatever
             else the task has (a quantiser, a head for the training alone) is in checkpoints only.
         needs: what the data must have.
+        fixed_settings: settings that shape the task's own weights, which a run that resumes must keep.
         validation_interval: steps between validations; 0 = there is none.
     """
 
     model: SavesItself
     needs: Needs
+    fixed_settings: Sequence[str] = ()
     validation_interval: int = 0
 
     @property

@@ -3,7 +3,7 @@
 import gzip
 import json
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,14 @@ def test_two_processes_stay_equal_and_resume_with_the_same_bits(untranscribed: P
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     first, second = (torch.load(tmp_path / "whole" / f"weights-{rank}.pt") for rank in range(2))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_other_codebooks_cannot_be_resumed(untranscribed: Path, tmp_path: Path) -> None:
+    Trainer(best_rq_config(untranscribed, tmp_path, max_steps=2), ALONE, BestRq).run()
+    config = best_rq_config(untranscribed, tmp_path, max_steps=4)
+    config.best_rq = replace(SMALL, codebook_size=30)
+    with pytest.raises(UserError, match=r"best_rq\.codebook_size: 20 -> 30"):
+        Trainer(config, ALONE, BestRq)
 
 
 def test_its_model_is_a_start_for_recognition(

@@ -73,7 +73,6 @@ def test_two_processes_train_one_task(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_task_without_a_score_has_its_window_given(corpus: Path, tmp_path: Path) -> None:
     train(corpus, tmp_path, 6)
-    (tmp_path / "checkpoints").exists()
     config = AverageConfig(exp_dir=str(tmp_path))
     with pytest.raises(CheckpointError, match=r"task=toy, which has no score .* last_fraction"):
         write_averaged_model(config, Toy.window_scorer)

@@ -114,10 +114,6 @@ class TrainingState:
         changed = differences(record["config"], config)
         fixed = ("model.", "task", *self.task.fixed_settings)
         other_model = [line for name, line in changed.items() if name.startswith(fixed)]
-            line
-            for name, line in changed.items()
-            if name.startswith(("model.", "task", *self.task.fixed_settings))
-        ]
         if other_model:
             raise CheckpointError(
                 f"{checkpoint.directory} holds another model:\n  " + "\n  ".join(other_model) + "\n"

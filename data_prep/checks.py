@@ -165,7 +165,7 @@ class CorpusChecker:
 
         Args:
             described: the recording by the manifest of the corpus.
-            recording: as its file was decoded.
+            recording: the recording as its file was decoded.
             probe: what was found in the file.
         """
         found = [(kind, detail) for kind, detail in probe.findings]

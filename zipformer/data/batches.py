@@ -1,41 +1,35 @@
-"""From cuts on disk to batches: selection of utterances, bucketing, features, SpecAugment, workers.
+"""From cuts on disk to batches: bucketing, features, SpecAugment and workers.
 
 Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed +
 epoch, and SpecAugment draws from a generator seeded with all four. So training that stops can go on with the
 same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
 """
 
-from zipformer.errors import UserError
-import hashlib
-import math
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from operator import eq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from lhotse import CutSet, MonoCut, SupervisionSegment
+from lhotse import CutSet, SupervisionSegment
 from lhotse.cut import Cut
 from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from zipformer.data.augment import SpecAugment, SpecAugmentConfig
+from zipformer.data.augment import SpecAugment
+from zipformer.data.cuts import check_manifest, sentence_of
 from zipformer.data.loader_workers import begin_worker, start_loading
 from zipformer.data.manifest import (
     CutLine,
-    CutSummary,
     SelectedLines,
     check_feature_files,
     read_summaries,
     with_present_paths,
 )
-from zipformer.data.cuts import check_manifest, encoder_frames, read_cuts, sentence_of
 from zipformer.data.selection import DataConfig, TextEncoder, select_utterances
+from zipformer.errors import UserError
 
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 

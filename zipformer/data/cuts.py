@@ -41,9 +41,7 @@ def read_cuts(manifest: Path) -> CutSet:
 
 def check_manifest(manifest: Path) -> None:
     if not manifest.is_file():
-        raise UserError(
-            f"no manifest of cuts at {manifest}: prepare the data first (fangyan prepare)"
-        )
+        raise UserError(f"no manifest of cuts at {manifest}: prepare the data first (fangyan prepare)")
 
 
 def find_manifest(data_dir: Path, split: str) -> Path:

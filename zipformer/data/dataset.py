@@ -5,7 +5,6 @@ preparation recorded in ``data_dir/dataset.json``, or else that of the folder. `
 says which data the name stands for there, so that other data of the same name replace nothing.
 """
 
-from zipformer.errors import UserError
 import gzip
 import hashlib
 import json
@@ -19,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from zipformer.errors import UserError
 from zipformer.files import write_json
 
 DATASET_FILE = "dataset.json"
@@ -52,10 +52,10 @@ class DataSet:
     Attributes:
         name: name of the corpus, and of the folder of its results.
         split: name of the split.
-        digest: digest of all utterances: ids, times, texts, labels, and the sizes of the stored features, which
-            change with the sound. The order of the utterances and the places of files are not in it, so that
-            data which are moved, or prepared again in the same way, keep it.
-        recordings: the same without the texts: equal for a corpus whose transcripts are written in two ways.
+        digest: digest of all utterances: ids, times, texts, labels, and the sizes of the stored features,
+            which change with the sound. The order of the utterances and the places of files are not in it,
+            so that data which are moved, or prepared again in the same way, keep it.
+        recordings: digest without the texts; equal where one corpus is transcribed in two ways.
     """
 
     name: str
@@ -191,9 +191,7 @@ def choose_dataset(
         )
     there = f"there are {', '.join(names)}" if names else f"make them with {made_by}"
     of = "" if wanted is None else f" of the data set {wanted}"
-    raise UserError(
-        "; ".join([f"{results} holds no results{of}; {there}", *unplaced_results(model_dir)])
-    )
+    raise UserError("; ".join([f"{results} holds no results{of}; {there}", *unplaced_results(model_dir)]))
 
 
 def unplaced_results(model_dir: Path) -> list[str]:
@@ -240,9 +238,7 @@ def _claims(folder: Path) -> dict[str, DataSet]:
             for split, data in content["splits"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} does not say which data it is about ({error!r}); delete {folder}"
-        ) from error
+        raise UserError(f"{file} does not say which data it is about ({error!r}); delete {folder}") from error
 
 
 def _has_results(folder: Path, split: str) -> bool:

@@ -1,6 +1,5 @@
 """The processes that load features beside the training: how they start, and what is said when one dies."""
 
-from zipformer.errors import UserError
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +7,11 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader
 
+from zipformer.errors import UserError
 from zipformer.stopping import held_back, obey_only_the_parent
 
 T = TypeVar("T", covariant=True)
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN)  # for semaphores (in /dev/shm), pages, processes
-
 
 
 def start_loading(loader: DataLoader[T]) -> Iterator[T]:

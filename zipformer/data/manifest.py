@@ -6,7 +6,6 @@ batch builds the cuts of that batch. So a run starts, or goes on in the middle o
 decompression, and nothing but a number is kept for each cut.
 """
 
-from zipformer.errors import UserError
 import gzip
 import json
 import math
@@ -20,6 +19,8 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 from lhotse.utils import compute_num_frames, fastcopy
+
+from zipformer.errors import UserError
 
 PREPARATION_FILE = "prepare.json"  # in a data directory: what prepared it, and where
 

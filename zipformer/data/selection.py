@@ -48,7 +48,7 @@ class Selection:
     Attributes:
         utterances: number of utterances that are used.
         seconds: duration of those utterances.
-        seconds_by_dialect: the same by dialect.
+        seconds_by_dialect: duration of those utterances by dialect.
         dialects: dialect groups of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
         dropped: ids of what is left out, by reason.

@@ -5,12 +5,13 @@ pieces, and any other character is spelt by the bytes of its UTF-8 form, so that
 2 are ``<blk>``, ``<sos/eos>`` and ``<unk>``.
 """
 
-from zipformer.errors import UserError
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
+
+from zipformer.errors import UserError
 
 TOKENS_FILE = "tokens.model"
 TOKEN_TABLE_FILE = "tokens.txt"

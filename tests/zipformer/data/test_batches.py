@@ -1,4 +1,3 @@
-from zipformer.errors import UserError
 import errno
 import pickle
 from multiprocessing.reduction import ForkingPickler
@@ -13,9 +12,10 @@ from tiny_corpus import make_cut, tiny_model_config, write_tiny_corpus
 
 from zipformer.data.augment import SpecAugmentConfig
 from zipformer.data.batches import PADDING_VALUE, Batch, TrainingData, evaluation_batches
-from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.cuts import encoder_frames, read_cuts
+from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
+from zipformer.errors import UserError
 from zipformer.model import AsrModel
 
 

@@ -1,6 +1,5 @@
 """What a data set is: its name, its digest, and the folder of its results."""
 
-from zipformer.errors import UserError
 import gzip
 import json
 import shutil
@@ -19,6 +18,7 @@ from zipformer.data.dataset import (
     read_dataset,
     record_name,
 )
+from zipformer.errors import UserError
 
 FIRST = DataSet("my", "test", "1" * 64, "1" * 64)
 

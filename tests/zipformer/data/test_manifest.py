@@ -8,10 +8,10 @@ from lhotse.cut import MixedCut
 from lhotse.dataset.sampling import DynamicBucketingSampler
 from tiny_corpus import write_tiny_corpus
 
-from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.batches import TrainingData
 from zipformer.data.cuts import read_cuts
 from zipformer.data.manifest import SelectedLines, read_summaries
+from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
 

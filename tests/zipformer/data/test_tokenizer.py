@@ -1,4 +1,3 @@
-from zipformer.errors import UserError
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 
 from data_prep.tokens import train_token_model
 from zipformer.data.tokenizer import SPECIAL_PIECES, Tokenizer
+from zipformer.errors import UserError
 
 MODEL = train_token_model(["你好世界", "𠊎好 HELLO"])
 TOKENIZER = Tokenizer(MODEL)

@@ -164,7 +164,7 @@ class CorpusChecker:
         """Problems of a recording, which all its utterances share.
 
         Args:
-            described: the recording by the manifest of the corpus.
+            described: the recording as the manifest of the corpus describes it.
             recording: the recording as its file was decoded.
             probe: what was found in the file.
         """

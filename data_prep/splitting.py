@@ -107,7 +107,7 @@ def warn_of_few(utterances: Sequence[Sentence], splits: Sequence[str]) -> None:
 
 
 def _count(amount: float | None, total: int, *, share: int, enough: int, at_most: int) -> int:
-    """Sentences to hold out: the amount asked for, else one in ``share``, but at least ``enough``.
+    """Sentences to hold out: the configured amount, else one in ``share``, but at least ``enough``.
 
     In small corpora ``enough`` gives way to 1 sentence in ``at_most``; three sentences or fewer all train.
     """

@@ -23,12 +23,12 @@ class Columns:
     path: str = "path"  # audio file, from the folder of the table
     text: str = "text"  # transcript
     dialect: str = "dialect"  # label of the dialect
-    id: str = "id"  # of the utterance
+    id: str = "id"  # id of the utterance
     site: str = "site"  # place where it is spoken
-    speaker: str = "speaker"  # of the utterance
+    speaker: str = "speaker"  # speaker of the utterance
     sentence_id: str = "sentence_id"  # the same for parallel sentences
     split: str = "split"  # train, valid or test
-    translation: str = "translation"  # of the sentence
+    translation: str = "translation"  # translation of the sentence
     ipa: str = "ipa"  # pronunciation in IPA, a syllable for each character
     romanisation: str = "romanisation"  # pronunciation, a syllable for each character
 
@@ -63,7 +63,7 @@ def read_table(
         path: text file with a header line, or its gzip.
         columns: names of its columns.
         delimiter: between the values of a line.
-        keep: by column name (as in the file), the values of the rows to keep. Other rows are left out.
+        keep: values of the rows to keep, by column name (as in the file). Other rows are left out.
         quoted: whether quotation marks enclose values, as in CSV; None means unless the delimiter is a tab.
         encoding: encoding of a file without a byte order mark.
 

@@ -1,6 +1,6 @@
-"""A prepared corpus once more, with its transcripts written otherwise: same audio, features and splits.
+"""A copy of a prepared corpus with its transcripts rewritten: same audio, features and splits.
 
-What orthography does to a model can so be measured without extracting anything again. Two things can change:
+This measures the effect of orthography on a model without extracting features again. Two things can change:
 the script that a dialect group is written in, and the normalisation of the transcripts
 (:mod:`data_prep.text.normaliser`). Tokens are made anew from the new training text.
 """
@@ -49,9 +49,9 @@ class TranscriptsConfig:
 
     Attributes:
         source: prepared data directory. Its features are used where they lie.
-        data_dir: the new one.
+        data_dir: the new data directory.
         dataset: name of the new corpus, which results lie under; null = that of the folder.
-        scripts: by dialect group, the OpenCC conversion that its raw transcripts go through first: ``s2hk``,
+        scripts: OpenCC conversion of the raw transcripts of each dialect group, which comes first: ``s2hk``,
             ``s2tw`` or ``s2t`` writes simplified text in the script of Hong Kong, of Taiwan, or in plain
             traditional characters. Other groups stay as their corpus has them.
         text: normalisation, which comes after.

@@ -96,7 +96,7 @@ class HostCopy:
     """A tensor's values as they are when all work queued so far is done, wanted on the host some time later.
 
     Args:
-        values: on any device.
+        values: tensor on any device.
     """
 
     def __init__(self, values: Tensor) -> None:

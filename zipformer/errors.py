@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """The settings, the data or the machine prevent what was asked; the message says what to change.
+    """The settings, the data or the machine prevent the work; the message says what to change.
 
     Classes below it exist only where some code has to tell one kind from another.
     """

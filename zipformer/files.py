@@ -91,7 +91,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def replacing_folder(directory: Path) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of ``directory`` when the block ends well.
 
-    Whatever else lies in ``directory`` (the results in a model directory) stays there: it is linked into the
+    Everything else in ``directory`` (the results in a model directory) stays there: it is linked into the
     new folder. After an error, ``directory`` is as it was.
 
     Raises:
@@ -264,7 +264,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, by name; folders that are links are searched too, each real folder once."""
     found: list[Path] = []
-    seen: set[Path] = set()  # of a cycle of links, the first round
+    seen: set[Path] = set()  # folders seen: ends a cycle of links after its first round
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = Path(parent).resolve()
         if real in seen:

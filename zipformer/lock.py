@@ -106,9 +106,9 @@ def _may_live(holder: Holder, me: Holder, *, locked: bool) -> bool:
     """Whether a process that wrote itself into a lock file may still run.
 
     Args:
-        holder: the process in the lock file.
-        me: this process.
-        locked: whether the operating system has given the lock to this process.
+        holder: the process that the lock file names.
+        me: the process that calls.
+        locked: the operating system has given the lock to ``me``.
     """
     if holder.machine == me.machine:
         return not locked and _started(holder.pid) == holder.started

@@ -50,7 +50,7 @@ def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_di
 
     Raises:
         UserError: an unknown name.
-        MalformedResultError: as of :func:`trained_groups`.
+        MalformedResultError: see :func:`trained_groups`.
     """
     if names is None:
         return

@@ -1,7 +1,7 @@
 """Decoding of audio files of any format, block by block.
 
 soundfile (libsndfile) reads what most corpora consist of. What it cannot read goes to PyAV (the libraries of
-FFmpeg), where that is installed: the extra ``audio``. Whatever goes wrong with a file becomes an
+FFmpeg), where that is installed: the extra ``audio``. Every failure over a file becomes an
 ``UndecodableError``.
 """
 
@@ -80,7 +80,7 @@ class AudioHeader:
 
 @contextmanager
 def _undecodable() -> Iterator[None]:
-    """Turn whatever a decoder raises over one file into an ``UndecodableError``.
+    """Turn any exception of a decoder over one file into an ``UndecodableError``.
 
     Decoders raise many classes of exceptions over broken files: their own, OSError, ValueError, RuntimeError,
     OverflowError, even MemoryError for a length that a header makes up. One file must not end a preparation.

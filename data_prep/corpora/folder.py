@@ -45,12 +45,12 @@ class FolderConfig:
             delimiter is not a tab. Otherwise they are ordinary characters.
         encoding: encoding of the table, if it is neither UTF-8 nor UTF-16, e.g. ``gb18030`` or ``big5hkscs``.
         columns: names of the table's columns.
-        keep: by column, the values of the rows to use, e.g. ``{lang: [yue, nan]}``; all rows if empty.
-        dialect_map: from a dialect label of the table to an id or label of the taxonomy, for labels that the
-            taxonomy does not know, or that are ambiguous.
+        keep: values of the rows to use, by column, e.g. ``{lang: [yue, nan]}``; all rows if empty.
+        dialect_map: id or label of the taxonomy for each dialect label of the table that the taxonomy does
+            not know, or that is ambiguous.
         dialect_map_file: text file with more of them, a line each: label, tab, id. For labels that Hydra's
             command line cannot take as keys, such as Chinese characters.
-        split_map: from a value of the split column to train, valid or test, e.g. ``{dev: valid}``.
+        split_map: train, valid or test for each value of the split column, e.g. ``{dev: valid}``.
         split: how sentences are held out where the table has no split column.
         id_prefix: put before every utterance id, so that two prepared folders can be used together.
     """

@@ -4,8 +4,8 @@ NFKC is not used on whole transcripts, because it takes differences away that ar
 saⁿ of Pe̍h-ōe-jī the word san, ½ the numbers 1 and 2, and an accent that stands alone a space and a combining
 mark. Here each kind of compatibility character has a rule.
 
-Whatever is left out although a reader may have spoken it is reported: ``report(kind, detail)`` is called with
-a kind of :class:`data_prep.problems.Severities` and the character with its name.
+A character that is left out although a reader may have spoken it is reported: ``report(kind, detail)`` is
+called with a kind of :class:`data_prep.problems.Severities` and the character with its name.
 """
 
 import csv

@@ -79,8 +79,8 @@ class TextConfig:
         keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
             because transcripts of dialects use parentheses for alternatives that were not spoken.
         composed: further compositions, from the components (``亻厓``) to the character (``𠊎``).
-        replace: by character or string of the raw transcript, what is to stand in its place, e.g.
-            ``{℃: 度}``. It comes before all other rules.
+        replace: replacement of each character or string of the raw transcript, e.g. ``{℃: 度}``. It comes
+            before all other rules.
     """
 
     style: TextStyle = TextStyle.plain
@@ -98,7 +98,7 @@ class Examined:
 
     Attributes:
         text: the normalised transcript.
-        findings: by kind of problem (:class:`data_prep.problems.Severities`), the characters or remarks.
+        findings: characters or remarks by kind of problem (:class:`data_prep.problems.Severities`).
     """
 
     text: str

@@ -49,8 +49,8 @@ class ScoresConfig:
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         scores: names (:class:`retrieval.similarity.scores.ScoreKind`); the first, uncorrected, is the
             baseline.
-        corrections: of :class:`retrieval.embedding.corrections.Correction`; each score is taken with each of
-            them.
+        corrections: names (:class:`retrieval.embedding.corrections.Correction`); each score is computed with
+            each of them.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.

@@ -69,6 +69,7 @@ def test_help_gives_each_setting_with_value_and_meaning(
         content = CommandHelp(name, name, CONF_DIR).compose(choice)
         for key, value, meaning in _rows(content):
             assert meaning, f"{key} of {name} has no meaning: comment it in its dataclass"
+            assert not meaning.startswith(("of ", "that is ")), f"{key} of {name}: say what the value is"
             assert f"  {key}={value}\n" in text if value is not None else f"  {key}:\n" in text
             assert " ".join(meaning.split()[:3]) in " ".join(text.split())
     assert f"scripts/{name}.py " in text.partition("usage:")[2].partition("\n")[2]  # an example
@@ -84,7 +85,7 @@ def test_help_shows_the_values_of_the_rest_of_the_command_line(
     text = capsys.readouterr().out
     experiment = yaml.safe_load((SCRIPTS.parent / "conf/experiment/mini.yaml").read_text(encoding="utf-8"))
     assert f"  log_interval={experiment['log_interval']}\n" in text
-    assert "  seed=7\n      of the weights" in text
+    assert "  seed=7\n      random seed of" in text
     assert "  mini: The embedded corpus" in text
     run("train", "--help", "experiment=cpu", "model=small", monkeypatch=monkeypatch)
     text = capsys.readouterr().out

@@ -132,7 +132,7 @@ def align_cuts(
     and named in the log.
 
     Args:
-        model: on ``device``, in evaluation mode.
+        model: model on ``device``, in evaluation mode.
         tokenizer: the tokens of the model.
         cuts: utterances with features and one supervision each.
         data_dir: relative feature paths are relative to it.

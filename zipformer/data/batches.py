@@ -1,8 +1,8 @@
 """From cuts on disk to batches: bucketing, features, SpecAugment and workers.
 
 Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed +
-epoch, and SpecAugment draws from a generator seeded with all four. So training that stops can go on with the
-same batches, whatever the number of workers, from the epoch and the number of its batches that were used.
+epoch, and SpecAugment draws from a generator seeded with all four. So training resumes with the same
+batches, for any number of workers, from the epoch and the number of its batches that were used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Batch:
     tokens: list[list[int]]  # empty lists where no tokenizer was given
     ids: list[str]
     supervisions: list[SupervisionSegment]
-    translations: list[list[int]] | None = None  # tokens, where they were asked for
+    translations: list[list[int]] | None = None  # tokens, if requested
 
     @property
     def texts(self) -> list[str]:

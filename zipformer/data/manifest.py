@@ -36,7 +36,7 @@ class _Supervision(msgspec.Struct):
 
     @property
     def custom(self) -> dict[str, Any] | None:
-        return msgspec.json.decode(self.custom_json)  # seldom asked for, so not decoded with the line
+        return msgspec.json.decode(self.custom_json)  # rarely needed, so not decoded with the line
 
 
 class _Features(msgspec.Struct):

@@ -1,7 +1,7 @@
 """Recognise with the encoder cut short at every layer: at which depth is there enough to write the text down?
 
 All exits of a batch come from one pass of the encoder (:meth:`zipformer.encoder.taps.LayerOutputs.exit`);
-the hypotheses of each are a file of their own, so that a run that is stopped goes on where it was.
+the hypotheses of each exit have a file of their own, so that a stopped run resumes.
 """
 
 import logging

@@ -41,7 +41,7 @@ class AttentionDecoderConfig:
     attention_dim: int = 512  # channels of all heads together
     num_heads: int = 8  # attention heads
     feedforward_dim: int = 2048  # hidden channels of the feedforward modules
-    dropout: float = 0.1  # of the embedded tokens, inside the feedforward and of each residual branch
+    dropout: float = 0.1  # on embedded tokens, inside the feedforward, on each residual branch
     label_smoothing: float = 0.1  # share of the target probability that is spread evenly over the vocabulary
     translation: bool = False  # let the decoder write translations too
 

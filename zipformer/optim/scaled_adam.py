@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 class ScaledAdam(Optimizer):
     """Adam with steps relative to the size of each tensor.
 
-    Parameters of the same shape are updated together; how is told in :mod:`zipformer.optim.moments`. With g
+    Parameters of the same shape are updated together, as described in :mod:`zipformer.optim.moments`. With g
     the gradient, x a tensor of more than one element and r its root mean square::
 
         v = beta2 v + (1 - beta2) g^2
@@ -178,8 +178,8 @@ class ScaledAdam(Optimizer):
         """Whether the gradients of each step since the last call were finite, in order.
 
         Args:
-            wait: tell of the last step, too, where it may still be running on a GPU; otherwise the next call
-                tells of it.
+            wait: include the last step even if it is still running on a GPU; without it, the next call
+                reports that step.
         """
         if wait:
             self._settle()

@@ -64,7 +64,7 @@ def half_width(components: Sequence[Component], confidence: float = 0.95) -> flo
 
     Args:
         components: independent parts of its variance.
-        confidence: coverage asked for.
+        confidence: coverage of the interval, e.g. 0.95.
 
     Raises:
         ValueError: a confidence outside (0, 1).
@@ -118,7 +118,7 @@ def error_rate_interval(
         errors: (N,) of each utterance.
         characters: (N,) of its reference, >= 0.
         design: which of them vary together.
-        confidence: coverage asked for.
+        confidence: coverage of the interval, e.g. 0.95.
 
     Returns:
         The two ends, or None where there is no character, or nothing that could vary: a single sentence at a
@@ -163,7 +163,7 @@ def bounded_error_interval(
         width: half-width that :func:`half_width` gave.
         worst: error rate of the worst utterance.
         sentences: Q, the number of different sentences behind it.
-        confidence: coverage asked for; decides where no sentence varies.
+        confidence: coverage of the interval, e.g. 0.95; used only where no sentence varies.
     """
     if width > 1e-9 * max(rate, 1.0):  # less is the rounding of sums
         return rate_interval(rate, width, largest=1.0 if worst <= 1 else max(worst, 2 * rate))

@@ -1,4 +1,4 @@
-"""Characters of reference texts that no token of a model writes: each of them is an error, whatever is said.
+"""Characters of reference texts that no token of a model writes: each of them is always an error.
 
 A model that was trained on Simplified text cannot write a Traditional reference: a third of its characters
 are no tokens, and the error rate has a floor that no model could go below. So decoding, training and
@@ -32,7 +32,7 @@ class TokenCoverage:
     """Counts characters of texts that are no tokens, by dialect.
 
     Attributes:
-        known: from :func:`written_characters`.
+        known: characters that the tokens write (:func:`written_characters`).
         characters: all that are scored, by dialect.
         missing: those that are no tokens, by dialect, with their numbers.
     """
@@ -68,9 +68,9 @@ def with_no_token(
     """Rows of a table of error rates with the number of reference characters that no token writes.
 
     Args:
-        rows: from :func:`zipformer.scoring.score`.
+        rows: table of error rates (:func:`zipformer.scoring.score`).
         transcripts: transcripts that the rows count.
-        known: from :func:`written_characters`.
+        known: characters that the tokens write (:func:`written_characters`).
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for transcript in transcripts:

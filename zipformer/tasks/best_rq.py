@@ -188,7 +188,7 @@ class BestRq(Task):
     def monitors(self) -> dict[str, float]:
         """Means over the codebooks; a warning, once, where labels say little about the speech.
 
-        ``accuracy`` is to be held against ``top_share``, which always predicting the commonest label has.
+        Compare ``accuracy`` with ``top_share``, the accuracy of always predicting the commonest label.
         """
         uses, masked, frames = self.counts.take(self.world)
         poor = collapsed(uses, self.config.best_rq.codebook_size, masked)

@@ -54,20 +54,20 @@ class LossConfig:
     count from there.
     """
 
-    simple_start: float = 1.0  # of the simple transducer loss, before the warm steps
+    simple_start: float = 1.0  # weight of the simple transducer loss before the warm steps
     simple: float = 0.5  # the same after the warm steps
-    pruned_start: float = 0.1  # of the pruned transducer loss, before the warm steps
+    pruned_start: float = 0.1  # weight of the pruned transducer loss before the warm steps
     pruned: float = 1.0  # the same after the warm steps
     warm_steps: int = 2000  # steps over which these weights change
     ctc_first_steps: int = 0  # steps at the start that train CTC alone
     ctc: float = 0.2  # weight of CTC
     attention: float = 0.8  # weight of the attention decoder
-    translation: float = 0.8  # of the attention decoder's second text
+    translation: float = 0.8  # weight of the attention decoder's second text
     text_alignment: float = 1.0  # weight of the likeness to a text encoder
     prune_range: int = 5  # label positions per frame in the pruned loss
     lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
     am_scale: float = 0.0  # and towards the encoder alone
-    backend: str = "native"  # of the sums over the transducer's lattice; k2 = by k2, where it is installed
+    backend: str = "native"  # code that sums over the transducer's lattice; k2 needs k2 installed
 
     def weights(self, step: int) -> dict[str, float]:
         """Weight of every loss at a step, counted from 0."""
@@ -92,7 +92,7 @@ class RecognitionConfig(TrainConfig):
     model: AsrModelConfig = field(default_factory=AsrModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # of model.text_alignment
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # teacher of model.text_alignment
     # What the attention decoder writes with model.attention_decoder.translation: a field of ``custom`` of the
     # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
     translation_field: str = "translation"

@@ -76,7 +76,7 @@ class Validator:
         """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and "cer_ctc" likewise where configured.
 
         With ``ctc_only``, as long as the other heads are not trained, there is only "cer_ctc".
-        ``stop`` is asked before every batch; if it says yes in any process, the result is None in all.
+        ``stop`` is called before every batch; if it returns True in any process, the result is None in all.
         The model is put into evaluation mode for the time of the call.
         """
         searches: dict[str, Search] = {}

@@ -152,8 +152,8 @@ def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
     Returns:
         The model directory.
     Raises:
-        CheckpointError: no checkpoint, one that was asked for is damaged or does not fit, or the validation
-            data that chooses the window is not there.
+        CheckpointError: there is no checkpoint, a requested one is damaged or does not fit, or the
+            validation data that chooses the window is missing.
         StorageError: the model directory cannot be written.
     """
     directory = Path(config.model_dir) if config.model_dir else Path(config.exp_dir) / "averaged"

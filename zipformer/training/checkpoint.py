@@ -245,7 +245,7 @@ def _strip(directory: Path) -> None:
         logger.warning("Damaged checkpoint: %s. It is left as it is.", error)
         return
     if checkpoint.resumable:
-        # The record first: from then on nobody resumes from this folder, whatever is still there.
+        # The record first: from then on nobody resumes from this folder, even while its files remain.
         record = {**checkpoint.record, "files": {AVERAGE_FILE: checkpoint.record["files"][AVERAGE_FILE]}}
         write_json(directory / RECORD_FILE, record)
     for file in directory.iterdir():

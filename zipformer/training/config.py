@@ -47,17 +47,17 @@ class TrainConfig:
 
     num_epochs: int | None = None  # end after so many passes over the training data
     max_steps: int | None = None  # end after so many steps
-    max_minutes: float | None = None  # of training, validation included, over all runs into this exp_dir
+    max_minutes: float | None = None  # limit on training and validation, over all runs into exp_dir
     init_from: str | None = (
         None  # model directory to take weights from; what does not fit is counted and left out
     )
-    seed: int = 42  # of the weights at the start, the order of batches, augmentation and dropout
+    seed: int = 42  # random seed of the first weights, the order of batches, augmentation, dropout
     device: str = "auto"  # cpu, cuda, or auto for CUDA where there is one
     precision: str = "auto"  # auto = bf16 on CUDA devices that have it, else fp32
     # Recompute the activations of the encoder's layers in backward: the same numbers in less
-    # memory and more time. For batches that do not fit otherwise.
+    # memory and more time. For batches that would not fit.
     activation_checkpointing: bool = False
-    num_threads: int = 0  # of this process on the CPU; 0 = as PyTorch chooses
+    num_threads: int = 0  # threads of this process on the CPU; 0 = as PyTorch chooses
     # The model's schedules run on a clock that counts batches of this many seconds of audio over all
     # processes. Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
     ref_duration: float = 600.0

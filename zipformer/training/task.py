@@ -74,8 +74,8 @@ class Task(nn.Module, ABC):
     processes of the run, and makes the same first weights in every process.
 
     Attributes:
-        model: what the training leaves behind. Averages and model directories hold its weights; whatever
-            else the task has (a quantiser, a head for the training alone) is in checkpoints only.
+        model: the result of the training. Averages and model directories hold its weights; other parts of
+            the task (a quantiser, a head for the training alone) are in checkpoints only.
         needs: what the data must have.
         fixed_settings: settings that shape the task's own weights, which a run that resumes must keep.
         validation_interval: steps between validations; 0 = there is none.

@@ -61,7 +61,7 @@ class Trainer:
         self.exp_dir = Path(config.exp_dir)
         self.autocast_dtype = autocast_dtype(config, world.device)
         newest = newest_whole_checkpoint(self.exp_dir / "checkpoints")
-        # What the weights were trained on before this run is not held out, whatever this run leaves out.
+        # Dialects that the weights were trained on before are not held out, even if this run leaves them out.
         self.known_dialects: list[str] = [] if newest is None else newest.record["known_dialects"]
 
         self.task = task_class(config, world)

@@ -126,7 +126,7 @@ def check(config: MiniConfig) -> None:
     """Check the settings against each other.
 
     Raises:
-        ValueError: with the name of the setting to change.
+        UserError: a setting is invalid or contradicts another; the message names it.
     """
     groups = {variety_of(variety).group for variety in config.varieties}
     if not set(config.held_out) <= groups:

@@ -1,7 +1,7 @@
 """The dictionary of the embedded corpus: a concept and its word in each variety.
 
 ``lexicon.tsv`` has one line a concept: its name, the word classes that the grammar asks for, the Mandarin
-word, and the words of those groups and varieties that say it otherwise. An empty cell means the word of the
+word, and the words of those groups and varieties that use another word. An empty cell means the word of the
 group, an empty group the Mandarin word.
 """
 

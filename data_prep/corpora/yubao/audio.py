@@ -33,8 +33,8 @@ class FoundAudio:
     """The files of a folder.
 
     Attributes:
-        files: by utterance id, of the ids asked for.
-        others: number of files whose name is another id.
+        files: the file of each wanted utterance that was found, by its id.
+        others: files whose name is another id.
     """
 
     files: dict[str, Path]

@@ -61,8 +61,8 @@ class Metadata:
     """What the tables say of the wanted sites.
 
     Attributes:
-        sentences: by site id, then by number. A wanted site without rows has none.
-        namesakes: by wanted site id, ids of other sites of the same name that are in the tables as well.
+        sentences: wanted sentences by site id, then by number. A wanted site without rows has none.
+        namesakes: ids of other sites of the same name that are in the tables as well, by wanted site id.
         disagreements: numbers of sentences whose English text is not the same at all sites, with the texts.
     """
 

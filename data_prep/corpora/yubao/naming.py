@@ -22,7 +22,7 @@ class NumberedNames:
     """Finds the utterance of a numbered file by the site of its folder.
 
     Args:
-        sentences: by site id, then by number.
+        sentences: wanted sentences by site id, then by number.
     """
 
     def __init__(self, sentences: Mapping[str, Mapping[int, Sentence]]) -> None:

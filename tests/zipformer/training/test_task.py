@@ -54,21 +54,27 @@ def test_a_task_trains_and_resumes_bit_by_bit(corpus: Path, tmp_path: Path) -> N
     assert losses == [(x["loss"], x["level"], x["size"]) for x in records(tmp_path / "broken", "train")]
 
 
-def _train(rank: int, corpus: Path, exp_dir: Path) -> None:
+def _train(rank: int, corpus: Path, root: Path) -> None:
     world = World.join("cpu")
-    for steps in (3, 5):
-        trainer = Trainer(config_for(corpus, exp_dir, max_steps=steps), world, Toy)
-        trainer.run()
-    torch.save(trainer.task.state_dict(), exp_dir / f"weights-{rank}.pt")
+    for name, stops in {"straight": [5], "broken": [3, 5]}.items():
+        for steps in stops:
+            trainer = Trainer(config_for(corpus, root / name, max_steps=steps), world, Toy)
+            trainer.run()
+        torch.save(trainer.task.state_dict(), root / f"{name}-{rank}.pt")
     world.leave()
 
 
-def test_two_processes_train_one_task(corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_task_and_resume_bit_by_bit(corpus: Path, tmp_path: Path) -> None:
     in_processes(_train, corpus, tmp_path)
-    one, two = (torch.load(tmp_path / f"weights-{rank}.pt") for rank in range(2))
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
+    first, *others = (
+        torch.load(tmp_path / f"{name}-{n}.pt") for name in ("straight", "broken") for n in (0, 1)
+    )
+    assert int(first["steps"]) == 5
+    assert not torch.equal(first["scale"], torch.ones(2, 1))  # it has trained
+    for other in others:
+        assert first.keys() == other.keys()
+        for name, tensor in first.items():
+            assert torch.equal(tensor, other[name])
 
 
 def test_a_task_without_a_score_has_its_window_given(corpus: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ class SplitConfig:
 
     Attributes:
         valid: sentences for validation: a number below 1 is a fraction of all sentences, else a count. By
-            default a twentieth, but in small corpora up to an eighth, so that there are 10.
-        test: sentences for the test, likewise. By default a tenth, but in small corpora up to a quarter, so
-            that there are 30.
+            default a twentieth, but in small corpora up to an eighth (rounded up), so that there are 10.
+        test: sentences for the test, likewise. By default a tenth, but in small corpora up to a quarter
+            (rounded up), so that there are 30.
         seed: another seed draws other sentences.
         complete_first: draw the held-out sentences from those that were recorded in most dialects first. For
             parallel recordings, so that every dialect has all of the test sentences.

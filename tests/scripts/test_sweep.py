@@ -199,11 +199,11 @@ def test_settings_of_conf_that_have_changed_are_refused(
     file = data_dir.parent / "exp" / "yue" / "seed-1" / "run.json"
     content = json.loads(file.read_text())
     resolved = content["settings"]["resolved"]
-    assert (resolved["max_steps"], resolved["loss.ctc"]) == (2400, 0.5)  # of experiment=scratch and of mini
+    assert (resolved["max_steps"], resolved["loss.ctc"]) == (1600, 0.5)  # of experiment=scratch and of mini
     assert resolved["data.left_out_dialects"] == ["yue"]
     resolved["max_steps"] = 700
     file.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match="max_steps: 700 then, 2400 now"):
+    with pytest.raises(SystemExit, match="max_steps: 700 then, 1600 now"):
         call(monkeypatch, "sweep", *leave_one_out(data_dir, "seeds=[1]"))
 
 

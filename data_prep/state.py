@@ -1,7 +1,6 @@
 """How far a data directory is prepared, and with which configuration (``prepare.json``)."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import Any
 from zipformer.data.manifest import PREPARATION_FILE
 from zipformer.errors import UserError
 from zipformer.files import file_sha256, files_below, write_json
+from zipformer.typed_json import read_json
 
 STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
 
@@ -38,8 +38,8 @@ class PreparationState:
         self._fingerprint = dict(fingerprint)
         self.stages: dict[str, dict[str, Any]] = {}
         file = directory / PREPARATION_FILE
-        if file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_json(file, "prepare")
+        if before is not None:
             if before["stages"] or _has_audio(directory):
                 _require_same(directory, before["settings"], self._fingerprint)
                 self.stages = before["stages"]

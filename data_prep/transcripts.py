@@ -5,7 +5,6 @@ the script that a dialect group is written in, and the normalisation of the tran
 (:mod:`data_prep.text.normaliser`). Tokens are made anew from the new training text.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from zipformer.data.dataset import record_name
 from zipformer.data.manifest import with_present_paths
 from zipformer.errors import UserError
 from zipformer.files import replacing, write_json
+from zipformer.typed_json import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
         raise UserError(f"source={source} has no cuts_train.jsonl.gz; prepare it with fangyan prepare")
     settings = _settings(config, manifests)
     state = directory / STATE_FILE
-    if state.is_file() and json.loads(state.read_text(encoding="utf-8")) == settings:
+    if read_json(state, "transcripts") == settings:
         logger.info("%s is complete already", directory)
         return
     state.unlink(missing_ok=True)

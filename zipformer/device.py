@@ -31,7 +31,7 @@ def choose_device(name: str) -> torch.device:
     """The device of a name, where ``auto`` means CUDA if there is one and CPU otherwise.
 
     Raises:
-        ValueError: no device has that name, or it says CUDA where there is none.
+        UserError: no device has that name, or it says CUDA where there is none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

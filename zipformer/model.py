@@ -43,7 +43,7 @@ class AsrModel(nn.Module):
     ``clock.batch``.
 
     Raises:
-        ValueError: the configuration has no vocabulary size.
+        UserError: the configuration has no vocabulary size.
     """
 
     def __init__(self, config: AsrModelConfig) -> None:
@@ -124,7 +124,7 @@ class AsrModel(nn.Module):
             they are at the frame rate and have the channels of its stack.
 
         Raises:
-            ValueError: features too short for one encoder frame, a chunk size the model cannot run with, or
+            UserError: features too short for one encoder frame, a chunk size the model cannot run with, or
                 no such layer.
         """
         if layer is not None:
@@ -203,7 +203,7 @@ class AsrModel(nn.Module):
             infinite.
 
         Raises:
-            ValueError: as :meth:`encode`, or the number of transcripts is not N.
+            UserError: as :meth:`encode`, or the number of transcripts is not N.
         """
         if len(tokens) != features.shape[0]:
             raise UserError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
@@ -325,8 +325,8 @@ class AsrModel(nn.Module):
             The model on CPU, in evaluation mode.
 
         Raises:
-            FileNotFoundError: a file of the directory is missing.
-            ValueError: a file that cannot be read, another format version, an unknown or missing key, or
+            UserError: a file of the directory is missing.
+            UserError: a file that cannot be read, another format version, an unknown or missing key, or
                 missing, unexpected or misshapen tensors.
         """
         directory = Path(directory)

@@ -67,8 +67,8 @@ def read_config(directory: Path) -> AsrModelConfig:
     """Read what :func:`write_config` wrote.
 
     Raises:
-        FileNotFoundError: there is no ``config.json``.
-        ValueError: it cannot be read, has another format version, or an unknown or missing key.
+        UserError: there is no ``config.json``.
+        UserError: it cannot be read, has another format version, or an unknown or missing key.
     """
     path = directory / CONFIG_FILE
     try:
@@ -94,7 +94,7 @@ def config_from_dict(content: dict[str, Any]) -> AsrModelConfig:
     """Typed configuration from plain values, strict in both directions.
 
     Raises:
-        ValueError: an unknown or missing key, or a value of the wrong type.
+        UserError: an unknown or missing key, or a value of the wrong type.
     """
     missing = _missing_keys(asdict(AsrModelConfig()), content)
     if missing:

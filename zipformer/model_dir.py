@@ -1,6 +1,5 @@
 """A model directory: the names of its files, and what is recorded of the training of its model."""
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_model_files(model_dir: Path) -> None:
-    """Raise FileNotFoundError that names every missing file of a model directory."""
+    """Raise UserError that names every missing file of a model directory."""
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
     if missing:
         found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
@@ -63,9 +62,12 @@ def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_di
 
 
 def trained_translation_field(model_dir: Path) -> str:
-    """The field of the supervisions that a model was trained to translate to, as far as that is recorded."""
-    path = model_dir / PROVENANCE_FILE
-    provenance: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The field of the supervisions that a model was trained to translate to, as far as that is recorded.
+
+    Raises:
+        MalformedResultError: ``provenance.json`` is damaged.
+    """
+    provenance: dict[str, Any] = read_json(model_dir / PROVENANCE_FILE, "average") or {}
     config = (provenance.get("training") or {}).get("config") or {}
     return str(config.get("translation_field") or "translation")
 
@@ -74,13 +76,16 @@ def dialects_of(source: Path) -> list[str]:
     """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
 
     None, with a warning, where it does not say: a model of icefall, for example.
+
+    Raises:
+        MalformedResultError: the file that says so is damaged.
     """
-    for name, keys in (
-        (PROVENANCE_FILE, ("trained_dialects",)),
-        (RECORD_FILE, ("trained_hours", "known_dialects")),
+    for name, keys, maker in (
+        (PROVENANCE_FILE, ("trained_dialects",), "average"),
+        (RECORD_FILE, ("trained_hours", "known_dialects"), "train"),
     ):
-        if (source / name).is_file():
-            content = json.loads((source / name).read_text(encoding="utf-8"))
+        content = read_json(source / name, maker)
+        if content is not None:
             return sorted({dialect for key in keys for dialect in content.get(key, [])})
     logger.warning(
         "%s has no provenance.json that says on which dialects it was trained: those that this run is not "

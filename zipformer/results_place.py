@@ -22,7 +22,7 @@ def results_place(model_dir: Path, results_dir: str | None) -> Path:
     it as ``model_dir`` to the scripts that read the results.
 
     Raises:
-        FileNotFoundError: there is no such model directory.
+        UserError: there is no such model directory.
         StorageError: the place cannot be written, or ``results_dir`` holds another model.
     """
     if results_dir is None:

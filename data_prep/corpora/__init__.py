@@ -90,7 +90,7 @@ def register_corpus(
         inputs, finish: see ``Corpus``.
 
     Raises:
-        ValueError: the name or the class is taken, or the class is not a dataclass.
+        UserError: the name or the class is taken, or the class is not a dataclass.
     """
     if not is_dataclass(config_class):
         raise UserError(f"corpus {name!r}: {config_class!r} must be a dataclass")

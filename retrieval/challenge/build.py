@@ -76,8 +76,8 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
     """Build all sets, then write them; returns their JSON files.
 
     Raises:
-        FileNotFoundError: no prepared cuts, phones or embeddings.
-        ValueError: a set would be empty, a tagger is not installed, phones or texts are missing.
+        UserError: no prepared cuts, phones or embeddings.
+        UserError: a set would be empty, a tagger is not installed, phones or texts are missing.
     """
     cuts, _ = open_cuts(Path(config.data_dir), config.split)
     spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
@@ -91,8 +91,8 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
     """A set for each removal, one with all of them if there are several, and their random counterparts.
 
     Raises:
-        FileNotFoundError: no table of phones, or no embeddings where they are needed.
-        ValueError: as :func:`build_challenges`.
+        UserError: no table of phones, or no embeddings where they are needed.
+        UserError: as :func:`build_challenges`.
     """
     sites, common = sites_and_pairs(spoken, config.level, config.duplicates)
     measured = measure(spoken, sites, common, config)
@@ -175,7 +175,7 @@ def sound_threshold(distances: Distances, sites: Sequence[Site], config: SoundCo
     with many sites does not set the threshold for the rest.
 
     Raises:
-        ValueError: there are no distances between groups.
+        UserError: there are no distances between groups.
     """
     if config.threshold is not None:
         return config.threshold

@@ -64,8 +64,8 @@ def measure_distances(
         control: folder of the embeddings for the acoustic distance.
 
     Raises:
-        FileNotFoundError: no table of phones, or no embeddings where they are needed.
-        ValueError: phones of some utterances are missing, or embeddings that do not fit the cuts.
+        UserError: no table of phones, or no embeddings where they are needed.
+        UserError: phones of some utterances are missing, or embeddings that do not fit the cuts.
     """
     asked = [name for site in sites for name in site.utterances.values()]
     if config.measure is not SoundMeasure.acoustic:
@@ -96,8 +96,8 @@ def phones_of(
     """Phones of the utterances that are asked for; empty if none has any and the measure is ``auto``.
 
     Raises:
-        FileNotFoundError: no such table.
-        ValueError: some utterances have phones and others have none.
+        UserError: no such table.
+        UserError: some utterances have phones and others have none.
     """
     if config.phones_file is not None:
         written = read_phones(Path(config.phones_file))

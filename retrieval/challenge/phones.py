@@ -81,7 +81,7 @@ def phone_distance(one: Sequence[str], other: Sequence[str]) -> float:
     """Edit distance over the length of the longer one, in 0..1.
 
     Raises:
-        ValueError: both are empty.
+        UserError: both are empty.
     """
     longer = max(len(one), len(other))
     if longer == 0:
@@ -93,8 +93,8 @@ def read_phones(path: Path) -> dict[str, str]:
     """A table with the columns ``utterance_id`` and ``phones``, tab-separated.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a missing column, an empty cell or an utterance that is there twice, with its line.
+        UserError: no such file.
+        UserError: a missing column, an empty cell or an utterance that is there twice, with its line.
     """
     if not path.is_file():
         raise UserError(f"no table of phones at {path}: correct sound.phones_file")

@@ -24,7 +24,7 @@ def named_words(texts: Iterable[str], config: NamesConfig) -> dict[str, list[str
     """The proper nouns and numbers of each text, as ``word/tag``; most often none.
 
     Raises:
-        ValueError: the tagger, or its model, is not installed.
+        UserError: the tagger, or its model, is not installed.
     """
     tag = _tagger(config)
     wanted = tuple(config.chosen_tags)

@@ -42,7 +42,7 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
             for all utterances, as two notations cannot be compared: that which most have.
 
     Raises:
-        ValueError: two cuts of one id, or what :func:`retrieval.embedding.cuts.labels_of` finds wrong.
+        UserError: two cuts of one id, or what :func:`retrieval.embedding.cuts.labels_of` finds wrong.
     """
     result: dict[str, Spoken] = {}
     written: dict[str, dict[str, str]] = {field: {} for field in phones_fields}
@@ -83,7 +83,7 @@ def sites_and_pairs(
     """The sites, and the sorted common sentences of every two of them, also of one group.
 
     Raises:
-        ValueError: what :func:`retrieval.protocol.recall.sites_of` finds wrong.
+        UserError: what :func:`retrieval.protocol.recall.sites_of` finds wrong.
     """
     sites = sites_of((item.utterance for item in spoken.values()), level=level, duplicates=duplicates)
     return sites, {
@@ -97,7 +97,7 @@ def texts_of(spoken: Mapping[str, Spoken], sites: Sequence[Site], text: TaggedTe
     """Text of every utterance that retrieval asks for.
 
     Raises:
-        ValueError: some have none.
+        UserError: some have none.
     """
     texts = {name: spoken[name].text for site in sites for name in site.utterances.values()}
     missing = [name for name, value in texts.items() if not value.strip()]

@@ -174,7 +174,7 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
         embedders: names that are known beside those without ``huggingface`` of :class:`EmbedderKind`.
 
     Raises:
-        ValueError: a name that is not known.
+        UserError: a name that is not known.
     """
     known = [kind.value for kind in EmbedderKind if kind is not EmbedderKind.huggingface] + list(embedders)
     controls = {MODEL: Control(MODEL, MODEL, ScoreKind.seqsim)}

@@ -46,8 +46,8 @@ def read_finished(
         split, dataset: names of the split and of the data set; None = the only data set with results.
 
     Raises:
-        FileNotFoundError: a folder without ``recall.json`` or ``ranks.npz``.
-        ValueError: files that do not hold what they should, names that are not unique, or results of other
+        UserError: a folder without ``recall.json`` or ``ranks.npz``.
+        UserError: files that do not hold what they should, names that are not unique, or results of other
             weights than those of the model directory that they lie in.
     """
     folders = []
@@ -101,7 +101,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
     """Check that all models were asked the same queries with the same candidates.
 
     Raises:
-        ValueError: fewer than two models, or what differs, and between which.
+        UserError: fewer than two models, or what differs, and between which.
     """
     if len(models) < 2:
         raise UserError("a comparison needs at least two models")
@@ -136,7 +136,7 @@ def check_same_dimension(between: str, ours: object, theirs: object) -> None:
     """Check that embeddings of one kind have one dimension: what differs may be a mistake about the model.
 
     Raises:
-        ValueError: they differ.
+        UserError: they differ.
     """
     if ours != theirs:
         raise UserError(
@@ -149,7 +149,7 @@ def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Seque
     """Check that two results are about the same sites or sentences in the same order.
 
     Raises:
-        ValueError: they are not; says what is missing where.
+        UserError: they are not; says what is missing where.
     """
     missing = sorted(set(ours) - set(theirs))
     extra = sorted(set(theirs) - set(ours))

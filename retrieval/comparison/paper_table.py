@@ -84,7 +84,7 @@ def sites_asked(folder: Path) -> set[NamedSite]:
     """The sites of the results in a folder, from ``site_pairs.csv`` of fangyan retrieve.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        UserError: there is no such file.
         MalformedResultError: it lacks columns.
     """
     path = folder / "site_pairs.csv"

@@ -52,7 +52,7 @@ def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float
     Where no draw hit anything, the upper end is that of D misses (Clopper and Pearson).
 
     Raises:
-        ValueError: fewer than two draws.
+        UserError: fewer than two draws.
     """
     if len(draws) < 2:
         raise UserError(f"{len(draws)} draws give no interval; take permuted_draws=20")

@@ -151,7 +151,7 @@ def count_errors(
     """Errors of what fangyan decode recognised, by site and sentence.
 
     Raises:
-        ValueError: an utterance that was embedded and not recognised, or hypotheses of other weights than the
+        UserError: an utterance that was embedded and not recognised, or hypotheses of other weights than the
             model has now.
     """
     folder = run.model_dir / "results" / name_of(run.data_dir) / f"decode-{config.split}-{config.method}"

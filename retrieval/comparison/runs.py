@@ -100,8 +100,8 @@ def retrieve_run(
     group share too few sentences, nothing is asked within groups.
 
     Raises:
-        FileNotFoundError: there are no embeddings.
-        ValueError: the embeddings are of other weights than the model has now, there are several data sets to
+        UserError: there are no embeddings.
+        UserError: the embeddings are of other weights than the model has now, there are several data sets to
             choose from, the directory does not say what the model was trained on, sites of different
             groups share too few sentences, or as ``sites_of``.
     """

@@ -9,7 +9,6 @@ All variants are run with the first seed, then all with the second: wherever a s
 can be compared.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from omegaconf import MISSING
 from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError
 from zipformer.files import file_sha256, write_json
-from zipformer.model_dir import PROVENANCE_FILE, WEIGHTS_FILE
+from zipformer.model_dir import WEIGHTS_FILE, trained_groups
+from zipformer.typed_json import read_json
 
 RUN_FILE = "run.json"
 RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
@@ -163,12 +163,12 @@ class SweepRun:
         """Steps that are done.
 
         Raises:
-            ValueError: the directory holds a run with other settings.
+            UserError: the directory holds a run with other settings.
         """
         file = self.directory / RUN_FILE
-        if not file.is_file():
+        content = read_json(file, "sweep")
+        if content is None:
             return []
-        content = json.loads(file.read_text(encoding="utf-8"))
         before = content["settings"]
         differing = _differing(before, self.settings)
         if differing:
@@ -191,8 +191,8 @@ def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
         resolve: gives all settings of fangyan train, nested, from those of its command line.
 
     Raises:
-        FileNotFoundError: a corpus or the model to start from is missing.
-        ValueError: the model to start from was trained on a dialect that a variant leaves out, or a variant
+        UserError: a corpus or the model to start from is missing.
+        UserError: the model to start from was trained on a dialect that a variant leaves out, or a variant
             lacks its corpus.
     """
     return [_plan(config, name, seed, resolve) for seed in config.seeds for name in config.variants]
@@ -267,10 +267,9 @@ def _path_setting(name: str, path: Path) -> str:
 
 
 def _start(directory: Path, name: str, variant: Variant) -> Path:
-    file = directory / PROVENANCE_FILE
-    if not (directory / WEIGHTS_FILE).is_file() or not file.is_file():
+    trained = trained_groups(directory)
+    if trained is None or not (directory / WEIGHTS_FILE).is_file():
         raise UserError(f"start={directory} is no model directory; fangyan average writes one")
-    trained = json.loads(file.read_text(encoding="utf-8"))["trained_dialects"]
     if seen := sorted(set(variant.left_out) & set(trained)):
         raise UserError(
             f"start={directory} was trained on {', '.join(seen)}, which variant {name} leaves out: the "

@@ -125,7 +125,7 @@ class VariantMeasures:
         paired: the n-th runs of all variants are the same model.
 
     Raises:
-        ValueError: a variant without runs, runs with other sites or sentences, or a paired comparison of
+        UserError: a variant without runs, runs with other sites or sentences, or a paired comparison of
             different numbers of runs.
     """
 

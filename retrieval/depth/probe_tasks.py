@@ -78,7 +78,7 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
     """What the manifest says of every utterance.
 
     Raises:
-        ValueError: as of :func:`retrieval.embedding.cuts.labels_of`.
+        UserError: as of :func:`retrieval.embedding.cuts.labels_of`.
     """
     facts, misfits = [], 0
     for cut in cuts:
@@ -300,7 +300,7 @@ def span_means(store: EmbeddingStore, spans: Spans, factor: int) -> NDArray[np.f
         factor: frames at 50 per second that a frame of the store stands for.
 
     Raises:
-        ValueError: a span that ends after its utterance.
+        UserError: a span that ends after its utterance.
     """
     means = np.zeros((len(spans), store.frames.shape[1]), dtype=np.float32)
     for row, span in enumerate(spans):

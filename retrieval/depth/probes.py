@@ -72,7 +72,7 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
         config: settings of the probe.
 
     Raises:
-        ValueError: not one embedding a unit, values that are not finite, or no division into folds.
+        UserError: not one embedding a unit, values that are not finite, or no division into folds.
     """
     if embeddings.ndim != 2 or len(embeddings) != len(task.labels):
         raise UserError(

@@ -309,7 +309,7 @@ def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
     """Those of some methods for which a model has the head.
 
     Raises:
-        ValueError: it has none of the heads, or a method is not known.
+        UserError: it has none of the heads, or a method is not known.
     """
     if unknown := [method for method in methods if method not in METHODS]:
         raise UserError(f"methods={methods}: {unknown[0]} is not known; choose some of {', '.join(METHODS)}")

@@ -200,7 +200,7 @@ def embed_taps(
         dataset: data set of the cuts, likewise.
 
     Raises:
-        ValueError: cuts that cannot be embedded, or frames that are not finite.
+        UserError: cuts that cannot be embedded, or frames that are not finite.
     """
     missing = [tap for tap in taps if not is_complete(tap.store(config), identities[tap.name])]
     if not missing:
@@ -263,7 +263,7 @@ def recall_of(
     Beside them ``groups``, and those of them whose only site the interval cannot vary.
 
     Raises:
-        ValueError: the split has no parallel sentences.
+        UserError: the split has no parallel sentences.
     """
     sites = sites_of(store, level=config.level, duplicates=config.duplicates)
     outcome = retrieve(store, sites, score=score, device=device)

@@ -89,7 +89,7 @@ class MfccEmbedder(Embedder):
         """See :class:`Embedder`; the batch are log mel energies (N,T,bins).
 
         Raises:
-            ValueError: fewer mel bins than coefficients.
+            UserError: fewer mel bins than coefficients.
         """
         if batch.shape[2] < self.config.coefficients:
             raise UserError(

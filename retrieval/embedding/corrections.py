@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.embedding.store import EmbeddingStore
+from zipformer.errors import UserError
 
 Transform = Callable[[NDArray[np.floating]], NDArray[np.floating]]  # (T,D) -> (T,D')
 BLOCK = 1 << 14  # frames that are read at a time
@@ -71,13 +72,13 @@ def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
         return _affine(store.mean_frame(), None)
     spectrum = principal_directions(store)
     if spectrum.rank == 0:
-        raise ValueError(f"all frames of {store.directory} are the same: {kind.value} leaves nothing of them")
+        raise UserError(f"all frames of {store.directory} are the same: {kind.value} leaves nothing of them")
     if kind is Correction.whiten:
         kept = slice(0, spectrum.rank)
         return _affine(spectrum.mean, spectrum.directions[:, kept] / np.sqrt(spectrum.variances[kept]))
     removed = max(1, round(len(spectrum.mean) / DIMENSIONS_FOR_ONE))
     if removed >= spectrum.rank:
-        raise ValueError(
+        raise UserError(
             f"frames of {store.directory} vary in {spectrum.rank} directions; all_but_the_top would remove"
             f" {removed} and leave nothing"
         )

@@ -137,7 +137,7 @@ def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
     """The prepared cuts of a split, read lazily, and their file.
 
     Raises:
-        FileNotFoundError: the split is not prepared; names the splits that are.
+        UserError: the split is not prepared; names the splits that are.
     """
     path = data_dir / f"cuts_{split}.jsonl.gz"
     if not path.is_file():
@@ -156,7 +156,7 @@ def labels_of(cut: Cut) -> Labels:
     """Dialect, subdialect, site and sentence id of a cut with one supervision.
 
     Raises:
-        ValueError: a number of supervisions other than one, or no dialect.
+        UserError: a number of supervisions other than one, or no dialect.
     """
     if len(cut.supervisions) != 1:
         raise UserError(f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one")
@@ -184,7 +184,7 @@ def embed_cuts(
         The number of utterances embedded now (without those that were there).
 
     Raises:
-        ValueError: two cuts of one id, a cut without features or recording, too short or too long, or what
+        UserError: two cuts of one id, a cut without features or recording, too short or too long, or what
             :func:`labels_of`, the embedder or the writer find wrong.
     """
     before = frozenset(writer.written)
@@ -232,7 +232,7 @@ def count_cuts(
         embedder: name of the embedder.
 
     Raises:
-        ValueError: no cuts, two of one id, or one without features or recording, too short, too long, or
+        UserError: no cuts, two of one id, or one without features or recording, too short, too long, or
             without labels.
     """
     seen: set[str] = set()
@@ -305,7 +305,7 @@ def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, to
     """Samples (N,T) of the recordings of cuts at a rate in Hz, padded with zeros, and lengths (N,).
 
     Raises:
-        ValueError: a recording that cannot be read, or of several channels.
+        UserError: a recording that cannot be read, or of several channels.
     """
     arrays: list[NDArray[np.float32]] = []
     for cut in cuts:

@@ -56,7 +56,7 @@ class HuggingFaceConfig:
         """Last part of the name, which names the folders of the results.
 
         Raises:
-            ValueError: it is the name of another embedder.
+            UserError: it is the name of another embedder.
         """
         name = Path(self.model).name
         if name in {kind.value for kind in EmbedderKind}:
@@ -78,7 +78,7 @@ class HuggingFaceEmbedder(Embedder):
         name: name in the description of the embeddings.
 
     Raises:
-        ValueError: a family that is not known, a layer that the encoder does not have, or an adapter, which
+        UserError: a family that is not known, a layer that the encoder does not have, or an adapter, which
             would make fewer frames of those of the encoder.
     """
 
@@ -169,8 +169,8 @@ def load(
     """The embedder of a model, and the files of a local folder that it is made from (none for the Hub).
 
     Raises:
-        FileNotFoundError: no such model, or no connection and nothing cached.
-        ValueError: ``transformers`` is not installed, or what :class:`HuggingFaceEmbedder` finds wrong.
+        UserError: no such model, or no connection and nothing cached.
+        UserError: ``transformers`` is not installed, or what :class:`HuggingFaceEmbedder` finds wrong.
     """
     transformers = import_transformers("embedder=huggingface")
     try:
@@ -201,7 +201,7 @@ def import_transformers(setting: str) -> ModuleType:
     """The package, which is an extra, for a setting that needs it.
 
     Raises:
-        ValueError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         import transformers

@@ -51,7 +51,7 @@ class SpeechEmbeddingEmbedder(Embedder):
         melspectrogram, network: the files named in :data:`FILES`.
 
     Raises:
-        ValueError: ``onnxruntime`` is not installed.
+        UserError: ``onnxruntime`` is not installed.
     """
 
     name = EmbedderKind.speech_embedding.value
@@ -87,7 +87,7 @@ def load() -> tuple[SpeechEmbeddingEmbedder, list[Path]]:
     """The embedder and the files of its weights.
 
     Raises:
-        ValueError: ``openwakeword`` is not installed, or in a version without the weights.
+        UserError: ``openwakeword`` is not installed, or in a version without the weights.
     """
     found = find_spec("openwakeword")
     if found is None or found.origin is None:

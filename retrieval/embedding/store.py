@@ -75,7 +75,7 @@ class EmbeddingWriter:
         dataset: record of the data set that is embedded (:mod:`zipformer.data.dataset`).
 
     Raises:
-        ValueError: an unknown dtype.
+        UserError: an unknown dtype.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class EmbeddingWriter:
         """Append the frames (T',D) of one utterance.
 
         Raises:
-            ValueError: a duplicate id, a wrong shape, no frames, a value that is not finite in the storage
+            UserError: a duplicate id, a wrong shape, no frames, a value that is not finite in the storage
                 type, or a tab or line break in a field.
         """
         if self._frames is None or self._index is None:
@@ -266,8 +266,8 @@ class EmbeddingStore:
         description: embedder, fingerprint, dimension, dtype, weights, dataset.
 
     Raises:
-        FileNotFoundError: no such store (says which command makes it).
-        ValueError: an index that does not fit the array, with the line.
+        UserError: no such store (says which command makes it).
+        UserError: an index that does not fit the array, with the line.
     """
 
     def __init__(self, directory: Path) -> None:

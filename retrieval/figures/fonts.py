@@ -49,7 +49,7 @@ def chinese_font() -> str | None:
     """Family name of the font for Chinese characters, known to Matplotlib; None where there is none.
 
     Raises:
-        FileNotFoundError: the file that ``FANGYAN_FONT`` names is not there.
+        UserError: the file that ``FANGYAN_FONT`` names is not there.
     """
     font = _font()
     return None if font is None else font.name

@@ -96,7 +96,7 @@ def texts(
     """The pairs of texts to match, in the order of the pairs of utterances, which all have words.
 
     Raises:
-        ValueError: the words of two sites are too many to compare all with all.
+        UserError: the words of two sites are too many to compare all with all.
     """
     for members in _grouped(pairs, scope):
         source = _text(members[0].source, [(p.source_id, p.sentence) for p in members], spoken)
@@ -157,7 +157,7 @@ def compare(
         confidence: confidence level of the intervals.
 
     Raises:
-        ValueError: no pair of utterances has words, embeddings of different dimensions, no match at all, or
+        UserError: no pair of utterances has words, embeddings of different dimensions, no match at all, or
             as :func:`texts`.
     """
     compared = [pair for pair in pairs if pair.source_id in spoken and pair.target_id in spoken]
@@ -230,7 +230,7 @@ def cosines(source: SpokenWords, target: SpokenWords) -> NDArray[np.float32]:
     """Cosines (W,V) of the words' embeddings.
 
     Raises:
-        ValueError: embeddings of two dimensions.
+        UserError: embeddings of two dimensions.
     """
     if source.embeddings.shape[1] != target.embeddings.shape[1]:
         raise UserError(

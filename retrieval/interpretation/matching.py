@@ -105,7 +105,7 @@ def transported(cosines: NDArray[np.floating], *, threshold: float = 0.5) -> lis
         threshold: least share, over 0 and at most 1. A lower one keeps more, weaker pairs.
 
     Raises:
-        ValueError: the package POT is not installed, or the threshold is out of range.
+        UserError: the package POT is not installed, or the threshold is out of range.
     """
     ot = _pot(Matcher.transport, threshold)
     W, V = cosines.shape
@@ -137,7 +137,7 @@ def softly_transported(
             greater one comes closer to :func:`transported`, and takes more steps.
 
     Raises:
-        ValueError: the package POT is not installed, or threshold or penalty is out of range.
+        UserError: the package POT is not installed, or threshold or penalty is out of range.
     """
     if not penalty > 0:
         raise UserError(f"penalty={penalty} must be over 0")

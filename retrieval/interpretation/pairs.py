@@ -37,7 +37,7 @@ def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[Ut
         names: ``A:B`` for pairs of groups or sites (these may be of one group); empty takes all.
 
     Raises:
-        ValueError: a name that is not of this form or fits no pair, or two sites without a common sentence.
+        UserError: a name that is not of this form or fits no pair, or two sites without a common sentence.
     """
     chosen = site_pairs(sites)
     if names:

@@ -50,7 +50,7 @@ def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[Utteranc
     """The pairs of utterances that a configuration asks for.
 
     Raises:
-        ValueError: what :func:`retrieval.protocol.sites.sites_of` and
+        UserError: what :func:`retrieval.protocol.sites.sites_of` and
             :func:`retrieval.interpretation.pairs.utterance_pairs` find wrong, or an id that occurs twice.
     """
     utterances: dict[str, Utterance] = {}
@@ -88,7 +88,7 @@ def interpret(
         dataset: data set of the utterances.
 
     Raises:
-        ValueError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
+        UserError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
             then.
     """
     weights = weights_of_words(config)

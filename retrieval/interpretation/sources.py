@@ -89,7 +89,7 @@ def from_table(config: InterpretConfig, cuts: Mapping[str, Cut]) -> Iterator[Spo
     """Words timed by another aligner, with the frames of a store.
 
     Raises:
-        ValueError: a word whose centre lies after its utterance, or what :func:`from_store` finds wrong.
+        UserError: a word whose centre lies after its utterance, or what :func:`from_store` finds wrong.
     """
     assert config.words is not None
     assert config.embeddings is not None
@@ -109,7 +109,7 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
     """An utterance of a store.
 
     Raises:
-        ValueError: the store lacks it.
+        UserError: the store lacks it.
     """
     if cut.id not in store.utterances:
         raise UserError(f"{store.directory} has no utterance {cut.id}; embed the same split again")
@@ -138,7 +138,7 @@ def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int]
     """Samples (T,) of a cut and their rate, None where it has no recording or none is wanted.
 
     Raises:
-        FileNotFoundError: the recording is not where the cut says.
+        UserError: the recording is not where the cut says.
     """
     if not config.audio or not cut.has_recording:
         return None

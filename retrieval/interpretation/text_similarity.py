@@ -53,8 +53,8 @@ class TranslationTable:
         words: all cells.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a column that is not there, or a table without words.
+        UserError: there is no such file.
+        UserError: a column that is not there, or a table without words.
     """
 
     name = "table"
@@ -103,7 +103,7 @@ class SentenceEmbeddings:
         name: name of a model that the package sentence-transformers can load, or its directory.
 
     Raises:
-        ValueError: the package is not installed, or the model cannot be loaded.
+        UserError: the package is not installed, or the model cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
@@ -138,7 +138,7 @@ def choose_similarity(name: str, table: TranslationTable | None) -> TextSimilari
     """The similarity of a name: ``characters``, ``table``, or else a sentence-transformers model.
 
     Raises:
-        ValueError: ``table`` without a table, or as :class:`SentenceEmbeddings`.
+        UserError: ``table`` without a table, or as :class:`SentenceEmbeddings`.
     """
     if name == CharacterOverlap.name:
         return CharacterOverlap()

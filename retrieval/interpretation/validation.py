@@ -78,7 +78,7 @@ def paired_test(
         confidence: confidence level of the interval.
 
     Raises:
-        ValueError: no sentence, different lengths, or a value that is not finite.
+        UserError: no sentence, different lengths, or a value that is not finite.
     """
     if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
         raise UserError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
@@ -173,7 +173,7 @@ class Sums:
         """The tests over the sentences, in a fixed order.
 
         Raises:
-            ValueError: nothing was added.
+            UserError: nothing was added.
         """
         sentences = sorted(self.count)
         counts = np.array([self.count[name] for name in sentences], np.float64)

@@ -65,7 +65,7 @@ class Whisper:
         name: name in error messages.
 
     Raises:
-        ValueError: a language that the model does not know, alignment heads that it does not have, no
+        UserError: a language that the model does not know, alignment heads that it does not have, no
             generation config of Whisper, or a tokenizer without bytes.
     """
 
@@ -122,7 +122,7 @@ class Whisper:
             the end of the text; T' = ceil(T / ``stride``), and every row sums to 1. No pieces: no rows.
 
         Raises:
-            ValueError: more tokens than the decoder takes.
+            UserError: more tokens than the decoder takes.
         """
         features = self.extractor(
             samples.numpy(), sampling_rate=self.sampling_rate, padding="max_length", return_tensors="pt"
@@ -188,7 +188,7 @@ def align_with_whisper(
         transcript: ``reference``, or ``hypothesis`` for what Whisper itself recognises.
 
     Raises:
-        ValueError: a cut without recording, or one that cannot be read.
+        UserError: a cut without recording, or one that cannot be read.
     """
     window, seconds = int(whisper.extractor.n_samples), whisper.stride / whisper.sampling_rate  # 30 s, 0.02 s
     left_out: dict[str, list[str]] = {}
@@ -221,7 +221,7 @@ def load(config: WhisperConfig, *, device: torch.device | str = "cpu") -> Whispe
     """The aligner of a model.
 
     Raises:
-        ValueError: ``transformers`` is not installed, no such model, no connection and nothing cached, a
+        UserError: ``transformers`` is not installed, no such model, no connection and nothing cached, a
             model of another family, or what :class:`Whisper` finds wrong.
     """
     transformers = import_transformers("aligner=whisper")

@@ -57,7 +57,7 @@ def centre_frames(frames: NDArray[np.floating], words: Sequence[Word], clock: Fr
         clock: times of the frames.
 
     Raises:
-        ValueError: frames that are not (T,D), a centre frame that is not finite or zero.
+        UserError: frames that are not (T,D), a centre frame that is not finite or zero.
     """
     if frames.ndim != 2 or not len(frames):
         raise UserError(f"frames are {frames.shape}; expected (T,D) with at least one frame")
@@ -88,8 +88,8 @@ def read_words(path: Path) -> dict[str, list[Word]]:
         Words by utterance, in the order of the table.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: other columns, times that are no numbers or go backwards; names the line.
+        UserError: there is no such file.
+        UserError: other columns, times that are no numbers or go backwards; names the line.
     """
     if not path.is_file():
         raise UserError(f"no table of words at {path}; fangyan interpret writes one (words.tsv)")

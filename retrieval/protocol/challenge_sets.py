@@ -93,7 +93,7 @@ class ChallengeSet:
         may be dialects or varieties.
 
         Raises:
-            ValueError: an utterance that the set was not made from.
+            UserError: an utterance that the set was not made from.
         """
         left = []
         for sentence in common:
@@ -226,8 +226,8 @@ def read_challenge(path: Path | str) -> ChallengeSet:
     """The set that :func:`write_challenge` wrote.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not a challenge set, or none of this version.
+        UserError: no such file.
+        UserError: it is not a challenge set, or none of this version.
     """
     path = Path(path)
     if not path.is_file():

@@ -113,7 +113,7 @@ class OutcomeBuilder:
         """What was taken in.
 
         Raises:
-            ValueError: nothing was.
+            UserError: nothing was.
         """
         if not self._equal.any():
             raise UserError("there are no queries: no sentence is left at any pair of sites")
@@ -144,8 +144,8 @@ def read_ranks(path: Path) -> Outcome:
     """The answers of a finished retrieval, without utterances and permutations.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: arrays that are missing or do not fit together.
+        UserError: there is no such file.
+        UserError: arrays that are missing or do not fit together.
     """
     if not path.is_file():
         raise UserError(f"no ranks at {path}: make them with fangyan retrieve")

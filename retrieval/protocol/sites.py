@@ -60,7 +60,7 @@ def sites_of(
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
-        ValueError: a duplicate, an unknown group or one that is named twice, no sentence ids, a site without
+        UserError: a duplicate, an unknown group or one that is named twice, no sentence ids, a site without
             any beside others that have them, or fewer than two groups.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
@@ -134,7 +134,7 @@ def common_sentences(a: Site, b: Site) -> list[str]:
     """Sorted sentence ids that two sites share.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     common = sorted(a.utterances.keys() & b.utterances.keys())
     if not common:
@@ -156,7 +156,7 @@ def check_common_sentences(
         least: sentences that two sites must share.
 
     Raises:
-        ValueError: they share fewer; names the pairs and the remedies.
+        UserError: they share fewer; names the pairs and the remedies.
     """
     few = [
         (sites[a], sites[b], shared)

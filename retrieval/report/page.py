@@ -126,8 +126,8 @@ def collect(
         metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
 
     Raises:
-        FileNotFoundError: no such model directory, or no results of the data set.
-        ValueError: there are results of several data sets.
+        UserError: no such model directory, or no results of the data set.
+        UserError: there are results of several data sets.
         MalformedResultError: a file that does not hold what it should.
     """
     if not model_dir.is_dir():

@@ -38,7 +38,7 @@ def result_folder(
         challenge: name of a challenge set.
 
     Raises:
-        ValueError: a name that holds anything but letters, digits, ``_``, ``.``, ``+`` and single hyphens,
+        UserError: a name that holds anything but letters, digits, ``_``, ``.``, ``+`` and single hyphens,
             or a negative layer.
     """
     if layer is not None and layer < 0:

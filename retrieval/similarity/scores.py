@@ -50,7 +50,7 @@ def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
         (N,M), in [-1, 1]; all are symmetric: ``score_matrix(kind, y, x)`` is the transpose.
 
     Raises:
-        ValueError: frames of different D, or transport without POT.
+        UserError: frames of different D, or transport without POT.
     """
     if x.frames.shape[1] != y.frames.shape[1]:
         raise UserError(
@@ -87,7 +87,7 @@ def transport_similarity(x: Packed, y: Packed) -> Tensor:
     Cosines are computed where the frames are, the plans on the CPU in float64.
 
     Raises:
-        ValueError: POT is not installed.
+        UserError: POT is not installed.
         RuntimeError: POT did not come to the end of a plan.
     """
     ot = _pot()

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from retrieval.similarity.segment_maxima import add_tile
+from zipformer.errors import UserError
 
 # The similarities of a tile are read again after the matrix product has written them. On a CPU they should
 # still be in the cache then; on a GPU a tile must be large enough to fill the device.
@@ -59,7 +60,7 @@ class Packed:
             ValueError: not on a CUDA device, or Triton is not installed.
         """
         if not (self.frames.is_cuda and find_spec("triton")):
-            raise ValueError(
+            raise UserError(
                 f"SeqSim in half precision needs a CUDA device and Triton, found {self.frames.device}:"
                 " set half_precision=false"
             )
@@ -96,7 +97,7 @@ def pack(utterances: Sequence[Tensor]) -> Packed:
     """
     lengths = torch.tensor([len(frames) for frames in utterances])
     if not bool(lengths.all()):
-        raise ValueError(
+        raise UserError(
             f"utterance {int(lengths.argmin())} has no frames: leave out utterances without frames"
         )
     frames = torch.cat(list(utterances))
@@ -105,7 +106,7 @@ def pack(utterances: Sequence[Tensor]) -> Packed:
     if not bool(finite.all()):
         frame = int(finite.int().argmin())
         n = int(torch.searchsorted(offsets, frame, right=True)) - 1
-        raise ValueError(
+        raise UserError(
             f"utterance {n} has a value that is not finite in frame {frame - int(offsets[n])}:"
             " embed that utterance again"
         )

@@ -44,6 +44,7 @@ from retrieval.statistics.ranks import (
     distributions_of_queries,
     metrics_of,
 )
+from zipformer.errors import UserError
 from zipformer.scoring.intervals import Component, half_width, possible_rate, rate_interval, resampled
 
 __all__ = [
@@ -108,9 +109,7 @@ def components(replicates: Replicates, factors: Sequence[Factor], sentences: int
     """
     valid = ~np.isnan(replicates)
     if valid.sum() < 2:
-        raise ValueError(
-            "no resample has a value: there is nothing to resample, or more resamples are needed"
-        )
+        raise UserError("no resample has a value: there is nothing to resample, or more resamples are needed")
     rest = float(replicates[valid].var(ddof=1))
     found = []
     for factor in factors:
@@ -304,9 +303,7 @@ class Resamples:
             seed: seed of numpy's default generator.
         """
         if resamples < 1 or sentences < 1:
-            raise ValueError(
-                f"need at least one resample and one sentence, found {resamples} and {sentences}"
-            )
+            raise UserError(f"need at least one resample and one sentence, found {resamples} and {sentences}")
         random = np.random.default_rng(seed)
         sentence_counts = random.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
         site_counts = np.zeros((resamples, len(group_of_site)))

@@ -95,7 +95,7 @@ def token_intervals(
         (U,2) first frame of each token and the frame after its last.
 
     Raises:
-        ValueError: as :func:`check_aligner`, or no alignment is possible.
+        UserError: as :func:`check_aligner`, or no alignment is possible.
     """
     check_aligner(model, aligner)
     if not tokens:
@@ -148,7 +148,7 @@ def align_cuts(
         Utterances, longest first.
 
     Raises:
-        ValueError: as :func:`check_aligner`, an unknown kind of transcript, an even ``median_frames``, or
+        UserError: as :func:`check_aligner`, an unknown kind of transcript, an even ``median_frames``, or
             encoder frames that are not finite.
     """
     check_aligner(model, aligner)

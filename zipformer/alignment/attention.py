@@ -15,6 +15,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from zipformer.alignment.warping import warp
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import (
     SOS_EOS,
     AttentionDecoder,
@@ -68,7 +69,7 @@ def upper_half(weights: Tensor) -> Tensor:
 def check_median_frames(median_frames: int) -> None:
     """Raise ValueError unless the width of a median filter is odd and at least 1."""
     if median_frames < 1 or median_frames % 2 == 0:
-        raise ValueError(f"median_frames={median_frames} must be odd and at least 1")
+        raise UserError(f"median_frames={median_frames} must be odd and at least 1")
 
 
 def attention_intervals(weights: Tensor, *, median_frames: int = MEDIAN_FRAMES) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ def choose_segmenter(name: str, vocabulary: Iterable[str] = ()) -> Segmenter:
         vocabulary: words that ``longest_match`` knows and that ``jieba`` gets besides its own.
 
     Raises:
-        ValueError: an unknown name, jieba that is not installed, or ``longest_match`` without a vocabulary.
+        UserError: an unknown name, jieba that is not installed, or ``longest_match`` without a vocabulary.
     """
     words = frozenset(vocabulary) - {""}
     if name == "characters":

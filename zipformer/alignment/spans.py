@@ -89,7 +89,7 @@ def character_spans(tokens: Sequence[int], intervals: NDArray[np.int64], tokeniz
         tokenizer: the one that made the ids.
 
     Raises:
-        ValueError: not as many intervals as tokens.
+        UserError: not as many intervals as tokens.
     """
     if len(tokens) != len(intervals):
         raise UserError(f"{len(intervals)} intervals for {len(tokens)} tokens")
@@ -128,7 +128,7 @@ def word_spans(characters: Sequence[Span], segment: Segmenter) -> list[Span]:
             the word before it.
 
     Raises:
-        ValueError: the words do not make up the text.
+        UserError: the words do not make up the text.
     """
     text = "".join(span.text for span in characters)
     words = segment(text)

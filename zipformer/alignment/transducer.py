@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zipformer.errors import UserError
 from zipformer.model import BLANK, AsrModel
 
 BLOCK_BYTES = 1 << 26  # of joiner output that is held at a time
@@ -42,7 +43,7 @@ def lattice_scores(
         ValueError: the model has no transducer, or frames are not (T, D).
     """
     if model.predictor is None or model.joiner is None:
-        raise ValueError("the model has no transducer; align with ctc or attention instead")
+        raise UserError("the model has no transducer; align with ctc or attention instead")
     if frames.dim() != 2 or not len(frames):
         raise ValueError(f"frames are {tuple(frames.shape)}; expected (T, D) of one utterance")
     history = torch.tensor([[BLANK, *tokens]], device=frames.device)

@@ -166,8 +166,8 @@ class TrainingData:
         fields: further fields of the supervisions that every utterance must have.
 
     Raises:
-        FileNotFoundError: no manifest.
-        ValueError: no utterance is left to train on, one lacks a field, or a dialect to leave out is unknown.
+        UserError: no manifest.
+        UserError: no utterance is left to train on, one lacks a field, or a dialect to leave out is unknown.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ def read_cuts(manifest: Path) -> CutSet:
     """Open a manifest of cuts lazily.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        UserError: there is no such file.
     """
     check_manifest(manifest)
     return CutSet.from_jsonl_lazy(manifest)
@@ -48,7 +48,7 @@ def find_manifest(data_dir: Path, split: str) -> Path:
     """Path of the cuts of a split.
 
     Raises:
-        FileNotFoundError: there is none; the message lists the splits that there are.
+        UserError: there is none; the message lists the splits that there are.
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
@@ -64,8 +64,8 @@ def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
     """The cuts of a split, all of them recognisable, and with the field that is the reference.
 
     Raises:
-        FileNotFoundError: files of features are missing.
-        ValueError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
+        UserError: files of features are missing.
+        UserError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
     """
     cuts = list(read_cuts(manifest))
     if not cuts:
@@ -98,7 +98,7 @@ def sentence_of(supervision: Supervision, field: str) -> str:
     """The sentence of an utterance: its transcript for ``text``, else a field of ``custom``.
 
     Raises:
-        ValueError: the utterance has none.
+        UserError: the utterance has none.
     """
     sentence = supervision.text if field == "text" else (supervision.custom or {}).get(field)
     if not sentence:

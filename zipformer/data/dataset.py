@@ -89,7 +89,7 @@ class DataSet:
         """See that the folder of the results is free for this data set.
 
         Raises:
-            ValueError: there are results of other data of the same name and split.
+            UserError: there are results of other data of the same name and split.
         """
         folder = model_dir / "results" / self.name
         before = _claims(folder).get(self.split)
@@ -110,8 +110,8 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
         name: name of the corpus; None = as :func:`name_of` says.
 
     Raises:
-        FileNotFoundError: there is no such manifest.
-        ValueError: it is damaged, or the name cannot be that of a folder.
+        UserError: there is no such manifest.
+        UserError: it is damaged, or the name cannot be that of a folder.
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
@@ -126,7 +126,7 @@ def name_of(data_dir: Path, name: str | None = None) -> str:
     """The name of a prepared corpus: the given one, or else the recorded one, or else that of its folder.
 
     Raises:
-        ValueError: it cannot be that of a folder.
+        UserError: it cannot be that of a folder.
     """
     if name is None:
         file = data_dir / DATASET_FILE
@@ -176,8 +176,8 @@ def choose_dataset(
         made_by: scripts that make the results that are missing, for the message.
 
     Raises:
-        FileNotFoundError: there are no results, or none of the wanted one.
-        ValueError: there are several to choose from.
+        UserError: there are no results, or none of the wanted one.
+        UserError: there are several to choose from.
     """
     names = dataset_names(model_dir)
     results = model_dir / "results"

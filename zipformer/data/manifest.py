@@ -7,7 +7,6 @@ decompression, and nothing but a number is kept for each cut.
 """
 
 import gzip
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -21,6 +20,7 @@ from lhotse.serialization import decode_json_line, deserialize_item
 from lhotse.utils import compute_num_frames, fastcopy
 
 from zipformer.errors import UserError
+from zipformer.typed_json import read_json
 
 PREPARATION_FILE = "prepare.json"  # in a data directory: what prepared it, and where
 
@@ -89,7 +89,7 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
     """What selection needs of every cut; a cut mixed of several is built as a whole.
 
     Raises:
-        ValueError: a line that is not a cut, with its number.
+        UserError: a line that is not a cut, with its number.
     """
     decoder = msgspec.json.Decoder(CutSummary)
     for number, line in enumerate(_lines(manifest), start=1):
@@ -106,9 +106,7 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
 def _prepared_as(directory: Path) -> Path | None:
     """The path that a data directory had when it was prepared; None where nothing says so."""
     record = directory / PREPARATION_FILE
-    if not record.is_file():
-        return None
-    place = json.loads(record.read_text(encoding="utf-8")).get("directory")
+    place = (read_json(record, "prepare") or {}).get("directory")
     return None if place is None else Path(place)
 
 
@@ -151,7 +149,7 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
         directory: the data directory.
 
     Raises:
-        FileNotFoundError: some are not; says what may have happened and what to do.
+        UserError: some are not; says what may have happened and what to do.
     """
     files = sorted({Path(place_now(path, directory)) for path in paths})
     missing = [file for file in files if not file.exists()]

@@ -36,7 +36,7 @@ class Tokenizer:
             model: a serialised sentencepiece model.
 
         Raises:
-            ValueError: the bytes are no sentencepiece model, or one with other special ids.
+            UserError: the bytes are no sentencepiece model, or one with other special ids.
         """
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -55,8 +55,8 @@ class Tokenizer:
         """Read a model file, or ``tokens.model`` in a directory.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not a model of this toolkit.
+            UserError: there is no such file.
+            UserError: the file is not a model of this toolkit.
         """
         path = Path(path)
         file = path / TOKENS_FILE if path.is_dir() else path

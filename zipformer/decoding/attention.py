@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from zipformer.decoding.frames import check_frames
+from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import SOS_EOS
 from zipformer.model import AsrModel
 
@@ -30,12 +31,12 @@ def attention_greedy_search(
     """
     decoder = model.attention_decoder
     if decoder is None:
-        raise ValueError(
+        raise UserError(
             "the model has no attention decoder; use greedy_search or ctc_greedy_search, or train with"
             " model.attention_decoder.num_layers=2"
         )
     if translate and decoder.translation_start is None:
-        raise ValueError(
+        raise UserError(
             "the attention decoder has not learnt to translate; search with translate=False, or train with"
             " model.attention_decoder.translation=true"
         )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from zipformer.decoding.beam_step import advance, find_distinct_contexts
 from zipformer.decoding.frames import TransducerFrames
+from zipformer.errors import UserError
 from zipformer.model import BLANK, AsrModel
 
 # Of the polynomial hash modulo 2^64, from Knuth's MMIX. Unequal hypotheses get the same hash about as rarely
@@ -54,7 +55,7 @@ def modified_beam_search(
         ValueError: beam below 1, the model has no transducer, or the shapes do not fit together.
     """
     if beam < 1:
-        raise ValueError(f"beam is {beam}; it must be at least 1")
+        raise UserError(f"beam is {beam}; it must be at least 1")
     search = TransducerFrames(model, frames, frame_lengths)
     hypotheses = _Hypotheses.empty(search, beam, frames.dtype)
     shape = (search.times, search.size, beam)

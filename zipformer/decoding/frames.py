@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from zipformer.errors import UserError
 from zipformer.heads.joiner import Joiner
 from zipformer.heads.predictor import Predictor
 from zipformer.model import BLANK, AsrModel
@@ -26,7 +27,7 @@ class TransducerFrames:
 
     def __init__(self, model: AsrModel, frames: Tensor, frame_lengths: Tensor) -> None:
         if model.predictor is None or model.joiner is None:
-            raise ValueError(
+            raise UserError(
                 "the model has no transducer; use ctc_greedy_search, or train with model.transducer=true"
             )
         check_frames(frames, frame_lengths)

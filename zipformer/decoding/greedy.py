@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from zipformer.decoding.frames import TransducerFrames, check_frames
+from zipformer.errors import UserError
 from zipformer.model import BLANK, AsrModel
 
 
@@ -61,7 +62,7 @@ def ctc_greedy_search(model: AsrModel, frames: Tensor, frame_lengths: Tensor) ->
         ValueError: the model has no CTC head, or the shapes do not fit together.
     """
     if model.ctc_head is None:
-        raise ValueError("the model has no CTC head; use greedy_search, or train with model.ctc=true")
+        raise UserError("the model has no CTC head; use greedy_search, or train with model.ctc=true")
     check_frames(frames, frame_lengths)
     best = model.ctc_head(frames).argmax(dim=-1)  # (N, T)
     outside = torch.arange(best.shape[1], device=best.device) >= frame_lengths.to(best.device).unsqueeze(1)

@@ -93,7 +93,7 @@ class DecodeConfig:
         """``text``, or the field of ``custom`` that is scored against.
 
         Raises:
-            ValueError: the model's ``provenance.json`` cannot be read.
+            UserError: the model's ``provenance.json`` cannot be read.
         """
         if self.reference == "text":
             return "text"
@@ -160,8 +160,8 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
         manifest.
 
     Raises:
-        FileNotFoundError: model directory, one of its files, or the split is missing.
-        ValueError: the split is empty or holds utterances that cannot be recognised or have no translation
+        UserError: model directory, one of its files, or the split is missing.
+        UserError: the split is empty or holds utterances that cannot be recognised or have no translation
             to be scored against, the model lacks the head that the method needs, or there are results of
             other data of the same name.
     """
@@ -251,7 +251,7 @@ def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
     """The search of a method on a model.
 
     Raises:
-        ValueError: the model has no head for the method, or one that has not learnt what is wanted.
+        UserError: the model has no head for the method, or one that has not learnt what is wanted.
     """
     usable = methods_of(model)
     if config.method not in usable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipformer.errors import UserError
 from zipformer.layers.activations import swoosh_r
 from zipformer.layers.dropout import SharedDropout, sequence_dropout
 from zipformer.layers.linear import activation_linear, scale_initial
@@ -132,7 +133,7 @@ class ConvFrontend(nn.Module):
             ValueError: the batch is too short for a single output frame.
         """
         if features.shape[1] < CONTEXT_FRAMES + 2:
-            raise ValueError(
+            raise UserError(
                 f"the front end needs at least {CONTEXT_FRAMES + 2} feature frames, got {features.shape[1]}: "
                 "leave out utterances that short"
             )

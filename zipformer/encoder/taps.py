@@ -65,7 +65,7 @@ class LayerOutputs:
         lengths: (N,) valid frames at 50 a second.
 
     Raises:
-        ValueError: the encoder is in training mode, or there is not one tensor a layer.
+        UserError: the encoder is in training mode, or there is not one tensor a layer.
     """
 
     def __init__(self, encoder: Zipformer, frames: list[Tensor], lengths: Tensor) -> None:
@@ -107,7 +107,7 @@ class LayerOutputs:
             the first of the f frames it stands for is.
 
         Raises:
-            ValueError: no such layer.
+            UserError: no such layer.
         """
         factor = self.places[self._checked(number)].downsampling_factor
         return self._frames[number], torch.div(self._lengths + factor - 1, factor, rounding_mode="floor")
@@ -119,7 +119,7 @@ class LayerOutputs:
             Frames (N, T, dim of the stack) at 50 a second and lengths (N,).
 
         Raises:
-            ValueError: no such stack.
+            UserError: no such stack.
         """
         last = self.places[-1]
         if not 1 <= number <= last.stack:
@@ -138,7 +138,7 @@ class LayerOutputs:
             Frames (N, (T+1)//2, output_dim) at 25 a second and lengths (N,).
 
         Raises:
-            ValueError: no such layer.
+            UserError: no such layer.
         """
         outputs = self._stack_outputs(self._checked(number))
         return self._encoder.finish(outputs), (self._lengths + 1) // 2

@@ -96,7 +96,7 @@ class EncoderConfig:
         """Sizes of every stack.
 
         Raises:
-            ValueError: a list has neither one entry nor one a stack.
+            UserError: a list has neither one entry nor one a stack.
         """
 
         def per_stack(name: str) -> list[int]:
@@ -188,7 +188,7 @@ class Zipformer(nn.Module):
             Frames (N, (T+1)//2, output_dim) and lengths (N,), (lengths+1)//2.
 
         Raises:
-            ValueError: a chunk size or left context that the model cannot run with.
+            UserError: a chunk size or left context that the model cannot run with.
         """
         chunk_size, left_chunks = self._chunking(chunk_size, left_context_frames)
         frame = torch.arange(x.shape[1], device=x.device)

@@ -70,7 +70,7 @@ def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Any]
         The model, in evaluation mode.
 
     Raises:
-        ValueError: for an option that this model does not have, for what holds no parameters of icefall's
+        UserError: for an option that this model does not have, for what holds no parameters of icefall's
             model, and for missing, unexpected or misshapen tensors, the first of which are listed.
     """
     model = AsrModel(config_from_icefall(options))
@@ -100,7 +100,7 @@ def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors by name, taken out of a whole checkpoint where it is one, without the prefixes of wrappers.
 
     Raises:
-        ValueError: a checkpoint without parameters.
+        UserError: a checkpoint without parameters.
     """
     if not isinstance(content, Mapping):
         raise UserError(

@@ -108,7 +108,7 @@ class HuggingFaceEncoder:
         device: where it runs.
 
     Raises:
-        ValueError: the extra ``huggingface`` is not installed, or there is no such model.
+        UserError: the extra ``huggingface`` is not installed, or there is no such model.
     """
 
     def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
@@ -169,7 +169,7 @@ def build_sentence_encoder(config: TeacherConfig, device: torch.device | str = "
     """The text encoder of a configuration.
 
     Raises:
-        ValueError: see :class:`HuggingFaceEncoder`.
+        UserError: see :class:`HuggingFaceEncoder`.
     """
     if config.encoder == NGRAMS:
         return NgramEncoder(config.ngram_dim, config.longest_ngram, device)

@@ -64,7 +64,7 @@ class TextAlignment(nn.Module):
         frame_dim: channels of the encoder frames.
 
     Raises:
-        ValueError: the configuration has no dimension.
+        UserError: the configuration has no dimension.
     """
 
     def __init__(self, config: TextAlignmentConfig, frame_dim: int) -> None:

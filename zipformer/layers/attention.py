@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipformer.errors import UserError
 from zipformer.layers.linear import scaled_linear
 from zipformer.layers.regularizers import Balancer, Whiten, excess_sign
 from zipformer.layers.schedule import Clock, Schedule, current
@@ -64,7 +65,7 @@ class RelPositionEncoding(nn.Module):
     def __init__(self, dim: int, *, dropout: float = 0.15) -> None:
         super().__init__()
         if dim % 2:
-            raise ValueError(f"the number of position features must be even, got {dim}")
+            raise UserError(f"the number of position features must be even, got {dim}")
         self.dim = dim
         self.dropout = dropout
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zipformer.errors import UserError
 from zipformer.layers.depthwise import depthwise_conv1d
 from zipformer.layers.linear import ActivationDropoutAndLinear
 from zipformer.layers.regularizers import Balancer, Whiten
@@ -84,7 +85,7 @@ class ConvolutionModule(nn.Module):
     def __init__(self, dim: int, kernel_size: int, *, clock: Clock, causal: bool = False) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
-            raise ValueError(f"the kernel of the convolution module must have odd size, got {kernel_size}")
+            raise UserError(f"the kernel of the convolution module must have odd size, got {kernel_size}")
         self.causal = causal
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.balancer1 = Balancer(
@@ -133,7 +134,7 @@ class ConvolutionModule(nn.Module):
         if isinstance(self.depthwise_conv, ChunkCausalDepthwiseConv1d):
             x = self.depthwise_conv(x, chunk_size)
         elif chunk_size >= 0:
-            raise ValueError(f"chunk_size {chunk_size} needs a model with causal=True")
+            raise UserError(f"chunk_size {chunk_size} needs a model with causal=True")
         else:
             x = self.depthwise_conv(x)
         return self.out_proj(self.whiten(self.balancer2(x)))

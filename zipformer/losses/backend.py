@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zipformer.device import has_kernels
+from zipformer.errors import UserError
 from zipformer.losses.lattice import Occupation
 
 BACKENDS = ("native", "k2", "plain")
@@ -54,7 +55,7 @@ def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
         ValueError: there is no such backend, or what it needs is not installed.
     """
     if problem := backend_problem(backend):
-        raise ValueError(problem)
+        raise UserError(problem)
     # Imported where they are needed: programs that only decode do not wait for a compiler to load.
     if backend == "k2":
         from zipformer.losses import lattice_k2

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from zipformer.errors import UserError
 from zipformer.losses.backend import lattice_sums
 from zipformer.losses.lattice import band_occupation
 
@@ -124,7 +125,7 @@ def prune_ranges(
             f"it must be {(N, U, T + 1)}"
         )
     if prune_range < 2:
-        raise ValueError(
+        raise UserError(
             f"prune_range is {prune_range}; a band of fewer than 2 positions cannot emit a symbol"
         )
     R = min(max(prune_range, (U - 1) // T + 2), U + 1)

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from zipformer.errors import UserError
+
 
 class Eden:
     """Learning rate that falls with the square root of both batches and epochs, after a short linear warm-up.
@@ -38,11 +40,11 @@ class Eden:
         last_batch: int | None = None,
     ) -> None:
         if lr_batches <= 0 or lr_epochs <= 0:
-            raise ValueError(f"lr_batches is {lr_batches} and lr_epochs {lr_epochs}; both must be positive")
+            raise UserError(f"lr_batches is {lr_batches} and lr_epochs {lr_epochs}; both must be positive")
         if not 0.0 <= warmup_start <= 1.0:
-            raise ValueError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
+            raise UserError(f"warmup_start is {warmup_start}; it must be in [0, 1]")
         if cooldown_batches < 0 or (cooldown_batches and last_batch is None):
-            raise ValueError(
+            raise UserError(
                 f"cooldown_batches is {cooldown_batches} and last_batch {last_batch}; it needs an end"
             )
         self.optimizer = optimizer

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from zipformer.device import HostCopy, on_host
+from zipformer.errors import UserError
 from zipformer.optim.moments import (
     Batch,
     Moments,
@@ -90,7 +91,7 @@ class ScaledAdam(Optimizer):
         clipping_update_period: int = 100,
     ) -> None:
         if lr <= 0:
-            raise ValueError(f"lr is {lr}; it must be positive")
+            raise UserError(f"lr is {lr}; it must be positive")
         if not (0 <= betas[0] < 1 and 0 < betas[1] < 1):
             raise ValueError(f"betas are {betas}; both must be in [0, 1)")
         if size_update_period < 1 or clipping_update_period < 1:
@@ -159,7 +160,7 @@ class ScaledAdam(Optimizer):
         for group, settings in zip(self.param_groups, own, strict=True):
             for name in ("size_update_period", "clipping_update_period"):
                 if group[name] != settings[name]:
-                    raise ValueError(f"{name} was {group[name]} and cannot become {settings[name]}")
+                    raise UserError(f"{name} was {group[name]} and cannot become {settings[name]}")
             if group["clipping_scale"] and settings["clipping_scale"]:
                 # The threshold is a multiple of the scale until it is next updated.
                 state = self._group_state(group)

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from zipformer.errors import UserError
+
 
 class Interval(NamedTuple):
     low: float
@@ -70,7 +72,7 @@ def half_width(components: Sequence[Component], confidence: float = 0.95) -> flo
         ValueError: a confidence outside (0, 1).
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, found {confidence}")
+        raise UserError(f"confidence must be between 0 and 1, found {confidence}")
     total = sum(component.variance for component in components)
     if total <= 0:
         return 0.0

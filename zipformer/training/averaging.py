@@ -112,7 +112,7 @@ def mean_between(
     """Mean over (start, end] from two running means; ``start`` None = from the beginning of the training.
 
     Raises:
-        ValueError: no sample lies between the two, or they hold different tensors.
+        UserError: no sample lies between the two, or they hold different tensors.
     """
     if start is None:
         return dict(end)

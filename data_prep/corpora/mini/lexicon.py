@@ -43,7 +43,7 @@ def entries() -> dict[str, Entry]:
     """All entries by concept, in the order of the file.
 
     Raises:
-        ValueError: a concept stands in two lines, or has no Mandarin word.
+        UserError: a concept stands in two lines, or has no Mandarin word.
     """
     result: dict[str, Entry] = {}
     with LEXICON_FILE.open(encoding="utf-8", newline="") as stream:

@@ -44,7 +44,7 @@ class Reader:
         """Romanised syllables of a word, one a character.
 
         Raises:
-            ValueError: a character has no reading.
+            UserError: a character has no reading.
         """
         syllables = self.corrections.get(word) or self.syllables(word)
         if len(syllables) != len(word):
@@ -58,7 +58,7 @@ class Reader:
         """Phonemes of a word, one string a character.
 
         Raises:
-            ValueError: a character has no reading, or the reading has a sound that no phoneme stands for.
+            UserError: a character has no reading, or the reading has a sound that no phoneme stands for.
         """
         try:
             return [self.phonemes(syllable) for syllable in self.romanise(word)]
@@ -78,7 +78,7 @@ def reader_of(variety: str) -> Reader:
     """The reader of a variety.
 
     Raises:
-        ValueError: the corpus cannot speak the variety.
+        UserError: the corpus cannot speak the variety.
     """
     if variety not in READERS:
         raise UserError(f"no reader for variety {variety!r}; choose from {', '.join(READERS)}")

@@ -64,7 +64,7 @@ def write_sentences(
         seed: random seed of all draws.
 
     Raises:
-        ValueError: the grammar does not give that many different sentences.
+        UserError: the grammar does not give that many different sentences.
     """
     size = POOL_PER_SENTENCE * (shared + own) + POOL_PER_UNLIKE_SENTENCE * (test + valid)
     pool = _pool(varieties, size, random.Random(f"{seed}/pool"))

@@ -471,3 +471,22 @@ def test_vocabulary_size_comes_from_the_tokens(corpus: Path, tmp_path: Path) -> 
     config.model.vocab_size = 7
     with pytest.raises(UserError, match=r"model.vocab_size=7.*leave the setting out"):
         Trainer(config, ALONE, Recognition)
+
+
+@pytest.mark.parametrize(
+    ("group", "setting", "value"),
+    [
+        ("optim", "lr", -1.0),
+        ("optim", "lr_batches", 0.0),
+        ("optim", "warmup_start", 2.0),
+        ("loss", "prune_range", 1),
+    ],
+)
+def test_a_setting_out_of_range_is_an_error_of_its_user(
+    corpus: Path, tmp_path: Path, group: str, setting: str, value: float
+) -> None:
+    """A command shows it as one message; any other exception would be shown as a bug, with its traceback."""
+    config = config_for(corpus, tmp_path, max_steps=1)
+    setattr(getattr(config, group), setting, value)
+    with pytest.raises(UserError, match=setting):
+        trained(config)

@@ -118,7 +118,7 @@ def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCu
 def measure(directory: Path, count: int, workers: int, batches: int) -> list[Timing]:
     """Start-up, memory over many batches, and going on in the middle of an epoch."""
     manifest, tokenizer = directory / "cuts_train.jsonl.gz", Tokenizer.load(directory / "tokens")
-    config = DataConfig(num_workers=workers)
+    config = DataConfig(max_duration=200.0, num_workers=workers)
     cases = []
 
     begin = time.perf_counter()

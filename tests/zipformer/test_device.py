@@ -83,7 +83,7 @@ def training(device_name: str) -> tuple[AsrModel, ScaledAdam]:
     torch.manual_seed(0)
     model = AsrModel(tiny_model_config(20)).to(device_name).train()
     model.clock.batch = 0.0
-    return model, ScaledAdam(model.parameters(), clipping_scale=2.0, clipping_update_period=5)
+    return model, ScaledAdam(model.parameters(), lr=0.03, clipping_scale=2.0, clipping_update_period=5)
 
 
 def take_step(model: AsrModel, optimizer: ScaledAdam, *, only: list[str]) -> None:
@@ -157,7 +157,7 @@ def gradient_steps(bad: int | None) -> tuple[list[Tensor], ScaledAdam]:
         torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
         for shape in ((130, 130), (130, 130), (4, 4), (4, 4), ())
     ]
-    optimizer = ScaledAdam(parameters, clipping_scale=1.2, clipping_update_period=15)
+    optimizer = ScaledAdam(parameters, lr=0.03, clipping_scale=1.2, clipping_update_period=15)
     for step in range(40):
         for p in parameters:
             p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64) * (1 + step % 7)

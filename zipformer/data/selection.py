@@ -27,7 +27,7 @@ class TextEncoder(Protocol):
 class DataConfig:
     """Which utterances are used for training and how they form batches."""
 
-    max_duration: float = 200.0  # seconds of audio in a batch of one process; memory grows with it
+    max_duration: float = 600.0  # seconds of audio in a batch of one process; memory grows with it
     max_cuts: int | None = None  # utterances in a batch
     quadratic_duration: float | None = None  # seconds; smaller = fewer long utterances in a batch (15 to 40)
     num_buckets: int = 30  # more = less padding, less mixing of lengths; lowered by itself for small sets

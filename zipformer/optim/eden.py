@@ -34,8 +34,9 @@ class Eden:
         optimizer: Optimizer,
         lr_batches: float,
         lr_epochs: float,
-        warmup_batches: float = 500.0,
-        warmup_start: float = 0.5,
+        *,
+        warmup_batches: float,
+        warmup_start: float,
         cooldown_batches: float = 0.0,
         last_batch: int | None = None,
     ) -> None:

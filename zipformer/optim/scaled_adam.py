@@ -79,7 +79,7 @@ class ScaledAdam(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 3e-2,
+        lr: float,
         clipping_scale: float | None = None,
         betas: tuple[float, float] = (0.9, 0.98),
         scalar_lr_scale: float = 0.1,
@@ -138,13 +138,6 @@ class ScaledAdam(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._outcome, self._verdicts = None, []
-        for group in self.param_groups:
-            state = self._group_state(group)
-            if isinstance(state["norms"], list):  # of version 0.1, the newest last
-                recorded, norms = state["norms"], _no_norms(group)
-                for step, norm in zip(range(state["step"] - 1, 0, -1), reversed(recorded), strict=False):
-                    norms[(step - 1) % len(norms)] = norm
-                state.update(norms=norms, threshold=norms.new_tensor(state["threshold"]))
 
     def resume(self, state_dict: dict[str, Any]) -> None:
         """Take over moments and records of a saved state, but keep the settings that this optimiser has.

@@ -14,8 +14,8 @@ from zipformer.training.state import TrainingState, differences, seed_everything
 
 def state_of(rank: int, size: int) -> TrainingState:
     task = Toy(ToyConfig(seed=rank), World(rank, size, torch.device("cpu")))
-    optimizer = ScaledAdam(task.parameters())
-    scheduler = Eden(optimizer, lr_batches=100.0, lr_epochs=5.0)
+    optimizer = ScaledAdam(task.parameters(), lr=0.03)
+    scheduler = Eden(optimizer, lr_batches=100.0, lr_epochs=5.0, warmup_batches=500.0, warmup_start=0.5)
     return TrainingState(task, optimizer, scheduler, World(rank, size, torch.device("cpu")))
 
 

@@ -16,7 +16,8 @@ from small_model import TEXTS, write_model
 
 from retrieval.depth.results import read_study
 from retrieval.embedding.store import EmbeddingStore
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding.methods import DecodeConfig
+from zipformer.decoding.recognise import decode
 from zipformer.model import AsrModel
 from zipformer.scoring import align_all, score
 
@@ -246,7 +247,7 @@ def test_methods_of_which_the_model_has_none_are_an_error(
     model_dir, _ = folders
     write_model(model_dir, ctc=False)
     with pytest.raises(
-        SystemExit, match=r"^error: .*no head for ctc, attention; set methods=\[greedy,beam\]"
+        SystemExit, match=r"^error: .*no head for ctc, attention; set methods=\[beam,greedy\]"
     ):
         run(monkeypatch, folders, "methods=[ctc,attention]")
     assert not (model_dir / "results").exists()  # found out before anything was computed

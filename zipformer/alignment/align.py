@@ -26,17 +26,21 @@ from zipformer.data.batches import Batch, evaluation_batches
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.errors import UserError
+from zipformer.heads.attention_decoder import AttentionDecoder
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.head import Head
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 
 logger = logging.getLogger(__name__)
 
-ALIGNERS = ("attention", "ctc", "transducer")
-TRANSCRIPTS = ("reference", "hypothesis")
-_HEAD_SETTINGS = {
-    "attention": "model.attention_decoder.num_layers",
-    "ctc": "model.ctc",
-    "transducer": "model.transducer",
+# By aligner, the head that it reads.
+ALIGNERS: dict[str, type[Head]] = {
+    "attention": AttentionDecoder,
+    "ctc": CtcHead,
+    "transducer": TransducerHead,
 }
+TRANSCRIPTS = ("reference", "hypothesis")
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,12 @@ def check_aligner(model: AsrModel, aligner: str) -> None:
     """Raise ValueError unless the aligner is known and the model has the head that it reads."""
     if aligner not in ALIGNERS:
         raise UserError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
-    heads = _heads(model)
-    if not heads[aligner]:
-        others = " or ".join(name for name in ALIGNERS if heads[name])
+    if model.find(ALIGNERS[aligner]) is None:
+        others = " or ".join(name for name, head_class in ALIGNERS.items() if model.find(head_class))
         raise UserError(
-            f"aligner={aligner} needs a model trained with {_HEAD_SETTINGS[aligner]}; this one has aligner="
+            f"aligner={aligner} needs a model trained with {ALIGNERS[aligner].setting}; this one has aligner="
             f"{others}"
         )
-
-
-def _heads(model: AsrModel) -> dict[str, bool]:
-    return {
-        "attention": model.attention_decoder is not None,
-        "ctc": model.ctc_head is not None,
-        "transducer": model.joiner is not None,
-    }
 
 
 @torch.inference_mode()
@@ -101,14 +96,12 @@ def token_intervals(
     if not tokens:
         return np.empty((0, 2), np.int64)
     if aligner == "attention":
-        assert model.attention_decoder is not None
-        weights = cross_attention(model.attention_decoder, frames, tokens)
+        weights = cross_attention(model.head(AttentionDecoder), frames, tokens)
         return attention_intervals(upper_half(weights), median_frames=median_frames)
     if aligner == "ctc":
-        assert model.ctc_head is not None
-        emissions = ctc_emissions(model.ctc_head(frames), tokens)
+        emissions = ctc_emissions(model.head(CtcHead)(frames), tokens)
     else:
-        points, _ = viterbi(*lattice_scores(model, frames, tokens))
+        points, _ = viterbi(*lattice_scores(model.head(TransducerHead), frames, tokens))
         emissions = np.stack([points, points + 1], axis=1)
     return share_gaps(emissions, len(frames))
 
@@ -191,8 +184,12 @@ def _encoded(
                 frames, lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
                 tokens = batch.tokens
                 if transcript == "hypothesis":
-                    search = ctc_greedy_search if model.joiner is None else greedy_search
-                    tokens = search(model, frames, lengths)
+                    transducer = model.find(TransducerHead)
+                    tokens = (
+                        greedy_search(transducer, frames, lengths)
+                        if transducer is not None
+                        else ctc_greedy_search(model.head(CtcHead), frames, lengths)
+                    )
             for name, row, length, ids in zip(batch.ids, frames, lengths.tolist(), tokens, strict=True):
                 yield name, row[:length], ids
 

@@ -83,7 +83,9 @@ def test_an_even_filter_is_an_error_and_not_a_misfit(
 
 def test_a_missing_head_names_the_others(tmp_path: Path) -> None:
     model = write_model(tmp_path, ctc=False)
-    with pytest.raises(ValueError, match=r"aligner=ctc needs .* model\.ctc; this one has aligner=transducer"):
+    with pytest.raises(
+        ValueError, match=r"aligner=ctc needs .* model\.ctc=true; this one has aligner=transducer"
+    ):
         check_aligner(model, "ctc")
     with pytest.raises(ValueError, match="aligner=viterbi is not known"):
         token_intervals(model, torch.zeros(5, 32), [300], "viterbi")

@@ -35,7 +35,7 @@ from retrieval.depth.study import (
     taps_of,
 )
 from retrieval.embedding.acoustic import MfccEmbedder
-from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.figures.style import save_png
@@ -43,6 +43,7 @@ from retrieval.results.weights import weights_of
 from retrieval.similarity.scores import ScoreKind
 from zipformer.alignment import align_cuts
 from zipformer.console import print_tables
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import TOKENS_FILE, Tokenizer
 from zipformer.decoding.methods import DecodeConfig, methods, methods_of
@@ -77,7 +78,8 @@ class Study:
         check_model_files(self.model_dir)
         if "probes" in config.steps:
             check_installed()
-        self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
+        self.manifest = find_manifest(self.data_dir, config.split)
+        self.cuts = read_cuts(self.manifest)
         self.dataset = read_dataset(self.data_dir, config.split, config.dataset)
         self.device = choose_device(config.device)
         self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()
@@ -289,7 +291,6 @@ class Study:
             self.model,
             Tokenizer.load(self.model_dir),
             CutSet.from_cuts(self.cuts),
-            Path(),
             aligner="ctc",
             device=self.device,
         )

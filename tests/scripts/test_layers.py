@@ -257,7 +257,7 @@ def test_methods_of_which_the_model_has_none_are_an_error(
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, _ = folders
-    with pytest.raises(SystemExit, match=r"^error: no prepared cuts at .*cuts_dev.*splits found there: test"):
+    with pytest.raises(SystemExit, match=r"^error: .*cuts_dev\..* does not exist; the splits there are test"):
         run(monkeypatch, folders, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: .*steps=\['probe'\] must be some of retrieval"):
         run(monkeypatch, folders, "steps=[probe]")

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -110,7 +109,6 @@ def align_cuts(
     model: AsrModel,
     tokenizer: Tokenizer,
     cuts: CutSet,
-    data_dir: Path,
     *,
     aligner: str,
     segment: Segmenter = list,
@@ -127,8 +125,7 @@ def align_cuts(
     Args:
         model: model on ``device``, in evaluation mode.
         tokenizer: the tokens of the model.
-        cuts: utterances with features and one supervision each.
-        data_dir: relative feature paths are relative to it.
+        cuts: utterances with features and one supervision each, from :func:`zipformer.data.cuts.read_cuts`.
         aligner: one of ``ALIGNERS``.
         segment: cuts texts into words; by default every character is one.
         transcript: ``reference``, or ``hypothesis`` for what greedy search (of the transducer, else of CTC)
@@ -151,9 +148,7 @@ def align_cuts(
         check_median_frames(median_frames)  # here, or every utterance would be said not to fit
     empty, misfits = [], []
     count = 0
-    batches = evaluation_batches(
-        cuts, data_dir, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer
-    )
+    batches = evaluation_batches(cuts, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer)
     for name, frames, tokens in _encoded(model, batches, len(cuts), transcript, device):
         count += 1
         if not bool(frames.isfinite().all()):

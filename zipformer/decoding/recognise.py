@@ -131,7 +131,7 @@ def recognise(config: DecodeConfig, exits: Mapping[Exit, Path]) -> dict[Exit, li
         logger.info("%d of %d utterances are recognised already, in %s", done, len(cuts), places)
     if remaining:
         batches = evaluation_batches(
-            CutSet.from_cuts(remaining), data_dir, margin=model.margin, max_duration=config.max_duration
+            CutSet.from_cuts(remaining), margin=model.margin, max_duration=config.max_duration
         )
         with _progress() as progress:
             task = progress.add_task("decode", total=len(cuts), completed=done, speed=0.0)

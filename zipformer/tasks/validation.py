@@ -54,7 +54,6 @@ class Validator:
         *,
         dialects: Collection[str] | None = None,
     ) -> None:
-        self.directory = data_dir
         self.tokenizer = tokenizer
         self.config = config
         self.world = world
@@ -93,9 +92,7 @@ class Validator:
         counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}
         was_training = model.training
         model.eval()
-        batches = evaluation_batches(
-            self.cuts, self.directory, margin=model.margin, max_duration=self.config.max_duration
-        )
+        batches = evaluation_batches(self.cuts, margin=model.margin, max_duration=self.config.max_duration)
         stopped = False
         for index, batch in enumerate(batches):
             if stopped := stop():

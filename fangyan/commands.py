@@ -74,6 +74,10 @@ COMMANDS = {
         "Recognise a split with a model and print the character error rate of each dialect.",
         "zipformer.decoding.run:main",
     ),
+    "score": Command(
+        "Score the hypotheses of a finished decoding again, by another scoring convention.",
+        "zipformer.decoding.run:score_again",
+    ),
     "embed": Command(
         "Embed the utterances of a split with the encoder of a model, or with another embedder.",
         "retrieval.embedding.build:main",

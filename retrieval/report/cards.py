@@ -32,11 +32,11 @@ def cer_cards(results: Sequence[CerResult], trained: Sequence[str] | None) -> li
         if mean is not None:
             worst = max(of_trained, key=lambda row: row.cer or 0)
             note = f"{method_name(result.method)}; worst {worst.cer:.1f} % ({worst.name})"
-            cards.append(Card(f"mean CER of {which}", f"{mean:.1f} %", note))
+            cards.append(Card(f"mean {result.scoring.rate} of {which}", f"{mean:.1f} %", note))
         if len(results) == 1:
             cards += [
                 Card(
-                    f"CER of {row.name}, held out",
+                    f"{result.scoring.rate} of {row.name}, held out",
                     f"{row.cer:.1f} %",
                     f"{row.low or 0:.1f} to {row.high or 0:.1f}; {method_name(result.method)}",
                 )

@@ -44,6 +44,7 @@ from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
 from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
+from zipformer.scoring.files import named
 from zipformer.scoring.tables import Confusion, ScoreRow
 from zipformer.typed_json import read_json
 
@@ -166,7 +167,11 @@ def collect(
         trained_groups=known,
         provenance=provenance,
         config=config,
-        warnings=sieve.warnings + [text for text in valid.warnings if text not in sieve.warnings],
+        warnings=[
+            *sieve.warnings,
+            *(text for text in valid.warnings if text not in sieve.warnings),
+            *_unequal_scoring(decodings),
+        ],
         headline=choose_headline([result.method for result in decodings], evidence),
         dataset=data,
         other_datasets=[other for other in names if other != name],
@@ -255,7 +260,11 @@ def write_report(
         "trained_groups": report.trained_groups,
         "headline": None if report.headline is None else asdict(report.headline),
         "cer": [
-            {"method": result.method, "rows": [asdict(row) for row in result.rows]}
+            {
+                "method": result.method,
+                "scoring": result.scoring.name,
+                "rows": [asdict(row) for row in result.rows],
+            }
             for result in report.decodings
         ],
         "recall": [{"embedder": result.embedder} | asdict(result.table) for result in retrievals],
@@ -293,6 +302,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
         ],
         names=dialect_names(_named(report)),
         method_name=method_name,
+        named=named,
         cer_figure=bars and svg_data_uri(bars),
         recall_figure=heat and svg_data_uri(heat),
         controls=controls,
@@ -314,6 +324,18 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
         machine=machine(),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
+    """A warning where error rates were counted by different conventions, and so cannot be compared."""
+    found = {result.method: result.scoring.name for result in decodings}
+    if len(set(found.values())) < 2:
+        return []
+    named_ones = ", ".join(f"{method}: {name}" for method, name in found.items())
+    return [
+        f"Error rates of the decoding methods cannot be compared: they are scored by different conventions"
+        f" ({named_ones}). Score them alike with fangyan score."
+    ]
 
 
 def machine() -> dict[str, str]:

@@ -56,7 +56,11 @@ def _show(results: Report, page: Path, dataset: str | None) -> None:
     tables = []
     for decoding in results.decodings:
         title = f"{dataset}, {results.split}, {decoding.method}"
-        tables.append(rate_table(decoding.rows, title=title, trained=results.trained_groups))
+        tables.append(
+            rate_table(
+                decoding.rows, title=title, trained=results.trained_groups, convention=decoding.scoring
+            )
+        )
     if results.recall is not None:
         tables.append(recall_matrix(results.recall.table))
         tables.append(recall_summary(results.recall.table, results.recall.settings["confidence"]))

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.results.weights import Digests
+from zipformer.decoding.hypothesis_file import read_hypotheses
 from zipformer.decoding.recognise import DATA_KEY
 from zipformer.model_dir import WEIGHTS_FILE
+from zipformer.scoring import CONVENTIONS, PLAIN, Convention
 from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
 from zipformer.typed_json import (
     MalformedResultError,
-    json_lines,
     json_object,
     read_json,
     read_row,
@@ -25,7 +26,7 @@ class CerResult:
     """Everything that decoding with one method left.
 
     ``folder`` holds the files; ``weights`` and ``data`` are those that the hypotheses are of
-    (:mod:`retrieval.results.weights`).
+    (:mod:`retrieval.results.weights`). ``scoring`` is the convention by which errors were counted.
     """
 
     method: str
@@ -36,6 +37,7 @@ class CerResult:
     folder: Path
     weights: Digests
     data: Digests = None
+    scoring: Convention = PLAIN
 
     @property
     def resampled(self) -> str:
@@ -66,15 +68,15 @@ def read_decoding(directory: Path) -> CerResult:
     path = directory / "cer.json"
     content = json_object(path, path.read_text(encoding="utf-8"), "decode")
     require(content, {"method": str, "split": str, "rows": list}, path, "decode")
+    scoring = content.get("scoring", PLAIN.name)
+    if scoring not in CONVENTIONS:
+        raise MalformedResultError(path, f"scoring must be a known convention, found {scoring!r}", "decode")
     rows = read_rows(ScoreRow, content["rows"], path, "rows", "decode")
     hypotheses: list[Transcript] = []
     confusions: list[Confusion] = []
     hypotheses_path, confusions_path = directory / "hypotheses.jsonl", directory / "confusions.csv"
     if hypotheses_path.is_file():
-        hypotheses = [
-            read_row(Transcript, line, hypotheses_path, f"line {number}", "decode")
-            for number, line in json_lines(hypotheses_path, "decode")
-        ]
+        hypotheses = read_hypotheses(hypotheses_path)
     if confusions_path.is_file():
         with confusions_path.open(encoding="utf-8", newline="") as file:
             for number, record in enumerate(csv.DictReader(file), start=2):
@@ -98,4 +100,5 @@ def read_decoding(directory: Path) -> CerResult:
         directory,
         weights,
         [data] if isinstance(data, str) else None,
+        CONVENTIONS[scoring],
     )

@@ -39,7 +39,17 @@ def test_files_and_table(
     results = model_dir / "results" / "data" / "decode-test-ctc"
     lines = (results / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
-    expected = {"id", "dialect", "subdialect", "site", "sentence_id", "reference", "hypothesis", "speaker"}
+    expected = {
+        "id",
+        "dialect",
+        "subdialect",
+        "site",
+        "sentence_id",
+        "reference",
+        "hypothesis",
+        "speaker",
+        "duration",
+    }
     assert set(json.loads(lines[0])) == expected
 
     document = json.loads((results / "cer.json").read_text(encoding="utf-8"))

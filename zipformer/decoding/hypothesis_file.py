@@ -9,6 +9,7 @@ from lhotse import SupervisionSegment
 
 from zipformer.files import write_text
 from zipformer.scoring import Transcript
+from zipformer.typed_json import json_lines, read_row
 
 
 class HypothesisFile:
@@ -55,6 +56,18 @@ class HypothesisFile:
                 self.done[transcript.id] = transcript
 
 
+def read_hypotheses(path: Path) -> list[Transcript]:
+    """The transcripts of a finished file, in the order of the file.
+
+    Raises:
+        MalformedResultError: a line without the fields of a transcript.
+    """
+    return [
+        read_row(Transcript, line, path, f"line {number}", "decode")
+        for number, line in json_lines(path, "decode")
+    ]
+
+
 def transcript_of(
     cut_id: str, supervision: SupervisionSegment, hypothesis: str, reference: str
 ) -> Transcript:
@@ -69,4 +82,5 @@ def transcript_of(
         reference=(supervision.text or "") if reference == "text" else str(custom[reference]),
         hypothesis=hypothesis,
         speaker=supervision.speaker,
+        duration=supervision.duration,
     )

@@ -21,6 +21,7 @@ from zipformer.errors import UserError
 from zipformer.heads.head import Head
 from zipformer.model import AsrModel
 from zipformer.model_dir import trained_translation_field
+from zipformer.scoring import PLAIN, choose_convention
 
 REFERENCES = ("text", "translation")
 
@@ -41,6 +42,8 @@ class DecodeConfig:
         reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, for
             which the attention decoder writes the translation. The other methods still write the transcript,
             so that their errors say how far an utterance is from its translation when nobody translates.
+        scoring: convention by which errors are counted: ``plain``, ``wenetspeech``, ``wsyue``, ``speechio``,
+            ``m2met``, ``mer`` or ``syllables``; see zipformer/scoring/README.md.
         translation_field: the field in ``custom`` of the supervisions that is the translation; null = the one
             that the model was trained with.
         beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
@@ -63,6 +66,7 @@ class DecodeConfig:
     dataset: str | None = None
     method: str = "greedy"
     reference: str = "text"
+    scoring: str = PLAIN.name
     translation_field: str | None = None
     beam: int = 4
     blank_penalty: float = 0.0
@@ -78,6 +82,7 @@ class DecodeConfig:
             raise UserError(f"method={self.method} is not known; choose one of {', '.join(sorted(methods))}")
         if self.reference not in REFERENCES:
             raise UserError(f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}")
+        choose_convention(self.scoring)
         if self.beam < 1:
             raise UserError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
 

@@ -1,10 +1,11 @@
-"""Character error rate: alignments, counts by dialect and site, intervals, confusions.
+"""Error rates: conventions, alignments, counts by dialect and site, intervals, confusions.
 
-The unit of scoring is a `Transcript`, one utterance with its reference and its hypothesis. `align_all` aligns
-them; `score` makes the rows of the error-rate table of that, `confusions` the list of most frequent errors.
+A `Transcript` is one utterance with its reference and its hypothesis. `align_all` aligns them by a
+`Convention`; `score` makes the rows of the table of error rates, `confusions` the list of frequent errors.
 """
 
-from zipformer.scoring.alignment import Alignment, ErrorCounts, align, characters
+from zipformer.scoring.alignment import Alignment, ErrorCounts, align, align_units, characters
+from zipformer.scoring.conventions import CONVENTIONS, PLAIN, Convention, choose_convention
 from zipformer.scoring.intervals import Design, Interval, error_rate_interval
 from zipformer.scoring.tables import (
     LEVELS,
@@ -15,13 +16,17 @@ from zipformer.scoring.tables import (
     align_all,
     character_error_rate,
     confusions,
+    empty_references,
     score,
 )
 
 __all__ = [
+    "CONVENTIONS",
     "LEVELS",
+    "PLAIN",
     "Alignment",
     "Confusion",
+    "Convention",
     "Design",
     "ErrorCounts",
     "Interval",
@@ -30,9 +35,12 @@ __all__ = [
     "Transcript",
     "align",
     "align_all",
+    "align_units",
     "character_error_rate",
     "characters",
+    "choose_convention",
     "confusions",
+    "empty_references",
     "error_rate_interval",
     "score",
 ]

@@ -1,15 +1,16 @@
-"""Minimum edit distance alignment of two transcripts, by characters."""
+"""Minimum edit distance alignment of two transcripts, by characters or by other units."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import kaldialign
 from rich.cells import cell_len
 
-GAP = ""  # stands in a pair for "no character here"; no character of a text equals it
+GAP = ""  # stands in a pair for "no unit here"; no unit of a text equals it
 
 
 def characters(text: str) -> list[str]:
-    """Split a transcript into the units that are scored: its characters without white space.
+    """Split a transcript into the units that are scored by default: its characters without white space.
 
     Texts are compared as they are; both sides are expected to have gone through the same normalisation.
     """
@@ -18,7 +19,14 @@ def characters(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Edit operations from a reference to a hypothesis, and the length of the reference in characters."""
+    """Edit operations from a reference to a hypothesis.
+
+    Attributes:
+        substitutions: units of the reference that became another one.
+        deletions: units of the reference without a partner.
+        insertions: units of the hypothesis without a partner.
+        reference_characters: length of the reference, in the units of the convention: characters by default.
+    """
 
     substitutions: int = 0
     deletions: int = 0
@@ -39,7 +47,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float | None:
-        """Character error rate in per cent, or None where the reference has no character to divide by."""
+        """Error rate in per cent, or None where the reference has no unit to divide by."""
         if self.reference_characters == 0:
             return None
         return 100.0 * self.errors / self.reference_characters
@@ -47,7 +55,7 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Aligned (reference, hypothesis) characters; the missing side of a deletion or insertion is ``""``."""
+    """Aligned (reference, hypothesis) units; the missing side of a deletion or insertion is ``""``."""
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -61,27 +69,32 @@ class Alignment:
     def lines(self) -> tuple[str, str, str]:
         """Reference, hypothesis and marks (S, D, I) as three lines whose columns agree in a fixed-width font.
 
-        A Chinese character takes two columns and a Latin letter one; a missing character is filled with
-        asterisks of its partner's width.
+        A Chinese character takes two columns and a Latin letter one; a missing unit is filled with asterisks
+        of its partner's width. Where units have several letters, a space stands between units.
         """
         reference_line, hypothesis_line, mark_line = "", "", ""
+        space = " " * any(len(unit) > 1 for pair in self.pairs for unit in pair)
         for reference, hypothesis in self.pairs:
             # At least 1: a combining mark alone has width 0, and its error still needs a column.
             width = max(1, cell_len(reference), cell_len(hypothesis))
-            reference_line += _cell(reference, width)
-            hypothesis_line += _cell(hypothesis, width)
-            mark_line += _mark(reference, hypothesis).ljust(width)
+            reference_line += _cell(reference, width) + space
+            hypothesis_line += _cell(hypothesis, width) + space
+            mark_line += _mark(reference, hypothesis).ljust(width) + space
         return reference_line, hypothesis_line, mark_line.rstrip()
 
 
 def align(reference: str, hypothesis: str) -> Alignment:
-    """Align two transcripts with the fewest substitutions, deletions and insertions, each of cost 1."""
-    pairs = kaldialign.align(characters(reference), characters(hypothesis), GAP)
-    return Alignment(tuple(pairs))
+    """Align two transcripts by characters, as :func:`align_units` does."""
+    return align_units(characters(reference), characters(hypothesis))
 
 
-def _cell(character: str, width: int) -> str:
-    return character + " " * (width - cell_len(character)) if character else "*" * width
+def align_units(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
+    """Align two lists of units with the fewest substitutions, deletions and insertions, each of cost 1."""
+    return Alignment(tuple(kaldialign.align(list(reference), list(hypothesis), GAP)))
+
+
+def _cell(unit: str, width: int) -> str:
+    return unit + " " * (width - cell_len(unit)) if unit else "*" * width
 
 
 def _mark(reference: str, hypothesis: str) -> str:

@@ -12,7 +12,19 @@ from rich import box
 from rich.table import Table
 
 from zipformer.files import replacing_folder
-from zipformer.scoring.tables import Confusion, ScoredUtterance, ScoreRow, confusions
+from zipformer.scoring.conventions import PLAIN, Convention
+from zipformer.scoring.sclite import write_sclite
+from zipformer.scoring.tables import (
+    KIND_LEVEL,
+    Confusion,
+    ScoredUtterance,
+    ScoreRow,
+    confusions,
+    empty_references,
+)
+
+RATES = {"CER": "character", "MER": "mixed", "SER": "syllable"}
+UNITS = {"CER": "characters", "MER": "units", "SER": "syllables"}  # short enough for a column
 
 
 def write_results(
@@ -21,9 +33,12 @@ def write_results(
     rows: Sequence[ScoreRow],
     *,
     header: Mapping[str, object],
+    convention: Convention = PLAIN,
     top_confusions: int = 50,
 ) -> None:
     """Write ``cer.json``, ``cer.csv``, ``alignments.txt`` and ``confusions.csv`` together into a directory.
+
+    Beside them go the two sides of the alignments for sclite (:mod:`zipformer.scoring.sclite`).
 
     Args:
         directory: an existing directory; files of these names in it are replaced.
@@ -31,19 +46,26 @@ def write_results(
         rows: their error rates, from `score`.
         header: what was scored (method, split, data set, model directory); stands before the rows in
             ``cer.json``.
+        convention: the convention that the utterances were aligned by; ``cer.json`` names it.
         top_confusions: errors listed for each dialect and kind of error.
     """
-    document = {**header, "rows": [vars(row) for row in rows]}
+    document = {
+        **header,
+        "scoring": convention.name,
+        "empty_references": empty_references(scored),
+        "rows": [vars(row) for row in rows],
+    }
     text = json.dumps(document, ensure_ascii=False, indent=1)
-    alignments = "\n".join(alignment_text(utterance) for utterance in scored)
+    alignments = "\n".join(alignment_text(utterance, convention.unit) for utterance in scored)
     with replacing_folder(directory) as folder:
         (folder / "cer.json").write_text(text + "\n", encoding="utf-8")
         _write_csv(folder / "cer.csv", ScoreRow, rows)
         (folder / "alignments.txt").write_text(alignments, encoding="utf-8")
         _write_csv(folder / "confusions.csv", Confusion, confusions(scored, top_confusions))
+        write_sclite(folder, scored)
 
 
-def alignment_text(utterance: ScoredUtterance) -> str:
+def alignment_text(utterance: ScoredUtterance, unit: str = PLAIN.unit) -> str:
     """One utterance for reading: its name, its errors, and reference over hypothesis over marks (S, D, I)."""
     transcript, counts = utterance.transcript, utterance.counts
     where = " / ".join(
@@ -51,7 +73,7 @@ def alignment_text(utterance: ScoredUtterance) -> str:
     )
     reference, hypothesis, marks = utterance.alignment.lines()
     return (
-        f"{transcript.id}  {where}  {counts.errors} errors in {counts.reference_characters} characters"
+        f"{transcript.id}  {where}  {counts.errors} errors in {counts.reference_characters} {unit}"
         f" (S {counts.substitutions}, D {counts.deletions}, I {counts.insertions})\n"
         f"REF {reference}\n"
         f"HYP {hypothesis}\n"
@@ -60,24 +82,42 @@ def alignment_text(utterance: ScoredUtterance) -> str:
     )
 
 
-def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str] | None) -> Table:
-    """Error rates overall and by dialect as a table for a terminal of 80 columns.
+def rate_table(
+    rows: Sequence[ScoreRow],
+    *,
+    title: str,
+    trained: Collection[str] | None,
+    convention: Convention = PLAIN,
+) -> Table:
+    """Error rates overall, by dialect and by kind of unit as a table for a terminal of 80 columns.
 
     Args:
-        rows: rows of all levels, from `score`; only the levels overall and dialect are shown.
+        rows: rows of all levels, from `score`; subdialects and sites are not shown.
         title: heading of the table.
         trained: dialects in the training set, so that the others are marked as held out; None where unknown.
+        convention: the convention of the rows; the title names it where it is not ``plain``.
     """
     overall = [row for row in rows if row.level == "overall"]
     dialects = [row for row in rows if row.level == "dialect"]
+    kinds = [row for row in rows if row.level == KIND_LEVEL]
+    before_kinds = dialects[-1] if kinds and dialects else None
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
-    table = Table(title=f"character error rate: {title}", box=box.SIMPLE_HEAD, collapse_padding=True)
+    title = f"{RATES[convention.rate]} error rate: {title}{named(convention)}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     table.add_column("dialect", no_wrap=True)
     missing = any(row.no_token for row in overall)
-    columns = ["utterances", "characters", "CER %", "95 % interval", "sub", "del", "ins"]
+    columns = [
+        "utterances",
+        UNITS[convention.rate],
+        f"{convention.rate} %",
+        "95 % interval",
+        "sub",
+        "del",
+        "ins",
+    ]
     for name in [*columns, "no token"] if missing else columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in overall + dialects:
+    for row in overall + dialects + kinds:
         table.add_row(
             row.name + "*" * (row.name in held_out),
             str(row.utterances),
@@ -88,7 +128,7 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
             str(row.deletions),
             str(row.insertions),
             *([_share(row)] if missing else []),
-            end_section=row.level == "overall",
+            end_section=row.level == "overall" or row is before_kinds,
         )
     rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
     notes = [f"intervals: over {row.resampled}" for row in overall]
@@ -96,14 +136,20 @@ def rate_table(rows: Sequence[ScoreRow], *, title: str, trained: Collection[str]
         notes.append(f"* held out of training; mean of the trained dialects {mean(rates):.2f} %")
     if missing:
         notes.append(
-            "no token: reference characters that the model cannot write; CER is at least their share"
+            f"no token: reference {convention.unit} that the model cannot write; {convention.rate} is at"
+            " least their share"
         )
     table.caption = "\n".join(notes) or None
     return table
 
 
+def named(convention: Convention) -> str:
+    """For the end of a title: the convention where it is not ``plain``."""
+    return "" if convention is PLAIN else f", scored as {convention.name}"
+
+
 def _share(row: ScoreRow) -> str:
-    """Share of the reference characters that no token writes."""
+    """Share of the reference units that no token writes."""
     if row.no_token is None or not row.reference_characters:
         return "-"
     return f"{100 * row.no_token / row.reference_characters:.1f} %"

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zipformer.scoring.alignment import Alignment, ErrorCounts, align, characters
+from zipformer.scoring.alignment import Alignment, ErrorCounts, align, align_units, characters
+from zipformer.scoring.conventions import PLAIN, Convention
 from zipformer.scoring.intervals import Design, error_rate_interval, resampled
 
 LEVELS = ("overall", "dialect", "subdialect", "site")
+KIND_LEVEL = "kind"  # level of the rows for the kinds of units of a convention, e.g. Han characters
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What one utterance says and what was recognised; fields that a corpus does not know are None."""
+    """What one utterance says and what was recognised; fields that a corpus does not know are None.
+
+    ``duration`` is that of the utterance in seconds.
+    """
 
     id: str
     dialect: str | None
@@ -25,6 +30,7 @@ class Transcript:
     reference: str
     hypothesis: str
     speaker: str | None = None
+    duration: float | None = None
 
     @property
     def sentence(self) -> Hashable:
@@ -54,11 +60,13 @@ class ScoredUtterance:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One row of the table. Rates are in per cent, and None where the references hold no character.
+    """One row of the table. Rates are in per cent, and None where the references hold no unit.
+
+    ``reference_characters`` and the errors count the units of the convention, characters by default.
 
     ``low`` and ``high`` are the ends of the interval, None also where a single utterance gives none;
     ``resampled`` says what other recordings it speaks of: other sentences, other sites or speakers.
-    ``no_token`` counts reference characters that no token of the model writes; None where that is not known.
+    ``no_token`` counts reference units that no token of the model writes; None where that is not known.
     Each of them is an error, so that no rate can be lower than their share.
     """
 
@@ -88,20 +96,26 @@ class Confusion:
     count: int
 
 
-def align_all(transcripts: Iterable[Transcript]) -> list[ScoredUtterance]:
+def align_all(transcripts: Iterable[Transcript], convention: Convention = PLAIN) -> list[ScoredUtterance]:
     """Align every utterance once; tables, confusions and the printed alignments all read the result."""
     scored = []
     for transcript in transcripts:
-        alignment = align(transcript.reference, transcript.hypothesis)
+        alignment = align_units(
+            convention.units(transcript.reference), convention.units(transcript.hypothesis)
+        )
         scored.append(ScoredUtterance(transcript, alignment, alignment.counts))
     return scored
 
 
-def score(scored: Sequence[ScoredUtterance], *, confidence: float = 0.95) -> list[ScoreRow]:
-    """Character error rates with their intervals at every level of `LEVELS`, groups sorted by name.
+def score(
+    scored: Sequence[ScoredUtterance], *, confidence: float = 0.95, convention: Convention = PLAIN
+) -> list[ScoreRow]:
+    """Error rates with their intervals at every level of `LEVELS`, groups sorted by name.
 
     The intervals are over sentences and, where a row has several, over its sites, or else its speakers
-    (:mod:`zipformer.scoring.intervals`). The dialects of a test set are those that it has.
+    (:mod:`zipformer.scoring.intervals`). The dialects of a test set are those that it has. Where the
+    convention distinguishes kinds of units, a row for each kind follows. It counts the same alignments: an
+    error is of the kind of its reference unit, and an insertion of the kind of the inserted unit.
     """
     rows = []
     for level in LEVELS:
@@ -112,31 +126,53 @@ def score(scored: Sequence[ScoredUtterance], *, confidence: float = 0.95) -> lis
                 members[key].append(utterance)
         for (group, name), utterances in sorted(members.items(), key=lambda item: item[0]):
             counts = [utterance.counts for utterance in utterances]
-            total = sum(counts, ErrorCounts())
-            design, over = design_of([utterance.transcript for utterance in utterances], level)
-            interval = error_rate_interval(
-                np.array([item.errors for item in counts]),
-                np.array([item.reference_characters for item in counts]),
-                design,
-                confidence=confidence,
-            )
-            rows.append(
-                ScoreRow(
-                    level=level,
-                    name=name,
-                    group=group,
-                    utterances=len(counts),
-                    reference_characters=total.reference_characters,
-                    substitutions=total.substitutions,
-                    deletions=total.deletions,
-                    insertions=total.insertions,
-                    cer=total.rate,
-                    low=None if interval is None else 100.0 * interval.low,
-                    high=None if interval is None else 100.0 * interval.high,
-                    resampled=over,
-                )
-            )
+            transcripts = [utterance.transcript for utterance in utterances]
+            rows.append(_row(level, name, group, transcripts, counts, confidence))
+    if convention.kind is not None:
+        of_kind: dict[str, list[tuple[Transcript, ErrorCounts]]] = defaultdict(list)
+        for utterance in scored:
+            pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for reference, hypothesis in utterance.alignment.pairs:
+                pairs[convention.kind(reference or hypothesis)].append((reference, hypothesis))
+            for kind, found in pairs.items():
+                of_kind[kind].append((utterance.transcript, Alignment(tuple(found)).counts))
+        for kind, items in sorted(of_kind.items()):
+            kind_transcripts, kind_counts = zip(*items, strict=True)
+            rows.append(_row(KIND_LEVEL, kind, "", kind_transcripts, kind_counts, confidence))
     return rows
+
+
+def _row(
+    level: str,
+    name: str,
+    group: str,
+    transcripts: Sequence[Transcript],
+    counts: Sequence[ErrorCounts],
+    confidence: float,
+) -> ScoreRow:
+    """The row of some utterances."""
+    total = sum(counts, ErrorCounts())
+    design, over = design_of(transcripts, "overall" if level == KIND_LEVEL else level)
+    interval = error_rate_interval(
+        np.array([item.errors for item in counts]),
+        np.array([item.reference_characters for item in counts]),
+        design,
+        confidence=confidence,
+    )
+    return ScoreRow(
+        level=level,
+        name=name,
+        group=group,
+        utterances=len(counts),
+        reference_characters=total.reference_characters,
+        substitutions=total.substitutions,
+        deletions=total.deletions,
+        insertions=total.insertions,
+        cer=total.rate,
+        low=None if interval is None else 100.0 * interval.low,
+        high=None if interval is None else 100.0 * interval.high,
+        resampled=over,
+    )
 
 
 def design_of(transcripts: Sequence[Transcript], level: str) -> tuple[Design, str]:
@@ -216,3 +252,8 @@ def character_error_rate(references: Iterable[str], hypotheses: Iterable[str]) -
     """
     counts = (align(*pair).counts for pair in zip(references, hypotheses, strict=True))
     return sum(counts, ErrorCounts()).rate
+
+
+def empty_references(scored: Iterable[ScoredUtterance]) -> int:
+    """Number of utterances whose reference has no unit. What was recognised in them counts as insertions."""
+    return sum(utterance.counts.reference_characters == 0 for utterance in scored)

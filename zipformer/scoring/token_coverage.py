@@ -6,13 +6,13 @@ preparation count them.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zipformer.data.tokenizer import SPECIAL_PIECES, Tokenizer, is_byte_piece
 from zipformer.scoring.alignment import characters
-from zipformer.scoring.tables import LEVELS, ScoreRow, Transcript
+from zipformer.scoring.tables import LEVELS, ScoredUtterance, ScoreRow
 
 SHOWN = 10  # characters that a warning names
 REMEDY = (
@@ -63,23 +63,31 @@ class TokenCoverage:
 
 
 def with_no_token(
-    rows: Iterable[ScoreRow], transcripts: Sequence[Transcript], known: Collection[str]
+    rows: Iterable[ScoreRow], scored: Iterable[ScoredUtterance], known: Collection[str]
 ) -> list[ScoreRow]:
-    """Rows of a table of error rates with the number of reference characters that no token writes.
+    """Rows of a table of error rates with the number of reference units that no token writes.
 
     Args:
         rows: table of error rates (:func:`zipformer.scoring.score`).
-        transcripts: transcripts that the rows count.
-        known: characters that the tokens write (:func:`written_characters`).
+        scored: utterances that the rows count.
+        known: characters that hypotheses can have (:meth:`zipformer.scoring.Convention.known`).
     """
     counts: Counter[tuple[str, str, str]] = Counter()
-    for transcript in transcripts:
-        missing = sum(character not in known for character in characters(transcript.reference))
+    for utterance in scored:
+        missing = sum(not known_to(reference, known) for reference, _ in utterance.alignment.pairs)
         for level in LEVELS:
-            if (key := transcript.group(level)) is not None:
+            if (key := utterance.transcript.group(level)) is not None:
                 group, name = key
                 counts[level, group, name] += missing
-    return [replace(row, no_token=counts[row.level, row.group, row.name]) for row in rows]
+    return [
+        replace(row, no_token=counts[row.level, row.group, row.name]) if row.level in LEVELS else row
+        for row in rows
+    ]
+
+
+def known_to(unit: str, known: Collection[str]) -> bool:
+    """Whether every character of a unit is known; an empty unit is."""
+    return all(character in known for character in unit)
 
 
 def coverage_of(texts: Iterable[tuple[str, str | None]], tokenizer: Tokenizer) -> TokenCoverage:

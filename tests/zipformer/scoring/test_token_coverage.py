@@ -45,7 +45,9 @@ def test_the_warning_counts_by_dialect_and_names_characters(tokenizer: Tokenizer
 
 
 def test_rows_have_the_numbers_and_the_table_a_column(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    rows = with_no_token(score(align_all(transcripts())), transcripts(), written_characters(tokenizer))
+    rows = with_no_token(
+        score(align_all(transcripts())), align_all(transcripts()), written_characters(tokenizer)
+    )
     found = {(row.level, row.name): row.no_token for row in rows}
     assert found == {
         ("overall", "overall"): 7,
@@ -69,7 +71,7 @@ def test_no_hypothesis_of_tokens_goes_below_the_floor(tokenizer: Tokenizer) -> N
         )
         for t in transcripts()
     ]
-    (overall, *_) = with_no_token(score(align_all(best)), best, known)
+    (overall, *_) = with_no_token(score(align_all(best)), align_all(best), known)
     assert overall.no_token is not None
     assert overall.cer == pytest.approx(100 * overall.no_token / overall.reference_characters)
 

@@ -152,6 +152,69 @@ def test_characters_without_a_token_are_named(
     assert rows["yue"]["cer"] >= 100 * 6 / rows["yue"]["reference_characters"]
 
 
+def test_finished_hypotheses_are_scored_by_another_convention(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_dir, data_dir = folders
+    run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "device=cpu", "method=ctc")
+    assert "scored as" not in capsys.readouterr().out
+    results = model_dir / "results" / "data" / "decode-test-ctc"
+    plain = json.loads((results / "cer.json").read_text(encoding="utf-8"))
+    assert (plain["scoring"], plain["empty_references"]) == ("plain", 0)
+    hypotheses = (results / "hypotheses.jsonl").read_text(encoding="utf-8")
+    # All references but the first as they were; that one has a mark only, and its hypothesis is empty.
+    lines = [json.loads(line) for line in hypotheses.splitlines()]
+    lines[0] |= {"reference": "<unk>", "hypothesis": ""}
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (results / "hypotheses.jsonl").write_text(text, encoding="utf-8")
+
+    again(monkeypatch, f"results={results}", "scoring=mer")
+    captured = capsys.readouterr()
+    assert "mixed error rate: data, test, ctc, scored as mer" in captured.out
+    assert "MER %" in captured.out
+    mixed = json.loads((results / "cer.json").read_text(encoding="utf-8"))
+    assert mixed["scoring"] == "mer"
+    assert mixed["empty_references"] == 1
+    assert {key for key in plain if key not in ("scoring", "empty_references", "rows")} <= mixed.keys()
+    rows = {(row["level"], row["name"]): row for row in mixed["rows"]}
+    overall, han = rows["overall", "overall"], rows["kind", "Han characters"]
+    assert overall["reference_characters"] == 30 - len(plain_reference(hypotheses))
+    assert han["reference_characters"] == overall["reference_characters"]
+    (decoding,) = read_decodings(model_dir / "results" / "data", "test")
+    assert decoding.scoring.name == "mer"
+    assert (results / "ref.trn").read_text(encoding="utf-8").splitlines()[0].startswith("(")
+    assert len((results / "ref.stm").read_text(encoding="utf-8").splitlines()) == 6
+
+    (results / "hypotheses.jsonl").write_text(hypotheses, encoding="utf-8")
+    again(monkeypatch, f"results={results}", "scoring=plain")
+    found = json.loads((results / "cer.json").read_text(encoding="utf-8"))
+    for row, expected in zip(found["rows"], plain["rows"], strict=True):
+        assert row == pytest.approx(expected)
+
+
+def plain_reference(hypotheses: str) -> str:
+    """Reference of the first line of a file of hypotheses."""
+    reference: str = json.loads(hypotheses.splitlines()[0])["reference"]
+    return reference
+
+
+def again(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run the script that scores finished hypotheses."""
+    script = SCRIPT.with_name("score.py")
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def test_what_cannot_be_scored_is_named(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model_dir, data_dir = folders
+    with pytest.raises(SystemExit, match=r"^error: scoring=cer is not known; choose one of plain, "):
+        run(monkeypatch, f"model_dir={model_dir}", f"data_dir={data_dir}", "scoring=cer")
+    with pytest.raises(SystemExit, match=r"^error: .*cer\.json is missing: .*fangyan decode has finished"):
+        again(monkeypatch, f"results={model_dir}", "scoring=mer")
+    with pytest.raises(SystemExit, match=r"^error: give scoring=VALUE"):
+        again(monkeypatch, f"results={model_dir}")
+
+
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, data_dir = folders
     with pytest.raises(SystemExit, match=r"^error: .*cuts_dev.*test"):

@@ -29,6 +29,8 @@ _HAN_CHARACTER = re.compile(f"[{_HAN}]")
 
 _TAG = re.compile("<[^<>]*>")  # <unk>, <NOISE>, <|HAPPY|>
 _M2MET_MARKS = re.compile("<(?:sil|%|-|[$]|#|_|space)>|[`&,，丶。、？]")
+_DIGIT = re.compile("[0-9]")
+_M2MET_LETTERS = str.maketrans("Ａａｂｃｋｔ", "AABCKT")
 _FULL_WIDTH = {0x3000: " "} | {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 
 # Punctuation as in SpeechIO's textnorm_zh.py: ASCII, and Chinese marks in their half-width and other forms.
@@ -106,8 +108,8 @@ def without_tags(text: str) -> str:
 
 
 def without_m2met_marks(text: str) -> str:
-    """Without the marks and the punctuation that M2MeT's text_normalize.pl deletes."""
-    return _M2MET_MARKS.sub("", text)
+    """As M2MeT's text_normalize.pl: its marks and punctuation deleted, six full-width letters as ASCII."""
+    return _M2MET_MARKS.sub("", text).translate(_M2MET_LETTERS)
 
 
 def without_fillers(text: str) -> str:
@@ -125,9 +127,11 @@ def han_numbers(text: str) -> str:
 
     Numbers of more than 16 digits stay, with a warning of cn2an.
     """
-    from cn2an import transform
+    if not _DIGIT.search(text):
+        return text
+    from cn2an import transform  # an extra package, checked by choose_convention
 
-    return str(transform(text, "an2cn")) if any("0" <= character <= "9" for character in text) else text
+    return str(transform(text, "an2cn"))
 
 
 def without_speechio_punctuation(text: str) -> str:
@@ -217,8 +221,8 @@ CONVENTIONS = {
         ),
         Convention(
             "m2met",
-            "As M2MeT: its marks and punctuation deleted, half width, upper case.",
-            steps=(without_m2met_marks, half_width, str.upper),
+            "As M2MeT's text_normalize.pl: its marks and some punctuation deleted, upper case.",
+            steps=(without_m2met_marks, str.upper),
         ),
         Convention(
             "mer",

@@ -32,6 +32,7 @@ from zipformer.data.manifest import (
 from zipformer.data.selection import DataConfig, TextEncoder, select_utterances
 from zipformer.errors import UserError
 
+EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
 
@@ -272,7 +273,7 @@ def evaluation_batches(
     cuts: CutSet,
     *,
     margin: int,
-    max_duration: float = 300.0,
+    max_duration: float = EVALUATION_SECONDS,
     tokenizer: TextEncoder | None = None,
 ) -> Iterator[Batch]:
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.

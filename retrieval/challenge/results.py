@@ -1,9 +1,7 @@
 """Recall on the full test set beside recall on its challenge sets, each with its own chance level."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
 from retrieval.results.weights import Sieve
 from retrieval.statistics.bootstrap import resampled
 from zipformer.data.dataset import SHOWN_DIGITS
+from zipformer.files import column_names, write_csv, write_json
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
@@ -159,8 +158,6 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
     sieve = sieve or Sieve(model_dir)
     found: dict[Key, Asked] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
-        if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
-            continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
             if not sieve.passes(result.weights, result.data, path, RETRIEVED_WITH):
@@ -258,12 +255,8 @@ def write_challenge_results(folder: Path, comparison: ChallengeResults) -> None:
         "overall": [asdict(row) for row in overall],
         "pairs": [asdict(row) for row in pairs],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (folder / "challenge.json").write_text(text, encoding="utf-8")
-    with (folder / "challenge.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(ChallengeRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in [*overall, *pairs])
+    write_json(folder / "challenge.json", content)
+    write_csv(folder / "challenge.csv", column_names(ChallengeRow), map(asdict, [*overall, *pairs]))
 
 
 def report_context(comparison: ChallengeResults) -> dict[str, Any]:

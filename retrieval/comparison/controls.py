@@ -17,10 +17,8 @@ Intervals of differences come from the same resamples of sentences and sites for
 for both does not widen them; that of ``permuted`` is of two independent recalls.
 """
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
-from zipformer.files import replacing_folder
+from zipformer.files import column_names, replacing_folder, write_csv, write_json
 from zipformer.typed_json import read_json, read_rows, require
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -277,13 +275,9 @@ def write_controls(
         "rows": [asdict(row) for row in rows],
         "pairs": {name: [asdict(row) for row in table.pairs] for name, table in results.items()},
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
     with replacing_folder(directory) as folder:
-        (folder / "controls.json").write_text(text + "\n", encoding="utf-8")
-        with (folder / "controls.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        write_json(folder / "controls.json", content)
+        write_csv(folder / "controls.csv", column_names(ControlRow), map(asdict, rows))
 
 
 def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:

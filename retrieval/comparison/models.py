@@ -5,8 +5,6 @@ sentence are swapped between two models (:mod:`retrieval.statistics.significance
 queries with the same candidates (:mod:`retrieval.comparison.finished`).
 """
 
-import csv
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,12 +28,13 @@ from retrieval.protocol.estimates import (
     unit_of,
 )
 from retrieval.protocol.outcome import Outcome
-from retrieval.protocol.tables import parts_of, write_csv
+from retrieval.protocol.tables import parts_of
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from zipformer.errors import UserError
+from zipformer.files import column_names, write_csv, write_json
 from zipformer.typed_json import names_or_none, read_rows, require
 
 logger = logging.getLogger(__name__)
@@ -301,14 +300,11 @@ def write_comparison(
         "metrics": {name: [asdict(row) for row in rows] for name, rows in comparison.metrics.items()},
         "differences": [asdict(row) for row in comparison.differences],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    with (directory / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    write_csv(directory / "differences.csv", DifferenceRow, comparison.differences)
+    metrics = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
+    write_json(directory / "comparison.json", content)
+    write_csv(directory / "comparison.csv", ["model", *column_names(MetricRow)], metrics)
+    differences = map(asdict, comparison.differences)
+    write_csv(directory / "differences.csv", column_names(DifferenceRow), differences)
 
 
 def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:

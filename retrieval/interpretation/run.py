@@ -1,8 +1,6 @@
 """From aligned utterances to the files of an interpretation."""
 
-import json
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -28,7 +26,7 @@ from retrieval.protocol.sites import sites_of
 from retrieval.results.weights import Digests, weights_behind, weights_of
 from zipformer.data.dataset import DataSet
 from zipformer.errors import UserError
-from zipformer.files import replace_folder
+from zipformer.files import replacing_folder, write_json, write_text
 from zipformer.typed_json import read_json
 
 logger = logging.getLogger(__name__)
@@ -93,18 +91,14 @@ def interpret(
     """
     weights = weights_of_words(config)
     dataset.check(Path(config.model_dir))
-    directory = config.folder
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with replacing_folder(config.folder, keep_others=False) as folder:
         spoken, shown, frames = _collect(utterances, pairs, config.shown)
-        write_words(partial / WORDS, ((name, words.words) for name, words in spoken.items()))
+        write_words(folder / WORDS, ((name, words.words) for name, words in spoken.items()))
         outcome = compare(
             pairs,
             spoken,
             similarities,
-            partial / MATCHES,
+            folder / MATCHES,
             matcher=config.matcher,
             scope=config.scope,
             threshold=config.threshold,
@@ -114,21 +108,15 @@ def interpret(
         settings = asdict(config)
         settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
         summary = {"settings": settings, "weights": weights, "dataset": dataset.record()} | outcome.to_json()
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / SUMMARY, summary)
         validation = matched_against_random(outcome, confidence=config.confidence)
-        save_png(validation, partial / "validation.png")
+        save_png(validation, folder / "validation.png")
         items = [
-            _show(config, pair, spoken, frames, similarities, audio_of, partial / f"pair-{number:02d}.png")
+            _show(config, pair, spoken, frames, similarities, audio_of, folder / f"pair-{number:02d}.png")
             for number, pair in enumerate(track(shown, description="drawing pairs"), start=1)
         ]
-        page = render(outcome, items, validation, settings)
-        (partial / PAGE).write_text(page, encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    dataset.claim(Path(config.model_dir))
-    replace_folder(partial, directory)
+        write_text(folder / PAGE, render(outcome, items, validation, settings))
+        dataset.claim(Path(config.model_dir))
     return outcome
 
 

@@ -57,8 +57,7 @@ def read_interpretations(
         summary = read_json(path, "interpret") or {}
         try:
             settings = summary["settings"]
-            # The folder of another split may begin like this one, and that of a killed run is not complete.
-            if settings["split"] != split or path.parent.suffix == ".partial":
+            if settings["split"] != split:  # the name of another split may begin like that of this one
                 continue
             weights, data = recorded_weights(summary), recorded_data(summary)
             if not sieve.passes(weights, data, path, "fangyan interpret"):

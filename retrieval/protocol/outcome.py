@@ -18,6 +18,7 @@ from retrieval.statistics.ranks import (
 )
 from retrieval.statistics.significance import ChanceTest
 from zipformer.errors import UserError
+from zipformer.files import replacing
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,16 @@ class OutcomeBuilder:
 
 def write_ranks(path: Path, outcome: Outcome) -> None:
     """``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q); names ``groups``, ``sites``, ``sentences``."""
-    np.savez_compressed(
-        path,
-        above=outcome.above,
-        equal=outcome.equal,
-        pool=outcome.pool,
-        groups=np.array([site.group for site in outcome.sites]),
-        sites=np.array([site.name for site in outcome.sites]),
-        sentences=np.array(outcome.sentences),
-    )
+    with replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            above=outcome.above,
+            equal=outcome.equal,
+            pool=outcome.pool,
+            groups=np.array([site.group for site in outcome.sites]),
+            sites=np.array([site.name for site in outcome.sites]),
+            sentences=np.array(outcome.sentences),
+        )
 
 
 def read_ranks(path: Path) -> Outcome:

@@ -65,10 +65,6 @@ class Selection:
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
 
-    @property
-    def dropped_ids(self) -> frozenset[str]:
-        return frozenset(cut_id for ids in self.dropped.values() for cut_id in ids)
-
 
 def select_utterances(
     cuts: Iterable[Cut],

@@ -9,6 +9,7 @@ from lhotse import CutSet
 from small_model import DIALECTS, TEXTS, TRANSLATIONS, write_cuts, write_model
 
 from zipformer.data.batches import PADDING_VALUE, Batch
+from zipformer.data.cuts import read_test_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import (
     attention_greedy_search,
@@ -16,10 +17,12 @@ from zipformer.decoding import (
     greedy_search,
     modified_beam_search,
 )
-from zipformer.decoding import recognise as evaluation
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding import recognise as recognise_module
+from zipformer.decoding.recognise import DecodeConfig, HypothesisFile, decode
+from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
+from zipformer.model_dir import MODEL_FILES
 from zipformer.scoring import Transcript
 
 SEARCHES = {
@@ -39,14 +42,14 @@ def config(tmp_path: Path) -> DecodeConfig:
 
 
 class Recorder:
-    """Stands before `evaluation.transcribe`; remembers what was recognised and can fail in the middle."""
+    """Stands before `recognise.transcribe`; remembers what was recognised and can fail in the middle."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> None:
         self.ids: list[str] = []
         self.batches = 0
         self.fail_after = fail_after
-        self.original = evaluation.transcribe
-        monkeypatch.setattr(evaluation, "transcribe", self)
+        self.original = recognise_module.transcribe
+        monkeypatch.setattr(recognise_module, "transcribe", self)
 
     def __call__(self, batch: Batch, *arguments: object) -> list[Transcript]:
         if self.batches == self.fail_after:
@@ -64,7 +67,7 @@ def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, meth
 
     model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
     expected = []
-    for cut in evaluation.read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"):
+    for cut in read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"):
         features = torch.from_numpy(cut.load_features())
         silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
         with torch.inference_mode():
@@ -98,7 +101,7 @@ def test_the_attention_decoder_translates_into_a_folder_of_its_own(config: Decod
 
     model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
     for cut, text, translation in zip(
-        evaluation.read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"),
+        read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"),
         texts,
         translations,
         strict=True,
@@ -228,11 +231,11 @@ def test_the_translation_is_that_of_the_training(config: DecodeConfig) -> None:
 def test_strange_characters_survive_the_file(tmp_path: Path) -> None:
     # Byte tokens can spell anything, also what str.splitlines takes for the end of a line.
     transcript = Transcript("a", "yue", None, None, None, "我", "x\u2028\u0085\n\x0b")
-    evaluation.HypothesisFile(tmp_path, {"beam": "4"}).append([transcript])
-    assert evaluation.HypothesisFile(tmp_path, {"beam": "4"}).done == {"a": transcript}
+    HypothesisFile(tmp_path, {"beam": "4"}).append([transcript])
+    assert HypothesisFile(tmp_path, {"beam": "4"}).done == {"a": transcript}
 
 
-@pytest.mark.parametrize("name", evaluation.MODEL_FILES)
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_a_missing_model_file_is_named(config: DecodeConfig, name: str) -> None:
     (Path(config.model_dir) / name).unlink()
     with pytest.raises(UserError, match=rf"lacks {name}.*fangyan average"):
@@ -279,10 +282,10 @@ def test_a_method_without_its_head_is_an_error(config: DecodeConfig) -> None:
 
 
 def test_devices() -> None:
-    assert evaluation.choose_device("cpu") == torch.device("cpu")
-    assert evaluation.choose_device("auto").type in ("cpu", "cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(ValueError, match="device=gpu is not known"):
-        evaluation.choose_device("gpu")
+        choose_device("gpu")
 
 
 @pytest.mark.parametrize(("field", "value"), [("method", "best"), ("reference", "gloss"), ("beam", 0)])

@@ -209,10 +209,8 @@ def control_rows(
         resamples, confidence, seed: settings of the bootstrap of the differences.
     """
     model = outcomes[MODEL]
-    groups = results[MODEL].groups
-    group_of_site = np.array([groups.index(site.group) for site in model.sites])
+    group_of_site = [site.group for site in model.sites]
     draws = Resamples.draw(group_of_site, len(model.sentences), resamples=resamples, seed=seed)
-    members = {group: np.flatnonzero(group_of_site == index) for index, group in enumerate(groups)}
     parts = results[MODEL].parts
     of_model = {row.name: row for row in results[MODEL].summary}
     rows = []
@@ -225,8 +223,8 @@ def control_rows(
             if gain is None:
                 difference = square_and_add(of_model[name], row)
             elif control.name != MODEL:
-                replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
-                asked = [np.isfinite(gain[np.ix_(members[a], members[b])]) for a, b in pairs]
+                replicates = np.mean([draws.recall(gain, *pair) for pair in pairs], axis=0)
+                asked = [np.isfinite(gain[np.ix_(draws.members[a], draws.members[b])]) for a, b in pairs]
                 value = of_model[name].recall_at_1 - row.recall_at_1
                 low, high = difference_interval(
                     value / 100,

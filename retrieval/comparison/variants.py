@@ -28,14 +28,14 @@ from retrieval.statistics.bootstrap import (
     components,
     difference_interval,
     groups_of_one_site,
+    mean_over_pairs,
     recall_interval,
     resampled,
 )
+from retrieval.statistics.ranks import Floats
 from zipformer.data.dataset import DataSet
 from zipformer.errors import UserError
 from zipformer.scoring.intervals import bounded_error_interval, half_width
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,10 @@ class VariantMeasures:
         self.variants = variants
         self.confidence = confidence
         first = next(iter(variants.values()))[0]
-        self.groups = list(dict.fromkeys(site.group for site in first.sites))
-        self.single_site_groups = groups_of_one_site([site.group for site in first.sites])
-        group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
-        self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
+        group_of_site = [site.group for site in first.sites]
+        self.single_site_groups = groups_of_one_site(group_of_site)
         self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
+        self.groups = list(self._draws.members)
         # Another stream than that of the sentences and sites, whose draws would else be repeated.
         random = np.random.default_rng([seed, 1])
         self._run_counts: dict[str, Floats] = {}
@@ -179,9 +178,7 @@ class VariantMeasures:
                 return None
             values.append(float(np.mean([found.value for found in asked])))
             sentences = np.any([found.sentences for found in asked], axis=0)
-            drawn = np.stack([found.resamples for found in asked])
-            # A resample in which one group drew a single site has no pair within it; the others have.
-            resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
+            resamples.append(mean_over_pairs([found.resamples for found in asked]))
         value, replicates = self._over_runs(variant, values, resamples)
         count, factors = int(sentences.sum()), self._factors[variant]
         low, high = recall_interval(
@@ -191,7 +188,7 @@ class VariantMeasures:
 
     def error_rate(self, variant: str, groups: Sequence[str]) -> Measure | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
-        members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
+        members = np.flatnonzero([site.group in groups for site in self.variants[variant][0].sites])
         values, resamples, worst = [], [], 0.0
         for run in self.variants[variant]:
             if run.errors is None or not run.errors.characters[members].any():
@@ -251,27 +248,23 @@ class VariantMeasures:
         return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
 
     def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], _PairRecall]:
-        """Of every ordered pair of groups that was asked."""
+        """Recall of every ordered pair of groups that was asked."""
         asked = ~np.isnan(run.hits)
         asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
-        hits = np.where(asked, run.hits, 0.0)
-        recalls = _ratio(hits.sum(axis=-1), asked.sum(axis=-1))  # (S,S)
-        weights = self._draws.sentences.T  # (Q,B)
-        drawn = _ratio(hits @ weights, asked.astype(np.float64) @ weights)  # (S,S,B)
+        queries = asked.sum(axis=-1)  # (S,S)
+        recalls = np.where(asked, run.hits, 0.0).sum(axis=-1) / np.maximum(queries, 1)
+        recalls[queries == 0] = np.nan
         found = {}
-        for source, sources in self._members.items():
-            for target, targets in self._members.items():
+        for source, sources in self._draws.members.items():
+            for target, targets in self._draws.members.items():
                 block = np.ix_(sources, targets)
-                if np.isnan(recalls[block]).all():
+                if not asked[block].any():
                     continue
-                of_sources, of_targets = (self._draws.sites[:, members].T for members in (sources, targets))
-                copies = of_sources[:, None] * of_targets[None]  # (a,b,B), how often the pair was drawn
-                copies = np.where(np.isnan(drawn[block]), 0.0, copies)
-                total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
-                resampled = _ratio(total, copies.sum(axis=(0, 1)))
-                asked_sentences = np.logical_or.reduce(asked[block], axis=(0, 1))  # (Q,)
-                mean = float(np.nanmean(recalls[block]))
-                found[source, target] = _PairRecall(mean, resampled, asked_sentences)
+                found[source, target] = _PairRecall(
+                    float(np.nanmean(recalls[block])),
+                    self._draws.recall(run.hits, source, target),
+                    np.logical_or.reduce(asked[block], axis=(0, 1)),  # (Q,)
+                )
         return found
 
     def _over_runs(
@@ -280,11 +273,6 @@ class VariantMeasures:
         counts = self._run_counts[variant]  # (B,R)
         replicates = (counts * np.stack(resamples, axis=1)).sum(axis=1) / counts.shape[1]
         return float(np.mean(values)), replicates
-
-
-def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
-    """part / whole, NaN where the whole is 0."""
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
 def _estimate(

@@ -27,7 +27,7 @@ interval says what other sentences may still show (:func:`difference_interval`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ __all__ = [
     "components",
     "difference_interval",
     "groups_of_one_site",
+    "mean_over_pairs",
     "metric_difference_intervals",
     "metric_intervals",
     "possible_rate",
@@ -265,6 +266,16 @@ def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
     return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
 
 
+def mean_over_pairs(replicates: Sequence[Floats]) -> Floats:
+    """Mean (B,...) of the resamples (B,...) of several pairs of groups.
+
+    The same draws lie behind all pairs, so the mean keeps how they vary together. A resample in which one
+    group drew a single site has no pair within it (NaN); the others still have a mean.
+    """
+    mean = np.ma.masked_invalid(np.stack(replicates)).mean(axis=0)
+    return np.ma.filled(mean.astype(np.float64), np.nan)
+
+
 class GroupReplicates(NamedTuple):
     """Resampled metrics of a pair of groups.
 
@@ -283,56 +294,62 @@ class Resamples:
     Attributes:
         sentences: counts (B,Q); each row sums to Q.
         sites: counts (B,S); in each row those of one group sum to its number of sites.
-        factors: the sites of every group that has several.
+        members: indices of the sites of each group, groups in the order of their first sites.
+        factors: sites of every group that has several.
     """
 
     sentences: NDArray[np.float64]
     sites: NDArray[np.float64]
+    members: Mapping[str, NDArray[np.intp]]
     factors: tuple[Factor, ...]
 
     @classmethod
-    def draw(
-        cls, group_of_site: NDArray[np.intp], sentences: int, *, resamples: int, seed: int
-    ) -> "Resamples":
+    def draw(cls, group_of_site: Sequence[str], sentences: int, *, resamples: int, seed: int) -> "Resamples":
         """Draw them; the same seed gives the same draws.
 
         Args:
-            group_of_site: number of the group of each site (S,).
-            sentences: Q.
-            resamples: B; the ends of the interval get steadier with it (1000 are good).
+            group_of_site: group of each of S sites.
+            sentences: number Q of sentences.
+            resamples: number B of resamples; the ends of the interval get steadier with it (1000 are good).
             seed: seed of numpy's default generator.
+
+        Raises:
+            UserError: no resample or no sentence.
         """
         if resamples < 1 or sentences < 1:
             raise UserError(f"need at least one resample and one sentence, found {resamples} and {sentences}")
         random = np.random.default_rng(seed)
         sentence_counts = random.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
         site_counts = np.zeros((resamples, len(group_of_site)))
+        members = {
+            group: np.array([site for site, its_group in enumerate(group_of_site) if its_group == group])
+            for group in dict.fromkeys(group_of_site)
+        }
         factors = []
-        for group in np.unique(group_of_site):
-            members = np.flatnonzero(group_of_site == group)
-            site_counts[:, members] = random.multinomial(
-                len(members), np.full(len(members), 1 / len(members)), size=resamples
+        for sites in members.values():
+            site_counts[:, sites] = random.multinomial(
+                len(sites), np.full(len(sites), 1 / len(sites)), size=resamples
             )
-            if len(members) > 1:
-                factors.append(Factor(site_counts[:, members]))
-        return cls(sentence_counts.astype(np.float64), site_counts, tuple(factors))
+            if len(sites) > 1:
+                factors.append(Factor(site_counts[:, sites]))
+        return cls(sentence_counts.astype(np.float64), site_counts, members, tuple(factors))
 
     @property
     def count(self) -> int:
         return len(self.sentences)
 
-    def metrics(
-        self, above: Counts, equal: Counts, sources: NDArray[np.intp], targets: NDArray[np.intp]
-    ) -> GroupReplicates:
+    def metrics(self, above: Counts, equal: Counts, source: str, target: str) -> GroupReplicates:
         """Metrics of a pair of groups in each resample; NaN in a resample without queries.
 
         Args:
             above: (S,S,Q) candidates that score higher than the right answer of query q of the source site
                 (axis 0) in the pool of the target site (axis 1).
-            equal: those that score the same, itself included; 0 where that pair has no such query.
-            sources: indices of the sites of the source group.
-            targets: indices of the sites of the target group; a site paired with itself does not count.
+            equal: (S,S,Q) candidates that score the same, the right answer included; 0 where that pair has
+                no such query.
+            source: source group.
+            target: target group; a site paired with itself does not count.
         """
+        sources, targets = self.members[source], self.members[target]
         block = np.ix_(sources, targets)
         pooled = np.zeros((self.count, max(1, int((above[block] + equal[block]).max(initial=1)))))
         total = np.zeros((self.count, len(METRICS)))
@@ -353,17 +370,16 @@ class Resamples:
         with np.errstate(invalid="ignore"):
             return GroupReplicates(np.where(weights > 0, total / weights, np.nan), pooled)
 
-    def recall(
-        self, hits: NDArray[np.floating], sources: NDArray[np.intp], targets: NDArray[np.intp]
-    ) -> Replicates:
+    def recall(self, hits: NDArray[np.floating], source: str, target: str) -> Replicates:
         """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
 
         Args:
             hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
                 target site (axis 1), or a difference of two; NaN where that pair has no such query.
-            sources: indices of the sites of the source group.
-            targets: indices of the sites of the target group; a site paired with itself does not count.
+            source: source group.
+            target: target group; a site paired with itself does not count.
         """
+        sources, targets = self.members[source], self.members[target]
         block = hits[np.ix_(sources, targets)]  # (a,b,Q)
         known = ~np.isnan(block)
         a, b, Q = block.shape

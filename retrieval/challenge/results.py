@@ -49,11 +49,11 @@ class ChallengeRow:
         challenge: name of the set, or ``full``.
         source, target: an ordered pair of groups; both empty for the mean over all pairs.
         pairs: ordered pairs of groups in the mean, 1 for a pair.
-        recall_at_1, low, high: with the interval.
+        recall_at_1, low, high: recall@1 and the ends of its interval.
         chance: chance level of this set.
         above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
             pools of other sizes are compared by this.
-        full_recall_at_1: of the full set over the same pairs of groups; None if it was not asked.
+        full_recall_at_1: recall@1 on the full set over the same pairs of groups; None if it was not asked.
     """
 
     system: str
@@ -143,13 +143,12 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
     Args:
         results: folder of a data set in the ``results`` of a model directory.
         split: split of the results.
-        sieve: judge of the results, which takes the warnings; by default one for the model
-            directory.
+        sieve: checks the results and collects the warnings; by default one for the model directory.
 
     Returns:
-        None where nothing was asked with a challenge set. A warning names each result that is left out: for
-        other groups than the first result; with other settings than the first result of its set, which is
-        the model's if there is one; on a random counterpart that was drawn for another set of the same name.
+        None where nothing was asked with a challenge set. A result is left out, with a warning, if its groups
+        are not those of the first result; if its settings are not those of the first result on its set (the
+        model's, if there is one); or if its random set was drawn for another set of the same name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
@@ -188,10 +187,10 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
 
 
 def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
-    """Of each set, those results that were asked the same as the first, which is the model's if it has one.
+    """Results that were asked the same as the first result on their set (the model's, if it has one).
 
-    A set keeps its name when it is built again with another threshold or from other cuts; its fingerprint
-    changes, and so does that for which its random counterpart is drawn.
+    A set that is built again with another threshold or from other cuts keeps its name, but its fingerprint
+    changes, and so does the fingerprint that its random counterpart is drawn for.
     """
     first_of: dict[str, Asked] = {}
     kept: dict[Key, Asked] = {}
@@ -211,7 +210,7 @@ def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Ask
 
 
 def _with_their_counterparts(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
-    """All results but those on a random set that was drawn for another set than that of its name."""
+    """All results except those on a random set that was drawn for another set of the same name."""
     first_of: dict[str, Asked] = {}
     for (_, name), asked in found.items():
         first_of.setdefault(name, asked)
@@ -260,7 +259,7 @@ def write_challenge_results(folder: Path, comparison: ChallengeResults) -> None:
 
 
 def report_context(comparison: ChallengeResults) -> dict[str, Any]:
-    """What the partial template ``_challenge.html.j2`` shows, without the figure."""
+    """Variables of the partial template ``_challenge.html.j2`` shows, without the figure."""
     cells: dict[tuple[str, str], dict[tuple[str, str], ChallengeRow]] = {}
     for row in comparison.pairs():
         cells.setdefault((row.source, row.target), {})[row.system, row.challenge] = row

@@ -13,8 +13,8 @@ same queries of the same pools with weaker inputs:
 - ``permuted``: the model, with the sentences of every group exchanged at random, the mean of several draws
   (:mod:`retrieval.comparison.permuted`). It lies at chance, or something is wrong with the experiment.
 
-Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
-for both does not widen them; that of ``permuted`` is of two independent recalls.
+The interval of a difference comes from the same resamples of sentences and sites for both recalls, so that
+what is hard for both does not widen it. For ``permuted``, the two recalls count as independent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +64,7 @@ SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport"
 
 @dataclass
 class ControlsConfig:
-    """Which controls of which model.
+    """Controls to compare a model with.
 
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
@@ -168,8 +168,8 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     """The model and the named controls, in order, each once.
 
     Args:
-        names: as in :class:`ControlsConfig`.
-        embedders: names that are known beside those without ``huggingface`` of :class:`EmbedderKind`.
+        names: names of controls, see :class:`ControlsConfig`.
+        embedders: names of embedders that are known beside those of :class:`EmbedderKind`.
 
     Raises:
         UserError: a name that is not known.
@@ -204,9 +204,9 @@ def control_rows(
 
     Args:
         outcomes: outcomes by name of the control, all of the same queries; ``permuted`` needs none.
-        results: their tables.
-        controls: as :func:`parse_controls` gives them.
-        resamples, confidence, seed: settings of the bootstrap of the differences.
+        results: table of each outcome, by the same names.
+        controls: controls from :func:`parse_controls`.
+        resamples, confidence, seed: number of resamples, confidence level and random seed of the bootstrap.
     """
     model = outcomes[MODEL]
     group_of_site = [site.group for site in model.sites]
@@ -264,10 +264,10 @@ def write_controls(
     """``controls.json`` and ``controls.csv``, complete or not at all; older ones are replaced.
 
     Args:
-        directory: the folder for them.
+        directory: folder to write into.
         rows: rows, from :func:`control_rows`.
         results: tables of all controls, for the recall of each pair of groups.
-        header: further fields of the JSON file.
+        header: fields of the JSON file beside rows and pairs.
     """
     content = dict(header) | {
         "rows": [asdict(row) for row in rows],

@@ -51,7 +51,8 @@ class CompareConfig:
             ``comparison-{split}...``, where the report finds it.
         names: names of the models, in the order of ``results``; empty names them by their folders.
         split: split of the results, where a model directory is given.
-        dataset: data set of the results, likewise; null = the only one that the directory has results of.
+        dataset: data set of the results, where a model directory is given; null = the only one that it has
+            results of.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.
         permutations: number of permutations of the paired tests.
@@ -86,8 +87,8 @@ class DifferenceRow:
     """Metric of one model less that of another, means over site pairs; rates in points of per cent.
 
     ``part``, ``source`` and ``target`` are those of :class:`retrieval.protocol.estimates.MetricRow`. ``p``
-    is of the paired test, two-sided. ``p_holm`` is adjusted for all pairs of groups of the part; for a mean
-    over pairs, for all pairs of models.
+    is the two-sided p-value of the paired test. ``p_holm`` is adjusted for all pairs of groups of the part; a
+    mean over pairs is adjusted for all pairs of models.
     """
 
     first: str
@@ -134,7 +135,8 @@ def compare(
 
     Args:
         models: finished retrievals that ``check_same_queries`` accepted.
-        resamples, confidence: confidence level of the intervals.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
         permutations: number of permutations of the paired tests.
         seed: random seed of the resamples and of the permutations.
     """
@@ -276,8 +278,8 @@ def write_comparison(
     Args:
         directory: folder to write into.
         comparison: metrics and differences.
-        models: that were compared. The weights and data behind those that lie beside ``directory``, which are
-            of the same model directory, are written down (:mod:`retrieval.results.weights`).
+        models: the compared results. For those beside ``directory``, which are of the same model directory,
+            the digests of weights and data are recorded (:mod:`retrieval.results.weights`).
         settings: settings of the comparison.
     """
     beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]

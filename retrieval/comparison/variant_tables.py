@@ -36,8 +36,8 @@ class TransferRow:
     """Recall@1 in per cent of one ordered pair with a left-out group, and with that group trained on.
 
     Attributes:
-        left_out: the group.
-        source, target: the pair; one of them is ``left_out``.
+        left_out: group that was left out of training.
+        source, target: source and target group; one of them is ``left_out``.
         runs: number of runs of the variant.
         value, low, high: recall and interval where the group was left out.
         trained, trained_low, trained_high: recall and interval of the baseline, which was trained on it.

@@ -1,14 +1,14 @@
 """Comparison of variants of a model, each trained several times: means, differences and their intervals.
 
 A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
-things vary in what is measured: the run, the sentences and the sites. The intervals resample all three
-("pigeonhole bootstrap", see :mod:`retrieval.statistics.bootstrap`): the sentences and sites are drawn once
-for all runs of all variants, which pairs them in a difference, and the runs of each variant are drawn with
-replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
-but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
+things vary: the run, the sentences and the sites. The intervals resample all three ("pigeonhole bootstrap",
+see :mod:`retrieval.statistics.bootstrap`). Sentences and sites are drawn once for all runs of all variants,
+so that differences are paired. The runs of each variant are drawn with replacement, independently of those of
+the other variants, since runs with the same seed have only that number in common. If the variants are the
+same models measured in several ways, the runs are drawn together (``paired``).
 
 Three runs say little about how runs vary, which widens the interval, as few sites do. One run says nothing:
-the interval then holds for that one model. This is why tables give the lowest and highest run as well.
+its interval holds for that one model. Tables therefore give the lowest and the highest run as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ class Errors:
 
     Attributes:
         errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
-        characters: (S,Q) of the reference.
-        transcripts: a digest of the references; error rates against other references cannot be compared.
+        characters: (S,Q) characters of the reference.
+        transcripts: digest of the references; error rates against other references cannot be compared.
     """
 
     errors: Floats
@@ -62,7 +62,7 @@ class Run:
         sites: S sites.
         sentences: Q sentence ids.
         hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
-        trained_groups: groups that it was trained on.
+        trained_groups: groups that the model was trained on.
         errors: recognition errors; None if the test set was not recognised.
         dataset: data set that was retrieved; None if unknown.
     """
@@ -82,8 +82,9 @@ class Measure:
 
     Attributes:
         sentences: number of different sentences behind it.
-        factors: what was drawn beside these: sites, and runs where there are several.
-        bounded: whether it has a largest value, which says what other sentences may have where none differs.
+        factors: units that were drawn beside the sentences: sites, and runs where there are several.
+        bounded: whether the measure has a largest value, which bounds the difference where no sentence
+            differs.
     """
 
     value: float
@@ -98,7 +99,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two variants, in points of per cent."""
+    """Difference of two variants, in points of per cent, with its interval."""
 
     value: float
     low: float
@@ -121,7 +122,9 @@ class VariantMeasures:
 
     Args:
         variants: runs by name of the variant; at least one each, all with the same sites and sentences.
-        resamples, confidence, seed: random seed of the bootstrap.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        seed: random seed of the bootstrap.
         paired: the n-th runs of all variants are the same model.
 
     Raises:

@@ -75,19 +75,18 @@ def interpret(
 ) -> Interpretation:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
-    Of every utterance the centre frames of its words are kept, and all frames only of those on the page.
+    Only the centre frames of words are kept in memory, and all frames of the utterances on the page.
 
     Args:
         config: settings.
         pairs: pairs of utterances, from :func:`pairs_of_cuts`.
-        utterances: each at most once; those that are missing are left out of the pairs.
+        utterances: utterances, each at most once; pairs with a missing utterance are left out.
         similarities: text similarities, the first of which chooses solid or dashed boxes in the pictures.
         audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
         dataset: data set of the utterances.
 
     Raises:
-        UserError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
-            then.
+        UserError: an embedding that is not finite, or what :func:`compare` finds wrong; nothing is written.
     """
     weights = weights_of_words(config)
     dataset.check(Path(config.model_dir))
@@ -121,10 +120,9 @@ def interpret(
 
 
 def weights_of_words(config: InterpretConfig) -> Digests:
-    """The weights of the model directory that words and frames depend on (see
-    :mod:`retrieval.results.weights`).
+    """Digests of the weights that words and frames depend on (:mod:`retrieval.results.weights`).
 
-    Embeddings that lie elsewhere are of another model, which new weights here do not change.
+    Embeddings outside the model directory are of another model, so new weights here do not change them.
     """
     model_dir = Path(config.model_dir)
     found: set[str | None] = set()
@@ -144,8 +142,8 @@ def _collect(
 ) -> tuple[dict[str, SpokenWords], list[UtterancePair], dict[str, SpokenUtterance]]:
     """Centre frames of all words, the pairs to be shown, and all frames of their utterances.
 
-    Which utterances have words is known only in the end; so the frames of twice as many pairs as are shown
-    are kept, and of these the first that are complete are taken.
+    Only the end shows which utterances have words. So the frames of twice as many pairs as are shown are
+    kept, and the first complete pairs are taken.
     """
     everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
     candidates = choose_shown(pairs, everything, 2 * count)

@@ -62,14 +62,15 @@ class Estimate:
     Attributes:
         site_pairs: ordered pairs of sites behind them.
         queries: number of queries of these pairs.
-        sentences: (Q,), which of the sentences are behind them; their number is that of intervals of what
+        sentences: (Q,) whether each sentence is behind them; their number sets the interval of a metric that
             does not vary.
         pool: largest number of candidates.
         value: mean over site pairs.
         chance: chance level of ``value``.
         intervals: ends of the interval of each metric of ``value``.
         replicates: (B,M), resampled ``value``.
-        pooled, pooled_chance: rank distributions (R,) of all queries, and if answers were drawn.
+        pooled: rank distribution (R,) of all queries.
+        pooled_chance: rank distribution (R,) if every answer were drawn at random.
         pooled_intervals: ends of the interval of each metric of ``pooled``.
         permuted: ``value`` under permuted correspondences (B',M), or None.
     """
@@ -88,7 +89,7 @@ class Estimate:
     permuted: Floats | None
 
     def p_values(self) -> list[float] | None:
-        """Of every metric against chance."""
+        """P-value of every metric against chance; None if there was no test."""
         return None if self.permuted is None else chance_p_values(self.value, self.permuted).tolist()
 
 
@@ -97,7 +98,8 @@ class Estimator:
 
     Args:
         outcome: ranks of all queries.
-        resamples, seed: random seed of the bootstrap.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
         confidence: confidence level of the intervals.
     """
 

@@ -30,7 +30,7 @@ from zipformer.files import column_names, replacing, write_csv, write_json
 logger = logging.getLogger(__name__)
 
 
-LEVEL = 0.05  # of p-values that count as sure
+LEVEL = 0.05  # p-values below it count as sure
 SUMMARY_NAMES = {
     "trained": "between trained groups",
     "held_out": "with a held-out group",
@@ -75,7 +75,7 @@ class RecallTable:
 
     Attributes:
         groups: rows and columns of the matrix.
-        trained_groups: those that the encoder was trained on; None if unknown.
+        trained_groups: groups that the encoder was trained on; None if unknown.
         pairs: all ordered pairs of different groups.
         within: pairs of different sites of one group, kept apart from the matrix: a ceiling, not the
             protocol.
@@ -141,8 +141,10 @@ def tabulate(
 
     Args:
         outcome: ranks of all queries.
-        trained_groups: which of the groups the encoder was trained on; None if unknown.
-        resamples, confidence, seed: random seed of the bootstrap.
+        trained_groups: groups that the encoder was trained on; None if unknown.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        seed: random seed of the bootstrap.
     """
     estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
     pairs = estimator.pairs()
@@ -202,7 +204,7 @@ def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, 
         trained: groups that the encoder was trained on; None if unknown.
 
     Returns:
-        By name of :class:`SummaryRow`, the pairs of that name; a name without pairs is left out.
+        Pairs by name, see :class:`SummaryRow`; a name without pairs is left out.
     """
     different = [pair for pair in pairs if pair[0] != pair[1]]
     parts: dict[str, list[Pair]] = {}

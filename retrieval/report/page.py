@@ -58,8 +58,8 @@ class ReportConfig:
     """Settings of a report.
 
     A result is left out if it was computed with other weights than the model directory has now, on other data
-    than the rest, or on another challenge set of the same name. The page names it and the script that
-    makes it again.
+    than the rest, or on another challenge set of the same name. The page names it and the command that makes
+    it again.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
@@ -316,7 +316,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
 
 
 def machine() -> dict[str, str]:
-    """What the page was made on."""
+    """Description of the machine that makes the page."""
     return {
         "system": platform.platform(),
         "processors": str(os.cpu_count()),

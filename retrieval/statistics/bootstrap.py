@@ -100,13 +100,13 @@ def components(replicates: Replicates, factors: Sequence[Factor], sentences: int
     """What every factor and the sentences contribute to the variance of an estimate.
 
     Args:
-        replicates: resampled (B,); those without a value (NaN) are left out.
-        factors: what was drawn beside the sentences, independently of each other.
-        sentences: Q, the number of different sentences behind the estimate. Theirs is what the factors leave,
-            with all that both have to do with.
+        replicates: resampled values (B,); NaN, in a resample without a value, is left out.
+        factors: units that were drawn beside the sentences, independently of each other.
+        sentences: number Q of different sentences behind the estimate. They get the variance that the factors
+            leave, interactions included.
 
     Raises:
-        ValueError: fewer than two resamples have a value.
+        UserError: fewer than two resamples have a value.
     """
     valid = ~np.isnan(replicates)
     if valid.sum() < 2:
@@ -133,11 +133,11 @@ def recall_interval(
     """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
 
     Args:
-        rate: the recall itself.
+        rate: recall.
         replicates: resampled recalls (B,).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind it.
-        confidence: coverage asked for.
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind it.
+        confidence: confidence level.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
     low, high = rate_interval(rate, width)
@@ -161,12 +161,12 @@ def metric_intervals(
     """Intervals of all metrics from their resamples, with a width also where no query varies.
 
     Args:
-        values: the metrics themselves (M,), rates in 0..1.
-        replicates: resampled (B,M).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind them.
-        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and cannot vary.
-        confidence: coverage asked for.
+        values: metrics (M,), rates in 0..1.
+        replicates: resampled values (B,M).
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind them.
+        pool: largest number N of candidates; recall@k of a pool of k is 1 and cannot vary.
+        confidence: confidence level.
     """
     widths = [half_width(components(column, factors, sentences), confidence) for column in replicates.T]
     rates = values[: len(RATES)].tolist()
@@ -212,9 +212,9 @@ def difference_interval(
     Args:
         difference: d, in the units of ``span``.
         replicates: resampled differences (B,), NaN in resamples without a value.
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind it.
-        confidence: coverage asked for.
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind it.
+        confidence: confidence level.
         span: largest difference that a sentence can have; 0 where the rate cannot vary.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
@@ -235,17 +235,17 @@ def metric_difference_intervals(
 ) -> list[tuple[float, float]]:
     """Intervals of the differences of all metrics, each as :func:`difference_interval`.
 
-    The median rank is no mean over sentences, and the rule says nothing of it but that it is open in both
-    directions where half of all sentences may be missing. Else its interval is that of its resamples.
+    The median rank is no mean over sentences, so the rule does not apply to it. Its interval is that of its
+    resamples; if they are all equal and half of all sentences may be missing, it is open in both directions.
 
     Args:
         differences: differences of the metrics (M,), rates in 0..1.
-        replicates: resampled (B,M).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind them.
-        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and does not differ, and
+        replicates: resampled values (B,M).
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind them.
+        pool: largest number N of candidates; recall@k of a pool of k is 1 and does not differ, and
             reciprocal ranks are at least 1/N.
-        confidence: coverage asked for.
+        confidence: confidence level.
     """
     spans = [float(pool > k) for k in RECALL_AT] + [1 - 1 / pool]
     intervals = [
@@ -289,7 +289,7 @@ class GroupReplicates(NamedTuple):
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each sentence and each site was drawn in each of B resamples.
+    """Number of times that each sentence and each site was drawn in each of B resamples.
 
     Attributes:
         sentences: counts (B,Q); each row sums to Q.

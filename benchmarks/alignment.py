@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.corpora.mini.unit import SAMPLING_RATE, SYLLABLES
-from retrieval.embedding.cuts import open_cuts
 from zipformer.alignment import ALIGNERS, AlignedUtterance, align_cuts
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.model import AsrModel
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="the embedded corpus, prepared")
     parser.add_argument("--dialects", nargs="*", help="only these (default: all of the test set)")
     options = parser.parse_args()
-    cuts, _ = open_cuts(options.data_dir, "test")
+    cuts = read_cuts(find_manifest(options.data_dir, "test"))
     if options.dialects:
         cuts = cuts.filter(lambda cut: cut.supervisions[0].language in options.dialects)
     chosen = list(cuts)
@@ -56,7 +56,7 @@ def main() -> None:
     for column in ("characters", "centre inside %", "centre off by ms", "boundaries off by ms", "late by ms"):
         table.add_column(column, justify="right")
     for aligner in ALIGNERS:
-        aligned = align_cuts(model, tokenizer, CutSet.from_cuts(chosen), options.data_dir, aligner=aligner)
+        aligned = align_cuts(model, tokenizer, CutSet.from_cuts(chosen), aligner=aligner)
         errors = [errors_of(utterance, truth[utterance.id]) for utterance in aligned]
         table.add_row(aligner, *summary(errors))
     Console().print(table)

@@ -97,7 +97,7 @@ def draw_frames(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def draw_heads(options: argparse.Namespace, frames: Tensor) -> Any:
-    """Predictor and joiner as attributes, as the searches need them of a model."""
+    """Predictor and joiner as attributes, as the searches need them of a transducer."""
     config = OmegaConf.load(Path("conf") / "model" / f"{options.size}.yaml")
     torch.manual_seed(0)
     predictor = Predictor(options.vocabulary, config.predictor_dim, config.context_size, clock=Clock())
@@ -110,7 +110,7 @@ def draw_heads(options: argparse.Namespace, frames: Tensor) -> Any:
         logits = joiner(joiner.encoder_proj(frames), no_state, project=False).flatten(0, 1)
         lead = logits[:, 1:].amax(dim=1) - logits[:, 0]
         joiner.output_linear.bias[0] += lead.quantile(BLANK_SHARE)
-    return SimpleNamespace(predictor=predictor, joiner=joiner, ctc_head=None)
+    return SimpleNamespace(predictor=predictor, joiner=joiner)
 
 
 if __name__ == "__main__":

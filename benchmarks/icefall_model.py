@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from zipformer.heads.attention_decoder import SOS_EOS
-from zipformer.model import BLANK
+from zipformer.data.tokenizer import BLANK, SOS_EOS
 from zipformer.model_config import AsrModelConfig
 
 RECIPE = Path("egs") / "librispeech" / "ASR" / "zipformer"

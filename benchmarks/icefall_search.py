@@ -13,9 +13,9 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from zipformer.data.tokenizer import BLANK
 from zipformer.heads.joiner import Joiner
 from zipformer.heads.predictor import Predictor
-from zipformer.model import BLANK
 
 FILE = Path("egs") / "librispeech" / "ASR" / "pruned_transducer_stateless2" / "beam_search.py"
 

@@ -35,7 +35,5 @@ def _started(rank: int, function: object, port: int, *arguments: object) -> None
 def whole_batch(corpus: Path) -> Batch:
     cuts = read_cuts(corpus / "cuts_train.jsonl.gz")
     return next(
-        evaluation_batches(
-            cuts, corpus, margin=20, max_duration=15, tokenizer=Tokenizer.load(corpus / "tokens")
-        )
+        evaluation_batches(cuts, margin=20, max_duration=15, tokenizer=Tokenizer.load(corpus / "tokens"))
     )

@@ -11,7 +11,13 @@ from lhotse.features.base import Features
 from data_prep.tokens import train_token_model
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.encoder.zipformer import EncoderConfig
-from zipformer.heads.attention_decoder import AttentionDecoderConfig, AttentionDecoderLayer
+from zipformer.heads.attention_decoder import (
+    AttentionDecoder,
+    AttentionDecoderConfig,
+    AttentionDecoderLayer,
+)
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 
@@ -67,7 +73,13 @@ def write_cuts(data_dir: Path, split: str, frames: Sequence[int] = FRAMES) -> Cu
 
 
 def write_model(
-    model_dir: Path, *, ctc: bool = True, decoder_layers: int = 0, translation: bool = False, seed: int = 0
+    model_dir: Path,
+    *,
+    ctc: bool = True,
+    decoder_layers: int = 0,
+    translation: bool = False,
+    causal: bool = False,
+    seed: int = 0,
 ) -> AsrModel:
     """Write a model directory with random weights that emits characters and blanks in turn."""
     tokenizer = Tokenizer(train_token_model(TEXTS))
@@ -84,6 +96,7 @@ def write_model(
             num_heads=[4],
             cnn_module_kernel=[7, 7],
             frontend_channels=[4, 4, 8],
+            causal=causal,
         ),
         predictor_dim=16,
         joiner_dim=16,
@@ -98,13 +111,11 @@ def write_model(
         ),
     )
     model = AsrModel(config).eval()
-    assert model.joiner is not None
-    heads = [model.joiner.output_linear]
-    if model.ctc_head is not None:
-        heads.append(model.ctc_head[1])
+    heads = [model.head(TransducerHead).joiner.output_linear]
+    if (ctc := model.find(CtcHead)) is not None:
+        heads.append(ctc.linear)
     with torch.no_grad():
-        if model.attention_decoder is not None:
-            decoder = model.attention_decoder
+        if (decoder := model.find(AttentionDecoder)) is not None:
             decoder.output_layer.bias[[0, *range(2, 3 + 256)]] -= 1e4  # characters and the end
             for layer in decoder.layers:
                 assert isinstance(layer, AttentionDecoderLayer)

@@ -1,14 +1,14 @@
-"""The speech recognition model: front end, Zipformer encoder, transducer, CTC and attention-decoder heads."""
+"""The model: front end, Zipformer encoder, and the heads on top of it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
+from lhotse import SupervisionSegment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from zipformer.device import on_host, upload
 from zipformer.encoder.frontend import ConvFrontend
@@ -17,30 +17,21 @@ from zipformer.encoder.taps import LayerOutputs
 from zipformer.encoder.zipformer import DROPOUT_BATCHES, Zipformer
 from zipformer.errors import UserError
 from zipformer.files import replacing_folder, write_tensors
-from zipformer.heads.attention_decoder import AttentionDecoder
-from zipformer.heads.joiner import Joiner
-from zipformer.heads.predictor import Predictor
-from zipformer.heads.text_alignment import TextAlignment
-from zipformer.layers.linear import scaled_linear
+from zipformer.heads import heads
+from zipformer.heads.head import EncodedBatch, Head, HeadSizes
 from zipformer.layers.schedule import Clock, Schedule
-from zipformer.losses.ctc import ctc_loss
-from zipformer.losses.pruned_joiner import pruned_joiner_loss
-from zipformer.losses.rnnt import prune_ranges, smoothed_rnnt_loss
 from zipformer.model_config import AsrModelConfig, read_config, write_config
 from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 
-BLANK = 0
-LOSSES = ("simple", "pruned", "ctc", "attention", "translation", "text_alignment")
 MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
+
+H = TypeVar("H", bound=Head)
 
 
 class AsrModel(nn.Module):
-    """Encoder with its heads.
+    """Front end and encoder, with the heads that the configuration names.
 
-    Attributes ``predictor``, ``joiner``, ``simple_am_proj`` and ``simple_lm_proj`` are there with a
-    transducer, ``ctc_head`` (frames to log-probabilities), ``attention_decoder`` and ``text_alignment`` where
-    configured; otherwise they are None. ``clock`` drives every training schedule: the trainer sets
-    ``clock.batch``.
+    ``clock`` drives every training schedule: the trainer sets ``clock.batch``.
 
     Raises:
         UserError: the configuration has no vocabulary size.
@@ -65,33 +56,29 @@ class AsrModel(nn.Module):
             dropout=Schedule(clock, (0.0, encoder.initial_dropout), (DROPOUT_BATCHES, encoder.final_dropout)),
         )
         self.encoder = Zipformer(encoder, clock=clock)
+        self.heads = nn.ModuleDict()
+        sizes = HeadSizes(encoder.output_dim, config.vocab_size, clock)
+        for name, settings in config.head_settings().items():
+            self.heads[name] = heads()[name].head_class.build(settings, sizes)
 
-        self.predictor: Predictor | None = None
-        self.joiner: Joiner | None = None
-        self.simple_am_proj: nn.Linear | None = None
-        self.simple_lm_proj: nn.Linear | None = None
-        if config.transducer:
-            self.predictor = Predictor(
-                config.vocab_size, config.predictor_dim, config.context_size, clock=clock
-            )
-            self.joiner = Joiner(
-                encoder.output_dim, config.predictor_dim, config.joiner_dim, config.vocab_size
-            )
-            self.simple_am_proj = scaled_linear(encoder.output_dim, config.vocab_size, initial_scale=0.25)
-            self.simple_lm_proj = scaled_linear(config.predictor_dim, config.vocab_size, initial_scale=0.25)
-        self.ctc_head: nn.Sequential | None = None
-        if config.ctc:
-            self.ctc_head = nn.Sequential(
-                nn.Dropout(0.1), nn.Linear(encoder.output_dim, config.vocab_size), nn.LogSoftmax(dim=-1)
-            )
-        self.attention_decoder: AttentionDecoder | None = None
-        if config.attention_decoder.num_layers:
-            self.attention_decoder = AttentionDecoder(
-                config.attention_decoder, config.vocab_size, encoder.output_dim
-            )
-        self.text_alignment: TextAlignment | None = None
-        if config.text_alignment.enabled:
-            self.text_alignment = TextAlignment(config.text_alignment, encoder.output_dim)
+    def all_heads(self) -> list[Head]:
+        """The heads of this model, in the order in which they were built."""
+        return [head for head in self.heads.values() if isinstance(head, Head)]
+
+    def find(self, head_class: type[H]) -> H | None:
+        """The head of a class; None where the model has none."""
+        return next((head for head in self.heads.values() if isinstance(head, head_class)), None)
+
+    def head(self, head_class: type[H]) -> H:
+        """The head of a class.
+
+        Raises:
+            UserError: the model has none.
+        """
+        found = self.find(head_class)
+        if found is None:
+            raise UserError(f"the model has no {head_class.name} head: it needs {head_class.setting}")
+        return found
 
     @property
     def margin(self) -> int:
@@ -172,35 +159,23 @@ class AsrModel(nn.Module):
         translations: Sequence[Sequence[int]] | None = None,
         sentences: Tensor | None = None,
         spoken: Tensor | None = None,
-        prune_range: int = 5,
-        lm_scale: float = 0.25,
-        am_scale: float = 0.0,
-        backend: str = "native",
+        supervisions: Sequence[SupervisionSegment] = (),
         only: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of every configured head, each summed over the batch, in nats and fp32.
+        """Losses of every head, each summed over the batch, in nats and fp32.
 
         Args:
             features: (N, T, feature_dim).
             lengths: (N,) valid frames.
             tokens: N transcripts, without blank and sos/eos.
-            translations: tokens of the translations of the N utterances, for the loss ``translation``; None
-                leaves that loss out.
-            sentences: (M, text_dim) embeddings of the different sentences of the batch, for the loss
-                ``text_alignment``; None leaves that loss out.
-            spoken: (N,) int64, which of these each utterance says.
-            prune_range: label positions a frame of the pruned transducer loss looks at; more is exacter and
-                slower.
-            lm_scale: weight of the predictor alone in the simple loss.
-            am_scale: weight of the encoder alone in the simple loss.
-            backend: who sums over the transducer's lattice, see :mod:`zipformer.losses.backend`.
+            translations, sentences, spoken, supervisions: what else is known about the utterances, see
+                :class:`zipformer.heads.head.EncodedBatch`. Losses that need what is not given are left out.
             only: names of the losses to compute; none = all. The parameters of the heads that are left out
                 get a gradient of zero: with several processes, every one must take part in every step.
 
         Returns:
-            ``simple`` and ``pruned`` (transducer; Kuang et al. 2022), ``ctc``, ``attention``,
-            ``translation``, ``text_alignment``. An utterance with more tokens than frames makes a loss
-            infinite.
+            By their names, the losses of the heads in their order. An utterance with more tokens than frames
+            makes a loss infinite.
 
         Raises:
             UserError: as :meth:`encode`, or the number of transcripts is not N.
@@ -208,104 +183,19 @@ class AsrModel(nn.Module):
         if len(tokens) != features.shape[0]:
             raise UserError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
         frames, frame_lengths = self.encode(features, lengths)
-        symbols = pad_sequence(
-            [torch.tensor(utterance, dtype=torch.int64) for utterance in tokens], batch_first=True
-        )  # (N, U), padded with 0
-        symbols = upload(symbols, frames.device)
-        symbol_lengths = upload(torch.tensor([len(utterance) for utterance in tokens]), frames.device)
-
+        batch = EncodedBatch(frames, frame_lengths, tokens, translations, sentences, spoken, supervisions)
         losses: dict[str, Tensor] = {}
-        wanted = frozenset(LOSSES if only is None else only)
-        if self.config.transducer and wanted & {"simple", "pruned"}:
-            losses["simple"], losses["pruned"] = self._transducer_losses(
-                frames, frame_lengths, symbols, symbol_lengths, prune_range, lm_scale, am_scale, backend
-            )
-        if self.ctc_head is not None and "ctc" in wanted:
-            log_probs = self.ctc_head(frames)
-            with torch.autocast(frames.device.type, enabled=False):
-                losses["ctc"] = ctc_loss(
-                    log_probs.float(), symbols, frame_lengths, symbol_lengths, blank=BLANK
-                )
-        if self.attention_decoder is not None and "attention" in wanted:
-            losses["attention"] = self.attention_decoder.loss(frames, frame_lengths, tokens)
-        if self._translates and translations is not None and "translation" in wanted:
-            assert self.attention_decoder is not None
-            losses["translation"] = self.attention_decoder.loss(
-                frames, frame_lengths, translations, translate=True
-            )
-        if self.text_alignment is not None and sentences is not None and "text_alignment" in wanted:
-            assert spoken is not None
-            losses["text_alignment"] = self.text_alignment.loss(frames, frame_lengths, sentences, spoken)
+        idle: list[Head] = []
+        for head in self.all_heads():
+            losses |= head.losses(batch, head.loss_names if only is None else only)
+            # A head with one of two losses leaves parameters out as well, such as the start of translations.
+            if not losses.keys() >= set(head.loss_names):
+                idle.append(head)
         if torch.is_grad_enabled() and losses:
-            name = next(iter(losses))
-            losses[name] = losses[name] + self._idle(losses)
+            first = next(iter(losses))
+            zeros = [0.0 * parameter.sum() for head in idle for parameter in head.parameters()]
+            losses[first] = losses[first] + sum(zeros)
         return losses
-
-    def _idle(self, losses: Collection[str]) -> Tensor | float:
-        """A zero that depends on the parameters of the heads that none of ``losses`` is from."""
-        idle: list[nn.Module | None] = []
-        if "simple" not in losses:
-            idle += [self.predictor, self.joiner, self.simple_am_proj, self.simple_lm_proj]
-        if "ctc" not in losses:
-            idle.append(self.ctc_head)
-        # Of a decoder that also translates, each of its two losses leaves a parameter out.
-        if "attention" not in losses or (self._translates and "translation" not in losses):
-            idle.append(self.attention_decoder)
-        if "text_alignment" not in losses:
-            idle.append(self.text_alignment)
-        return sum(0.0 * p.sum() for head in idle if head is not None for p in head.parameters())
-
-    @property
-    def _translates(self) -> bool:
-        return self.config.attention_decoder.translation
-
-    # DistributedDataParallel hooks into forward.
-    forward = losses
-
-    def _transducer_losses(
-        self,
-        frames: Tensor,
-        frame_lengths: Tensor,
-        symbols: Tensor,
-        symbol_lengths: Tensor,
-        prune_range: int,
-        lm_scale: float,
-        am_scale: float,
-        backend: str,
-    ) -> tuple[Tensor, Tensor]:
-        """Simple loss, whose occupations say where the paths run, and the joiner's loss along them."""
-        assert self.predictor is not None
-        assert self.joiner is not None
-        assert self.simple_am_proj is not None
-        assert self.simple_lm_proj is not None
-        states = self.predictor(F.pad(symbols, (1, 0), value=BLANK))  # (N, U+1, D)
-        am, lm = self.simple_am_proj(frames), self.simple_lm_proj(states)
-        with torch.autocast(frames.device.type, enabled=False):
-            simple, occupations = smoothed_rnnt_loss(
-                am.float(),
-                lm.float(),
-                symbols,
-                frame_lengths,
-                symbol_lengths,
-                blank=BLANK,
-                lm_scale=lm_scale,
-                am_scale=am_scale,
-                backend=backend,
-            )
-            ranges = prune_ranges(*occupations, frame_lengths, symbol_lengths, prune_range)  # (N, T', R)
-        pruned = pruned_joiner_loss(
-            self.joiner.encoder_proj(frames),
-            self.joiner.decoder_proj(states),
-            self.joiner.output_linear.weight,
-            self.joiner.output_linear.bias,
-            symbols,
-            ranges,
-            frame_lengths,
-            symbol_lengths,
-            blank=BLANK,
-            backend=backend,
-        )
-        return simple.sum(), pruned
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed.

@@ -1,7 +1,8 @@
 """What shapes a model, and how it is written beside the weights (``config.json``) and read back, strictly."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from zipformer.encoder.zipformer import EncoderConfig
 from zipformer.errors import UserError
+from zipformer.heads import heads
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
+from zipformer.heads.ctc import CtcConfig
 from zipformer.heads.text_alignment import TextAlignmentConfig
+from zipformer.heads.transducer import TransducerConfig
 from zipformer.model_dir import CONFIG_FILE
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 @dataclass
@@ -32,6 +36,7 @@ class AsrModelConfig:
         ctc: have a CTC head.
         attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
         text_alignment: the head that learns from a text encoder; off by default.
+        heads: settings of further heads by their registered name (:mod:`zipformer.heads`).
     """
 
     feature_dim: int = 80
@@ -44,17 +49,57 @@ class AsrModelConfig:
     ctc: bool = True
     attention_decoder: AttentionDecoderConfig = field(default_factory=AttentionDecoderConfig)
     text_alignment: TextAlignmentConfig = field(default_factory=TextAlignmentConfig)
+    heads: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.predictor_dim % 4:
-            raise UserError(f"model.predictor_dim={self.predictor_dim} is not a multiple of 4")
-        if self.context_size < 1:
-            raise UserError(f"model.context_size={self.context_size} is less than 1")
+        self.head_settings()  # raises for what cannot be
+
+    def head_settings(self) -> dict[str, Any]:
+        """Settings of every head that the model has, by name, in the order in which they are built.
+
+        Raises:
+            UserError: a head or a setting that does not exist, or a value that cannot be.
+        """
+        transducer = TransducerConfig(self.predictor_dim, self.joiner_dim, self.context_size)
+        own: dict[str, tuple[bool, Any]] = {
+            "transducer": (self.transducer, transducer),
+            "ctc": (self.ctc, CtcConfig()),
+            "attention_decoder": (self.attention_decoder.num_layers > 0, self.attention_decoder),
+            "text_alignment": (self.text_alignment.enabled, self.text_alignment),
+        }
+        further = {name: _typed(name, settings, own) for name, settings in self.heads.items()}
+        return {name: settings for name, (there, settings) in own.items() if there} | further
 
     @property
     def has_tokens(self) -> bool:
         """Whether a head is for tokens; an encoder by itself needs no vocabulary."""
-        return self.transducer or self.ctc or self.attention_decoder.num_layers > 0
+        return any(heads()[name].head_class.vocabulary_modules for name in self.head_settings())
+
+    def without_heads(self) -> "AsrModelConfig":
+        """The configuration of the same front end and encoder alone."""
+        return replace(
+            self,
+            vocab_size=0,
+            transducer=False,
+            ctc=False,
+            attention_decoder=replace(self.attention_decoder, num_layers=0, translation=False),
+            text_alignment=replace(self.text_alignment, enabled=False),
+            heads={},
+        )
+
+
+def _typed(name: str, settings: Any, own: Collection[str]) -> Any:
+    """The settings of a further head as an object of its config class."""
+    if name not in heads() or name in own:
+        names = ", ".join(sorted(heads().keys() - set(own))) or "none"
+        remedy = f"set {heads()[name].head_class.setting}" if name in own else f"registered are {names}"
+        raise UserError(f"model.heads.{name} is not a further head: {remedy}")
+    try:
+        return OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(heads()[name].config_class), settings)
+        )
+    except OmegaConfBaseException as error:
+        raise UserError(f"model.heads.{name}: {error}") from error
 
 
 def write_config(config: AsrModelConfig, directory: Path) -> None:

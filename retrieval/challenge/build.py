@@ -26,11 +26,11 @@ from retrieval.challenge.settings import (
 )
 from retrieval.challenge.taggers import named_words, tagger_version
 from retrieval.challenge.utterances import Spoken, read_spoken, sites_and_pairs, texts_of
-from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.protocol.challenge_sets import FORMAT, ChallengeSet, Judgement, write_challenge
 from retrieval.protocol.sites import Site
 from retrieval.results.naming import result_folder
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.dataset import name_of, read_dataset
 from zipformer.errors import UserError
 
@@ -79,7 +79,7 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
         UserError: no prepared cuts, phones or embeddings.
         UserError: a set would be empty, a tagger is not installed, phones or texts are missing.
     """
-    cuts, _ = open_cuts(Path(config.data_dir), config.split)
+    cuts = read_cuts(find_manifest(Path(config.data_dir), config.split))
     spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
     record = read_dataset(Path(config.data_dir), config.split, config.dataset).record()
     built = [one.with_dataset(record) for one in build(spoken, config)]

@@ -35,7 +35,7 @@ from retrieval.depth.study import (
     taps_of,
 )
 from retrieval.embedding.acoustic import MfccEmbedder
-from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts
 from retrieval.embedding.embedder import EmbedderKind
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter, fingerprint, is_complete
 from retrieval.figures.style import save_png
@@ -43,13 +43,15 @@ from retrieval.results.weights import weights_of
 from retrieval.similarity.scores import ScoreKind
 from zipformer.alignment import align_cuts
 from zipformer.console import print_tables
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import TOKENS_FILE, Tokenizer
-from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import METHODS, DecodeConfig, methods_of
+from zipformer.decoding.methods import DecodeConfig, methods, methods_of
+from zipformer.decoding.recognise import decode_exits
 from zipformer.device import choose_device
 from zipformer.encoder.taps import layer_places
 from zipformer.errors import UserError
+from zipformer.heads.ctc import CtcHead
 from zipformer.model import MIN_FRAMES, AsrModel
 from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE, check_model_files
 from zipformer.results_place import writable_results
@@ -76,7 +78,8 @@ class Study:
         check_model_files(self.model_dir)
         if "probes" in config.steps:
             check_installed()
-        self.cuts, self.manifest = open_cuts(self.data_dir, config.split)
+        self.manifest = find_manifest(self.data_dir, config.split)
+        self.cuts = read_cuts(self.manifest)
         self.dataset = read_dataset(self.data_dir, config.split, config.dataset)
         self.device = choose_device(config.device)
         self.model = AsrModel.from_pretrained(self.model_dir).to(self.device).eval()
@@ -273,7 +276,7 @@ class Study:
     def probes(self) -> Probes:
         """The tasks, with the characters' times where the model has a CTC head."""
         facts = facts_of(self.cuts)
-        if self.model.ctc_head is None:
+        if self.model.find(CtcHead) is None:
             return Probes(facts, None, self.config.probes, no_spans="the model has no CTC head to align with")
         aligned = kept(
             self.config.folder / "characters.json",
@@ -288,7 +291,6 @@ class Study:
             self.model,
             Tokenizer.load(self.model_dir),
             CutSet.from_cuts(self.cuts),
-            Path(),
             aligner="ctc",
             device=self.device,
         )
@@ -305,17 +307,19 @@ class Study:
         }
 
 
-def usable_methods(model: AsrModel, methods: Sequence[str]) -> list[str]:
-    """Methods whose head the model has.
+def usable_methods(model: AsrModel, wanted: Sequence[str]) -> list[str]:
+    """Decoding methods whose head the model has.
 
     Raises:
         UserError: it has none of the heads, or a method is not known.
     """
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UserError(f"methods={methods}: {unknown[0]} is not known; choose some of {', '.join(METHODS)}")
+    if unknown := [method for method in wanted if method not in methods]:
+        raise UserError(
+            f"methods={wanted}: {unknown[0]} is not known; choose some of {', '.join(sorted(methods))}"
+        )
     there = methods_of(model)
-    usable = [method for method in methods if method in there]
-    missing = ", ".join(method for method in methods if method not in there)
+    usable = [method for method in wanted if method in there]
+    missing = ", ".join(method for method in wanted if method not in there)
     if not usable:
         raise UserError(
             f"the model has no head for {missing}; set methods=[{','.join(there)}], or leave out the early "

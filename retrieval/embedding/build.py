@@ -8,10 +8,11 @@ import torch
 
 from retrieval.embedding import huggingface, speech_embedding
 from retrieval.embedding.acoustic import DurationEmbedder, FbankEmbedder, MfccEmbedder
-from retrieval.embedding.cuts import EmbedConfig, embed_cuts, open_cuts
+from retrieval.embedding.cuts import EmbedConfig, embed_cuts
 from retrieval.embedding.embedder import Embedder, EmbedderKind, EncoderEmbedder
 from retrieval.embedding.store import EmbeddingWriter, fingerprint, is_complete
 from retrieval.results.weights import architecture_of, weights_of
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.device import choose_device, keep_freed_memory
 from zipformer.encoder.taps import layer_places
@@ -33,7 +34,7 @@ def main(config: EmbedConfig) -> None:
 
 def embed(config: EmbedConfig) -> Path:
     """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
-    cuts, _ = open_cuts(Path(config.data_dir), config.split)
+    cuts = read_cuts(find_manifest(Path(config.data_dir), config.split))
     dataset = read_dataset(Path(config.data_dir), config.split, config.dataset)
     embedder, sources = build_embedder(config)
     options = config.options | ({"commit": embedder.commit} if embedder.commit else {})

@@ -3,12 +3,10 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.audio import AudioLoadingError
 from lhotse.cut import Cut
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ from retrieval.results.naming import result_folder
 from zipformer.data.audio import load_audio
 from zipformer.data.batches import PADDING_VALUE
 from zipformer.data.dataset import name_of
-from zipformer.data.manifest import check_feature_files, with_present_paths
+from zipformer.data.manifest import check_feature_files
 from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -131,25 +129,6 @@ class Labels:
     subdialect: str
     site: str
     sentence_id: str
-
-
-def open_cuts(data_dir: Path, split: str) -> tuple[CutSet, Path]:
-    """The prepared cuts of a split, read lazily, and their file.
-
-    Raises:
-        UserError: the split is not prepared; names the splits that are.
-    """
-    path = data_dir / f"cuts_{split}.jsonl.gz"
-    if not path.is_file():
-        found = sorted(
-            file.name.removeprefix("cuts_").removesuffix(".jsonl.gz")
-            for file in data_dir.glob("cuts_*.jsonl.gz")
-        )
-        raise UserError(
-            f"no prepared cuts at {path}; splits found there: {', '.join(found) or 'none'}."
-            " Prepare the corpus with fangyan prepare or correct data_dir and split"
-        )
-    return CutSet.from_jsonl_lazy(path).map(partial(with_present_paths, directory=data_dir)), path
 
 
 def labels_of(cut: Cut) -> Labels:

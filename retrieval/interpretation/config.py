@@ -11,6 +11,7 @@ from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.protocol.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
+from zipformer.data.batches import EVALUATION_SECONDS
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
 
@@ -90,7 +91,7 @@ class InterpretConfig:
     shown: int = 24
     audio: bool = True
     confidence: float = 0.95
-    max_duration: float = 200.0
+    max_duration: float = EVALUATION_SECONDS
     device: str = "auto"
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.store import EmbeddingStore
 from retrieval.interpretation.compare import Interpretation, tests_table
 from retrieval.interpretation.config import WHISPER, InterpretConfig
@@ -14,6 +13,7 @@ from zipformer.alignment import (
     choose_segmenter,
 )
 from zipformer.console import print_tables
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.dataset import read_dataset
 from zipformer.results_place import writable_results
 
@@ -29,7 +29,7 @@ def main(config: InterpretConfig) -> None:
 def run(config: InterpretConfig) -> tuple[Path, Interpretation]:
     """Time the words, match them, write the results; returns their folder and the counts and tests."""
     data_dir = Path(config.data_dir)
-    cuts = list(open_cuts(data_dir, config.split)[0])
+    cuts = list(read_cuts(find_manifest(data_dir, config.split)))
     dataset = read_dataset(data_dir, config.split, config.dataset)
     if config.embeddings is not None:
         embedded = EmbeddingStore(Path(config.embeddings)).description.get("dataset")

@@ -45,7 +45,6 @@ def from_model(
         model,
         Tokenizer.load(model_dir),
         CutSet.from_cuts(cuts.values()),
-        Path(config.data_dir),
         aligner=config.aligner,
         segment=segment,
         transcript=config.transcript,

@@ -236,7 +236,7 @@ def test_a_prepared_directory_can_be_moved(config: PrepareConfig, tmp_path: Path
     manifest = moved / "cuts_test.jsonl.gz"
     after = {
         name: row[:length]
-        for batch in evaluation_batches(read_cuts(manifest), moved, margin=0)
+        for batch in evaluation_batches(read_cuts(manifest), margin=0)
         for name, row, length in zip(batch.ids, batch.features, batch.lengths.tolist(), strict=True)
     }
     config.data_dir = str(moved)
@@ -246,7 +246,7 @@ def test_a_prepared_directory_can_be_moved(config: PrepareConfig, tmp_path: Path
     (moved / "fbank" / "train" / "feats-00000.lca").unlink()
     with pytest.raises(UserError, match=r"1 of the 3 files .* prepare the data again"):
         check_feature_files(
-            (c.features.storage_path for c in load_manifest(moved / "cuts_train.jsonl.gz")), moved
+            (c.features.storage_path for c in read_cuts(moved / "cuts_train.jsonl.gz")), moved
         )
 
 

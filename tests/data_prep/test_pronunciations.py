@@ -16,7 +16,7 @@ from retrieval.challenge.settings import ChallengeConfig, Removal, SoundConfig, 
 from retrieval.challenge.utterances import read_spoken
 from retrieval.depth.probe_design import ProbeConfig, ProbeTask
 from retrieval.depth.probe_tasks import Span, character_tasks, facts_of
-from retrieval.embedding.cuts import open_cuts
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.errors import UserError
 
 TEXTS = ["天很冷", "人来了", "书在这"]
@@ -54,7 +54,7 @@ def rows_of(folder: Path, column: str) -> list[dict[str, str]]:
 
 def distances_of(data_dir: Path, sound: SoundConfig) -> list[dict[str, float | None]]:
     """Distances by sound of each sentence at every pair of sites of different dialects."""
-    cuts, _ = open_cuts(data_dir, "test")
+    cuts = read_cuts(find_manifest(data_dir, "test"))
     spoken = read_spoken(cuts, text=TaggedText.transcript, phones_fields=sound.fields)
     (built,) = build(spoken, ChallengeConfig("", removals=[Removal.sound], sound=sound, random=False))
     assert built.challenge.about["removals"]["sound"]["measure"] == SoundMeasure.phones.value

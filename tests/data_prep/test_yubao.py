@@ -18,8 +18,9 @@ from yubao_data import RATE, SITES, Benchmark, refused, row_of, run, tone, write
 from data_prep.corpora.yubao.completeness import ranges
 from data_prep.corpora.yubao.corpus import Incomplete, prepare_yubao
 from data_prep.corpora.yubao.sites import groups_named, read_sites
-from retrieval.embedding.cuts import labels_of, open_cuts
+from retrieval.embedding.cuts import labels_of
 from retrieval.embedding.store import EmbeddingWriter
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.data.manifest import with_present_paths
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -228,7 +229,7 @@ def test_from_recordings_to_the_table_of_the_paper(
     with it is 1/3, of the others 1; over the two pairs of cmn and wuu the mean is 2/3, and chance is
     (1/4 + 1/3) / 2.
     """
-    cuts, _ = open_cuts(run(tmp_path, benchmark_data.config()), "test")
+    cuts = read_cuts(find_manifest(run(tmp_path, benchmark_data.config()), "test"))
     model_dir = tmp_path / "model"
     writer = EmbeddingWriter(
         results_of(model_dir) / "embeddings-test",

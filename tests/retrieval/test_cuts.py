@@ -15,11 +15,11 @@ from retrieval.embedding.cuts import (
     collate_audio,
     embed_cuts,
     labels_of,
-    open_cuts,
 )
 from retrieval.embedding.embedder import Embedder, EmbedderKind
 from retrieval.embedding.huggingface import HuggingFaceConfig
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.errors import UserError
 
 
@@ -75,7 +75,7 @@ def writer(directory):
 
 def test_every_utterance_with_its_labels(tmp_path):
     items = spoken(subdialect="cmn-x", site="here", sentence_id="s1")
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", items), "test"))
     embedder = SumsEmbedder()
     with writer(tmp_path / "store") as store:
         assert embed_cuts(cuts, embedder, store, batch_seconds=1.0) == 6
@@ -103,7 +103,7 @@ def test_ids_may_be_numbers_and_0_is_one():
 
 
 def test_only_what_is_left_is_embedded(tmp_path):
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", spoken()), "test"))
     with writer(tmp_path / "store") as store:
         store.add("u2", np.zeros((1, 2)), dialect="cmn")
         assert embed_cuts(cuts, SumsEmbedder(), store) == 5
@@ -114,7 +114,7 @@ def test_only_what_is_left_is_embedded(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "sizes"), [(0, {1}), (0.5, {1, 2}), (1000, {6})])
 def test_batches_are_within_the_limit_and_of_like_length(tmp_path, seconds, sizes):
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", spoken()), "test"))
     result = list(batches(cuts, seconds))
     assert {len(batch) for batch in result} == sizes
     durations = [cut.duration for batch in result for cut in batch]
@@ -124,7 +124,7 @@ def test_batches_are_within_the_limit_and_of_like_length(tmp_path, seconds, size
 
 def test_batches_read_a_window_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(cuts_module, "WINDOW", 4)
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", spoken()), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", spoken()), "test"))
     read = 0
 
     def counted():
@@ -142,7 +142,7 @@ def test_batches_read_a_window_at_a_time(tmp_path, monkeypatch):
 
 def test_collated_features_are_padded_with_silence(tmp_path):
     items = spoken(3)
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", items), "test"))
     features, lengths = collate(sorted(cuts, key=lambda cut: cut.id), margin=20)
     assert features.shape[1] == max(lengths) + 20
     assert lengths.tolist() == [len(item.features) for item in items]
@@ -153,7 +153,7 @@ def test_collated_features_are_padded_with_silence(tmp_path):
 
 
 def embed_one(tmp_path, items, change=lambda cuts: cuts):
-    cuts, _ = open_cuts(write_cuts(tmp_path, "test", items), "test")
+    cuts = read_cuts(find_manifest(write_cuts(tmp_path, "test", items), "test"))
     embedder = SumsEmbedder()
     try:
         with writer(tmp_path / "store") as store:
@@ -180,8 +180,8 @@ def test_utterances_that_cannot_be_embedded_are_named(tmp_path):
 
 def test_missing_split_lists_those_there_are(tmp_path):
     write_cuts(tmp_path, "valid", spoken(1))
-    with pytest.raises(UserError, match=r"cuts_test\.jsonl\.gz; splits found there: valid\."):
-        open_cuts(tmp_path, "test")
+    with pytest.raises(UserError, match=r"cuts_test\.jsonl\.gz does not exist; the splits there are valid "):
+        find_manifest(tmp_path, "test")
 
 
 def test_wrong_settings_are_named():

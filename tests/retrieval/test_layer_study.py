@@ -27,12 +27,12 @@ from retrieval.depth.results import (
     write_study,
 )
 from retrieval.depth.study import STEPS, Frames, LayersConfig, Probes, embed_taps, kept, recall_of, taps_of
-from retrieval.embedding.cuts import open_cuts
 from retrieval.embedding.store import EmbeddingStore, EmbeddingWriter
 from retrieval.figures.style import save_png
 from retrieval.protocol.sites import Duplicates, Level
 from retrieval.report.depth import layers_section
 from retrieval.similarity.seqsim import pack, seqsim_packed
+from zipformer.data.cuts import find_manifest, read_cuts
 from zipformer.typed_json import MalformedResultError
 
 TAPS = taps_of([(0, 3, 1), (1, 3, 1), (2, 4, 4), (2, 4, 4)], 4)
@@ -83,7 +83,7 @@ def embed(tmp_path: Path, encode: Callable[..., Frames], **more: object) -> Laye
     config = LayersConfig(str(tmp_path / "model"), str(tmp_path / "data"), batch_seconds=2.5)
     if not (tmp_path / "data").exists():
         write_cuts(tmp_path / "data", "test")
-    cuts, _ = open_cuts(tmp_path / "data", "test")
+    cuts = read_cuts(find_manifest(tmp_path / "data", "test"))
     embed_taps(cuts, encode, TAPS, config, IDENTITIES | more, minimum_frames=9, margin=20)
     return config
 

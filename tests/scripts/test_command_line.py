@@ -137,7 +137,7 @@ CALLS = [
     ("decode embed controls layers", "model_dir={damaged} data_dir={data} split=valid", "is not valid JSON"),
     ("decode embed controls layers interpret", "model_dir={damaged} data_dir={any}", "fangyan prepare"),
     ("decode embed controls layers interpret", "model_dir={damaged} data_dir={data} split=tst", "train, v"),
-    ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of greedy, beam, ctc, attention"),
+    ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of attention, beam, ctc, greedy"),
     ("decode", "model_dir={damaged} data_dir={data} split=valid device=gpu", "use auto, cpu, cuda"),
     ("controls", "model_dir={damaged} data_dir={data} controls=[zip]", "no control zip: give permuted, or"),
     ("layers", "model_dir={damaged} data_dir={data} steps=[foo]", "some of retrieval, exits, probes"),

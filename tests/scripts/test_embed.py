@@ -264,7 +264,7 @@ def test_a_killed_run_goes_on(folders: tuple[Path, Path], monkeypatch: pytest.Mo
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, data_dir = folders
-    with pytest.raises(SystemExit, match=r"^error: no prepared cuts at .*cuts_dev.*splits found there: test"):
+    with pytest.raises(SystemExit, match=r"^error: .*cuts_dev\..* does not exist; the splits there are test"):
         run(monkeypatch, model_dir, data_dir, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: .*storage=int8"):
         run(monkeypatch, model_dir, data_dir, "storage=int8")

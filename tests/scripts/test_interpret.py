@@ -96,6 +96,21 @@ def test_words_and_frames_of_others(monkeypatch: pytest.MonkeyPatch, prepared: t
     assert first["word_pairs"] == second["word_pairs"]
 
 
+def test_directories_relative_to_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path]
+) -> None:
+    model_dir, data_dir = prepared
+    cuts = CutSet.from_file(data_dir / "cuts_test.jsonl.gz").to_eager()
+    for cut in cuts:
+        cut.features.storage_path = str(Path(cut.features.storage_path).relative_to(data_dir))
+    cuts.to_file(data_dir / "cuts_test.jsonl.gz")
+    monkeypatch.chdir(data_dir.parent)
+    relative = model_dir.relative_to(data_dir.parent), Path(data_dir.name)
+    embed(monkeypatch, relative)
+    run(monkeypatch, relative)
+    assert (model_dir / "results" / "data" / "interpret-test-ctc" / "summary.json").is_file()
+
+
 def test_times_in_milliseconds_are_an_error(
     monkeypatch: pytest.MonkeyPatch, prepared: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -137,7 +152,7 @@ def test_frames_of_a_layer_begin_with_the_front_end(tmp_path: Path, factor: int)
         ("similarities=[table]", "table=FILE"),
         ("table=none.tsv", "no translation table at none.tsv"),
         ("pairs=[yue:hak]", "'yue:hak' fits no two sites"),
-        ("split=valid", "no prepared cuts"),
+        ("split=valid", "cuts_valid.jsonl.gz does not exist"),
         ("groups=[yue]", "at least two groups"),
         ("transcript=both", "transcript=both is not known"),
     ],

@@ -16,7 +16,8 @@ from small_model import TEXTS, write_model
 
 from retrieval.depth.results import read_study
 from retrieval.embedding.store import EmbeddingStore
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding.methods import DecodeConfig
+from zipformer.decoding.recognise import decode
 from zipformer.model import AsrModel
 from zipformer.scoring import align_all, score
 
@@ -246,7 +247,7 @@ def test_methods_of_which_the_model_has_none_are_an_error(
     model_dir, _ = folders
     write_model(model_dir, ctc=False)
     with pytest.raises(
-        SystemExit, match=r"^error: .*no head for ctc, attention; set methods=\[greedy,beam\]"
+        SystemExit, match=r"^error: .*no head for ctc, attention; set methods=\[beam,greedy\]"
     ):
         run(monkeypatch, folders, "methods=[ctc,attention]")
     assert not (model_dir / "results").exists()  # found out before anything was computed
@@ -256,7 +257,7 @@ def test_methods_of_which_the_model_has_none_are_an_error(
 
 def test_errors_are_one_message(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model_dir, _ = folders
-    with pytest.raises(SystemExit, match=r"^error: no prepared cuts at .*cuts_dev.*splits found there: test"):
+    with pytest.raises(SystemExit, match=r"^error: .*cuts_dev\..* does not exist; the splits there are test"):
         run(monkeypatch, folders, "split=dev")
     with pytest.raises(SystemExit, match=r"^error: .*steps=\['probe'\] must be some of retrieval"):
         run(monkeypatch, folders, "steps=[probe]")

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from zipformer.encoder.zipformer import EncoderConfig
 from zipformer.errors import UserError
-from zipformer.heads.attention_decoder import AttentionDecoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoder, AttentionDecoderConfig
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig, config_from_dict
 
@@ -69,7 +71,7 @@ def test_every_parameter_gets_a_finite_gradient_in_training(causal: bool, batch:
     model.clock.batch = batch
     for _ in range(6):
         model.zero_grad(set_to_none=True)
-        losses = model(features(), LENGTHS, TOKENS)
+        losses = model.losses(features(), LENGTHS, TOKENS)
         assert set(losses) == {"simple", "pruned", "ctc", "attention"}
         torch.stack(list(losses.values())).sum().backward()
         for name, parameter in model.named_parameters():
@@ -80,14 +82,14 @@ def test_every_parameter_gets_a_finite_gradient_in_training(causal: bool, batch:
 def test_losses_can_be_restricted_and_idle_heads_keep_a_zero_gradient() -> None:
     torch.manual_seed(1)
     model = AsrModel(small_config()).eval()
-    everything = model(features(), LENGTHS, TOKENS)
-    losses = model(features(), LENGTHS, TOKENS, only=["ctc"])
+    everything = model.losses(features(), LENGTHS, TOKENS)
+    losses = model.losses(features(), LENGTHS, TOKENS, only=["ctc"])
     assert set(losses) == {"ctc"}
     torch.testing.assert_close(losses["ctc"], everything["ctc"])
     losses["ctc"].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient"
-        idle = name.startswith(("predictor", "joiner", "simple_", "attention_decoder"))
+        idle = name.startswith(("heads.transducer.", "heads.attention_decoder."))
         assert not (idle and parameter.grad.any()), name
 
 
@@ -97,7 +99,7 @@ def test_losses_are_sums_over_utterances() -> None:
         frames, lengths = model.encode(features(), LENGTHS)
         together = model.losses(features(), LENGTHS, TOKENS)
         # The same frames one utterance at a time; encoding alone would change the frames at the padding.
-        log_probs = model.ctc_head(frames)
+        log_probs = model.head(CtcHead)(frames)
         ctc = sum(
             torch.nn.functional.ctc_loss(
                 log_probs[i, : lengths[i]],
@@ -109,7 +111,7 @@ def test_losses_are_sums_over_utterances() -> None:
             for i, tokens in enumerate(TOKENS)
         )
         attention = sum(
-            model.attention_decoder.loss(frames[i : i + 1, : lengths[i]], lengths[i : i + 1], [tokens])
+            model.head(AttentionDecoder).loss(frames[i : i + 1, : lengths[i]], lengths[i : i + 1], [tokens])
             for i, tokens in enumerate(TOKENS)
         )
     torch.testing.assert_close(together["ctc"], ctc)
@@ -118,11 +120,12 @@ def test_losses_are_sums_over_utterances() -> None:
 
 def test_heads_are_there_where_configured() -> None:
     ctc_only = AsrModel(small_config(transducer=False))
-    assert ctc_only.predictor is None
-    assert ctc_only.joiner is None
+    assert ctc_only.find(TransducerHead) is None
+    with pytest.raises(UserError, match=r"no transducer head: it needs model\.transducer=true"):
+        ctc_only.head(TransducerHead)
     assert set(ctc_only.losses(features(), LENGTHS, TOKENS)) == {"ctc", "attention"}
     transducer_only = AsrModel(small_config(ctc=False))
-    assert transducer_only.ctc_head is None
+    assert transducer_only.find(CtcHead) is None
     assert set(transducer_only.losses(features(), LENGTHS, TOKENS)) == {"simple", "pruned", "attention"}
 
 
@@ -173,7 +176,7 @@ def test_a_missing_file_is_named(directory: Path, name: str) -> None:
         ('"joiner_dim": 16', '"joiner_dim": 16, "extra": 1', "extra"),
         ('"joiner_dim": 16', '"joiner_dim": "wide"', "wide"),
         ('"causal": false', '"causal": false, "stride": 3', "stride"),
-        ('"format_version": 1', '"format_version": 99', "format_version 99"),
+        ('"format_version": 2', '"format_version": 99', "format_version 99"),
         ("{", "", "not valid JSON"),
     ],
 )
@@ -190,15 +193,18 @@ def test_a_wrong_configuration_is_named(directory: Path, old: str, new: str, mes
 def test_tensors_that_do_not_fit_are_listed(directory: Path) -> None:
     path = directory / "model.safetensors"
     state = load_file(path)
-    state["joiner.output_linear.bias"] = torch.zeros(12)
-    state["ctc_head.9.bias"] = state.pop("ctc_head.1.bias")
+    state["heads.transducer.joiner.output_linear.bias"] = torch.zeros(12)
+    state["heads.ctc.linear9.bias"] = state.pop("heads.ctc.linear.bias")
     save_file(state, path)
     with pytest.raises(ValueError, match="does not fit") as caught:
         AsrModel.from_pretrained(directory)
     message = str(caught.value)
-    assert "missing: ctc_head.1.bias" in message
-    assert "unexpected: ctc_head.9.bias" in message
-    assert "misshapen: joiner.output_linear.bias is (12,), the configuration makes it (11,)" in message
+    assert "missing: heads.ctc.linear.bias" in message
+    assert "unexpected: heads.ctc.linear9.bias" in message
+    assert (
+        "misshapen: heads.transducer.joiner.output_linear.bias is (12,), the configuration makes it (11,)"
+        in message
+    )
     assert message.count("\n") == 3
 
 

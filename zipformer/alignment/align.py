@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,21 +21,25 @@ from zipformer.alignment.attention import (
 from zipformer.alignment.ctc import ctc_emissions
 from zipformer.alignment.spans import Segmenter, Span, character_spans, share_gaps, word_spans
 from zipformer.alignment.transducer import lattice_scores, viterbi
-from zipformer.data.batches import Batch, evaluation_batches
+from zipformer.data.batches import EVALUATION_SECONDS, Batch, evaluation_batches
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.errors import UserError
+from zipformer.heads.attention_decoder import AttentionDecoder
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.head import Head
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 
 logger = logging.getLogger(__name__)
 
-ALIGNERS = ("attention", "ctc", "transducer")
-TRANSCRIPTS = ("reference", "hypothesis")
-_HEAD_SETTINGS = {
-    "attention": "model.attention_decoder.num_layers",
-    "ctc": "model.ctc",
-    "transducer": "model.transducer",
+# By aligner, the head that it reads.
+ALIGNERS: dict[str, type[Head]] = {
+    "attention": AttentionDecoder,
+    "ctc": CtcHead,
+    "transducer": TransducerHead,
 }
+TRANSCRIPTS = ("reference", "hypothesis")
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,12 @@ def check_aligner(model: AsrModel, aligner: str) -> None:
     """Raise ValueError unless the aligner is known and the model has the head that it reads."""
     if aligner not in ALIGNERS:
         raise UserError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
-    heads = _heads(model)
-    if not heads[aligner]:
-        others = " or ".join(name for name in ALIGNERS if heads[name])
+    if model.find(ALIGNERS[aligner]) is None:
+        others = " or ".join(name for name, head_class in ALIGNERS.items() if model.find(head_class))
         raise UserError(
-            f"aligner={aligner} needs a model trained with {_HEAD_SETTINGS[aligner]}; this one has aligner="
+            f"aligner={aligner} needs a model trained with {ALIGNERS[aligner].setting}; this one has aligner="
             f"{others}"
         )
-
-
-def _heads(model: AsrModel) -> dict[str, bool]:
-    return {
-        "attention": model.attention_decoder is not None,
-        "ctc": model.ctc_head is not None,
-        "transducer": model.joiner is not None,
-    }
 
 
 @torch.inference_mode()
@@ -101,14 +95,12 @@ def token_intervals(
     if not tokens:
         return np.empty((0, 2), np.int64)
     if aligner == "attention":
-        assert model.attention_decoder is not None
-        weights = cross_attention(model.attention_decoder, frames, tokens)
+        weights = cross_attention(model.head(AttentionDecoder), frames, tokens)
         return attention_intervals(upper_half(weights), median_frames=median_frames)
     if aligner == "ctc":
-        assert model.ctc_head is not None
-        emissions = ctc_emissions(model.ctc_head(frames), tokens)
+        emissions = ctc_emissions(model.head(CtcHead)(frames), tokens)
     else:
-        points, _ = viterbi(*lattice_scores(model, frames, tokens))
+        points, _ = viterbi(*lattice_scores(model.head(TransducerHead), frames, tokens))
         emissions = np.stack([points, points + 1], axis=1)
     return share_gaps(emissions, len(frames))
 
@@ -117,13 +109,12 @@ def align_cuts(
     model: AsrModel,
     tokenizer: Tokenizer,
     cuts: CutSet,
-    data_dir: Path,
     *,
     aligner: str,
     segment: Segmenter = list,
     transcript: str = "reference",
     median_frames: int = MEDIAN_FRAMES,
-    max_duration: float = 200.0,
+    max_duration: float = EVALUATION_SECONDS,
     device: torch.device | str = "cpu",
 ) -> Iterator[AlignedUtterance]:
     """Align a corpus, one batch in memory at a time.
@@ -134,8 +125,7 @@ def align_cuts(
     Args:
         model: model on ``device``, in evaluation mode.
         tokenizer: the tokens of the model.
-        cuts: utterances with features and one supervision each.
-        data_dir: relative feature paths are relative to it.
+        cuts: utterances with features and one supervision each, from :func:`zipformer.data.cuts.read_cuts`.
         aligner: one of ``ALIGNERS``.
         segment: cuts texts into words; by default every character is one.
         transcript: ``reference``, or ``hypothesis`` for what greedy search (of the transducer, else of CTC)
@@ -158,9 +148,7 @@ def align_cuts(
         check_median_frames(median_frames)  # here, or every utterance would be said not to fit
     empty, misfits = [], []
     count = 0
-    batches = evaluation_batches(
-        cuts, data_dir, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer
-    )
+    batches = evaluation_batches(cuts, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer)
     for name, frames, tokens in _encoded(model, batches, len(cuts), transcript, device):
         count += 1
         if not bool(frames.isfinite().all()):
@@ -191,8 +179,12 @@ def _encoded(
                 frames, lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
                 tokens = batch.tokens
                 if transcript == "hypothesis":
-                    search = ctc_greedy_search if model.joiner is None else greedy_search
-                    tokens = search(model, frames, lengths)
+                    transducer = model.find(TransducerHead)
+                    tokens = (
+                        greedy_search(transducer, frames, lengths)
+                        if transducer is not None
+                        else ctc_greedy_search(model.head(CtcHead), frames, lengths)
+                    )
             for name, row, length, ids in zip(batch.ids, frames, lengths.tolist(), tokens, strict=True):
                 yield name, row[:length], ids
 

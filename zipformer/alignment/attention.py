@@ -15,9 +15,9 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from zipformer.alignment.warping import warp
+from zipformer.data.tokenizer import SOS_EOS
 from zipformer.errors import UserError
 from zipformer.heads.attention_decoder import (
-    SOS_EOS,
     AttentionDecoder,
     AttentionDecoderLayer,
     MultiHeadAttention,

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipformer.model import BLANK
+from zipformer.data.tokenizer import BLANK
 
 
 def ctc_emissions(log_probs: Tensor, tokens: Sequence[int]) -> NDArray[np.int64]:

@@ -15,22 +15,22 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zipformer.errors import UserError
-from zipformer.model import BLANK, AsrModel
+from zipformer.data.tokenizer import BLANK
+from zipformer.heads.transducer import TransducerHead
 
 BLOCK_BYTES = 1 << 26  # of joiner output that is held at a time
 
 
 @torch.no_grad()
 def lattice_scores(
-    model: AsrModel, frames: Tensor, tokens: Sequence[int], *, block_bytes: int = BLOCK_BYTES
+    head: TransducerHead, frames: Tensor, tokens: Sequence[int], *, block_bytes: int = BLOCK_BYTES
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of all arcs of one utterance's lattice.
 
     The joiner's output, V numbers for every node, is made for a block of frames at a time.
 
     Args:
-        model: a model with a transducer, in evaluation mode.
+        head: the transducer, in evaluation mode.
         frames: (T, D) encoder output of one utterance.
         tokens: U ids.
         block_bytes: most memory of the joiner's output, though at least one frame.
@@ -40,21 +40,19 @@ def lattice_scores(
         CPU, at least float32.
 
     Raises:
-        ValueError: the model has no transducer, or frames are not (T, D).
+        ValueError: frames are not (T, D).
     """
-    if model.predictor is None or model.joiner is None:
-        raise UserError("the model has no transducer; align with ctc or attention instead")
     if frames.dim() != 2 or not len(frames):
         raise ValueError(f"frames are {tuple(frames.shape)}; expected (T, D) of one utterance")
     history = torch.tensor([[BLANK, *tokens]], device=frames.device)
-    states = model.joiner.decoder_proj(model.predictor(history)[0])  # (U+1, J)
-    projected = model.joiner.encoder_proj(frames)  # (T, J)
+    states = head.joiner.decoder_proj(head.predictor(history)[0])  # (U+1, J)
+    projected = head.joiner.encoder_proj(frames)  # (T, J)
     emitted = torch.tensor([*tokens, BLANK], device=frames.device).view(1, -1, 1)  # (1, U+1, 1)
     T, nodes = len(frames), len(tokens) + 1
-    height = max(1, block_bytes // (4 * nodes * max(model.config.vocab_size, states.shape[1])))
+    height = max(1, block_bytes // (4 * nodes * max(head.joiner.output_linear.out_features, states.shape[1])))
     label, blank = [], []
     for start in range(0, T, height):
-        logits = model.joiner(projected[start : start + height, None], states, project=False)  # (B, U+1, V)
+        logits = head.joiner(projected[start : start + height, None], states, project=False)  # (B, U+1, V)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         normaliser = logits.logsumexp(dim=2)
         label.append(logits.gather(2, emitted.expand(len(logits), -1, 1)).squeeze(2) - normaliser)

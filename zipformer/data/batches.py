@@ -25,12 +25,14 @@ from zipformer.data.manifest import (
     CutLine,
     SelectedLines,
     check_feature_files,
+    place_now,
     read_summaries,
     with_present_paths,
 )
 from zipformer.data.selection import DataConfig, TextEncoder, select_utterances
 from zipformer.errors import UserError
 
+EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
 
@@ -94,12 +96,13 @@ class FeatureDataset(Dataset[Batch]):
     """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts).
 
     With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens. The longest
-    utterance is followed by ``margin`` frames of padding, the others by more.
+    utterance is followed by ``margin`` frames of padding, the others by more. ``directory`` is the data
+    directory of cuts that come as lines of its manifest; None for cuts that name their files as they are now.
     """
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         tokenizer: TextEncoder | None = None,
         augment: SpecAugment | None = None,
         seed: Sequence[int] = (),
@@ -136,7 +139,8 @@ class FeatureDataset(Dataset[Batch]):
         return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions, translations)
 
     def _load(self, cut: Cut) -> np.ndarray:
-        return with_present_paths(cut, self.directory).load_features()
+        placed = cut if self.directory is None else with_present_paths(cut, self.directory)
+        return placed.load_features()
 
 
 class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
@@ -201,7 +205,8 @@ class TrainingData:
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
             raise UserError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
-        check_feature_files(self.selection.feature_files, manifest.parent)
+        files = (place_now(path, manifest.parent) for path in self.selection.feature_files)
+        check_feature_files(files, manifest.parent)
         num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
             SelectedLines(manifest, self.selection.durations),
@@ -266,10 +271,9 @@ class _KeyedSampler(Sampler[tuple[BatchKey, CutSet]]):
 
 def evaluation_batches(
     cuts: CutSet,
-    directory: Path,
     *,
     margin: int,
-    max_duration: float = 300.0,
+    max_duration: float = EVALUATION_SECONDS,
     tokenizer: TextEncoder | None = None,
 ) -> Iterator[Batch]:
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
@@ -279,8 +283,7 @@ def evaluation_batches(
     the other ones.
 
     Args:
-        cuts: utterances with features and one supervision each.
-        directory: data directory, below which the features are.
+        cuts: utterances with features and one supervision each, from :func:`zipformer.data.cuts.read_cuts`.
         margin: frames of silence that the model needs, :attr:`zipformer.model.AsrModel.margin`.
         max_duration: seconds of audio in a batch.
         tokenizer: gives ``Batch.tokens``; without it they are empty.
@@ -288,7 +291,7 @@ def evaluation_batches(
     ordered = cuts.sort_by_duration(ascending=False)
     sampler = SimpleCutSampler(ordered, max_duration=max_duration, shuffle=False, rank=0, world_size=1)
     loader = DataLoader(
-        FeatureDataset(directory, tokenizer, margin=margin),
+        FeatureDataset(None, tokenizer, margin=margin),
         sampler=_KeyedSampler(sampler),
         batch_size=None,
         generator=torch.Generator(),  # leaves the global generator, and so the training, as it was

@@ -1,13 +1,14 @@
 """Cuts of a prepared corpus: the manifest of a split, its utterances, the sentence that an utterance says."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipformer.data.manifest import check_feature_files
+from zipformer.data.manifest import check_feature_files, with_present_paths
 from zipformer.errors import UserError
 
 
@@ -32,11 +33,14 @@ class Supervision(Protocol):
 def read_cuts(manifest: Path) -> CutSet:
     """Open a manifest of cuts lazily.
 
+    Returns:
+        Cuts that name the files of their features and recordings as they are now.
+
     Raises:
         UserError: there is no such file.
     """
     check_manifest(manifest)
-    return CutSet.from_jsonl_lazy(manifest)
+    return CutSet.from_jsonl_lazy(manifest).map(partial(with_present_paths, directory=manifest.parent))
 
 
 def check_manifest(manifest: Path) -> None:

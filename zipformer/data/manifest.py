@@ -111,7 +111,7 @@ def _prepared_as(directory: Path) -> Path | None:
 
 
 def place_now(path: str, directory: Path) -> str:
-    """Where a file that a manifest names is now.
+    """Where a file that a manifest names is now, as an absolute path.
 
     Manifests hold absolute paths, so that Lhotse reads them without further ado. What lay below the data
     directory when it was prepared has moved with it; a relative path is relative to it; all else stays.
@@ -119,7 +119,7 @@ def place_now(path: str, directory: Path) -> str:
     before = _prepared_as(directory)
     if before is not None and Path(path).is_relative_to(before):
         path = str(Path(path).relative_to(before))
-    return str(directory / path)
+    return str(directory.absolute() / path)
 
 
 def with_present_paths(cut: Cut, directory: Path) -> Cut:
@@ -145,13 +145,13 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
     """See that the files of features that a manifest names are there.
 
     Args:
-        paths: paths of the files, as the manifest has them.
-        directory: the data directory.
+        paths: where they are now (:func:`place_now`).
+        directory: the data directory, for the message.
 
     Raises:
         UserError: some are not; says what may have happened and what to do.
     """
-    files = sorted({Path(place_now(path, directory)) for path in paths})
+    files = sorted({Path(path) for path in paths})
     missing = [file for file in files if not file.exists()]
     if missing:
         raise UserError(

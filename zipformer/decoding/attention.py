@@ -1,17 +1,20 @@
 """Search with the attention decoder: the best token after each prefix, until the end of the text."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from zipformer.data.tokenizer import SOS_EOS
 from zipformer.decoding.frames import check_frames
+from zipformer.decoding.methods import DecodeConfig, Search, decoding_method
 from zipformer.errors import UserError
-from zipformer.heads.attention_decoder import SOS_EOS
-from zipformer.model import AsrModel
+from zipformer.heads.attention_decoder import AttentionDecoder
 
 
 @torch.no_grad()
 def attention_greedy_search(
-    model: AsrModel, frames: Tensor, frame_lengths: Tensor, *, translate: bool = False
+    decoder: AttentionDecoder, frames: Tensor, frame_lengths: Tensor, *, translate: bool = False
 ) -> list[list[int]]:
     """Greedy search token by token, for all utterances at once.
 
@@ -19,22 +22,16 @@ def attention_greedy_search(
     of the transducer write no more either, and a decoder that repeats itself would never end.
 
     Args:
-        model: a model with an attention decoder, in evaluation mode.
+        decoder: the attention decoder, in evaluation mode.
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
         translate: write the translation instead of the transcript.
     Returns:
         token ids of each utterance, without ``SOS_EOS``.
     Raises:
-        ValueError: the model has no attention decoder or none that translates, or the shapes do not fit
-            together.
+        UserError: ``translate`` with a decoder that has not learnt to.
+        ValueError: the shapes do not fit together.
     """
-    decoder = model.attention_decoder
-    if decoder is None:
-        raise UserError(
-            "the model has no attention decoder; use greedy_search or ctc_greedy_search, or train with"
-            " model.attention_decoder.num_layers=2"
-        )
     if translate and decoder.translation_start is None:
         raise UserError(
             "the attention decoder has not learnt to translate; search with translate=False, or train with"
@@ -61,3 +58,16 @@ def attention_greedy_search(
             tokens = tokens[rows]
             going = [going[place] for place in places]
     return hypotheses
+
+
+@decoding_method("attention", AttentionDecoder)
+def _attention(decoder: AttentionDecoder, config: DecodeConfig) -> Search:
+    if config.blank_penalty or config.skip_unknown:
+        raise UserError("method=attention knows no blank_penalty and no skip_unknown: leave them out")
+    translate = config.reference == "translation"
+    if translate and decoder.translation_start is None:
+        raise UserError(
+            "method=attention with reference=translation needs a model with "
+            "model.attention_decoder.translation=true; use reference=text"
+        )
+    return partial(attention_greedy_search, decoder, translate=translate)

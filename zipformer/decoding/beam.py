@@ -13,14 +13,17 @@ is PyTorch without waiting for the device.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from zipformer.data.tokenizer import BLANK
 from zipformer.decoding.beam_step import advance, find_distinct_contexts
 from zipformer.decoding.frames import TransducerFrames
+from zipformer.decoding.methods import DecodeConfig, Search, decoding_method
 from zipformer.errors import UserError
-from zipformer.model import BLANK, AsrModel
+from zipformer.heads.transducer import TransducerHead
 
 # Of the polynomial hash modulo 2^64, from Knuth's MMIX. Unequal hypotheses get the same hash about as rarely
 # as random numbers of 64 bits do.
@@ -29,7 +32,7 @@ HASH_MULTIPLIER = 6364136223846793005
 
 @torch.no_grad()
 def modified_beam_search(
-    model: AsrModel,
+    head: TransducerHead,
     frames: Tensor,
     frame_lengths: Tensor,
     *,
@@ -43,7 +46,7 @@ def modified_beam_search(
     tokens of the initial context counted.
 
     Args:
-        model: a model with a transducer, in evaluation mode.
+        head: the transducer, in evaluation mode.
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
         beam: hypotheses kept for an utterance; the time grows in proportion.
@@ -52,11 +55,12 @@ def modified_beam_search(
     Returns:
         token ids of each utterance.
     Raises:
-        ValueError: beam below 1, the model has no transducer, or the shapes do not fit together.
+        UserError: beam is below 1.
+        ValueError: the shapes do not fit together.
     """
     if beam < 1:
         raise UserError(f"beam is {beam}; it must be at least 1")
-    search = TransducerFrames(model, frames, frame_lengths)
+    search = TransducerFrames(head, frames, frame_lengths)
     hypotheses = _Hypotheses.empty(search, beam, frames.dtype)
     shape = (search.times, search.size, beam)
     parents = torch.zeros(shape, dtype=torch.int64, device=search.device)
@@ -79,6 +83,13 @@ def modified_beam_search(
     normalised = hypotheses.scores / (hypotheses.lengths + context_size)
     place = normalised.argmax(dim=1, keepdim=True)  # (N, 1)
     return search.hypotheses(_trace_back(parents, tokens, place, search.lengths))
+
+
+@decoding_method("beam", TransducerHead)
+def _beam(head: TransducerHead, config: DecodeConfig) -> Search:
+    return partial(
+        modified_beam_search, head, beam=config.beam, blank_penalty=config.blank_penalty, unk=config.unk
+    )
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from zipformer.errors import UserError
-from zipformer.heads.joiner import Joiner
-from zipformer.heads.predictor import Predictor
-from zipformer.model import BLANK, AsrModel
+from zipformer.data.tokenizer import BLANK
+from zipformer.heads.transducer import TransducerHead
 
 
 class TransducerFrames:
@@ -18,21 +16,17 @@ class TransducerFrames:
     ones. Iteration yields their frames time by time, (n, joiner_dim) with n falling from N.
 
     Args:
-        model: a model with a transducer.
+        head: the transducer.
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
     Raises:
-        ValueError: the model has no transducer, or the shapes do not fit together.
+        ValueError: the shapes do not fit together.
     """
 
-    def __init__(self, model: AsrModel, frames: Tensor, frame_lengths: Tensor) -> None:
-        if model.predictor is None or model.joiner is None:
-            raise UserError(
-                "the model has no transducer; use ctc_greedy_search, or train with model.transducer=true"
-            )
+    def __init__(self, head: TransducerHead, frames: Tensor, frame_lengths: Tensor) -> None:
         check_frames(frames, frame_lengths)
-        self.predictor: Predictor = model.predictor
-        self.joiner: Joiner = model.joiner
+        self.predictor = head.predictor
+        self.joiner = head.joiner
         lengths, order = frame_lengths.sort(descending=True)
         self.order: list[int] = order.tolist()
         self.lengths: list[int] = lengths.tolist()

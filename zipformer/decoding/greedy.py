@@ -1,16 +1,20 @@
 """Greedy searches: the best token of every frame."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from zipformer.data.tokenizer import BLANK
 from zipformer.decoding.frames import TransducerFrames, check_frames
-from zipformer.errors import UserError
-from zipformer.model import BLANK, AsrModel
+from zipformer.decoding.methods import DecodeConfig, Search, decoding_method
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.transducer import TransducerHead
 
 
 @torch.no_grad()
 def greedy_search(
-    model: AsrModel,
+    head: TransducerHead,
     frames: Tensor,
     frame_lengths: Tensor,
     *,
@@ -20,7 +24,7 @@ def greedy_search(
     """Transducer greedy search with at most one token a frame.
 
     Args:
-        model: a model with a transducer, in evaluation mode.
+        head: the transducer, in evaluation mode.
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
         blank_penalty: subtracted from the score of blank; larger values trade deletions for insertions.
@@ -28,9 +32,9 @@ def greedy_search(
     Returns:
         token ids of each utterance.
     Raises:
-        ValueError: the model has no transducer, or the shapes do not fit together.
+        ValueError: the shapes do not fit together.
     """
-    search = TransducerFrames(model, frames, frame_lengths)
+    search = TransducerFrames(head, frames, frame_lengths)
     contexts = search.initial_contexts()
     state = search.predict(contexts)
     tokens = torch.full((search.times, search.size), BLANK, device=search.device)
@@ -48,26 +52,47 @@ def greedy_search(
     return search.hypotheses(tokens)
 
 
+@decoding_method("greedy", TransducerHead)
+def _greedy(head: TransducerHead, config: DecodeConfig) -> Search:
+    return partial(greedy_search, head, blank_penalty=config.blank_penalty, unk=config.unk)
+
+
 @torch.no_grad()
-def ctc_greedy_search(model: AsrModel, frames: Tensor, frame_lengths: Tensor) -> list[list[int]]:
+def ctc_greedy_search(
+    head: CtcHead,
+    frames: Tensor,
+    frame_lengths: Tensor,
+    *,
+    blank_penalty: float = 0.0,
+    unk: int | None = None,
+) -> list[list[int]]:
     """Best token of every frame, repetitions and blanks removed.
 
     Args:
-        model: a model with a CTC head, in evaluation mode.
+        head: the CTC head, in evaluation mode.
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
+        blank_penalty: subtracted from the log-probability of blank; larger values trade deletions for
+            insertions.
+        unk: id that is left out of the result; None keeps it like any other token.
     Returns:
         token ids of each utterance.
     Raises:
-        ValueError: the model has no CTC head, or the shapes do not fit together.
+        ValueError: the shapes do not fit together.
     """
-    if model.ctc_head is None:
-        raise UserError("the model has no CTC head; use greedy_search, or train with model.ctc=true")
     check_frames(frames, frame_lengths)
-    best = model.ctc_head(frames).argmax(dim=-1)  # (N, T)
+    log_probs = head(frames)
+    if blank_penalty:
+        log_probs[..., BLANK] -= blank_penalty
+    best = log_probs.argmax(dim=-1)  # (N, T)
     outside = torch.arange(best.shape[1], device=best.device) >= frame_lengths.to(best.device).unsqueeze(1)
     best = best.masked_fill(outside, BLANK)
     repeated = torch.zeros_like(outside)
     repeated[:, 1:] = best[:, 1:] == best[:, :-1]
     best = best.masked_fill(repeated, BLANK)
-    return [[token for token in row if token != BLANK] for row in best.tolist()]
+    return [[token for token in row if token not in (BLANK, unk)] for row in best.tolist()]
+
+
+@decoding_method("ctc", CtcHead)
+def _ctc(head: CtcHead, config: DecodeConfig) -> Search:
+    return partial(ctc_greedy_search, head, blank_penalty=config.blank_penalty, unk=config.unk)

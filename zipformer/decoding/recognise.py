@@ -1,154 +1,51 @@
-"""Recognise a prepared test set with a trained model, in a way that survives being killed."""
+"""Recognise a prepared test set with a trained model, in a way that survives being killed.
 
-import json
+The frames of a hypothesis are the encoder's output or an early exit, the encoder cut short at some layer. All
+exits of a batch come from one pass of the encoder (:meth:`zipformer.encoder.taps.LayerOutputs.exit`).
+"""
+
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
 import torch
-from lhotse import CutSet, SupervisionSegment
+from lhotse import CutSet
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from zipformer.data.batches import Batch, evaluation_batches
 from zipformer.data.cuts import find_manifest, read_test_cuts
-from zipformer.data.dataset import DataSet, name_of, plain_name, read_dataset
+from zipformer.data.dataset import DataSet, read_dataset
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding import (
-    attention_greedy_search,
-    ctc_greedy_search,
-    greedy_search,
-    modified_beam_search,
-)
+from zipformer.decoding.hypothesis_file import HypothesisFile, transcript_of
+from zipformer.decoding.methods import DecodeConfig, choose_search
 from zipformer.device import choose_device, keep_freed_memory
-from zipformer.errors import UserError
+from zipformer.encoder.taps import layer_places
 from zipformer.files import file_sha256
 from zipformer.model import AsrModel
-from zipformer.model_dir import MODEL_FILES, check_model_files, trained_translation_field
+from zipformer.model_config import read_config
+from zipformer.model_dir import MODEL_FILES, check_model_files
 from zipformer.scoring import Transcript
 
 logger = logging.getLogger(__name__)
 
-# The setting of the model that gives it the head of each method.
-HEADS = {
-    "greedy": "model.transducer=true",
-    "beam": "model.transducer=true",
-    "ctc": "model.ctc=true",
-    "attention": "model.attention_decoder.num_layers above 0",
-}
-METHODS = tuple(HEADS)
-REFERENCES = ("text", "translation")
 DATA_KEY = "data"  # in decode.json: digest of the data set
 
-Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengths (N,) -> token ids
 
-
-@dataclass
-class DecodeConfig:
-    """What to recognise, with what.
+@dataclass(frozen=True)
+class Exit:
+    """Where frames leave the encoder, and the method that reads them.
 
     Attributes:
-        model_dir: self-contained model directory, as fangyan average writes it.
-        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        method: ``greedy`` or ``beam`` (transducer), ``ctc`` (greedy on the CTC head), or ``attention``
-            (greedy with the attention decoder).
-        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, for
-            which the attention decoder writes the translation. The other methods still write the transcript,
-            so that their errors say how far an utterance is from its translation when nobody translates.
-        translation_field: the field in ``custom`` of the supervisions that is the translation; null = the one
-            that the model was trained with.
-        beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
-        max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
-        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        results_dir: for the results of a model directory that cannot be written, see
-            :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
+        method: a decoding method.
+        layer: the last layer that computes, counted over the whole encoder (0 = front end alone); None = the
+            encoder as it is.
     """
 
-    model_dir: str
-    data_dir: str
-    split: str = "test"
-    dataset: str | None = None
-    method: str = "greedy"
-    reference: str = "text"
-    translation_field: str | None = None
-    beam: int = 4
-    max_duration: float = 200.0
-    device: str = "auto"
-    results_dir: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"method={self.method} is not known; choose one of {', '.join(METHODS)}")
-        if self.reference not in REFERENCES:
-            raise UserError(f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}")
-        if self.beam < 1:
-            raise UserError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
-
-    @property
-    def reference_field(self) -> str:
-        """``text``, or the field of ``custom`` that is scored against.
-
-        Raises:
-            UserError: the model's ``provenance.json`` cannot be read.
-        """
-        if self.reference == "text":
-            return "text"
-        return self.translation_field or trained_translation_field(Path(self.model_dir))
-
-    @property
-    def folder(self) -> Path:
-        """Of the results. Errors against translations lie apart: they are not those of recognition."""
-        kind = "decode" if self.reference == "text" else plain_name(self.reference_field)
-        name = name_of(Path(self.data_dir), self.dataset)
-        return Path(self.model_dir) / "results" / name / f"{kind}-{self.split}-{self.method}"
-
-
-class HypothesisFile:
-    """Hypotheses on disk, one JSON object a line, appended batch by batch.
-
-    Beside the file lies ``decode.json`` with the settings that made it. Opening it with the same settings
-    continues it; with other ones (another model, other cuts, another beam) it starts again, because a test
-    set recognised in part by one model and in part by another has no error rate.
-
-    Args:
-        directory: folder of the results; created where needed.
-        settings: everything that the hypotheses depend on, as text.
-    """
-
-    def __init__(self, directory: Path, settings: dict[str, str]) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / "hypotheses.jsonl"
-        self.done: dict[str, Transcript] = {}
-        settings_path, text = directory / "decode.json", json.dumps(settings, indent=1) + "\n"
-        if settings_path.is_file() and settings_path.read_text(encoding="utf-8") == text:
-            self.done = self._read()
-        else:
-            # First away with the old: a kill in between must not leave them with the new settings. The error
-            # rates go too, which would not belong to the new hypotheses.
-            for path in (self.path, directory / "cer.json"):
-                path.unlink(missing_ok=True)
-            settings_path.write_text(text, encoding="utf-8")
-
-    def _read(self) -> dict[str, Transcript]:
-        """Whole lines of the file; a last line that a kill has cut short is removed from it."""
-        if not self.path.is_file():
-            return {}
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            self.path.write_bytes(whole)
-        transcripts = (Transcript(**json.loads(line)) for line in whole.decode("utf-8").split("\n") if line)
-        return {transcript.id: transcript for transcript in transcripts}
-
-    def append(self, transcripts: Iterable[Transcript]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            for transcript in transcripts:
-                file.write(json.dumps(asdict(transcript), ensure_ascii=False) + "\n")
-                self.done[transcript.id] = transcript
+    method: str
+    layer: int | None = None
 
 
 def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
@@ -160,9 +57,52 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
         manifest.
 
     Raises:
+        UserError: as :func:`recognise`.
+    """
+    exit_ = Exit(config.method)
+    return config.folder, recognise(config, {exit_: config.folder})[exit_]
+
+
+def decode_exits(
+    config: DecodeConfig, methods: Sequence[str], directory: Path
+) -> dict[tuple[str, int], list[Transcript]]:
+    """Recognise a split at every layer: at which depth is there enough to write the text down?
+
+    Args:
+        config: what to recognise, with what; its ``method`` is not used.
+        methods: decoding methods.
+        directory: receives ``{method}/layerNN/hypotheses.jsonl``.
+
+    Returns:
+        The transcripts of all utterances, in the order of the manifest, by method and layer (0 = the front
+        end alone).
+
+    Raises:
+        UserError: as :func:`recognise`.
+    """
+    model_dir = Path(config.model_dir)
+    check_model_files(model_dir)
+    layers = range(len(layer_places(read_config(model_dir).encoder)))
+    exits = {(method, layer): Exit(method, layer) for method in methods for layer in layers}
+    folders = {exit_: directory / method / f"layer{layer:02}" for (method, layer), exit_ in exits.items()}
+    found = recognise(config, folders)
+    return {place: found[exit_] for place, exit_ in exits.items()}
+
+
+def recognise(config: DecodeConfig, exits: Mapping[Exit, Path]) -> dict[Exit, list[Transcript]]:
+    """Recognise a split from the frames of some exits, or what an earlier run left of it.
+
+    Args:
+        config: what to recognise, with what; the methods are those of the exits.
+        exits: the folder of the hypotheses of each exit.
+
+    Returns:
+        The transcripts of all utterances, in the order of the manifest, by exit.
+
+    Raises:
         UserError: model directory, one of its files, or the split is missing.
         UserError: the split is empty or holds utterances that cannot be recognised or have no translation
-            to be scored against, the model lacks the head that the method needs, or there are results of
+            to be scored against, the model lacks the head that a method needs, or there are results of
             other data of the same name.
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
@@ -175,116 +115,81 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
     if device.type == "cpu":
         keep_freed_memory()
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
-    search = choose_search(model, config)
+    configs = {exit_.method: replace(config, method=exit_.method) for exit_ in exits}
+    searches = {method: choose_search(model, configs[method]) for method in configs}
     tokenizer = Tokenizer.load(model_dir)
 
-    directory = config.folder
     dataset.claim(model_dir)
-    hypotheses = HypothesisFile(directory, hypothesis_settings(config, model_dir, dataset))
-    remaining = [cut for cut in cuts if cut.id not in hypotheses.done]
-    if hypotheses.done:
-        logger.info(
-            "%d of %d utterances are recognised already, in %s",
-            len(cuts) - len(remaining),
-            len(cuts),
-            directory,
-        )
+    files = {
+        exit_: HypothesisFile(folder, _settings(configs[exit_.method], exit_, model_dir, dataset))
+        for exit_, folder in exits.items()
+    }
+    remaining = [cut for cut in cuts if any(cut.id not in file.done for file in files.values())]
+    done = len(cuts) - len(remaining)
+    if done:
+        places = ", ".join(sorted({str(folder) for folder in exits.values()})[:2])
+        logger.info("%d of %d utterances are recognised already, in %s", done, len(cuts), places)
     if remaining:
         batches = evaluation_batches(
-            CutSet.from_cuts(remaining), data_dir, margin=model.margin, max_duration=config.max_duration
+            CutSet.from_cuts(remaining), margin=model.margin, max_duration=config.max_duration
         )
-        with decoding_progress() as progress:
-            task = progress.add_task(
-                "decode", total=len(cuts), completed=len(cuts) - len(remaining), speed=0.0
-            )
+        with _progress() as progress:
+            task = progress.add_task("decode", total=len(cuts), completed=done, speed=0.0)
             start, seconds = monotonic(), 0.0
             for batch in batches:
-                hypotheses.append(transcribe(batch, model, tokenizer, search, device, reference))
+                for exit_, (frames, lengths) in _frames(model, batch, list(exits), config, device).items():
+                    file = files[exit_]
+                    with torch.inference_mode():
+                        hypotheses = searches[exit_.method](frames, lengths)
+                    file.append(
+                        transcript_of(cut_id, supervision, tokenizer.decode(tokens), reference)
+                        for cut_id, supervision, tokens in zip(
+                            batch.ids, batch.supervisions, hypotheses, strict=True
+                        )
+                        if cut_id not in file.done
+                    )
                 seconds += batch.seconds
                 progress.update(task, advance=len(batch.ids), speed=seconds / (monotonic() - start))
-    return directory, [hypotheses.done[cut.id] for cut in cuts]
+    return {exit_: [file.done[cut.id] for cut in cuts] for exit_, file in files.items()}
 
 
 @torch.inference_mode()
-def transcribe(
-    batch: Batch, model: AsrModel, tokenizer: Tokenizer, search: Search, device: torch.device, reference: str
-) -> list[Transcript]:
-    """Recognise the utterances of one batch."""
-    frames, frame_lengths = model.encode(batch.features.to(device), batch.lengths.to(device))
-    return [
-        transcript_of(cut_id, supervision, tokenizer.decode(tokens), reference)
-        for cut_id, supervision, tokens in zip(
-            batch.ids, batch.supervisions, search(frames, frame_lengths), strict=True
-        )
-    ]
+def _frames(
+    model: AsrModel, batch: Batch, exits: Sequence[Exit], config: DecodeConfig, device: torch.device
+) -> dict[Exit, tuple[Tensor, Tensor]]:
+    """Frames (N, T', D) and lengths (N,) of each exit, from one pass of the encoder where none is whole."""
+    features, lengths = batch.features.to(device), batch.lengths.to(device)
+    size, left = config.chunk_size, config.left_context_frames
+    found = {}
+    if any(exit_.layer is None for exit_ in exits):
+        whole = model.encode(features, lengths, chunk_size=size, left_context_frames=left)
+        found = {exit_: whole for exit_ in exits if exit_.layer is None}
+    if len(found) < len(exits):
+        layers = model.encode_layers(features, lengths, chunk_size=size, left_context_frames=left)
+        found |= {exit_: layers.exit(exit_.layer) for exit_ in exits if exit_.layer is not None}
+    return found
 
 
-def transcript_of(
-    cut_id: str, supervision: SupervisionSegment, hypothesis: str, reference: str
-) -> Transcript:
-    """A hypothesis with the labels of its utterance and what it is scored against: a field's text."""
-    custom = supervision.custom or {}
-    return Transcript(
-        id=cut_id,
-        dialect=supervision.language,
-        subdialect=custom.get("subdialect"),
-        site=custom.get("site"),
-        sentence_id=custom.get("sentence_id"),
-        reference=(supervision.text or "") if reference == "text" else str(custom[reference]),
-        hypothesis=hypothesis,
-        speaker=supervision.speaker,
-    )
-
-
-def methods_of(model: AsrModel) -> list[str]:
-    """Those of ``METHODS`` for which a model has the head."""
-    there = {
-        "greedy": model.config.transducer,
-        "beam": model.config.transducer,
-        "ctc": model.config.ctc,
-        "attention": model.config.attention_decoder.num_layers > 0,
-    }
-    return [method for method in METHODS if there[method]]
-
-
-def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
-    """The search of a method on a model.
-
-    Raises:
-        UserError: the model has no head for the method, or one that has not learnt what is wanted.
-    """
-    usable = methods_of(model)
-    if config.method not in usable:
-        raise UserError(
-            f"method={config.method} needs a model with {HEADS[config.method]}; use method="
-            + " or ".join(usable)
-        )
-    if config.method == "greedy":
-        return lambda frames, lengths: greedy_search(model, frames, lengths)
-    if config.method == "beam":
-        return lambda frames, lengths: modified_beam_search(model, frames, lengths, beam=config.beam)
-    if config.method == "ctc":
-        return lambda frames, lengths: ctc_greedy_search(model, frames, lengths)
-    translate = config.reference == "translation"
-    if translate and not model.config.attention_decoder.translation:
-        raise UserError(
-            "method=attention with reference=translation needs a model with "
-            "model.attention_decoder.translation=true; use reference=text"
-        )
-    return lambda frames, lengths: attention_greedy_search(model, frames, lengths, translate=translate)
-
-
-def hypothesis_settings(config: DecodeConfig, model_dir: Path, dataset: DataSet) -> dict[str, str]:
-    """Everything that the hypotheses of a run depend on, for :class:`HypothesisFile`."""
+def _settings(config: DecodeConfig, exit_: Exit, model_dir: Path, dataset: DataSet) -> dict[str, str]:
+    """Everything that the hypotheses of an exit depend on, for :class:`HypothesisFile`."""
     settings = {"method": config.method, DATA_KEY: dataset.digest}
     if config.method == "beam":
         settings["beam"] = str(config.beam)
     if config.reference != "text":
         settings["reference"] = config.reference_field
-    return settings | {name: file_sha256(model_dir / name) for name in MODEL_FILES}
+    for name, usual in (
+        ("blank_penalty", 0.0),
+        ("skip_unknown", False),
+        ("chunk_size", None),
+        ("left_context_frames", None),
+    ):
+        if getattr(config, name) != usual:
+            settings[name] = str(getattr(config, name))
+    settings |= {name: file_sha256(model_dir / name) for name in MODEL_FILES}
+    return settings if exit_.layer is None else settings | {"layer": str(exit_.layer)}
 
 
-def decoding_progress() -> Progress:
+def _progress() -> Progress:
     """A progress bar whose tasks have a field ``speed``, seconds of audio a second."""
     return Progress(
         TextColumn("{task.description}"),

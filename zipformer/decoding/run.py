@@ -6,7 +6,8 @@ from pathlib import Path
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding.methods import DecodeConfig
+from zipformer.decoding.recognise import decode
 from zipformer.files import place_errors
 from zipformer.model_dir import trained_groups
 from zipformer.results_place import REMEDY, results_place

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipformer.data.tokenizer import BLANK, SOS_EOS
 from zipformer.encoder.zipformer import EncoderConfig
 from zipformer.errors import UserError
-from zipformer.heads.attention_decoder import SOS_EOS, AttentionDecoderConfig
-from zipformer.model import BLANK, AsrModel, shortened, tensor_mismatches
+from zipformer.heads.attention_decoder import AttentionDecoderConfig
+from zipformer.model import AsrModel, shortened, tensor_mismatches
 from zipformer.model_config import AsrModelConfig
 
 # Options of the recipe's train.py that shape the model, with the recipe's defaults; comma strings are per
@@ -198,9 +199,10 @@ def icefall_name(name: str, encoder: EncoderConfig) -> str:
         return f"encoder.encoders.{stack}.{'encoder.' if wrapped else ''}{rest}"
     for own, theirs in (
         ("frontend.", "encoder_embed."),
-        ("predictor.", "decoder."),
-        ("ctc_head.", "ctc_output."),
-        ("attention_decoder.", "attention_decoder.decoder."),
+        ("heads.transducer.predictor.", "decoder."),
+        ("heads.transducer.", ""),
+        ("heads.ctc.linear.", "ctc_output.1."),
+        ("heads.attention_decoder.", "attention_decoder.decoder."),
     ):
         if name.startswith(own):
             return theirs + name.removeprefix(own)

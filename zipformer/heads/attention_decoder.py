@@ -9,19 +9,21 @@ translate speech with one decoder. What stands before the first token says which
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from zipformer.data.tokenizer import SOS_EOS
 from zipformer.device import upload
 from zipformer.errors import UserError
+from zipformer.heads.head import EncodedBatch, Head, HeadSizes, register_head
 from zipformer.layers.regularizers import penalize_abs_values_gt
 
-SOS_EOS = 1
 _IGNORED = -1
 
 
@@ -199,7 +201,8 @@ class Prefixes:
             layer.frames = layer.frames[0][rows], layer.frames[1][rows]
 
 
-class AttentionDecoder(nn.Module):
+@register_head("attention_decoder", AttentionDecoderConfig)
+class AttentionDecoder(Head):
     """Autoregressive decoder over encoder frames.
 
     Args:
@@ -208,8 +211,12 @@ class AttentionDecoder(nn.Module):
         memory_dim: channels of the encoder frames.
     """
 
+    setting: ClassVar[str] = "model.attention_decoder.num_layers above 0"
+    vocabulary_modules: ClassVar[tuple[str, ...]] = ("embed", "output_layer")
+
     def __init__(self, config: AttentionDecoderConfig, vocab_size: int, memory_dim: int) -> None:
         super().__init__()
+        self.loss_names = ("attention", "translation") if config.translation else ("attention",)
         self.label_smoothing = config.label_smoothing
         self.embed = nn.Embedding(vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -219,6 +226,19 @@ class AttentionDecoder(nn.Module):
         self.output_layer = nn.Linear(config.dim, vocab_size)
         # Stands in the place of the embedding of SOS_EOS that begins a transcript.
         self.translation_start = nn.Parameter(torch.randn(config.dim)) if config.translation else None
+
+    @classmethod
+    def build(cls, settings: AttentionDecoderConfig, sizes: HeadSizes) -> "AttentionDecoder":
+        return cls(settings, sizes.vocab_size, sizes.frame_dim)
+
+    def losses(self, batch: EncodedBatch, wanted: Collection[str]) -> dict[str, Tensor]:
+        """``attention`` for the transcripts, ``translation`` for the translations where there are any."""
+        losses = {}
+        if "attention" in wanted:
+            losses["attention"] = self.loss(batch.frames, batch.lengths, batch.tokens)
+        if "translation" in self.loss_names and "translation" in wanted and batch.translations is not None:
+            losses["translation"] = self.loss(batch.frames, batch.lengths, batch.translations, translate=True)
+        return losses
 
     def logits(
         self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, *, translate: bool = False

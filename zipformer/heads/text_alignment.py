@@ -20,13 +20,16 @@ harder ones; a larger batch per process makes them harder.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zipformer.errors import UserError
+from zipformer.heads.head import EncodedBatch, Head, HeadSizes, register_head
 
 
 @dataclass
@@ -56,7 +59,8 @@ class TextAlignmentConfig:
             raise UserError(f"text_alignment.bias={self.bias} is not in [-10, 10]")
 
 
-class TextAlignment(nn.Module):
+@register_head("text_alignment", TextAlignmentConfig)
+class TextAlignment(Head):
     """Projection of mean frames into the space of sentence embeddings, with the loss.
 
     Args:
@@ -66,6 +70,9 @@ class TextAlignment(nn.Module):
     Raises:
         UserError: the configuration has no dimension.
     """
+
+    setting: ClassVar[str] = "model.text_alignment.enabled=true"
+    loss_names = ("text_alignment",)
 
     def __init__(self, config: TextAlignmentConfig, frame_dim: int) -> None:
         super().__init__()
@@ -78,6 +85,16 @@ class TextAlignment(nn.Module):
         self.projection = nn.Linear(frame_dim, config.text_dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.bias = nn.Parameter(torch.tensor(config.bias))
+
+    @classmethod
+    def build(cls, settings: TextAlignmentConfig, sizes: HeadSizes) -> "TextAlignment":
+        return cls(settings, sizes.frame_dim)
+
+    def losses(self, batch: EncodedBatch, wanted: Collection[str]) -> dict[str, Tensor]:
+        if "text_alignment" not in wanted or batch.sentences is None:
+            return {}
+        assert batch.spoken is not None
+        return {"text_alignment": self.loss(batch.frames, batch.lengths, batch.sentences, batch.spoken)}
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (N, text_dim), of length 1, of utterances with frames (N, T, D) of lengths (N,)."""

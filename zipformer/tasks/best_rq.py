@@ -6,7 +6,7 @@ gap it must understand what was said around it.
 """
 
 import logging
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -79,18 +79,6 @@ class BestRqTrainConfig(TrainConfig):
     best_rq: BestRqConfig = field(default_factory=BestRqConfig)
 
 
-def without_heads(config: AsrModelConfig) -> AsrModelConfig:
-    """The configuration of the same front end and encoder alone."""
-    return replace(
-        config,
-        vocab_size=0,
-        transducer=False,
-        ctc=False,
-        attention_decoder=replace(config.attention_decoder, num_layers=0, translation=False),
-        text_alignment=replace(config.text_alignment, enabled=False),
-    )
-
-
 @register_task("best_rq", BestRqTrainConfig)
 class BestRq(Task):
     """Prediction of the labels of masked frames.
@@ -107,7 +95,7 @@ class BestRq(Task):
         super().__init__()
         self.config = config
         self.world = world
-        config.model = without_heads(config.model)
+        config.model = config.model.without_heads()
         settings = config.best_rq
         seed_everything(config.seed)  # the same weights and codebooks in every process
         self.model = AsrModel(config.model)

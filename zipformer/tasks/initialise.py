@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
+from zipformer.heads import heads
 from zipformer.model import AsrModel
 from zipformer.model_config import read_config
 from zipformer.model_dir import WEIGHTS_FILE
@@ -17,17 +18,6 @@ from zipformer.model_dir import WEIGHTS_FILE
 logger = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.01  # of the encoder's parameters that a start from another model must fit
-
-# Modules whose parameters have one row for every token.
-VOCABULARY_MODULES = (
-    "predictor.embedding.",
-    "joiner.output_linear.",
-    "simple_am_proj.",
-    "simple_lm_proj.",
-    "ctc_head.",
-    "attention_decoder.embed.",
-    "attention_decoder.output_layer.",
-)
 
 
 @dataclass
@@ -77,7 +67,8 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
     if not (source / WEIGHTS_FILE).is_file():
         raise UserError(f"init_from={source} has no {WEIGHTS_FILE}: give a model directory")
     given = load_file(source / WEIGHTS_FILE)
-    has_tokens = any(name.startswith(VOCABULARY_MODULES) for name in given)
+    by_token = vocabulary_modules()
+    has_tokens = any(name.startswith(by_token) for name in given)
     old_pieces = Tokenizer.load(source).pieces if has_tokens else []
     new_pieces = tokenizer.pieces if tokenizer else []
     old = {piece: row for row, piece in enumerate(old_pieces)}
@@ -89,11 +80,7 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
         tensor = given.pop(name, None)
         if tensor is None:
             transfer.not_loaded.append(f"{name} (not in the source)")
-        elif (
-            name.startswith(VOCABULARY_MODULES)
-            and old_pieces != new_pieces
-            and tensor.shape[1:] == target.shape[1:]
-        ):
+        elif name.startswith(by_token) and old_pieces != new_pieces and tensor.shape[1:] == target.shape[1:]:
             target[new_rows] = tensor[old_rows].to(target)
             transfer.by_token.append(name)
         elif tensor.shape != target.shape:
@@ -104,6 +91,15 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
     transfer.unused = sorted(given)
     _check_encoder(model, source, transfer)
     return transfer
+
+
+def vocabulary_modules() -> tuple[str, ...]:
+    """Beginnings of the names of all parameters that have one row for every token."""
+    return tuple(
+        f"heads.{name}.{module}."
+        for name, head in heads().items()
+        for module in head.head_class.vocabulary_modules
+    )
 
 
 def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
@@ -131,7 +127,9 @@ def _by_module(lines: Iterable[str]) -> str:
     """Number of tensors of each module, and the first tensor of it with its reason."""
     modules: dict[str, list[str]] = {}
     for line in lines:
-        modules.setdefault(line.partition(".")[0].partition(" ")[0], []).append(line)
+        names = line.partition(" ")[0].split(".")
+        module = ".".join(names[:2] if names[0] == "heads" else names[:1])
+        modules.setdefault(module, []).append(line)
     return "; ".join(
         found[0] if len(found) == 1 else f"{len(found)} of {module}, the first {found[0]}"
         for module, found in modules.items()

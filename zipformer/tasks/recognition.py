@@ -23,9 +23,10 @@ from zipformer.heads.sentence_encoders import (
     different_sentences,
     encoder_problem,
 )
+from zipformer.heads.transducer import LatticeSettings, TransducerHead
 from zipformer.layers.schedule import Clock
 from zipformer.losses.backend import backend_problem
-from zipformer.model import LOSSES, AsrModel
+from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 from zipformer.tasks.initialise import initialise_from
 from zipformer.tasks.validation import ValidationConfig, Validator
@@ -64,15 +65,16 @@ class LossConfig:
     attention: float = 0.8  # weight of the attention decoder
     translation: float = 0.8  # weight of the attention decoder's second text
     text_alignment: float = 1.0  # weight of the likeness to a text encoder
-    prune_range: int = 5  # label positions per frame in the pruned loss
-    lm_scale: float = 0.25  # smoothing of the simple loss towards the predictor alone
-    am_scale: float = 0.0  # and towards the encoder alone
-    backend: str = "native"  # code that sums over the transducer's lattice; k2 needs k2 installed
+    prune_range: int = LatticeSettings.prune_range  # label positions per frame in the pruned loss
+    lm_scale: float = LatticeSettings.lm_scale  # smoothing of the simple loss towards the predictor alone
+    am_scale: float = LatticeSettings.am_scale  # and towards the encoder alone
+    # code that sums over the transducer's lattice; k2 needs k2 installed
+    backend: str = LatticeSettings.backend
 
     def weights(self, step: int) -> dict[str, float]:
-        """Weight of every loss at a step, counted from 0."""
+        """Weight of the losses named here at a step, counted from 0; one that is absent is not computed."""
         if step < self.ctc_first_steps:
-            return dict.fromkeys(LOSSES, 0.0) | {"ctc": 1.0}
+            return {"ctc": 1.0}
         done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
         return {
             "simple": self.simple_start + done * (self.simple - self.simple_start),
@@ -134,9 +136,12 @@ class Recognition(Task):
         seed_everything(config.seed)  # the same first weights in every process
         self.model = AsrModel(config.model)
         self.model.encoder.checkpointing = config.activation_checkpointing
+        if transducer := self.model.find(TransducerHead):
+            loss = config.loss
+            transducer.lattice = LatticeSettings(loss.prune_range, loss.lm_scale, loss.am_scale, loss.backend)
         self.needs = Needs(
             tokenizer=self.tokenizer,
-            repeats_need_blank=config.model.ctc,
+            repeats_need_blank=any(head.repeats_need_blank for head in self.model.all_heads()),
             translation=config.translation_field if config.model.attention_decoder.translation else None,
             fields=[config.teacher.field] if alignment.enabled else [],
         )
@@ -151,9 +156,9 @@ class Recognition(Task):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
         """Losses of all heads whose weight is not 0, each over the encoder frames of the batch."""
-        settings, device = self.config.loss, self.world.device
-        weights = settings.weights(step)
-        sentences, spoken = self._sentences(batch) if weights["text_alignment"] else (None, None)
+        device = self.world.device
+        weights = self._weights(step)
+        sentences, spoken = self._sentences(batch) if weights.get("text_alignment") else (None, None)
         losses = self.model.losses(
             batch.features.to(device, non_blocking=True),
             batch.lengths.to(device, non_blocking=True),
@@ -161,14 +166,21 @@ class Recognition(Task):
             translations=batch.translations,
             sentences=sentences,
             spoken=spoken,
-            prune_range=settings.prune_range,
-            lm_scale=settings.lm_scale,
-            am_scale=settings.am_scale,
-            backend=settings.backend,
+            supervisions=batch.supervisions,
             only=[name for name, weight in weights.items() if weight],
         )
         frames = float(sum(encoder_frames(length) for length in batch.lengths.tolist()))
         return {name: Loss(total, frames, weights[name]) for name, total in losses.items()}
+
+    def _weights(self, step: int) -> dict[str, float]:
+        """Weight of every loss at a step: of the settings, or what the head itself says."""
+        loss = self.config.loss
+        weights = loss.weights(step)
+        if step >= loss.ctc_first_steps:
+            for head in self.model.all_heads():
+                for name in head.loss_names:
+                    weights.setdefault(name, head.loss_weight)
+        return weights
 
     def _sentences(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Embeddings of the different sentences of a batch, and which of them each utterance says."""

@@ -5,26 +5,27 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from torch import Tensor
 
-from zipformer.data.batches import evaluation_batches
+from zipformer.data.batches import EVALUATION_SECONDS, evaluation_batches
 from zipformer.data.cuts import read_cuts
 from zipformer.data.manifest import check_feature_files
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
+from zipformer.decoding.methods import Search
 from zipformer.distributed import World
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 from zipformer.scoring import ErrorCounts, align
 from zipformer.scoring.token_coverage import coverage_of
 
 logger = logging.getLogger(__name__)
-
-Search = Callable[[AsrModel, Tensor, Tensor], list[list[int]]]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class ValidationConfig:
     split: str = "valid"  # whose cuts are recognised
     interval: int = 1000  # steps; 0 = never
     utterances_per_dialect: int = 50  # a fixed random choice of at most so many
-    max_duration: float = 300.0  # seconds of audio in a batch
+    max_duration: float = EVALUATION_SECONDS  # seconds of audio in a batch
     ctc: bool = False  # also report greedy decoding of the CTC head
 
 
@@ -53,7 +54,6 @@ class Validator:
         *,
         dialects: Collection[str] | None = None,
     ) -> None:
-        self.directory = data_dir
         self.tokenizer = tokenizer
         self.config = config
         self.world = world
@@ -80,16 +80,19 @@ class Validator:
         The model is put into evaluation mode for the time of the call.
         """
         searches: dict[str, Search] = {}
-        if not ctc_only:
-            searches["cer"] = greedy_search if model.config.transducer else ctc_greedy_search
-        if self.config.ctc or ctc_only:
-            searches["cer_ctc"] = ctc_greedy_search
+        transducer, ctc = model.find(TransducerHead), model.find(CtcHead)
+        if transducer is not None and not ctc_only:
+            searches["cer"] = partial(greedy_search, transducer)
+        if ctc is not None:
+            by_ctc = partial(ctc_greedy_search, ctc)
+            if transducer is None and not ctc_only:
+                searches["cer"] = by_ctc
+            if self.config.ctc or ctc_only:
+                searches["cer_ctc"] = by_ctc
         counts: dict[str, dict[str, ErrorCounts]] = {name: defaultdict(ErrorCounts) for name in searches}
         was_training = model.training
         model.eval()
-        batches = evaluation_batches(
-            self.cuts, self.directory, margin=model.margin, max_duration=self.config.max_duration
-        )
+        batches = evaluation_batches(self.cuts, margin=model.margin, max_duration=self.config.max_duration)
         stopped = False
         for index, batch in enumerate(batches):
             if stopped := stop():
@@ -100,7 +103,7 @@ class Validator:
                 batch.features.to(self.world.device), batch.lengths.to(self.world.device)
             )
             for name, search in searches.items():
-                hypotheses = search(model, frames, lengths)
+                hypotheses = search(frames, lengths)
                 for dialect, text, ids in zip(batch.dialects, batch.texts, hypotheses, strict=True):
                     errors = align(text, self.tokenizer.decode(ids)).counts
                     counts[name][dialect] += errors

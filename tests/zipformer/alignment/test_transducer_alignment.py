@@ -10,6 +10,7 @@ from torch import Tensor
 from zipformer.alignment.transducer import lattice_scores, viterbi
 from zipformer.encoder.zipformer import EncoderConfig
 from zipformer.heads.attention_decoder import AttentionDecoderConfig
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 
@@ -17,7 +18,7 @@ TOKENS = [5, 3, 3, 9]
 
 
 @pytest.fixture(scope="module")
-def model() -> AsrModel:
+def head() -> TransducerHead:
     torch.manual_seed(0)
     encoder = EncoderConfig(
         num_encoder_layers=[1],
@@ -38,8 +39,8 @@ def model() -> AsrModel:
     )
     model = AsrModel(config).eval()
     with torch.no_grad():
-        model.joiner.output_linear.weight.mul_(8.0)
-    return model
+        model.head(TransducerHead).joiner.output_linear.weight.mul_(8.0)
+    return model.head(TransducerHead)
 
 
 def best_of_all(label: Tensor, blank: Tensor) -> tuple[list[int], float]:
@@ -82,21 +83,21 @@ def test_planted_alignment() -> None:
     assert viterbi(label, blank)[0].tolist() == planted
 
 
-def test_arcs_are_the_joiners_whatever_the_block(model: AsrModel) -> None:
+def test_arcs_are_the_joiners_whatever_the_block(head: TransducerHead) -> None:
     frames = torch.randn(7, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        states = model.predictor(torch.tensor([[0, *TOKENS]]))[0]  # (U+1, D)
-        expected = model.joiner(frames[:, None], states[None]).double().log_softmax(dim=2)  # (T, U+1, V)
+        states = head.predictor(torch.tensor([[0, *TOKENS]]))[0]  # (U+1, D)
+        expected = head.joiner(frames[:, None], states[None]).double().log_softmax(dim=2)  # (T, U+1, V)
     for block_bytes in (1, 700, 1 << 20):
-        label, blank = lattice_scores(model, frames, TOKENS, block_bytes=block_bytes)
+        label, blank = lattice_scores(head, frames, TOKENS, block_bytes=block_bytes)
         torch.testing.assert_close(blank.double(), expected[:, :, 0], atol=1e-5, rtol=0)
         for u, token in enumerate(TOKENS):
             torch.testing.assert_close(label[:, u].double(), expected[:, u, token], atol=1e-5, rtol=0)
 
 
-def test_alignment_of_a_model_is_the_best_of_all(model: AsrModel) -> None:
+def test_alignment_of_a_model_is_the_best_of_all(head: TransducerHead) -> None:
     frames = torch.randn(5, 16, generator=torch.Generator().manual_seed(2))
-    label, blank = lattice_scores(model, frames, TOKENS)
+    label, blank = lattice_scores(head, frames, TOKENS)
     found, score = viterbi(label, blank)
     expected, best = best_of_all(label.double(), blank.double())
     assert found.tolist() == expected
@@ -116,13 +117,13 @@ def test_lattices_without_an_answer(label: Tensor, blank: Tensor, message: str) 
         viterbi(label, blank)
 
 
-def test_frames_of_a_batch_are_refused(model: AsrModel) -> None:
+def test_frames_of_a_batch_are_refused(head: TransducerHead) -> None:
     with pytest.raises(ValueError, match="of one utterance"):
-        lattice_scores(model, torch.zeros(1, 5, 16), TOKENS)
+        lattice_scores(head, torch.zeros(1, 5, 16), TOKENS)
 
 
-def test_empty_transcript(model: AsrModel) -> None:
-    label, blank = lattice_scores(model, torch.zeros(4, 16), [])
+def test_empty_transcript(head: TransducerHead) -> None:
+    label, blank = lattice_scores(head, torch.zeros(4, 16), [])
     assert label.shape == (4, 0)
     assert viterbi(label, blank)[0].shape == (0,)
     assert np.isfinite(viterbi(label, blank)[1])

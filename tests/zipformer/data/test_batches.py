@@ -210,7 +210,7 @@ def test_missing_manifest_names_the_file(tmp_path: Path) -> None:
 
 def test_evaluation_has_every_utterance_once_longest_first(corpus: Path) -> None:
     cuts = read_cuts(corpus / "cuts_valid.jsonl.gz")
-    batches = list(evaluation_batches(cuts, corpus, margin=20, max_duration=4.0))
+    batches = list(evaluation_batches(cuts, margin=20, max_duration=4.0))
     assert sorted(name for batch in batches for name in batch.ids) == [
         f"valid-{index:03d}" for index in range(6)
     ]
@@ -226,21 +226,13 @@ def test_an_utterance_is_encoded_the_same_whatever_is_beside_it(corpus: Path) ->
     encoder = AsrModel(tiny_model_config(vocab_size=5)).eval().encode
     together, alone = {}, {}
     for encoded, max_duration in ((together, 300.0), (alone, 0.01)):
-        for batch in evaluation_batches(cuts, corpus, margin=20, max_duration=max_duration):
+        for batch in evaluation_batches(cuts, margin=20, max_duration=max_duration):
             frames, lengths = encoder(batch.features, batch.lengths)
             for name, row, length in zip(batch.ids, frames, lengths.tolist(), strict=True):
                 encoded[name] = row[:length].detach()
     assert len(alone) == len(together) == 6
     for name, frames in alone.items():
         torch.testing.assert_close(together[name], frames, rtol=1e-4, atol=1e-4)
-
-
-def test_relative_feature_paths_are_relative_to_the_data_directory(corpus: Path) -> None:
-    cuts = read_cuts(corpus / "cuts_valid.jsonl.gz").to_eager()
-    expected = next(evaluation_batches(cuts, corpus, margin=20)).features
-    for cut in cuts:
-        cut.features.storage_path = str(Path(cut.features.storage_path).relative_to(corpus))
-    assert torch.equal(next(evaluation_batches(cuts, corpus, margin=20)).features, expected)
 
 
 def test_encoder_frames_is_what_the_model_gives() -> None:

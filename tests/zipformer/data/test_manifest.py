@@ -1,16 +1,18 @@
 import gzip
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from lhotse import CutSet
 from lhotse.cut import MixedCut
 from lhotse.dataset.sampling import DynamicBucketingSampler
 from tiny_corpus import write_tiny_corpus
 
-from zipformer.data.batches import TrainingData
+from zipformer.data.batches import TrainingData, evaluation_batches
 from zipformer.data.cuts import read_cuts
-from zipformer.data.manifest import SelectedLines, read_summaries
+from zipformer.data.manifest import SelectedLines, read_summaries, with_present_paths
 from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
@@ -18,6 +20,28 @@ from zipformer.data.tokenizer import Tokenizer
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_corpus(tmp_path_factory.mktemp("corpus"), utterances=120)
+
+
+def test_cuts_of_a_relative_directory_name_absolute_paths_once(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With data_dir=data/my, a path that was put below data/my twice would be data/my/data/my/..."""
+    data_dir = tmp_path / "data" / "my"
+    shutil.copytree(corpus, data_dir)
+    cuts = CutSet.from_file(data_dir / "cuts_train.jsonl.gz").to_eager()
+    for cut in cuts:
+        cut.features.storage_path = str(Path(cut.features.storage_path).relative_to(corpus))
+    cuts.to_file(data_dir / "cuts_train.jsonl.gz")
+    monkeypatch.chdir(tmp_path)
+    relative = Path("data") / "my"
+    placed = list(read_cuts(relative / "cuts_train.jsonl.gz"))
+    assert {Path(cut.features.storage_path).parent for cut in placed} == {data_dir}
+    assert [with_present_paths(cut, relative) for cut in placed] == placed
+    monkeypatch.chdir("/")
+    batch = next(evaluation_batches(CutSet.from_cuts(placed), margin=20))
+    expected = next(evaluation_batches(read_cuts(corpus / "cuts_train.jsonl.gz"), margin=20))
+    assert batch.ids == expected.ids
+    assert torch.equal(batch.features, expected.features)
 
 
 def test_summaries_select_what_whole_cuts_select(corpus: Path) -> None:

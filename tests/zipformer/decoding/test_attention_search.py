@@ -1,6 +1,5 @@
 """Search with the attention decoder against the whole decoder on every prefix of one utterance alone."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from zipformer.data.tokenizer import SOS_EOS
 from zipformer.decoding import attention_greedy_search
-from zipformer.heads.attention_decoder import SOS_EOS, AttentionDecoder, AttentionDecoderConfig
+from zipformer.heads.attention_decoder import AttentionDecoder, AttentionDecoderConfig
 
 DIM, VOCAB = 8, 6
 
 
-def make_model(seed: int) -> Any:
+def make_decoder(seed: int) -> Any:
     """A decoder with random parameters, in float64 so that no two ways round to different winners."""
     torch.manual_seed(seed)
     config = AttentionDecoderConfig(
@@ -25,7 +25,7 @@ def make_model(seed: int) -> Any:
     for name, parameter in decoder.named_parameters():
         if not name.endswith("bias") and "norm" not in name:
             nn.init.normal_(parameter, std=0.7)
-    return SimpleNamespace(attention_decoder=decoder.double().eval())
+    return decoder.double().eval()
 
 
 def make_frames(lengths: list[int], seed: int) -> tuple[Tensor, Tensor]:
@@ -54,31 +54,30 @@ def search_alone(decoder: AttentionDecoder, frames: Tensor, *, translate: bool) 
 def test_a_batch_gives_what_each_utterance_gives_alone_prefix_by_prefix(
     lengths: list[int], translate: bool, seed: int
 ) -> None:
-    model = make_model(seed)
+    decoder = make_decoder(seed)
     frames, frame_lengths = make_frames(lengths, seed)
     for row, length in zip(frames, lengths, strict=True):
         row[length:] = 1e3  # padding that would be noticed
     expected = [
-        search_alone(model.attention_decoder, frames[n, :length], translate=translate)
-        for n, length in enumerate(lengths)
+        search_alone(decoder, frames[n, :length], translate=translate) for n, length in enumerate(lengths)
     ]
-    assert attention_greedy_search(model, frames, frame_lengths, translate=translate) == expected
+    assert attention_greedy_search(decoder, frames, frame_lengths, translate=translate) == expected
 
 
 def test_the_random_decoders_end_by_themselves_and_by_the_limit() -> None:
     ended, limited, differing = 0, 0, 0
     for seed in range(12):
-        model = make_model(seed)
+        decoder = make_decoder(seed)
         frames, lengths = make_frames([12] * 4, seed)
-        found = attention_greedy_search(model, frames, lengths)
+        found = attention_greedy_search(decoder, frames, lengths)
         ended += sum(0 < len(tokens) < 12 for tokens in found)
         limited += sum(len(tokens) == 12 for tokens in found)
-        differing += found != attention_greedy_search(model, frames, lengths, translate=True)
+        differing += found != attention_greedy_search(decoder, frames, lengths, translate=True)
     assert min(ended, limited, differing) >= 3, "the comparison above would prove little"
 
 
 def test_each_step_is_the_last_row_of_the_whole_prefix() -> None:
-    decoder = make_model(0).attention_decoder
+    decoder = make_decoder(0)
     frames, lengths = make_frames([9, 5, 7], 0)
     tokens = torch.randint(2, VOCAB, (3, 6), generator=torch.Generator().manual_seed(0))
     tokens[:, 0] = SOS_EOS
@@ -108,19 +107,19 @@ def plant(decoder: AttentionDecoder, following: dict[int, int]) -> None:
 
 
 def test_every_utterance_stops_at_the_end_token_or_after_as_many_tokens_as_frames() -> None:
-    model = make_model(0)
+    decoder = make_decoder(0)
     frames, lengths = make_frames([5, 0, 2, 9], 0)
-    plant(model.attention_decoder, {SOS_EOS: 3, 3: 4, 4: 2, 2: SOS_EOS})
-    assert attention_greedy_search(model, frames, lengths) == [[3, 4, 2], [], [3, 4], [3, 4, 2]]
-    plant(model.attention_decoder, {SOS_EOS: 3, 3: 4, 4: 3})  # never ends by itself
-    assert attention_greedy_search(model, frames, lengths) == [
+    plant(decoder, {SOS_EOS: 3, 3: 4, 4: 2, 2: SOS_EOS})
+    assert attention_greedy_search(decoder, frames, lengths) == [[3, 4, 2], [], [3, 4], [3, 4, 2]]
+    plant(decoder, {SOS_EOS: 3, 3: 4, 4: 3})  # never ends by itself
+    assert attention_greedy_search(decoder, frames, lengths) == [
         [3, 4, 3, 4, 3],
         [],
         [3, 4],
         [3, 4, 3, 4, 3, 4, 3, 4, 3],
     ]
-    plant(model.attention_decoder, {SOS_EOS: SOS_EOS})
-    assert attention_greedy_search(model, frames, lengths) == [[], [], [], []]
+    plant(decoder, {SOS_EOS: SOS_EOS})
+    assert attention_greedy_search(decoder, frames, lengths) == [[], [], [], []]
 
 
 def test_a_decoder_that_has_learnt_texts_and_translations_writes_them() -> None:
@@ -129,7 +128,6 @@ def test_a_decoder_that_has_learnt_texts_and_translations_writes_them() -> None:
         num_layers=1, dim=16, attention_dim=16, num_heads=2, feedforward_dim=32, dropout=0.0, translation=True
     )
     decoder = AttentionDecoder(config, VOCAB, memory_dim=DIM)
-    model: Any = SimpleNamespace(attention_decoder=decoder)
     frames, lengths = make_frames([9, 6, 7], 3)
     frames = frames.float()
     texts = [[3, 5, 2, 2], [4], [5, 5, 3]]
@@ -143,18 +141,15 @@ def test_a_decoder_that_has_learnt_texts_and_translations_writes_them() -> None:
         loss.backward()
         optimizer.step()
     decoder.eval()
-    assert attention_greedy_search(model, frames, lengths) == texts
-    assert attention_greedy_search(model, frames, lengths, translate=True) == translations
+    assert attention_greedy_search(decoder, frames, lengths) == texts
+    assert attention_greedy_search(decoder, frames, lengths, translate=True) == translations
 
 
 def test_what_the_model_or_the_shapes_lack_is_an_error() -> None:
-    model = make_model(0)
+    decoder = make_decoder(0)
     frames, lengths = make_frames([4, 3], 0)
     with pytest.raises(ValueError, match="frame_lengths go up to 5"):
-        attention_greedy_search(model, frames, lengths + 1)
-    model.attention_decoder.translation_start = None
+        attention_greedy_search(decoder, frames, lengths + 1)
+    decoder.translation_start = None
     with pytest.raises(ValueError, match=r"not learnt to translate.*attention_decoder\.translation=true"):
-        attention_greedy_search(model, frames, lengths, translate=True)
-    model.attention_decoder = None
-    with pytest.raises(ValueError, match=r"no attention decoder.*attention_decoder\.num_layers"):
-        attention_greedy_search(model, frames, lengths)
+        attention_greedy_search(decoder, frames, lengths, translate=True)

@@ -10,9 +10,10 @@ from small_model import TEXTS, write_cuts, write_model
 from zipformer.data.batches import PADDING_VALUE
 from zipformer.data.cuts import read_test_cuts
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding import ctc_greedy_search, early_exit
-from zipformer.decoding.early_exit import decode_exits
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding import ctc_greedy_search
+from zipformer.decoding.methods import DecodeConfig
+from zipformer.decoding.recognise import decode, decode_exits
+from zipformer.heads.ctc import CtcHead
 from zipformer.model import AsrModel
 
 METHODS = ("ctc", "greedy", "beam", "attention")
@@ -47,7 +48,7 @@ def test_an_early_exit_recognises_its_own_frames(config: DecodeConfig, tmp_path:
                     torch.cat([features, silence])[None], torch.tensor([len(features)])
                 )
                 frames = outputs.exit(layer)
-                expected.append(tokenizer.decode(ctc_greedy_search(model, *frames)[0]))
+                expected.append(tokenizer.decode(ctc_greedy_search(model.head(CtcHead), *frames)[0]))
         assert [transcript.hypothesis for transcript in exits["ctc", layer]] == expected
     assert exits["ctc", 0] != exits["ctc", 2]
 
@@ -59,11 +60,13 @@ def test_goes_on_after_being_stopped(
     folder, seen = tmp_path / "stopped", []
     encode_layers = AsrModel.encode_layers
 
-    def dies_in_the_third(model: AsrModel, features: torch.Tensor, lengths: torch.Tensor):
+    def dies_in_the_third(
+        model: AsrModel, features: torch.Tensor, lengths: torch.Tensor, **chunks: int | None
+    ):
         seen.append(len(lengths))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return encode_layers(model, features, lengths)
+        return encode_layers(model, features, lengths, **chunks)
 
     monkeypatch.setattr(AsrModel, "encode_layers", dies_in_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -85,4 +88,4 @@ def test_another_model_starts_again(config: DecodeConfig, tmp_path: Path) -> Non
 def test_a_method_without_its_head_is_an_error(config: DecodeConfig, tmp_path: Path) -> None:
     write_model(Path(config.model_dir), ctc=False)
     with pytest.raises(ValueError, match=r"method=ctc needs a model with model\.ctc=true"):
-        early_exit.decode_exits(config, ["ctc"], tmp_path / "exits")
+        decode_exits(config, ["ctc"], tmp_path / "exits")

@@ -1,7 +1,10 @@
 """Recognition of a split: the right texts in the right places, resumed where it was stopped, clear errors."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,17 +13,22 @@ from small_model import DIALECTS, TEXTS, TRANSLATIONS, write_cuts, write_model
 
 from zipformer.data.batches import PADDING_VALUE, Batch
 from zipformer.data.cuts import read_test_cuts
-from zipformer.data.tokenizer import Tokenizer
+from zipformer.data.tokenizer import BLANK, UNKNOWN, Tokenizer
 from zipformer.decoding import (
     attention_greedy_search,
     ctc_greedy_search,
     greedy_search,
     modified_beam_search,
+    recognise,
 )
-from zipformer.decoding import recognise as recognise_module
-from zipformer.decoding.recognise import DecodeConfig, HypothesisFile, decode
+from zipformer.decoding.hypothesis_file import HypothesisFile
+from zipformer.decoding.methods import DecodeConfig, methods
+from zipformer.decoding.recognise import decode, decode_exits
 from zipformer.device import choose_device
 from zipformer.errors import UserError
+from zipformer.heads.attention_decoder import AttentionDecoder
+from zipformer.heads.ctc import CtcHead
+from zipformer.heads.transducer import TransducerHead
 from zipformer.model import AsrModel
 from zipformer.model_dir import MODEL_FILES
 from zipformer.scoring import Transcript
@@ -42,21 +50,21 @@ def config(tmp_path: Path) -> DecodeConfig:
 
 
 class Recorder:
-    """Stands before `recognise.transcribe`; remembers what was recognised and can fail in the middle."""
+    """Stands before the encoder; remembers what was recognised and can fail in the middle."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fail_after: int | None = None) -> None:
         self.ids: list[str] = []
         self.batches = 0
         self.fail_after = fail_after
-        self.original = recognise_module.transcribe
-        monkeypatch.setattr(recognise_module, "transcribe", self)
+        self.original = recognise._frames
+        monkeypatch.setattr(recognise, "_frames", self)
 
-    def __call__(self, batch: Batch, *arguments: object) -> list[Transcript]:
+    def __call__(self, model: AsrModel, batch: Batch, *arguments: Any) -> dict[recognise.Exit, Any]:
         if self.batches == self.fail_after:
             raise KeyboardInterrupt
         self.batches += 1
         self.ids += batch.ids
-        return self.original(batch, *arguments)  # type: ignore[arg-type]
+        return self.original(model, batch, *arguments)
 
 
 @pytest.mark.parametrize("method", SEARCHES)
@@ -72,7 +80,9 @@ def test_batches_give_what_each_utterance_gives_alone(config: DecodeConfig, meth
         silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
         with torch.inference_mode():
             frames = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
-            expected.append(tokenizer.decode(SEARCHES[method](model, *frames)[0]))
+            expected.append(
+                tokenizer.decode(SEARCHES[method](model.head(methods[method].head_class), *frames)[0])
+            )
     assert [transcript.hypothesis for transcript in transcripts] == expected
     assert len(set(expected)) == len(TEXTS), "the untrained model should tell the utterances apart"
 
@@ -111,7 +121,7 @@ def test_the_attention_decoder_translates_into_a_folder_of_its_own(config: Decod
         with torch.inference_mode():
             frames = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
             for transcript, translate in ((text, False), (translation, True)):
-                tokens = attention_greedy_search(model, *frames, translate=translate)
+                tokens = attention_greedy_search(model.head(AttentionDecoder), *frames, translate=translate)
                 assert transcript.hypothesis == tokenizer.decode(tokens[0])
     assert [item.hypothesis for item in texts] != [item.hypothesis for item in translations]
 
@@ -188,6 +198,81 @@ def test_starts_again_when_a_setting_changed(
         .splitlines()
     )
     assert len(lines) == len(transcripts)
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "ctc"])
+def test_the_settings_reach_the_search(config: DecodeConfig, method: str) -> None:
+    config.method = method
+    model, tokenizer = AsrModel.from_pretrained(config.model_dir), Tokenizer.load(config.model_dir)
+    _, transcripts = decode(config)
+    often, second = Counter("".join(item.hypothesis for item in transcripts)).most_common(2)
+    with torch.no_grad():  # <unk> stands in for one character, blank for another
+        for output in (model.head(TransducerHead).joiner.output_linear, model.head(CtcHead).linear):
+            for token, (character, _) in ((UNKNOWN, often), (BLANK, second)):
+                (copied,) = (number for number, piece in enumerate(tokenizer.pieces) if piece == character)
+                output.weight[token] = output.weight[copied]
+                output.bias[token] = output.bias[copied] + 0.1
+    model.save_pretrained(config.model_dir)
+    found = {}
+    for name, settings in {
+        "plain": {},
+        "penalty": {"blank_penalty": 3.0},
+        "skip": {"skip_unknown": True},
+        "both": {"blank_penalty": 3.0, "skip_unknown": True},
+    }.items():
+        _, transcripts = decode(replace(config, **settings))
+        found[name] = [item.hypothesis for item in transcripts]
+        arguments = {
+            "blank_penalty": settings.get("blank_penalty", 0.0),
+            "unk": UNKNOWN if "skip_unknown" in settings else None,
+        }
+        for cut, transcript in zip(
+            read_test_cuts(Path(config.data_dir) / "cuts_test.jsonl.gz"), transcripts, strict=True
+        ):
+            features = torch.from_numpy(cut.load_features())
+            silence = torch.full((model.margin, features.shape[1]), PADDING_VALUE)
+            with torch.inference_mode():
+                frames = model.encode(torch.cat([features, silence])[None], torch.tensor([len(features)]))
+                head = model.head(methods[method].head_class)
+                assert transcript.hypothesis == tokenizer.decode(
+                    SEARCHES[method](head, *frames, **arguments)[0]
+                )
+    assert len({tuple(texts) for texts in found.values()}) == 4, "every setting must show"
+
+
+def test_the_chunk_size_reaches_the_encoder(
+    config: DecodeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunked = replace(config, method="ctc", chunk_size=8, left_context_frames=16)
+    with pytest.raises(UserError, match="causal"):
+        decode(chunked)
+    write_model(Path(config.model_dir), causal=True)
+    asked = []
+
+    def recorded(original: Any) -> Any:
+        def encode(*arguments: Any, **settings: Any) -> Any:
+            asked.append(settings)
+            return original(*arguments, **settings)
+
+        return encode
+
+    for name in ("encode", "encode_layers"):
+        monkeypatch.setattr(AsrModel, name, recorded(getattr(AsrModel, name)))
+    decode(chunked)
+    decode_exits(chunked, ["ctc"], tmp_path / "exits")
+    expected = {"chunk_size": 8, "left_context_frames": 16}
+    assert len(asked) > 2
+    assert all(settings == expected for settings in asked)
+
+
+def test_settings_of_another_head_are_refused(config: DecodeConfig) -> None:
+    with pytest.raises(UserError, match="method=attention knows no blank_penalty"):
+        decode(replace(config, method="attention", blank_penalty=1.0))
+
+
+def test_results_of_usual_settings_name_no_others(config: DecodeConfig) -> None:
+    directory, _ = decode(config)
+    assert json.loads((directory / "decode.json").read_text()).keys() == {"method", "data", *MODEL_FILES}
 
 
 def test_other_cuts_of_the_same_name_replace_nothing(config: DecodeConfig) -> None:
@@ -270,7 +355,7 @@ def test_an_utterance_without_an_encoder_frame_is_named(config: DecodeConfig) ->
 def test_a_method_without_its_head_is_an_error(config: DecodeConfig) -> None:
     write_model(Path(config.model_dir), ctc=False)
     config.method = "ctc"
-    with pytest.raises(ValueError, match=r"method=ctc .* model\.ctc=true; use method=greedy or beam$"):
+    with pytest.raises(ValueError, match=r"method=ctc .* model\.ctc=true; use method=beam or greedy$"):
         decode(config)
     config.method = "attention"
     with pytest.raises(ValueError, match=r"method=attention needs .*attention_decoder\.num_layers above 0"):

@@ -18,6 +18,7 @@ from zipformer.decoding import ctc_greedy_search, greedy_search, modified_beam_s
 from zipformer.export.icefall import model_from_icefall
 from zipformer.heads.joiner import Joiner
 from zipformer.heads.predictor import Predictor
+from zipformer.heads.transducer import TransducerHead
 from zipformer.layers.schedule import Clock
 
 DIM = 8
@@ -33,7 +34,7 @@ def make_model(vocab: int, context_size: int, seed: int) -> Any:
         nn.init.normal_(module.weight)
     with torch.no_grad():
         joiner.output_linear.bias[0] += 1.0
-    return SimpleNamespace(predictor=predictor.double().eval(), joiner=joiner.double().eval(), ctc_head=None)
+    return SimpleNamespace(predictor=predictor.double().eval(), joiner=joiner.double().eval())
 
 
 def make_frames(lengths: list[int], seed: int) -> tuple[Tensor, Tensor]:
@@ -63,10 +64,11 @@ def test_icefall_hypotheses(golden_dir: Path) -> None:
     state = {name[3:]: torch.from_numpy(golden[name]) for name in golden.files if name.startswith("p::")}
     model = model_from_icefall(json.loads(str(golden["config"])), state).eval()
     frames, lengths = torch.from_numpy(golden["frames"]), torch.from_numpy(golden["frame_lengths"])
-    assert greedy_search(model, frames, lengths) == json.loads(str(golden["greedy"]))
+    head = model.head(TransducerHead)
+    assert greedy_search(head, frames, lengths) == json.loads(str(golden["greedy"]))
     for beam in (4, 8):
         expected = json.loads(str(golden[f"beam{beam}"]))
-        assert modified_beam_search(model, frames, lengths, beam=beam) == expected
+        assert modified_beam_search(head, frames, lengths, beam=beam) == expected
 
 
 @settings(max_examples=25, deadline=None)
@@ -200,18 +202,8 @@ def test_no_utterance_and_no_frame() -> None:
 def test_ctc_removes_repetitions_before_blanks() -> None:
     ids = torch.tensor([[0, 3, 3, 0, 3, 1, 1, 2], [5, 5, 0, 0, 5, 4, 4, 4], [1, 1, 1, 1, 1, 1, 1, 1]])
     scores = nn.functional.one_hot(ids, 6).float()
-    model: Any = SimpleNamespace(ctc_head=nn.Identity())
-    assert ctc_greedy_search(model, scores, torch.tensor([8, 5, 0])) == [[3, 3, 1, 2], [5, 5], []]
-
-
-def test_a_head_that_is_not_there_is_named() -> None:
-    frames, lengths = make_frames([4], 0)
-    without: Any = SimpleNamespace(predictor=None, joiner=None, ctc_head=None)
-    for search in (greedy_search, modified_beam_search):
-        with pytest.raises(ValueError, match="no transducer"):
-            search(without, frames, lengths)
-    with pytest.raises(ValueError, match="no CTC head"):
-        ctc_greedy_search(without, frames, lengths)
+    head: Any = nn.Identity()
+    assert ctc_greedy_search(head, scores, torch.tensor([8, 5, 0])) == [[3, 3, 1, 2], [5, 5], []]
 
 
 def test_arguments_that_do_not_fit_are_named() -> None:

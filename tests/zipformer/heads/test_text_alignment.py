@@ -16,6 +16,7 @@ from training_runs import ALONE, assert_same_run, config_for, records, trained
 from zipformer.data.batches import Batch
 from zipformer.distributed import World
 from zipformer.errors import UserError
+from zipformer.heads.attention_decoder import AttentionDecoder
 from zipformer.heads.sentence_encoders import TeacherConfig
 from zipformer.heads.text_alignment import TextAlignment, TextAlignmentConfig
 from zipformer.model import AsrModel
@@ -129,7 +130,7 @@ SENTENCES, SPOKEN = torch.eye(6)[:2], torch.tensor([0, 1])
 def test_every_parameter_has_a_gradient_whatever_is_trained(only: list[str] | None) -> None:
     torch.manual_seed(1)
     model = model_with_both().train()
-    losses = model(
+    losses = model.losses(
         FEATURES,
         LENGTHS,
         TOKENS,
@@ -144,14 +145,14 @@ def test_every_parameter_has_a_gradient_whatever_is_trained(only: list[str] | No
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient"
         assert parameter.grad.isfinite().all(), name
-    used = model.text_alignment.projection.weight.grad.any()
+    used = model.head(TextAlignment).projection.weight.grad.any()
     assert bool(used) == (only is None or "text_alignment" in only)
-    used = model.attention_decoder.translation_start.grad.any()
+    used = model.head(AttentionDecoder).translation_start.grad.any()
     assert bool(used) == (only is None or "translation" in only)
 
 
 def test_without_sentences_and_translations_these_losses_are_left_out() -> None:
-    losses = model_with_both()(FEATURES, LENGTHS, TOKENS)
+    losses = model_with_both().losses(FEATURES, LENGTHS, TOKENS)
     assert set(losses) == {"simple", "pruned", "ctc", "attention"}
 
 
@@ -162,7 +163,7 @@ def test_heads_that_are_off_change_nothing() -> None:
     assert not any("text_alignment" in name or "translation" in name for name in names)
     both = model_with_both().eval()
     both.load_state_dict(plain.state_dict(), strict=False)
-    expected, found = plain(FEATURES, LENGTHS, TOKENS), both(FEATURES, LENGTHS, TOKENS)
+    expected, found = (model.losses(FEATURES, LENGTHS, TOKENS) for model in (plain, both))
     assert all(torch.equal(found[name], loss) for name, loss in expected.items())
 
 

@@ -21,7 +21,7 @@ from zipformer.distributed import World
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.run_averaging import main as average
-from zipformer.tasks.best_rq import BestRq, BestRqConfig, BestRqTrainConfig, without_heads
+from zipformer.tasks.best_rq import BestRq, BestRqConfig, BestRqTrainConfig
 from zipformer.tasks.initialise import initialise_from
 from zipformer.training.averaging import AverageConfig
 from zipformer.training.config import check
@@ -209,7 +209,7 @@ def test_its_model_is_a_start_for_recognition(
     encoder = {name for name in model.state_dict() if name.startswith(("frontend.", "encoder."))}
     assert set(transfer.loaded) == encoder
     assert not transfer.unused
-    assert AsrModel.from_pretrained(directory).config == without_heads(model.config)
+    assert AsrModel.from_pretrained(directory).config == model.config.without_heads()
 
 
 def test_labels_that_say_little_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 from zipformer.model import AsrModel
 from zipformer.model_dir import dialects_of
-from zipformer.tasks.initialise import VOCABULARY_MODULES, initialise_from
+from zipformer.tasks.initialise import initialise_from, vocabulary_modules
 
 
 def tokenizer_of(text: str) -> Tokenizer:
@@ -66,7 +66,7 @@ def test_every_parameter_with_a_row_per_token_is_known() -> None:
     ]
     depend_on_tokens = [name for name, shape in sizes[0].items() if shape != sizes[1][name]]
     assert len(depend_on_tokens) == 12
-    assert all(name.startswith(VOCABULARY_MODULES) for name in depend_on_tokens)
+    assert all(name.startswith(vocabulary_modules()) for name in depend_on_tokens)
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -77,16 +77,19 @@ def test_what_does_not_fit_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFi
     config.attention_decoder.num_layers = 0
     model = AsrModel(config)
     transfer = initialise_from(model, tmp_path, tokenizer)
-    assert "joiner.encoder_proj.weight ((32, 48) there, (48, 48) here)" in transfer.not_loaded
-    assert all(line.startswith("joiner.") for line in transfer.not_loaded)
+    assert (
+        "heads.transducer.joiner.encoder_proj.weight ((32, 48) there, (48, 48) here)" in transfer.not_loaded
+    )
+    assert all(line.startswith("heads.transducer.joiner.") for line in transfer.not_loaded)
     assert transfer.unused
-    assert all(name.startswith("attention_decoder.") for name in transfer.unused)
+    assert all(name.startswith("heads.attention_decoder.") for name in transfer.unused)
     with caplog.at_level(logging.WARNING):
         transfer.report(tmp_path)
     not_loaded, unused = caplog.messages
     assert not_loaded == (
         f"{len(transfer.not_loaded)} tensors not loaded, they start at random: {len(transfer.not_loaded)} of "
-        "joiner, the first joiner.encoder_proj.weight ((32, 48) there, (48, 48) here)"
+        "heads.transducer, the first heads.transducer.joiner.encoder_proj.weight ((32, 48) there, (48, 48) "
+        "here)"
     )
     assert unused.startswith(f"{len(transfer.unused)} tensors of {tmp_path} not used: ")
 

@@ -10,6 +10,7 @@ from tiny_corpus import write_tiny_corpus
 from training_runs import ALONE, config_for, records
 
 from zipformer.data.batches import Batch
+from zipformer.heads.attention_decoder import AttentionDecoder
 from zipformer.tasks import task_named, tasks
 from zipformer.tasks.recognition import Recognition, RecognitionConfig
 from zipformer.training.config import check
@@ -34,7 +35,7 @@ def test_an_utterance_is_judged_by_the_losses_that_are_trained(
     assert batch.translations is not None
     assert len(batch.ids) > 1
     guilty = batch.translations[1]
-    decoder = trainer.task.model.attention_decoder
+    decoder = trainer.task.model.head(AttentionDecoder)
     honest = decoder.loss
 
     def spoilt(frames: Any, lengths: Any, tokens: Any, *, translate: bool = False) -> torch.Tensor:

@@ -13,7 +13,8 @@ from small_model import write_cuts, write_model
 from torch import Tensor
 from training_runs import WithTokens
 
-from zipformer.decoding.recognise import DecodeConfig, decode
+from zipformer.decoding.methods import DecodeConfig
+from zipformer.decoding.recognise import decode
 from zipformer.model import AsrModel
 from zipformer.run_averaging import main as write_averaged_model
 from zipformer.scoring import align_all

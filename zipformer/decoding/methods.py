@@ -1,0 +1,156 @@
+"""The decoding methods by name, and the settings that they and ``fangyan decode`` share.
+
+A method is a function that takes a head and the settings and gives a search, registered in the file of the
+search::
+
+    @decoding_method("greedy", TransducerHead)
+    def greedy(head: TransducerHead, config: DecodeConfig) -> Search:
+        ...
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from zipformer.data.batches import EVALUATION_SECONDS
+from zipformer.data.dataset import name_of, plain_name
+from zipformer.data.tokenizer import UNKNOWN
+from zipformer.errors import UserError
+from zipformer.heads.head import Head
+from zipformer.model import AsrModel
+from zipformer.model_dir import trained_translation_field
+
+REFERENCES = ("text", "translation")
+
+Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengths (N,) -> token ids
+
+
+@dataclass
+class DecodeConfig:
+    """What to recognise, with what.
+
+    Attributes:
+        model_dir: self-contained model directory, as fangyan average writes it.
+        data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
+        split: which cuts.
+        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
+        method: ``greedy`` or ``beam`` (transducer), ``ctc`` (greedy on the CTC head), or ``attention``
+            (greedy with the attention decoder).
+        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, for
+            which the attention decoder writes the translation. The other methods still write the transcript,
+            so that their errors say how far an utterance is from its translation when nobody translates.
+        translation_field: the field in ``custom`` of the supervisions that is the translation; null = the one
+            that the model was trained with.
+        beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
+        blank_penalty: subtracted from the score of blank; a greater one trades deletions for insertions. Not
+            for ``attention``.
+        skip_unknown: pass over the token ``<unk>`` like blank. Not for ``attention``.
+        chunk_size: frames of a chunk at 50 per second, for a causal model; -1 = the whole utterance; null =
+            as the model was configured.
+        left_context_frames: frames at 50 per second that attention sees left of the chunk; -1 = all; null =
+            as the model was configured.
+        max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
+        device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
+        results_dir: for the results of a model directory that cannot be written, see
+            :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
+    """
+
+    model_dir: str
+    data_dir: str
+    split: str = "test"
+    dataset: str | None = None
+    method: str = "greedy"
+    reference: str = "text"
+    translation_field: str | None = None
+    beam: int = 4
+    blank_penalty: float = 0.0
+    skip_unknown: bool = False
+    chunk_size: int | None = None
+    left_context_frames: int | None = None
+    max_duration: float = EVALUATION_SECONDS
+    device: str = "auto"
+    results_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in methods:
+            raise UserError(f"method={self.method} is not known; choose one of {', '.join(sorted(methods))}")
+        if self.reference not in REFERENCES:
+            raise UserError(f"reference={self.reference} is not known; choose one of {', '.join(REFERENCES)}")
+        if self.beam < 1:
+            raise UserError(f"beam={self.beam} keeps no hypothesis; give 1 or more")
+
+    @property
+    def unk(self) -> int | None:
+        """Id of the token to pass over; None = none."""
+        return UNKNOWN if self.skip_unknown else None
+
+    @property
+    def reference_field(self) -> str:
+        """``text``, or the field of ``custom`` that is scored against.
+
+        Raises:
+            UserError: the model's ``provenance.json`` cannot be read.
+        """
+        if self.reference == "text":
+            return "text"
+        return self.translation_field or trained_translation_field(Path(self.model_dir))
+
+    @property
+    def folder(self) -> Path:
+        """Of the results. Errors against translations lie apart: they are not those of recognition."""
+        kind = "decode" if self.reference == "text" else plain_name(self.reference_field)
+        name = name_of(Path(self.data_dir), self.dataset)
+        return Path(self.model_dir) / "results" / name / f"{kind}-{self.split}-{self.method}"
+
+
+@dataclass(frozen=True)
+class DecodingMethod:
+    """A way from encoder frames to tokens.
+
+    Attributes:
+        head_class: the head that it reads.
+        build: gives the search of a head of that class with some settings.
+    """
+
+    head_class: type[Head]
+    build: Callable[[Any, DecodeConfig], Search]
+
+
+methods: dict[str, DecodingMethod] = {}
+
+B = TypeVar("B", bound=Callable[[Any, DecodeConfig], Search])
+
+
+def decoding_method(name: str, head_class: type[Head]) -> Callable[[B], B]:
+    """Decorator that makes a function known as ``method=NAME``."""
+
+    def register(build: B) -> B:
+        assert name not in methods, f"two methods are named {name}"
+        methods[name] = DecodingMethod(head_class, build)
+        return build
+
+    return register
+
+
+def methods_of(model: AsrModel) -> list[str]:
+    """The methods for which a model has the head."""
+    return [name for name, method in sorted(methods.items()) if model.find(method.head_class) is not None]
+
+
+def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
+    """The search of a method on a model.
+
+    Raises:
+        UserError: the model has no head for the method, or one that has not learnt what is wanted.
+    """
+    method = methods[config.method]
+    head = model.find(method.head_class)
+    if head is None:
+        raise UserError(
+            f"method={config.method} needs a model with {method.head_class.setting}; use method="
+            + " or ".join(methods_of(model))
+        )
+    return method.build(head, config)

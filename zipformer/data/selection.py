@@ -74,10 +74,6 @@ class Selection:
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
 
-    @property
-    def dropped_ids(self) -> frozenset[str]:
-        return frozenset(cut_id for ids in self.dropped.values() for cut_id in ids)
-
 
 def sentences_of_tests(directories: Iterable[str]) -> frozenset[str]:
     """The different texts of the test splits of prepared corpora.

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.data.augment import SpecAugment
 from zipformer.data.cuts import check_manifest, sentence_of
+from zipformer.data.distortion import Distortion
 from zipformer.data.loader_workers import begin_worker, start_loading
 from zipformer.data.manifest import (
     CutLine,
@@ -39,6 +40,7 @@ from zipformer.data.selection import (
 from zipformer.errors import UserError
 
 EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
+SOUND = 1  # distinguishes the generator of distortions from that of SpecAugment
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
 
@@ -102,7 +104,8 @@ class FeatureDataset(Dataset[Batch]):
     """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts).
 
     With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens. The longest
-    utterance is followed by ``margin`` frames of padding, the others by more.
+    utterance is followed by ``margin`` frames of padding, the others by more. With ``distortion``, features
+    are computed from the recordings.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class FeatureDataset(Dataset[Batch]):
         seed: Sequence[int] = (),
         translation: str | None = None,
         margin: int = 0,
+        distortion: Distortion | None = None,
     ) -> None:
+        self.distortion = distortion
         self.tokenizer = tokenizer
         self.translation = translation
         self.margin = margin
@@ -122,7 +127,12 @@ class FeatureDataset(Dataset[Batch]):
     def __getitem__(self, item: tuple[BatchKey, CutSet]) -> Batch:
         key, cuts = item
         utterances = [cut.cut() if isinstance(cut, CutLine) else cut for cut in cuts]
-        matrices = [self._load(cut) for cut in utterances]
+        if self.distortion is None:
+            matrices = [self._load(cut) for cut in utterances]
+        else:
+            # A generator of its own: SpecAugment draws the same with and without distortion.
+            sound = np.random.default_rng([*self.seed, *key, SOUND])
+            matrices = [self.distortion(cut, sound) for cut in utterances]
         if self.augment is not None:
             rng = np.random.default_rng([*self.seed, *key])
             matrices = [self.augment(matrix, rng) for matrix in matrices]
@@ -208,8 +218,9 @@ class TrainingData:
                 fields=[*fields, *([translation] if translation else [])],
                 kept_out=kept_out,
             )
-            files = (place_now(file, path.parent) for file in selection.feature_files)
-            check_feature_files(files, path.parent)
+            if not config.distortion.computes:
+                files = (place_now(file, path.parent) for file in selection.feature_files)
+                check_feature_files(files, path.parent)
             selections.append(selection)
         self.selection = together(selections)
         named = ", ".join(map(str, manifests))
@@ -247,6 +258,7 @@ class TrainingData:
                 SpecAugment(config.spec_augment),
                 seed=(seed, rank),
                 translation=translation,
+                distortion=Distortion(config.distortion) if config.distortion.computes else None,
             ),
             sampler=self._sampler,
             batch_size=None,  # the sampler already gives whole batches

@@ -16,6 +16,7 @@ from lhotse.cut import Cut
 
 from zipformer.data.augment import SpecAugmentConfig
 from zipformer.data.cuts import encoder_frames, find_manifest, sentence_of
+from zipformer.data.distortion import DistortionConfig
 from zipformer.data.manifest import CutSummary, read_summaries
 from zipformer.data.mixing import MixingConfig, Stream, uses_per_epoch
 
@@ -43,6 +44,7 @@ class DataConfig:
     mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
+    distortion: DistortionConfig = field(default_factory=DistortionConfig)  # noise, rooms, volume
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 
 

@@ -126,6 +126,8 @@ class BestRq(Task):
                 f"data.spec_augment.probability={config.data.spec_augment.probability:g}, but labels are "
                 "those of the features as they were recorded: set it to 0"
             )
+        if config.data.distortion.distorts:
+            problems.append("data.distortion changes the sound, but labels are those of the clean features")
         return problems
 
     def initialise(self, source: Path) -> None:

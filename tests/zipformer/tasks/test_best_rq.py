@@ -112,6 +112,19 @@ def test_an_utterance_has_the_same_mask_noise_and_loss_alone_and_in_any_batch(
     assert total == pytest.approx(together.total.item(), rel=1e-4)
 
 
+def test_it_learns_the_labels_of_one_batch() -> None:
+    task, batch = small_task(), batch_of(120, 47)
+    optimizer = torch.optim.Adam(task.parameters(), lr=0.01)
+    losses = []
+    for _ in range(20):
+        loss = task(batch, 7)["best_rq"].total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
 def test_masks_and_noise_depend_on_seed_step_and_utterance_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(200, 150)
     inputs = []
@@ -174,7 +187,6 @@ def test_it_trains_without_transcripts_and_resumes_with_the_same_bits(
             Trainer(config, ALONE, BestRq).run()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     steps = records(tmp_path / "whole", "train")
-    assert steps[-1]["best_rq"] < steps[0]["best_rq"]
     for step in steps:
         assert 1 <= step["distinct"] <= 20
         assert 1 <= step["perplexity"] <= step["distinct"]

@@ -117,6 +117,7 @@ def test_typos_in_parts_and_values(places: dict[str, Path], monkeypatch: pytest.
     for name, arguments, remedy in [
         ("train", ["data.max_durration=3"], "did you mean data.max_duration?"),
         ("train", ["max_duration=3"], "did you mean data.max_duration?"),
+        ("train", ["data.mixing.corpora=[{data_dri: x}]"], "cannot be set so: Key 'data_dri' not in"),
         ("train", ["model=larg"], "choose one of large, medium, small, tiny; did you mean large?"),
         ("train", ["experiment=nothing"], "choose one of cpu, "),
         ("train", ["seed=many"], "seed=many: Value 'many' of type 'str' could not be converted to Integer"),

@@ -129,12 +129,12 @@ def coverage_of_recall(
     random = np.random.default_rng((seed, sites))
     further = (retrieval_hits(random, sites=sites, of_site=of_site) for _ in range(truth_sets))
     truth = float(np.mean([np.nanmean(hits) for hits in further]))
-    groups, first, second = np.repeat([0, 1], sites), np.arange(sites), np.arange(sites, 2 * sites)
+    groups = ["a"] * sites + ["b"] * sites
     percentiles, ours = 0, 0
     for number in track(range(data_sets), f"{sites} sites a group", transient=True, disable=not shown):
         hits = retrieval_hits(random, sites=sites, of_site=of_site)
         draws = Resamples.draw(groups, SENTENCES, resamples=RESAMPLES, seed=number)
-        replicates = draws.recall(hits, first, second)
+        replicates = draws.recall(hits, "a", "b")
         low, high = np.quantile(replicates, [0.025, 0.975])
         percentiles += low <= truth <= high
         recall = float(np.nanmean(hits))

@@ -2,7 +2,7 @@
 
 Each stage leaves files that are either complete or not there, and is noted in ``prepare.json`` when it is
 done. A run that was killed is simply started again: finished stages are skipped, and the two long ones
-(decoding all audio for the checks, FBANK) go on after their finished shards.
+(decoding all audio for the checks, FBANK) resume after their finished shards.
 """
 
 import logging
@@ -120,8 +120,8 @@ class _Preparation:
         finished = [name for name in stages if name in self.state.stages]
         if finished:
             following = next((name for name in stages if name not in finished), None)
-            going_on = f"going on with {following}" if following else "nothing is left to do"
-            logger.info("%s: %s finished before, %s", self.directory, ", ".join(finished), going_on)
+            next_step = f"resuming with {following}" if following else "nothing is left to do"
+            logger.info("%s: %s finished before, %s", self.directory, ", ".join(finished), next_step)
         for name, stage in stages.items():
             if name not in self.state.stages:
                 logger.info("stage %s", name)
@@ -269,7 +269,7 @@ class _Preparation:
         there = sum(cuts_file(folder, index).is_file() for index in range(shards))
         if there:
             logger.info(
-                "fbank: %d of %d shards of %s are finished, going on with the rest", there, shards, split
+                "fbank: %d of %d shards of %s are finished; resuming with the rest", there, shards, split
             )
         factors = tuple(self.config.fbank.speed_factors) if split == "train" else ()
         may_lose = self.config.checks.on_problem is OnProblem.drop

@@ -108,6 +108,6 @@ def _require_same(directory: Path, before: Mapping[str, Any], now: Mapping[str, 
     if differing:
         lines = "\n".join(f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in differing)
         raise UserError(
-            f"{directory} was prepared with other settings:\n{lines}\nSet them back to go on there, choose "
+            f"{directory} was prepared with other settings:\n{lines}\nSet them back to resume there, choose "
             f"another data_dir, or delete {directory} to prepare it anew"
         )

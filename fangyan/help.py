@@ -127,6 +127,8 @@ class CommandHelp:
         ):
             key = unknown[1]
             known = [row[0] for row in _rows(self.compose([]))] + list(self.groups)
+            if key in known and error.__cause__ is not None:  # the item of a list, say
+                return f"{key} cannot be set so: {str(error.__cause__).splitlines()[0]}; {remedy}"
             last = {name.rpartition(".")[2]: name for name in reversed(known)}
             near = difflib.get_close_matches(key, known, 1)
             near = near or [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, 1)]

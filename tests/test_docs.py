@@ -39,10 +39,17 @@ def test_commands_exist(page):
     assert not unknown, f"{page}: {', '.join(sorted(unknown))}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_lines_are_narrow(page):
+    """Only the rows of tables may be longer than 120 columns: they cannot be broken."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
+
+
 def test_readme_is_short_and_names_every_command():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert len(lines) <= 180
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 120, "not even in tables"
     rows = re.findall(r"`(\w+)`", " ".join(COMMAND_ROW.findall(text)))
     assert not set(COMMANDS) - set(rows)

@@ -5,6 +5,7 @@ that is killed at any moment leaves the old content or the new one under the rig
 at most a temporary one stays, which the next run removes or writes over.
 """
 
+import csv
 import ctypes
 import errno
 import hashlib
@@ -13,8 +14,9 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,19 @@ def write_json(path: Path, content: Mapping[str, Any], *, shared: bool = False) 
     write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n", shared=shared)
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table with a line of column names, complete or not at all; None is an empty field."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def column_names(row_type: type[Any]) -> list[str]:
+    """Names of the fields of a dataclass whose instances are the rows of a table."""
+    return [field.name for field in fields(row_type)]
+
+
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file that others may read as the umask says.
 
@@ -88,11 +103,15 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(directory: Path) -> Iterator[Path]:
+def replacing_folder(directory: Path, *, keep_others: bool = True) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of ``directory`` when the block ends well.
 
-    Everything else in ``directory`` (the results in a model directory) stays there: it is linked into the
-    new folder. After an error, ``directory`` is as it was.
+    After an error, ``directory`` is as it was.
+
+    Args:
+        directory: the folder.
+        keep_others: files of ``directory`` that the block does not write (the results in a model directory)
+            stay there: they are linked into the new folder. Otherwise they are removed.
 
     Raises:
         StorageError: ``directory`` is a mount point, which cannot be renamed.
@@ -104,7 +123,7 @@ def replacing_folder(directory: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        if final.is_dir():
+        if keep_others and final.is_dir():
             _keep_others(final, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

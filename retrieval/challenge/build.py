@@ -49,7 +49,7 @@ class Measured:
         threshold: largest distance that is dropped.
         names: proper nouns and numbers by utterance id, None if not asked for.
         about: settings and thresholds of each removal, for the record.
-        inputs: what the fingerprint of each removal is taken of.
+        inputs: values that the fingerprint of each removal is computed from.
     """
 
     distances: Distances | None
@@ -67,7 +67,7 @@ class Built:
     judgements: dict[SitePair, dict[str, Judgement]]
 
     def with_dataset(self, record: Mapping[str, str]) -> "Built":
-        """The same with the data set that it was built from, for the record."""
+        """The same set with the record of the data set that it was built from."""
         about = self.challenge.about | {"dataset": dict(record)}
         return replace(self, challenge=replace(self.challenge, about=about))
 
@@ -134,7 +134,7 @@ def measure(
     common: Mapping[SitePair, Sequence[str]],
     config: ChallengeConfig,
 ) -> Measured:
-    """Distances, threshold and names, as far as the removals ask for them; errors as :func:`build`."""
+    """Distances, threshold and names that the removals need; raises what :func:`build` raises."""
     distances, threshold, names = None, 0.0, None
     about: dict[str, dict[str, object]] = {}
     inputs: dict[str, object] = {}
@@ -171,8 +171,8 @@ def measure(
 def sound_threshold(distances: Distances, sites: Sequence[Site], config: SoundConfig) -> float:
     """The threshold of the settings, or the quantile over pairs of different groups.
 
-    All site pairs of two groups have together the same weight as those of any two others, so that a group
-    with many sites does not set the threshold for the rest.
+    Every pair of groups has the same total weight, shared by its site pairs, so that a group with many sites
+    does not set the threshold for the rest.
 
     Raises:
         UserError: there are no distances between groups.
@@ -220,7 +220,7 @@ def _one_set(
     seed: int | None = None,
     drawn_for: str | None = None,
 ) -> Built:
-    """The set that judgements give; of a random one with its seed, and the fingerprint of its counterpart."""
+    """The set that judgements give; a random set also needs its seed and its counterpart's fingerprint."""
     kept = {
         pair: sorted(sentence for sentence, found in of_sentences.items() if not found.dropped_by)
         for pair, of_sentences in judgements.items()
@@ -245,7 +245,7 @@ def _one_set(
 
 
 def _durations(spoken: Mapping[str, Spoken], sites: Sequence[Site], seed: int | None) -> dict[str, float]:
-    """Seconds of each utterance; with a seed, exchanged within a site, so that the rivals are random."""
+    """Seconds of each utterance; a seed permutes them within each site, so that the rivals are random."""
     result: dict[str, float] = {}
     for site in sites:
         names = [name for _, name in sorted(site.utterances.items())]
@@ -290,7 +290,7 @@ def _counts(
     *,
     within: bool,
 ) -> dict[str, Any]:
-    """Numbers of site pairs and of their sentences, and the chance of a query in %, mean over pairs."""
+    """Numbers of site pairs and of their sentences, and the chance level in %, a mean over pairs."""
     dropped: Counter[str] = Counter()
     pairs = excluded = sentences = kept = 0
     chances = []
@@ -341,7 +341,7 @@ def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequ
 
 
 def _warn_of_small_pools(challenge: ChallengeSet) -> None:
-    """Say where the choice of rivals by duration leaves none out."""
+    """Warn about pools so small that every sentence is a rival, whatever its duration."""
     pools = [len(kept) for kept in challenge.kept_of.values() if kept]
     if small := sum(size <= challenge.candidates for size in pools):
         logger.warning(

@@ -37,7 +37,7 @@ class Distances:
 
     Attributes:
         measure: ``phones`` or ``acoustic``.
-        of_pair: for each pair of sites, the distance of each common sentence.
+        of_pair: distance of each common sentence, by pair of sites.
         inputs: digests of what they were computed from, for the fingerprint.
     """
 
@@ -93,7 +93,7 @@ def measure_distances(
 def phones_of(
     spoken: Mapping[str, Spoken], asked: Sequence[str], config: SoundConfig
 ) -> dict[str, tuple[str, ...]]:
-    """Phones of the utterances that are asked for; empty if none has any and the measure is ``auto``.
+    """Phones of the given utterances; empty if no utterance has phones and the measure is ``auto``.
 
     Raises:
         UserError: no such table.
@@ -170,8 +170,8 @@ def _between_frames(
 def relative_distances(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances on the diagonal over the median of all others.
 
-    Rooms and voices move all distances between two sites alike; the ratio does without them. 1 is no closer
-    than different sentences are.
+    Rooms and voices change all distances between two sites alike, and cancel in the ratio. A ratio of 1 means
+    that the same sentence is no closer than different sentences are.
 
     Args:
         distances: (N,N) of N >= 2 sentences at two sites, the same sentence on the diagonal.

@@ -41,7 +41,7 @@ def split_ipa(text: str, *, tones: bool = False) -> tuple[str, ...]:
         tones: keep tones, as phones of their own.
     """
     phones: list[str] = []
-    tone = before = ""  # a tone that goes on, and modifier letters whose letter is still to come
+    tone = before = ""  # an unfinished tone, and modifier letters whose letter is still to come
     inside = False  # a syllable, so that a modifier belongs to the letter before it
     # NFD first, then the superscripts: NFKD would also turn ʰ into h.
     for character in unicodedata.normalize("NFD", text).translate(SPELLINGS).translate(RAISED_DIGITS):

@@ -1,9 +1,7 @@
 """Recall on the full test set beside recall on its challenge sets, each with its own chance level."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
 from retrieval.results.weights import Sieve
 from retrieval.statistics.bootstrap import resampled
 from zipformer.data.dataset import SHOWN_DIGITS
+from zipformer.files import column_names, write_csv, write_json
 
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
@@ -50,11 +49,11 @@ class ChallengeRow:
         challenge: name of the set, or ``full``.
         source, target: an ordered pair of groups; both empty for the mean over all pairs.
         pairs: ordered pairs of groups in the mean, 1 for a pair.
-        recall_at_1, low, high: with the interval.
+        recall_at_1, low, high: recall@1 and the ends of its interval.
         chance: chance level of this set.
         above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
             pools of other sizes are compared by this.
-        full_recall_at_1: of the full set over the same pairs of groups; None if it was not asked.
+        full_recall_at_1: recall@1 on the full set over the same pairs of groups; None if it was not asked.
     """
 
     system: str
@@ -144,13 +143,12 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
     Args:
         results: folder of a data set in the ``results`` of a model directory.
         split: split of the results.
-        sieve: judge of the results, which takes the warnings; by default one for the model
-            directory.
+        sieve: checks the results and collects the warnings; by default one for the model directory.
 
     Returns:
-        None where nothing was asked with a challenge set. A warning names each result that is left out: for
-        other groups than the first result; with other settings than the first result of its set, which is
-        the model's if there is one; on a random counterpart that was drawn for another set of the same name.
+        None where nothing was asked with a challenge set. A result is left out, with a warning, if its groups
+        are not those of the first result; if its settings are not those of the first result on its set (the
+        model's, if there is one); or if its random set was drawn for another set of the same name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
@@ -159,8 +157,6 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
     sieve = sieve or Sieve(model_dir)
     found: dict[Key, Asked] = {}
     for path in sorted(results.glob(f"retrieval-{split}*/recall.json")):
-        if path.parent.suffix == ".partial":  # of a run that was killed while it wrote
-            continue
         result = read_recall(path)
         if result is not None and result.settings.get("split", split) == split:
             if not sieve.passes(result.weights, result.data, path, RETRIEVED_WITH):
@@ -191,10 +187,10 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
 
 
 def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
-    """Of each set, those results that were asked the same as the first, which is the model's if it has one.
+    """Results that were asked the same as the first result on their set (the model's, if it has one).
 
-    A set keeps its name when it is built again with another threshold or from other cuts; its fingerprint
-    changes, and so does that for which its random counterpart is drawn.
+    A set that is built again with another threshold or from other cuts keeps its name, but its fingerprint
+    changes, and so does the fingerprint that its random counterpart is drawn for.
     """
     first_of: dict[str, Asked] = {}
     kept: dict[Key, Asked] = {}
@@ -214,7 +210,7 @@ def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Ask
 
 
 def _with_their_counterparts(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
-    """All results but those on a random set that was drawn for another set than that of its name."""
+    """All results except those on a random set that was drawn for another set of the same name."""
     first_of: dict[str, Asked] = {}
     for (_, name), asked in found.items():
         first_of.setdefault(name, asked)
@@ -258,16 +254,12 @@ def write_challenge_results(folder: Path, comparison: ChallengeResults) -> None:
         "overall": [asdict(row) for row in overall],
         "pairs": [asdict(row) for row in pairs],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (folder / "challenge.json").write_text(text, encoding="utf-8")
-    with (folder / "challenge.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(ChallengeRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in [*overall, *pairs])
+    write_json(folder / "challenge.json", content)
+    write_csv(folder / "challenge.csv", column_names(ChallengeRow), map(asdict, [*overall, *pairs]))
 
 
 def report_context(comparison: ChallengeResults) -> dict[str, Any]:
-    """What the partial template ``_challenge.html.j2`` shows, without the figure."""
+    """Variables of the partial template ``_challenge.html.j2`` shows, without the figure."""
     cells: dict[tuple[str, str], dict[tuple[str, str], ChallengeRow]] = {}
     for row in comparison.pairs():
         cells.setdefault((row.source, row.target), {})[row.system, row.challenge] = row

@@ -67,7 +67,7 @@ class TaggedText(str, Enum):
 
 @dataclass
 class SoundConfig:
-    """When the right answer is too close to the query by sound.
+    """When a right answer counts as too close to the query by sound.
 
     One threshold serves all pairs of sites, so that what is kept is equally unlike in all of them; closely
     related groups lose more sentences than distant ones.
@@ -84,7 +84,7 @@ class SoundConfig:
         control: folder of the embeddings for the acoustic distance; null = the MFCCs in the model directory.
         threshold: drop where the distance is at most this. Phones: 0 (equal) to 1 (nothing in common).
             Acoustic: 0 to about 1, the median distance of different sentences. null = by quantile.
-        quantile: share of the right answers between groups, the closest, that the threshold drops when every
+        quantile: share of the right answers between groups that the threshold drops, the closest first; every
             pair of groups has the same weight.
     """
 
@@ -113,7 +113,7 @@ class SoundConfig:
 
 @dataclass
 class NamesConfig:
-    """Which sentences have a proper noun or a number.
+    """How sentences with a proper noun or a number are found.
 
     Attributes:
         tagger: ``jieba`` or ``spacy``.
@@ -136,7 +136,7 @@ class NamesConfig:
 class DurationConfig:
     """How many utterances a query is compared with: the right answer and those nearest to it in duration.
 
-    Where two sites keep no more sentences than that, all are compared, and a warning says at how many pairs.
+    If two sites keep fewer sentences, all are compared, and a warning counts such pairs.
     """
 
     candidates: int = 10  # utterances that a query is compared with, the right one included
@@ -161,8 +161,8 @@ class ChallengeConfig:
         out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
             corpus: every model is asked the same.
         removals: each gives a set of its own; several also give ``combined``, with all of them removed.
-        random: beside each set, one that keeps as many sentences in every pair of sites and gives as many
-            rivals, both drawn at random: what pools of that size give, whatever is in them.
+        random: build a random counterpart of each set, with as many sentences in every pair of sites and as
+            many rivals, both drawn at random. It shows what pools of that size give, whatever is in them.
         seed: random seed of these draws.
         sound: closeness by sound.
         names: proper nouns and numbers.

@@ -52,7 +52,7 @@ def _jieba() -> Tagger:
             import jieba
     except ModuleNotFoundError as error:
         raise UserError(_absent("jieba", "challenge")) from error
-    jieba.setLogLevel(logging.WARNING)  # it announces its cache
+    jieba.setLogLevel(logging.WARNING)  # it logs where its cache is
     tokenizer = _jieba_tokenizer()
 
     def tag(text: str) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def _jieba() -> Tagger:
 
 @cache
 def _jieba_tokenizer() -> Any:
-    """One of our own: words that others have added to that of the module would change the tags."""
+    """A tokenizer of our own, since words that others add to the module's tokenizer would change the tags."""
     import jieba
     from jieba import posseg
 

@@ -22,7 +22,7 @@ class Spoken:
     Attributes:
         utterance: labels of the utterance, as in the index of embeddings.
         duration: seconds.
-        text: what a tagger reads; "" if there is none.
+        text: text for the tagger; "" if there is none.
         written_phones: phones as the corpus writes them; "" if it has none.
     """
 
@@ -37,7 +37,7 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
 
     Args:
         cuts: cuts with one supervision each.
-        text: which of the texts to take.
+        text: text to read: the translation or the transcript.
         phones_fields: fields of ``supervision.custom`` with phones; they may be absent. One of them is read
             for all utterances, as two notations cannot be compared: that which most have.
 

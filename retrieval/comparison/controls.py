@@ -13,14 +13,12 @@ same queries of the same pools with weaker inputs:
 - ``permuted``: the model, with the sentences of every group exchanged at random, the mean of several draws
   (:mod:`retrieval.comparison.permuted`). It lies at chance, or something is wrong with the experiment.
 
-Intervals of differences come from the same resamples of sentences and sites for both, so that what is hard
-for both does not widen them; that of ``permuted`` is of two independent recalls.
+The interval of a difference comes from the same resamples of sentences and sites for both recalls, so that
+what is hard for both does not widen it. For ``permuted``, the two recalls count as independent.
 """
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
-from zipformer.files import replacing_folder
+from zipformer.files import column_names, replacing_folder, write_csv, write_json
 from zipformer.typed_json import read_json, read_rows, require
 
 MODEL, PERMUTED = "zipformer", "permuted"
@@ -66,7 +64,7 @@ SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport"
 
 @dataclass
 class ControlsConfig:
-    """Which controls of which model.
+    """Controls to compare a model with.
 
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
@@ -170,8 +168,8 @@ def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[
     """The model and the named controls, in order, each once.
 
     Args:
-        names: as in :class:`ControlsConfig`.
-        embedders: names that are known beside those without ``huggingface`` of :class:`EmbedderKind`.
+        names: names of controls, see :class:`ControlsConfig`.
+        embedders: names of embedders that are known beside those of :class:`EmbedderKind`.
 
     Raises:
         UserError: a name that is not known.
@@ -206,15 +204,13 @@ def control_rows(
 
     Args:
         outcomes: outcomes by name of the control, all of the same queries; ``permuted`` needs none.
-        results: their tables.
-        controls: as :func:`parse_controls` gives them.
-        resamples, confidence, seed: settings of the bootstrap of the differences.
+        results: table of each outcome, by the same names.
+        controls: controls from :func:`parse_controls`.
+        resamples, confidence, seed: number of resamples, confidence level and random seed of the bootstrap.
     """
     model = outcomes[MODEL]
-    groups = results[MODEL].groups
-    group_of_site = np.array([groups.index(site.group) for site in model.sites])
+    group_of_site = [site.group for site in model.sites]
     draws = Resamples.draw(group_of_site, len(model.sentences), resamples=resamples, seed=seed)
-    members = {group: np.flatnonzero(group_of_site == index) for index, group in enumerate(groups)}
     parts = results[MODEL].parts
     of_model = {row.name: row for row in results[MODEL].summary}
     rows = []
@@ -227,8 +223,8 @@ def control_rows(
             if gain is None:
                 difference = square_and_add(of_model[name], row)
             elif control.name != MODEL:
-                replicates = np.mean([draws.recall(gain, members[a], members[b]) for a, b in pairs], axis=0)
-                asked = [np.isfinite(gain[np.ix_(members[a], members[b])]) for a, b in pairs]
+                replicates = np.mean([draws.recall(gain, *pair) for pair in pairs], axis=0)
+                asked = [np.isfinite(gain[np.ix_(draws.members[a], draws.members[b])]) for a, b in pairs]
                 value = of_model[name].recall_at_1 - row.recall_at_1
                 low, high = difference_interval(
                     value / 100,
@@ -268,22 +264,18 @@ def write_controls(
     """``controls.json`` and ``controls.csv``, complete or not at all; older ones are replaced.
 
     Args:
-        directory: the folder for them.
+        directory: folder to write into.
         rows: rows, from :func:`control_rows`.
         results: tables of all controls, for the recall of each pair of groups.
-        header: further fields of the JSON file.
+        header: fields of the JSON file beside rows and pairs.
     """
     content = dict(header) | {
         "rows": [asdict(row) for row in rows],
         "pairs": {name: [asdict(row) for row in table.pairs] for name, table in results.items()},
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
     with replacing_folder(directory) as folder:
-        (folder / "controls.json").write_text(text + "\n", encoding="utf-8")
-        with (folder / "controls.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(ControlRow)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        write_json(folder / "controls.json", content)
+        write_csv(folder / "controls.csv", column_names(ControlRow), map(asdict, rows))
 
 
 def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:

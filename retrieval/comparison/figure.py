@@ -23,7 +23,7 @@ MOST_PAIRS = 60  # of groups that fit beside each other
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """All metrics as means over pairs of groups, and recall@1 of every pair, one colour and mark a model.
+    """Means of all metrics over pairs of groups, and recall@1 of every pair; a colour and a mark a model.
 
     Bars are the intervals; the dashed line is chance.
     """

@@ -42,7 +42,7 @@ def read_finished(
     Args:
         paths: folders of fangyan retrieve, or model directories, whose
             ``results/{dataset}/retrieval-{split}`` are then taken.
-        names: name of each; by default the parts of their paths that differ.
+        names: name of each result; by default the parts of their paths that differ.
         split, dataset: names of the split and of the data set; None = the only data set with results.
 
     Raises:
@@ -101,7 +101,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
     """Check that all models were asked the same queries with the same candidates.
 
     Raises:
-        UserError: fewer than two models, or what differs, and between which.
+        UserError: fewer than two models, or queries that differ; names what differs and between which models.
     """
     if len(models) < 2:
         raise UserError("a comparison needs at least two models")
@@ -133,7 +133,7 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
 
 
 def check_same_dimension(between: str, ours: object, theirs: object) -> None:
-    """Check that embeddings of one kind have one dimension: what differs may be a mistake about the model.
+    """Check that embeddings of one kind have one dimension; another dimension hints at the wrong model.
 
     Raises:
         UserError: they differ.

@@ -5,8 +5,6 @@ sentence are swapped between two models (:mod:`retrieval.statistics.significance
 queries with the same candidates (:mod:`retrieval.comparison.finished`).
 """
 
-import csv
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,12 +28,13 @@ from retrieval.protocol.estimates import (
     unit_of,
 )
 from retrieval.protocol.outcome import Outcome
-from retrieval.protocol.tables import parts_of, write_csv
+from retrieval.protocol.tables import parts_of
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
 from retrieval.statistics.significance import draw_swaps, holm, paired_p_values, swapped_differences
 from zipformer.errors import UserError
+from zipformer.files import column_names, write_csv, write_json
 from zipformer.typed_json import names_or_none, read_rows, require
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,8 @@ class CompareConfig:
             ``comparison-{split}...``, where the report finds it.
         names: names of the models, in the order of ``results``; empty names them by their folders.
         split: split of the results, where a model directory is given.
-        dataset: data set of the results, likewise; null = the only one that the directory has results of.
+        dataset: data set of the results, where a model directory is given; null = the only one that it has
+            results of.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.
         permutations: number of permutations of the paired tests.
@@ -87,8 +87,8 @@ class DifferenceRow:
     """Metric of one model less that of another, means over site pairs; rates in points of per cent.
 
     ``part``, ``source`` and ``target`` are those of :class:`retrieval.protocol.estimates.MetricRow`. ``p``
-    is of the paired test, two-sided. ``p_holm`` is adjusted for all pairs of groups of the part; for a mean
-    over pairs, for all pairs of models.
+    is the two-sided p-value of the paired test. ``p_holm`` is adjusted for all pairs of groups of the part; a
+    mean over pairs is adjusted for all pairs of models.
     """
 
     first: str
@@ -135,7 +135,8 @@ def compare(
 
     Args:
         models: finished retrievals that ``check_same_queries`` accepted.
-        resamples, confidence: confidence level of the intervals.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
         permutations: number of permutations of the paired tests.
         seed: random seed of the resamples and of the permutations.
     """
@@ -277,8 +278,8 @@ def write_comparison(
     Args:
         directory: folder to write into.
         comparison: metrics and differences.
-        models: that were compared. The weights and data behind those that lie beside ``directory``, which are
-            of the same model directory, are written down (:mod:`retrieval.results.weights`).
+        models: the compared results. For those beside ``directory``, which are of the same model directory,
+            the digests of weights and data are recorded (:mod:`retrieval.results.weights`).
         settings: settings of the comparison.
     """
     beside = [model for model in models if model.path.resolve().parent == directory.resolve().parent]
@@ -301,14 +302,11 @@ def write_comparison(
         "metrics": {name: [asdict(row) for row in rows] for name, rows in comparison.metrics.items()},
         "differences": [asdict(row) for row in comparison.differences],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
-    with (directory / "comparison.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    write_csv(directory / "differences.csv", DifferenceRow, comparison.differences)
+    metrics = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
+    write_json(directory / "comparison.json", content)
+    write_csv(directory / "comparison.csv", ["model", *column_names(MetricRow)], metrics)
+    differences = map(asdict, comparison.differences)
+    write_csv(directory / "differences.csv", column_names(DifferenceRow), differences)
 
 
 def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:

@@ -36,8 +36,8 @@ class PaperTableConfig:
         split: name of the split.
         dataset: name of the data set; null = the only data set that there are results of.
         embedder: name of the embedder, as in fangyan embed.
-        allow_partial: also write the table where the results are not those of the whole benchmark, with a
-            further column that says in what.
+        allow_partial: write the table even if the results are not those of the whole benchmark; an extra
+            column then says how they differ.
     """
 
     model_dir: str
@@ -68,7 +68,7 @@ GROUPS = (
 
 
 def paper_rows(table: RecallTable) -> list[list[str]]:
-    """The cells (9,9): a header row with the groups' ids, then a row a source group.
+    """The cells (9,9): a header row with the groups' ids, then one row for each source group.
 
     Groups outside the benchmark are left out; those of the benchmark that were not asked have "-".
     """
@@ -144,11 +144,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def paper_table(table: RecallTable, differing: Sequence[str]) -> Table:
-    """The table for the terminal; its caption says what chance is and what is not as in the paper.
+    """The table for the terminal; its caption gives the chance level and what differs from the paper.
 
     Args:
         table: the results.
-        differing: their :func:`deviations`.
+        differing: what differs from the benchmark, from :func:`deviations`.
     """
     header, *rows = paper_rows(table)
     view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
@@ -167,8 +167,8 @@ def paper_table(table: RecallTable, differing: Sequence[str]) -> Table:
 def write_paper_table(path: Path, table: RecallTable, differing: Sequence[str]) -> None:
     """The same cells as CSV, complete or not at all.
 
-    Where the results differ from the benchmark, every row has a tenth value, under ``NOT_WHOLE``, that says
-    how: whoever reads a part of the file reads that as well. Arguments as in :func:`paper_table`.
+    If the results differ from the benchmark, every row has a tenth value, under ``NOT_WHOLE``, that says how,
+    so that a reader of a single row sees it too. Arguments as in :func:`paper_table`.
     """
     header, *rows = paper_rows(table)
     if differing:

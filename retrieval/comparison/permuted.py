@@ -1,10 +1,10 @@
-"""The control ``permuted``: the model's recall where other sentences count as right answers than should.
+"""The control ``permuted``: the model's recall when the wrong sentences count as right answers.
 
 Each of D draws relabels the sentences of every group at random (:mod:`retrieval.statistics.significance`) and
-looks up in the scores of the model how often the utterance that is now the right answer comes first. Over all
-relabellings this is chance exactly, whatever the scores are, so only the draw varies: the recall is the mean
-of the draws, and its interval is Student's over them, not one over sentences and sites. A mean that is not at
-chance says that the experiment is wrong.
+counts in the scores of the model how often the new right answer comes first. Averaged over all relabellings
+this is exactly chance, whatever the scores are, so only the draw varies: the recall is the mean of the draws,
+and its interval is Student's over the draws, not one over sentences and sites. A mean that is not at chance
+shows that the experiment is wrong.
 """
 
 import math
@@ -49,7 +49,7 @@ def permuted_table(
 def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:
     """Mean of rates (D,) in 0..1 of independent draws, and the ends of its t interval.
 
-    Where no draw hit anything, the upper end is that of D misses (Clopper and Pearson).
+    If no draw hits anything, the upper end is that of D misses (Clopper and Pearson).
 
     Raises:
         UserError: fewer than two draws.
@@ -68,9 +68,9 @@ def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float
 def square_and_add(first: SummaryRow, second: SummaryRow) -> tuple[float, float, float]:
     """Difference of two independent recalls with the interval that their own intervals give.
 
-    The distances of both recalls from the ends that count add up like standard errors (Newcombe, Statistics
-    in Medicine 17(8), 1998; Zou & Donner, the same 27(10), 2008). The draws of permutations know
-    nothing of the resamples of sentences and sites, so there are no pairs of resamples to subtract.
+    The distances of both recalls from the ends of their intervals add up like standard errors (Newcombe,
+    Statistics in Medicine 17(8), 1998; Zou & Donner, the same journal 27(10), 2008). The permutations are
+    drawn independently of the resamples of sentences and sites, so no resamples can be subtracted in pairs.
     """
     difference = first.recall_at_1 - second.recall_at_1
     below = math.hypot(first.recall_at_1 - first.low, second.high - second.recall_at_1)

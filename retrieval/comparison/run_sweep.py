@@ -1,7 +1,7 @@
 """Train the variants of an experiment with several seeds, measure them all, and tabulate them with intervals.
 
-The same command again resumes; ``table_only=true`` tabulates what is finished. The variants
-are in conf/sweep/, the other settings are described in retrieval/comparison/sweep.py.
+The same command again resumes; ``table_only=true`` tabulates what is finished. The variants are in
+conf/sweep/, the other settings are described in retrieval/comparison/sweep.py.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its op
 def main(config: SweepConfig) -> None:
     """Finish all runs of the sweep, print and write the tables."""
     runs = plan_runs(config, settings_of_training)
-    done = [run for run in runs if run.finished() == list(STEPS)]  # looks at all before one is trained
+    done = [run for run in runs if run.finished() == list(STEPS)]  # checks all before one is trained
     if not config.table_only:
         finish_all(runs, config)
         done = runs
@@ -48,13 +48,13 @@ def main(config: SweepConfig) -> None:
 
 
 def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """All settings of fangyan train with this command line; what it leaves open is ``???``."""
+    """All settings of fangyan train for this command line; settings without a value are ``???``."""
     composed = compose("train", overrides=list(overrides))
     return cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
 
 
 def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
-    """Do all runs, several at once. If one fails, the others end their step, and no more is begun."""
+    """Do all runs, several at once. If one fails, the others finish their step and no other step begins."""
     cores = len(os.sched_getaffinity(0))
     at_once = config.at_once or (1 if choose_device("auto").type == "cuda" else min(cores, MOST_AT_ONCE))
     threads = max(1, cores // at_once) if at_once > 1 else None
@@ -80,7 +80,7 @@ def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
 def finish(
     run: SweepRun, launcher: list[str], place: str, threads: int | None, stop: threading.Event
 ) -> None:
-    """Do the steps of a run that are not finished, and note each that is; told to stop, end after a step."""
+    """Do the unfinished steps of a run and note each that finishes; ``stop`` ends it after a step."""
     finished = run.finished()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
     for step in STEPS[len(finished) :]:

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ScoresConfig:
-    """Which scores and corrections are compared on the embeddings of which models.
+    """Scores and corrections to compare on the embeddings of some models.
 
     Attributes:
         model_dirs: model directories with embeddings of the split; several of them are runs that differ in
@@ -95,9 +95,9 @@ def retrieve_run(
 ) -> Run:
     """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
 
-    The outcome is kept in ``results/{dataset}/hits-{split}...npz`` and read from there as long as the
-    embeddings and the choice of the sites (``level``, ``groups``, ``duplicates``) stay. Where the sites of a
-    group share too few sentences, nothing is asked within groups.
+    The hits are kept in ``results/{dataset}/hits-{split}...npz`` and read again while the embeddings and the
+    choice of sites (``level``, ``groups``, ``duplicates``) stay the same. If the sites of a group share too
+    few sentences, nothing is asked within groups.
 
     Raises:
         UserError: there are no embeddings.
@@ -141,7 +141,7 @@ def retrieve_run(
 
 
 def _within_groups(sites: Sequence[Site]) -> bool:
-    """Whether all sites of one group share enough sentences to be asked; a warning where they do not."""
+    """Whether the sites of every group share enough sentences to be asked; warns if they do not."""
     different = set(site_pairs(sites))
     for a, b in site_pairs(sites, within_groups=True):
         if (a, b) not in different:

@@ -1,12 +1,11 @@
 """Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
 
-A run is one variant with one seed; it has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which
-are the scripts of the toolkit with their settings. What was finished is noted in ``run.json`` beside the
-settings that decide over the outcome, so that a sweep that was stopped resumes, and nobody takes runs of
-other settings for its own.
+A run is one variant with one seed. It has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which are
+commands of the toolkit with their settings. ``run.json`` notes the finished steps and the settings that
+affect the outcome, so that a sweep that was stopped resumes, and runs with other settings are refused.
 
-All variants are run with the first seed, then all with the second: wherever a sweep is stopped, the variants
-can be compared.
+All variants are run with the first seed, then all with the second, so that the variants can be compared
+wherever a sweep is stopped.
 """
 
 import re
@@ -56,7 +55,7 @@ class Variant:
     """One of the models to compare.
 
     Attributes:
-        train: further settings of fangyan train.
+        train: settings of fangyan train that make this variant.
         left_out: dialect groups that it is not trained on.
         data_dir: prepared corpus of this variant, with the same test set; none = that of the sweep.
         start: model directory that its runs start from; none = that of the sweep.
@@ -73,7 +72,7 @@ class Variant:
 
 @dataclass
 class SweepConfig:
-    """Which models to train, and how they are measured.
+    """Models to train, and how they are measured.
 
     Attributes:
         data_dir: prepared corpus.
@@ -84,12 +83,12 @@ class SweepConfig:
         seeds: random seeds; every variant is trained once with each.
         train: settings of fangyan train for all runs.
         further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
-        machine: further settings that do not affect the outcome (``num_threads=1``); they may change between
-            runs.
+        machine: settings of fangyan train that do not affect the outcome (``num_threads=1``); they may change
+            between runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
             More processes make larger batches, so it is one of the settings that must stay as they are.
-        at_once: runs that are done side by side and share the cores; 0 = one where there is CUDA, else one a
-            core, but no more than four. Runs of one thread each use a processor better than one of many.
+        at_once: number of runs that are done side by side and share the cores; 0 = one on CUDA, else one a
+            core, but at most four. Several runs of one thread use a processor better than one run of many.
         start: model directory that all runs start from; none = from scratch.
         last_fraction: share of the training over which the weights are averaged; none = each run takes the
             window that recognises its validation split best, as ``fangyan average`` does.
@@ -237,9 +236,9 @@ def _plan(config: SweepConfig, name: str, seed: int, resolve: Resolve) -> SweepR
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lines on the settings that are not the same.
+    """A line for each setting that differs.
 
-    Settings that one side does not know came with another version of the toolkit; they are not compared.
+    Settings that only one side has came with another version of the toolkit; they are not compared.
     """
     then, today = ({**settings, **settings.get(RESOLVED, {})} for settings in (before, now))
     return [

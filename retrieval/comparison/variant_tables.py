@@ -1,15 +1,14 @@
 """Tables of a comparison of variants: every measure with its interval, and transfer to dialects left out."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from retrieval.comparison.variants import Difference, Measure, VariantMeasures
-from zipformer.files import replacing, write_json, write_text
+from zipformer.files import column_names, write_csv, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class TransferRow:
     """Recall@1 in per cent of one ordered pair with a left-out group, and with that group trained on.
 
     Attributes:
-        left_out: the group.
-        source, target: the pair; one of them is ``left_out``.
+        left_out: group that was left out of training.
+        source, target: source and target group; one of them is ``left_out``.
         runs: number of runs of the variant.
         value, low, high: recall and interval where the group was left out.
         trained, trained_low, trained_high: recall and interval of the baseline, which was trained on it.
@@ -170,14 +169,14 @@ def write_tables(
     markdown = variants_markdown(rows, baseline)
     if transfer:
         markdown += "\n" + transfer_markdown(transfer)
-        _write_csv(directory / "transfer.csv", TransferRow, transfer)
+        write_csv(directory / "transfer.csv", column_names(TransferRow), map(asdict, transfer))
     content = {
         **header,
         "baseline": baseline,
         "rows": [asdict(row) for row in rows],
         "transfer": [asdict(row) for row in transfer],
     }
-    _write_csv(directory / "variants.csv", VariantRow, rows)
+    write_csv(directory / "variants.csv", column_names(VariantRow), map(asdict, rows))
     write_text(directory / "variants.md", markdown)
     write_json(directory / "variants.json", content)
 
@@ -267,10 +266,3 @@ def _markdown_head(names: Sequence[str]) -> list[str]:
 
 def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _write_csv(path: Path, row_type: type, rows: Sequence[object]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(row_type)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)  # type: ignore[call-overload]

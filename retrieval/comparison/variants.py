@@ -1,14 +1,14 @@
 """Comparison of variants of a model, each trained several times: means, differences and their intervals.
 
 A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
-things vary in what is measured: the run, the sentences and the sites. The intervals resample all three
-("pigeonhole bootstrap", see :mod:`retrieval.statistics.bootstrap`): the sentences and sites are drawn once
-for all runs of all variants, which pairs them in a difference, and the runs of each variant are drawn with
-replacement. The runs of two variants are drawn independently, since runs of one seed have nothing in common
-but that number; where they are the same models measured in two ways, they are drawn together (``paired``).
+things vary: the run, the sentences and the sites. The intervals resample all three ("pigeonhole bootstrap",
+see :mod:`retrieval.statistics.bootstrap`). Sentences and sites are drawn once for all runs of all variants,
+so that differences are paired. The runs of each variant are drawn with replacement, independently of those of
+the other variants, since runs with the same seed have only that number in common. If the variants are the
+same models measured in several ways, the runs are drawn together (``paired``).
 
 Three runs say little about how runs vary, which widens the interval, as few sites do. One run says nothing:
-the interval then holds for that one model. This is why tables give the lowest and highest run as well.
+its interval holds for that one model. Tables therefore give the lowest and the highest run as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ from retrieval.statistics.bootstrap import (
     components,
     difference_interval,
     groups_of_one_site,
+    mean_over_pairs,
     recall_interval,
     resampled,
 )
+from retrieval.statistics.ranks import Floats
 from zipformer.data.dataset import DataSet
 from zipformer.errors import UserError
 from zipformer.scoring.intervals import bounded_error_interval, half_width
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Errors:
 
     Attributes:
         errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
-        characters: (S,Q) of the reference.
-        transcripts: a digest of the references; error rates against other references cannot be compared.
+        characters: (S,Q) characters of the reference.
+        transcripts: digest of the references; error rates against other references cannot be compared.
     """
 
     errors: Floats
@@ -62,7 +62,7 @@ class Run:
         sites: S sites.
         sentences: Q sentence ids.
         hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
-        trained_groups: groups that it was trained on.
+        trained_groups: groups that the model was trained on.
         errors: recognition errors; None if the test set was not recognised.
         dataset: data set that was retrieved; None if unknown.
     """
@@ -82,8 +82,9 @@ class Measure:
 
     Attributes:
         sentences: number of different sentences behind it.
-        factors: what was drawn beside these: sites, and runs where there are several.
-        bounded: whether it has a largest value, which says what other sentences may have where none differs.
+        factors: units that were drawn beside the sentences: sites, and runs where there are several.
+        bounded: whether the measure has a largest value, which bounds the difference where no sentence
+            differs.
     """
 
     value: float
@@ -98,7 +99,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two variants, in points of per cent."""
+    """Difference of two variants, in points of per cent, with its interval."""
 
     value: float
     low: float
@@ -121,7 +122,9 @@ class VariantMeasures:
 
     Args:
         variants: runs by name of the variant; at least one each, all with the same sites and sentences.
-        resamples, confidence, seed: random seed of the bootstrap.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        seed: random seed of the bootstrap.
         paired: the n-th runs of all variants are the same model.
 
     Raises:
@@ -142,11 +145,10 @@ class VariantMeasures:
         self.variants = variants
         self.confidence = confidence
         first = next(iter(variants.values()))[0]
-        self.groups = list(dict.fromkeys(site.group for site in first.sites))
-        self.single_site_groups = groups_of_one_site([site.group for site in first.sites])
-        group_of_site = np.array([self.groups.index(site.group) for site in first.sites])
-        self._members = {group: np.flatnonzero(group_of_site == g) for g, group in enumerate(self.groups)}
+        group_of_site = [site.group for site in first.sites]
+        self.single_site_groups = groups_of_one_site(group_of_site)
         self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
+        self.groups = list(self._draws.members)
         # Another stream than that of the sentences and sites, whose draws would else be repeated.
         random = np.random.default_rng([seed, 1])
         self._run_counts: dict[str, Floats] = {}
@@ -179,9 +181,7 @@ class VariantMeasures:
                 return None
             values.append(float(np.mean([found.value for found in asked])))
             sentences = np.any([found.sentences for found in asked], axis=0)
-            drawn = np.stack([found.resamples for found in asked])
-            # A resample in which one group drew a single site has no pair within it; the others have.
-            resamples.append(np.ma.filled(np.ma.masked_invalid(drawn).mean(axis=0), np.nan))
+            resamples.append(mean_over_pairs([found.resamples for found in asked]))
         value, replicates = self._over_runs(variant, values, resamples)
         count, factors = int(sentences.sum()), self._factors[variant]
         low, high = recall_interval(
@@ -191,7 +191,7 @@ class VariantMeasures:
 
     def error_rate(self, variant: str, groups: Sequence[str]) -> Measure | None:
         """Character error rate over all utterances of some groups; None where it is not known."""
-        members = np.concatenate([self._members[group] for group in groups] or [np.array([], dtype=int)])
+        members = np.flatnonzero([site.group in groups for site in self.variants[variant][0].sites])
         values, resamples, worst = [], [], 0.0
         for run in self.variants[variant]:
             if run.errors is None or not run.errors.characters[members].any():
@@ -251,27 +251,23 @@ class VariantMeasures:
         return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
 
     def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], _PairRecall]:
-        """Of every ordered pair of groups that was asked."""
+        """Recall of every ordered pair of groups that was asked."""
         asked = ~np.isnan(run.hits)
         asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
-        hits = np.where(asked, run.hits, 0.0)
-        recalls = _ratio(hits.sum(axis=-1), asked.sum(axis=-1))  # (S,S)
-        weights = self._draws.sentences.T  # (Q,B)
-        drawn = _ratio(hits @ weights, asked.astype(np.float64) @ weights)  # (S,S,B)
+        queries = asked.sum(axis=-1)  # (S,S)
+        recalls = np.where(asked, run.hits, 0.0).sum(axis=-1) / np.maximum(queries, 1)
+        recalls[queries == 0] = np.nan
         found = {}
-        for source, sources in self._members.items():
-            for target, targets in self._members.items():
+        for source, sources in self._draws.members.items():
+            for target, targets in self._draws.members.items():
                 block = np.ix_(sources, targets)
-                if np.isnan(recalls[block]).all():
+                if not asked[block].any():
                     continue
-                of_sources, of_targets = (self._draws.sites[:, members].T for members in (sources, targets))
-                copies = of_sources[:, None] * of_targets[None]  # (a,b,B), how often the pair was drawn
-                copies = np.where(np.isnan(drawn[block]), 0.0, copies)
-                total = (np.nan_to_num(drawn[block]) * copies).sum(axis=(0, 1))
-                resampled = _ratio(total, copies.sum(axis=(0, 1)))
-                asked_sentences = np.logical_or.reduce(asked[block], axis=(0, 1))  # (Q,)
-                mean = float(np.nanmean(recalls[block]))
-                found[source, target] = _PairRecall(mean, resampled, asked_sentences)
+                found[source, target] = _PairRecall(
+                    float(np.nanmean(recalls[block])),
+                    self._draws.recall(run.hits, source, target),
+                    np.logical_or.reduce(asked[block], axis=(0, 1)),  # (Q,)
+                )
         return found
 
     def _over_runs(
@@ -280,11 +276,6 @@ class VariantMeasures:
         counts = self._run_counts[variant]  # (B,R)
         replicates = (counts * np.stack(resamples, axis=1)).sum(axis=1) / counts.shape[1]
         return float(np.mean(values)), replicates
-
-
-def _ratio(part: Floats, whole: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
-    """part / whole, NaN where the whole is 0."""
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
 def _estimate(

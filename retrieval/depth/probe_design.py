@@ -23,11 +23,12 @@ class ProbeConfig:
     """How the probes are trained and tested.
 
     Attributes:
-        folds: folds of the cross-validation; with fewer groups, one a group.
+        folds: number of folds of the cross-validation; with fewer groups, one a group.
         inverse_penalty: C of the logistic regression; a greater one lets the probe fit more closely.
-        iterations: most steps of the optimiser.
-        max_classes: most frequent characters and tones that are probed; time grows with them.
-        max_samples: characters, drawn at random; time grows with them.
+        iterations: largest number of steps of the optimiser.
+        max_classes: largest number of characters or tones that are probed, the most frequent; time grows
+            with it.
+        max_samples: largest number of characters, drawn at random; time grows with it.
         min_occurrences: smallest number of units of a class; rarer classes are left out.
         seed: random seed of folds, samples and control labels.
     """
@@ -60,17 +61,18 @@ class ProbeTask:
 
     Attributes:
         name: name of the property.
-        unit: what has a label: ``utterance`` or ``character``.
-        held_out: what a fold holds out, in words.
+        unit: kind of unit that has a label: ``utterance`` or ``character``.
+        held_out: description of what a fold holds out.
         rows: numbers of the units (M,) among all of their kind.
         labels: (M,) the property.
-        groups: (M,) what is held out together.
-        types: (M,) what the control task gives one random label.
-        strata: (M,) a probe is trained and tested within each of them; accuracies are over all.
-        crossed: (M,) what is kept out of training besides the groups, where it is in the test; all empty:
-            nothing. Needed where it would be a cue, or, as of two speakers who read different sentences, one
-            to the wrong answer.
-        note: what was left out, or must be known to read the numbers.
+        groups: (M,) group of each unit; the units of a group are held out together.
+        types: (M,) type of each unit; the control task gives a type one random label.
+        strata: (M,) stratum of each unit; a probe is trained and tested within each stratum, and accuracies
+            are over all strata.
+        crossed: (M,) further value of each unit; the values in the test are kept out of training. All empty =
+            none. Needed where the value would be a cue to the answer, or, as with two speakers who read
+            different sentences, to a wrong answer.
+        note: remark for readers of the numbers, such as what was left out.
     """
 
     name: str
@@ -134,9 +136,9 @@ def make_task(
     Args:
         name, unit, held_out: see :class:`ProbeTask`.
         labels, groups, types, strata, crossed: values of all units; empty where unknown.
-        coincides: the reason where every class has a single group.
-        max_classes: keep the most frequent ones.
-        max_samples: keep so many units, drawn at random.
+        coincides: reason to give if every class has a single group.
+        max_classes: largest number of classes; the most frequent are kept.
+        max_samples: largest number of units, drawn at random.
         min_occurrences: smallest number of units of a class.
         seed: random seed of the draw.
     """
@@ -214,7 +216,7 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
     crossed values in the test and without these in training; otherwise of one.
 
     Raises:
-        NoFoldsError: no assignment of the groups to folds was found in which that is so.
+        NoFoldsError: no such assignment of the groups to folds was found.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -244,7 +246,7 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
 
 
 def _crossed(fold: Fold, crossed: Names, parts: int, seed: int) -> list[Fold]:
-    """A fold in parts whose training has no crossed value of their test."""
+    """A fold, divided into parts; the training of a part has no crossed value of its test."""
     if not np.any(crossed != ""):
         return [fold] if len(fold.test) else []
     values, number = np.unique(crossed, return_inverse=True)

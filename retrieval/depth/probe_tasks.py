@@ -15,8 +15,8 @@ character, unseen dialect           dialects (and speakers)  character of a dial
 tone                       variety  sites (and speakers)     character of a dialect
 =========================  =======  =======================  ======================
 
-Where speakers of a site share its sentences out among them, what the held-out one reads is in training only
-at other sites, a cue to the wrong answer; so the site is probed for with new sentences.
+If the speakers of a site read different sentences, the sentences of the held-out speaker are in training only
+at other sites, which is a cue to a wrong answer; so the site is probed for with new sentences.
 
 For a sentence or a character, the control gives its form in each dialect a label of its own: what the probe
 gains over that is what the forms of different dialects have in common. In an unseen dialect the control is at
@@ -242,8 +242,8 @@ def character_tasks(
 def characters_of(aligned: Mapping[str, Sequence[tuple[str, int, int]]]) -> list[Span]:
     """Spans of single characters, by the stretches (text, start, end) that make up each utterance.
 
-    A stretch of several characters (a piece of an icefall model, say) has no span: where in it they are is
-    not known. Those after it are counted as if it had.
+    A stretch of several characters (a piece of an icefall model, say) has no span, since the times of its
+    characters are not known; its characters count in the positions of those after it.
     """
     spans = []
     for name, stretches in aligned.items():
@@ -258,8 +258,8 @@ def characters_of(aligned: Mapping[str, Sequence[tuple[str, int, int]]]) -> list
 def together(*columns: Sequence[str]) -> list[str]:
     """Groups of rows that share a value of any column, directly or over other rows.
 
-    Empty values share nothing. A speaker who is recorded at two sites thus joins them, so that no voice is on
-    both sides of a fold. A row without any value has no group ("").
+    Empty values are not shared. A speaker who is recorded at two sites thus joins the sites, so that no voice
+    is both in training and in test. A row without any value has no group ("").
     """
     rows = len(columns[0])
     nodes: dict[tuple[int, str], int] = {}
@@ -295,8 +295,8 @@ def span_means(store: EmbeddingStore, spans: Spans, factor: int) -> NDArray[np.f
     """Mean frames (M,D) of spans, each frame weighted by how much of it the span covers.
 
     Args:
-        store: frames at 50/factor a second.
-        spans: with bounds at 25 a second.
+        store: embeddings at 50/factor frames a second.
+        spans: stretches of frames, with bounds at 25 frames a second.
         factor: frames at 50 per second that a frame of the store stands for.
 
     Raises:

@@ -36,7 +36,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class TapResult:
-    """Everything that was measured at a tap; None or empty for what was not.
+    """Everything that was measured at a tap; what was not measured is None or empty.
 
     Attributes:
         tap: place in the encoder.
@@ -58,18 +58,18 @@ class LayerStudy:
     """The results over depth.
 
     Attributes:
-        model_dir, split: what was studied.
+        model_dir, split: model directory and split that were studied.
         taps: results in order of depth, the output last.
-        sound: recall@1 of MFCCs, what likeness of sound gives without a model, whatever its order; None where
+        sound: recall@1 of MFCCs under SeqSim, which is likeness of sound whatever its order; None if it was
             not measured.
-        sound_in_order: the same by dynamic time warping, which keeps the order.
-        tasks: probed properties: name to what was held out, and a note.
-        not_identifiable: properties that the data cannot be probed for: name to reason.
+        sound_in_order: recall@1 of MFCCs under dynamic time warping, which keeps the order.
+        tasks: what was held out and a note, by name of the probed property.
+        not_identifiable: reason why the data cannot be probed for a property, by its name.
         weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
-        data: digest of the data set, likewise.
+        data: digest of the data set, as a list of one; None where it is not recorded.
         groups: groups of the retrieval; None where it was not done.
         single_site_groups: groups whose only site the intervals cannot vary.
-        made_from: by step, fingerprint of the model, the cuts and the settings that its results are of.
+        made_from: fingerprint of the model, the cuts and the settings behind the results, by step.
     """
 
     model_dir: str
@@ -121,7 +121,8 @@ def fill(
     Args:
         study: new study, with ``made_from`` of the steps that it has done.
         before: the earlier study of the same model directory and split, None where there is none.
-        identity_of: step and methods of recognition to what ``made_from`` would be with the settings of now.
+        identity_of: gives the fingerprint of a step with the present settings, from the step and the methods
+            of recognition.
     """
     if before is None:
         return study

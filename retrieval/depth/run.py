@@ -70,7 +70,7 @@ def main(config: LayersConfig) -> None:
 
 
 class Study:
-    """The steps; each keeps what it has done."""
+    """The steps of a study; each keeps its results."""
 
     def __init__(self, config: LayersConfig) -> None:
         self.config = config
@@ -96,7 +96,7 @@ class Study:
         self.weights = weights_of(self.model_dir)
 
     def run(self) -> LayerStudy:
-        """The steps that are asked for, beside those of earlier runs that fit; writes and returns them."""
+        """Do the chosen steps, add fitting steps of earlier runs, write the study and return it."""
         config = self.config
         steps = config.steps
         self.dataset.claim(self.model_dir)
@@ -152,7 +152,7 @@ class Study:
         return study
 
     def before(self) -> LayerStudy | None:
-        """The study that is there; None where there is none that can be read."""
+        """The study of an earlier run; None if there is none that can be read."""
         try:
             return read_study(self.config.folder)
         except MalformedResultError as error:
@@ -176,7 +176,7 @@ class Study:
         return fingerprint([], settings)
 
     def identity(self, tap: Tap) -> str:
-        """Fingerprint of a tap's embeddings; that of a layer is the one that fangyan embed gives it."""
+        """Fingerprint of a tap's embeddings; for a layer, the one that fangyan embed computes."""
         if tap.kind != "layer":
             return fingerprint([], {"origin": self.origin, "tap": tap.name})
         return fingerprint(
@@ -184,7 +184,7 @@ class Study:
         )
 
     def embedding(self, **settings: Any) -> EmbedConfig:
-        """What fangyan embed would be told to make the same embeddings."""
+        """Settings of fangyan embed that make the same embeddings."""
         config = self.config
         return EmbedConfig(
             config.model_dir,
@@ -286,7 +286,7 @@ class Study:
         return Probes(facts, characters_of(aligned), self.config.probes)
 
     def align(self) -> dict[str, list[tuple[str, int, int]]]:
-        """By utterance, its characters and their encoder frames; what cannot be aligned is left out."""
+        """Characters of each utterance with their encoder frames; without what cannot be aligned."""
         utterances = align_cuts(
             self.model,
             Tokenizer.load(self.model_dir),
@@ -308,7 +308,7 @@ class Study:
 
 
 def usable_methods(model: AsrModel, wanted: Sequence[str]) -> list[str]:
-    """Those of some decoding methods for which a model has the head.
+    """Decoding methods whose head the model has.
 
     Raises:
         UserError: it has none of the heads, or a method is not known.
@@ -331,5 +331,5 @@ def usable_methods(model: AsrModel, wanted: Sequence[str]) -> list[str]:
 
 
 def estimate_of(recall: Mapping[str, Any] | None) -> Rate | None:
-    """Recall@1 of a store as the study has it."""
+    """Recall@1 of a store as the study records it."""
     return Rate(recall["recall_at_1"], recall["low"], recall["high"]) if recall else None

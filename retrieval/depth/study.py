@@ -56,7 +56,7 @@ Frames = Mapping[str, tuple[Tensor, Tensor]]  # by tap: frames (N,T,D) and lengt
 
 @dataclass
 class LayersConfig:
-    """What to study.
+    """Settings of a layer study.
 
     Attributes:
         model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
@@ -64,15 +64,14 @@ class LayersConfig:
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        steps: which of the steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``.
-            Results of the others stay as an earlier run left them, if it was of the same weights, cuts and
-            settings.
+        steps: steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of the
+            other steps are kept from an earlier run with the same weights, cuts and settings.
         methods: methods of recognition at every early exit, as in fangyan decode; those whose head the
             model lacks are left out, but one must remain.
         beam: hypotheses kept by the method ``beam``.
         level: rows of the retrieval: dialect groups, or varieties (subdialects).
-        duplicates: in the retrieval, ``error`` or ``first`` for a sentence that a site has more than once.
-        probes: how the probes are trained and tested.
+        duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
+        probes: settings of the probes.
         mfcc: settings of the control without a model.
         storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory.
@@ -196,8 +195,8 @@ def embed_taps(
         identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
         minimum_frames: smallest number of feature frames that give one frame.
         margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
-        weights: SHA-256 of those of the model, for the record.
-        dataset: data set of the cuts, likewise.
+        weights: SHA-256 of the weights of the model, for the record.
+        dataset: data set of the cuts, for the record.
 
     Raises:
         UserError: cuts that cannot be embedded, or frames that are not finite.
@@ -274,7 +273,7 @@ def recall_of(
 
 
 def _if_divisible(task: ProbeTask | NotIdentifiable, config: ProbeConfig) -> ProbeTask | NotIdentifiable:
-    """The task, unless there are no folds for it; said before hours of work at the taps."""
+    """The task, or why it has no folds; found before hours of work at the taps."""
     if isinstance(task, ProbeTask):
         try:
             folds_of(task, config)
@@ -292,8 +291,8 @@ class Probes:
     Args:
         facts: facts of all utterances.
         spans: spans of their characters; None where there is no alignment, with the reason in ``no_spans``.
-        config: how to probe.
-        no_spans: why there are no spans.
+        config: settings of the probes.
+        no_spans: reason why there are no spans.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Embeddings without a model: what speech sounds like, or only how long it lasts.
 
-They are the controls of a retrieval. What FBANK or MFCC retrieve is retrieved by acoustic likeness, what the
-duration retrieves by length alone; meaning is only what an encoder retrieves beyond them.
+They are the controls of a retrieval. FBANK and MFCC retrieve by acoustic likeness, the duration by length
+alone; only what an encoder retrieves beyond them can be meaning.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 from retrieval.embedding.embedder import Embedder
 from zipformer.errors import UserError
 
-DURATION_RATIO = 100.0  # of two durations that are as unlike as can be
+DURATION_RATIO = 100.0  # of the two durations whose cosine is -1
 
 
 @dataclass

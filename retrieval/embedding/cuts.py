@@ -32,7 +32,7 @@ WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batc
 
 @dataclass
 class EmbedConfig:
-    """What to embed, with what.
+    """Speech to embed, and the embedder.
 
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings. Any folder will do for embedders
@@ -44,10 +44,10 @@ class EmbedConfig:
             ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
             that ``huggingface.model`` names, ``speech_embedding`` for a small published one (extra
             ``speech-embedding``); both hear the recordings of the cuts.
-        layer: layer to read. Of ``huggingface``: 0 is what enters its first block, the number of blocks what
-            leaves the last. Of ``zipformer`` and ``random``: counted over all stacks, 0 = front end, at the
-            frame rate of its stack (SeqSim does not change when frames are repeated, so none is brought to
-            another rate). null = its output.
+        layer: layer to read; null = the output. ``huggingface`` counts hidden states: 0 is the input of the
+            first block, the number of blocks is the output of the last. ``zipformer`` and ``random`` count
+            layers over all stacks, 0 = front end, each at the frame rate of its stack (SeqSim does not change
+            when frames are repeated).
         seed: random seed of the weights of ``random``.
         fbank: settings of ``fbank``.
         mfcc: settings of ``mfcc``.
@@ -56,8 +56,8 @@ class EmbedConfig:
         batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
             embeds one utterance at a time.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        results_dir: for the embeddings of a model directory that cannot be written, see
-            :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
+        results_dir: folder that receives the embeddings of a model directory that cannot be written
+            (:func:`zipformer.results_place.results_place`); null = ``results`` in ``model_dir``.
     """
 
     model_dir: str
@@ -112,7 +112,7 @@ class EmbedConfig:
 
     @property
     def options(self) -> dict[str, object]:
-        """Those settings that the embeddings depend on, beside the files that they are made from."""
+        """Settings that the embeddings depend on; the files that they are made from are not among them."""
         options: dict[str, object] = {"embedder": self.name, "storage": self.storage, "layer": self.layer}
         if self.embedder is EmbedderKind.random:
             options["seed"] = self.seed
@@ -156,11 +156,11 @@ def embed_cuts(
         cuts: cuts with one supervision each, and with stored features (T,F) or a recording, whichever the
             embedder is given; read twice, never held all at once.
         embedder: maps features or audio to embeddings.
-        writer: open; receives every utterance under its cut id.
-        batch_seconds: most seconds of padded audio in a batch; 0 gives batches of one utterance.
+        writer: open writer; receives every utterance under its cut id.
+        batch_seconds: largest number of seconds of padded audio in a batch; 0 gives batches of one utterance.
 
     Returns:
-        The number of utterances embedded now (without those that were there).
+        Number of utterances that this call embedded.
 
     Raises:
         UserError: two cuts of one id, a cut without features or recording, too short or too long, or what
@@ -206,7 +206,8 @@ def count_cuts(
 
     Args:
         cuts: cuts with one supervision each.
-        shortest, longest: frames that the embedder needs and takes, None for any number, 100 a second.
+        shortest, longest: smallest and largest number of frames that the embedder takes, at 100 a second;
+            None = any.
         from_audio: whether the embedder needs recordings; otherwise it reads stored features.
         embedder: name of the embedder.
 

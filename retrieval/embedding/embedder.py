@@ -45,11 +45,11 @@ class Embedder(ABC):
     Attributes:
         name: name in the description of the embeddings.
         dimension: D.
-        sampling_rate: in Hz, of an embedder that is given samples (N,T) in -1..1; None for one that is given
-            stored features (N,T,F), 100 frames a second.
-        minimum_frames: the shortest utterance that it can embed, in frames of 10 ms.
+        sampling_rate: sampling rate in Hz of an embedder that is given samples (N,T) in -1..1; None for one
+            that is given stored features (N,T,F), 100 frames a second.
+        minimum_frames: length of the shortest utterance that it can embed, in frames of 10 ms.
         margin: frames of silence that must follow the longest utterance of a batch of stored features.
-        maximum_frames: the longest, in frames of 10 ms; None = any.
+        maximum_frames: length of the longest utterance that it can embed, in frames of 10 ms; None = any.
         commit: commit of a model on the Hugging Face Hub, since a branch may move; None for others.
     """
 

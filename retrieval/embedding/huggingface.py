@@ -41,7 +41,7 @@ MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 
 @dataclass
 class HuggingFaceConfig:
-    """Which model.
+    """Model of the embedder ``huggingface``.
 
     ``model`` is a name on the Hub (``openai/whisper-small``), downloaded once and cached by
     ``transformers``, or a folder that ``save_pretrained`` of the model and of its feature extractor wrote.
@@ -79,7 +79,7 @@ class HuggingFaceEmbedder(Embedder):
 
     Raises:
         UserError: a family that is not known, a layer that the encoder does not have, or an adapter, which
-            would make fewer frames of those of the encoder.
+            would merge frames of the encoder.
     """
 
     def __init__(

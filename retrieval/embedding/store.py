@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipformer.errors import UserError
-from zipformer.files import replace_folder
+from zipformer.files import replace_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -247,14 +247,11 @@ class EmbeddingWriter:
             kept.append(entry)
         self.written = {entry.utterance_id: entry for entry in kept}
         self.total_frames = sum(entry.frames for entry in kept)
-        with index_path.open("w", encoding="utf-8") as file:
-            file.writelines(
-                "\t".join(str(value) for value in line) + "\n"
-                for line in [COLUMNS, *(astuple(entry) for entry in kept)]
-            )
+        lines = [COLUMNS, *(astuple(entry) for entry in kept)]
+        write_text(index_path, "".join("\t".join(map(str, line)) + "\n" for line in lines))
         if header:
             os.truncate(frames_path, start + self.total_frames * self.dimension * self.dtype.itemsize)
-        logger.info("resumes after %d utterances that are embedded already", len(kept))
+        logger.info("Resuming after %d utterances that are embedded already", len(kept))
 
 
 class EmbeddingStore:

@@ -1,8 +1,8 @@
 """A font for Chinese characters in figures: one that is named, one that is installed, or one from a package.
 
 Matplotlib brings none. On a bare machine, the package notojp-matplotlib (extra ``figures``) ships Noto Sans
-CJK under the SIL Open Font License: its one file has the characters of all of
-East Asia, whatever its name says.
+CJK under the SIL Open Font License: its one file has the characters of all of East Asia, whatever its name
+says.
 """
 
 import base64
@@ -72,7 +72,7 @@ def web_font(text: str) -> str | None:
     font = _font()
     if font is None:
         return None
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table that it leaves out
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table that it leaves out
     # Without the time of saving, equal input gives equal bytes.
     whole = TTFont(font.file, fontNumber=0, lazy=True, recalcTimestamp=False)
     choice = Subsetter()
@@ -86,7 +86,7 @@ def web_font(text: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _own_characters() -> frozenset[int]:
-    """What DejaVu Sans has, which comes with Matplotlib and is the first font of all figures."""
+    """Characters of DejaVu Sans, which comes with Matplotlib and is the first font of all figures."""
     return frozenset(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 

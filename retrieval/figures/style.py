@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from retrieval.figures.fonts import chinese_font
+from zipformer.files import replacing
 
 PALETTE = (
     "#0072B2",
@@ -53,9 +54,9 @@ def style() -> Iterator[None]:
 
 
 def save_png(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
-    """Write a figure as PNG."""
-    with style():
-        figure.savefig(path, dpi=dots_per_inch)
+    """Write a figure as PNG, complete or not at all."""
+    with style(), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dots_per_inch)
 
 
 def svg_data_uri(figure: Figure) -> str:

@@ -30,8 +30,8 @@ class Interpretation:
     """Counts of matched words, and the tests of how similar they are.
 
     Attributes:
-        utterance_pairs: pairs compared; ``left_out`` more lacked words on one side.
-        left_out: see there.
+        utterance_pairs: number of pairs that were compared.
+        left_out: number of pairs that lack words on one side.
         words: words of the compared utterances, counted in each pair.
         matched_words: number of these words that have a match.
         word_pairs: number of matches.
@@ -65,10 +65,11 @@ class Interpretation:
 
 
 class Scope(str, Enum):
-    """Among which words a word is matched.
+    """Candidates that a word is matched with.
 
-    ``utterance``: those of the same sentence at the other site. ``site``: those of all sentences there. In
-    the same sentence an equal word order gives the matches that equal meaning does; among all it does not.
+    ``utterance``: words of the same sentence at the other site. ``site``: words of all sentences there.
+    Within a sentence, equal word order gives the same matches as equal meaning; among all sentences it does
+    not.
     """
 
     utterance = "utterance"
@@ -151,7 +152,7 @@ def compare(
         similarities: text similarities.
         table: TSV file to write, one line a matched pair of words.
         matcher: method of matching.
-        scope: among which words. With ``site``, a match counts for the sentence of its source word.
+        scope: candidates of a word. With ``site``, a match counts for the sentence of its source word.
         threshold: threshold of ``transport`` and ``unbalanced``.
         penalty: penalty of ``unbalanced``.
         confidence: confidence level of the intervals.

@@ -11,6 +11,7 @@ from retrieval.interpretation.matching import Matcher
 from retrieval.interpretation.whisper import WhisperConfig
 from retrieval.protocol.sites import Duplicates, Level
 from zipformer.alignment import ALIGNERS, TRANSCRIPTS
+from zipformer.data.batches import EVALUATION_SECONDS
 from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
 
@@ -22,21 +23,20 @@ _LONGEST = 80
 
 @dataclass
 class InterpretConfig:
-    """Which words of which utterances to match, and what to hold the matches against.
+    """Words to match, and similarities to compare the matches with.
 
     Attributes:
         model_dir: model directory; its ``results`` receive tables, figures and page.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
         dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        level: what a group is: a dialect, or a variety (subdialect).
+        level: level of the groups: dialects, or varieties (subdialects).
         groups: only these groups, in this order; empty = all.
         pairs: only these pairs of groups or sites, each as ``A:B``; empty = all pairs of sites of different
             groups.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
-        aligner: what says when a word is spoken: a head of the model (``ctc``, ``transducer`` or
-            ``attention``), or ``whisper`` for the model that ``whisper.model`` names, which hears the
-            recordings of the cuts.
+        aligner: source of the times of words: a head of the model (``ctc``, ``transducer`` or ``attention``),
+            or ``whisper`` for the model that ``whisper.model`` names, which hears the recordings of the cuts.
         whisper: settings of ``aligner=whisper``.
         transcript: ``reference``, or ``hypothesis`` for what the model (or Whisper) itself recognises.
         segmenter: ``characters``, ``jieba`` (extra ``words``) or ``longest_match`` (words of ``table``).
@@ -48,10 +48,10 @@ class InterpretConfig:
             a word may have several counterparts or none, or ``transport``, where all words have to be
             matched; or the control ``position`` (the same relative place).
         scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
-        threshold: for ``transport`` and ``unbalanced``, least share of the mass that a pair must move. A
+        threshold: least share of the mass that a pair must move under ``transport`` and ``unbalanced``. A
             lower one keeps more, weaker pairs.
-        penalty: for ``unbalanced``, penalty on words that hand on more or less than their share. A smaller
-            one leaves more words unmatched, a great one comes to ``transport``.
+        penalty: penalty of ``unbalanced`` on words that hand on more or less than their share. A smaller one
+            leaves more words unmatched, a large one approaches ``transport``.
         similarities: text similarities that the tests compare: ``characters``, ``table``, or names of
             sentence-transformers models (extra ``sentences``), which are downloaded unless they are
             directories.
@@ -91,7 +91,7 @@ class InterpretConfig:
     shown: int = 24
     audio: bool = True
     confidence: float = 0.95
-    max_duration: float = 200.0
+    max_duration: float = EVALUATION_SECONDS
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -129,10 +129,10 @@ class InterpretConfig:
     def folder(self) -> Path:
         """Where the results lie; a run with settings that the name does not hold replaces them.
 
-        ``results/{dataset}/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not
-        the default of transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and
-        pairs (``yue_wuu+yue_hak``). Groups or pairs whose names are not plain, or too many to write out, are
-        given by a number that is drawn from them (``pairs.1f0c9ad2``).
+        ``results/{dataset}/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not the
+        default of transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and pairs
+        (``yue_wuu+yue_hak``). A digest stands for groups or pairs with unusual names or too many to write out
+        (``pairs.1f0c9ad2``).
         """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]

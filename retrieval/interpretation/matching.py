@@ -16,9 +16,9 @@ STILL, STEPS = 1e-7, 10_000
 class Matcher(str, Enum):
     """How words are matched.
 
-    ``mutual``: one to one, the best for each other. ``transport``: every word has the same mass and all of it
-    is moved, which makes one to many of unequal numbers of words alone. ``unbalanced``: softer transport,
-    one to many and many to one whatever the numbers, that leaves words without a counterpart unmatched.
+    ``mutual``: one to one, pairs of words that are each other's best. ``transport``: every word has the same
+    mass and all of it is moved, so that a word has several counterparts only if one side has more words.
+    ``unbalanced``: softer transport, in which a word may have several counterparts or none.
     ``position``: the words at the same relative place, whatever the embeddings say: the control that shows
     what an equal word order alone would give.
     """
@@ -84,7 +84,7 @@ def same_place(cosines: NDArray[np.floating]) -> list[Match]:
     """Every word of the shorter utterance with the word at the same relative place of the longer one.
 
     Args:
-        cosines: (W,V); only written down.
+        cosines: (W,V); only recorded in the matches.
     """
     W, V = cosines.shape
     n = np.arange(min(W, V))
@@ -133,8 +133,8 @@ def softly_transported(
     Args:
         cosines: (W,V), at least one word on either side.
         threshold: least share, over 0 and at most 1. A lower one keeps more, weaker pairs.
-        penalty: on mass that differs from a and b, over 0. A smaller one leaves more words unmatched; a
-            greater one comes closer to :func:`transported`, and takes more steps.
+        penalty: penalty on mass that differs from a and b, over 0. A smaller one leaves more words unmatched;
+            a greater one comes closer to :func:`transported`, and takes more steps.
 
     Raises:
         UserError: the package POT is not installed, or threshold or penalty is out of range.

@@ -71,10 +71,10 @@ def _is(site: Site, name: str) -> bool:
 def choose_shown(
     pairs: Sequence[UtterancePair], available: Collection[str], count: int
 ) -> list[UtterancePair]:
-    """Pairs for the page: as many of every pair of groups, other sentences for each.
+    """Pairs for the page: equally many of every pair of groups, with different sentences.
 
     Args:
-        pairs: all that are compared.
+        pairs: all pairs that are compared.
         available: ids of the utterances that have words.
         count: largest number of pairs.
     """
@@ -85,7 +85,7 @@ def choose_shown(
     shown: list[UtterancePair] = []
     for turn in range(count):
         for number, candidates in enumerate(by_groups.values()):
-            # Long steps come to other sentences and sites; if they come back to a pair, the next is taken.
+            # Long steps reach different sentences and sites; a pair that was taken is replaced by the next.
             place = turn * 37 + number * 11
             if turn < len(candidates) and len(shown) < count:
                 following = (candidates[(place + n) % len(candidates)] for n in range(len(candidates)))

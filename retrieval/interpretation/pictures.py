@@ -29,9 +29,9 @@ class Side:
 
     Attributes:
         name: label of the axis.
-        frames: (T,D).
+        frames: frames (T,D) of the utterance.
         clock: times of the frames.
-        words: their spans.
+        words: words with their times.
     """
 
     name: str
@@ -65,7 +65,7 @@ def similarity_matrix(
     rows, columns = (_unit(side.frames) for side in (source, target))
     cosines = rows @ columns.T  # (S,T)
     (top, bottom), (left, right) = source.extent, target.extent
-    # An inch for every 0.4 s keeps characters apart; neither side gets smaller or larger than a screen likes.
+    # An inch for every 0.4 s keeps characters apart; limits keep the figure readable on a screen.
     width, height = (float(np.clip((b - a) / 0.4, 4.0, 14.0)) for a, b in ((left, right), (top, bottom)))
     with style():
         figure = Figure(figsize=(width + 2.4, height + 1.5), layout="constrained")

@@ -1,8 +1,6 @@
 """From aligned utterances to the files of an interpretation."""
 
-import json
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -28,7 +26,7 @@ from retrieval.protocol.sites import sites_of
 from retrieval.results.weights import Digests, weights_behind, weights_of
 from zipformer.data.dataset import DataSet
 from zipformer.errors import UserError
-from zipformer.files import replace_folder
+from zipformer.files import replacing_folder, write_json, write_text
 from zipformer.typed_json import read_json
 
 logger = logging.getLogger(__name__)
@@ -77,34 +75,29 @@ def interpret(
 ) -> Interpretation:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
-    Of every utterance the centre frames of its words are kept, and all frames only of those on the page.
+    Only the centre frames of words are kept in memory, and all frames of the utterances on the page.
 
     Args:
         config: settings.
         pairs: pairs of utterances, from :func:`pairs_of_cuts`.
-        utterances: each at most once; those that are missing are left out of the pairs.
+        utterances: utterances, each at most once; pairs with a missing utterance are left out.
         similarities: text similarities, the first of which chooses solid or dashed boxes in the pictures.
         audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
         dataset: data set of the utterances.
 
     Raises:
-        UserError: an embedding that is not finite, or what :func:`compare` finds wrong. Nothing is written
-            then.
+        UserError: an embedding that is not finite, or what :func:`compare` finds wrong; nothing is written.
     """
     weights = weights_of_words(config)
     dataset.check(Path(config.model_dir))
-    directory = config.folder
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with replacing_folder(config.folder, keep_others=False) as folder:
         spoken, shown, frames = _collect(utterances, pairs, config.shown)
-        write_words(partial / WORDS, ((name, words.words) for name, words in spoken.items()))
+        write_words(folder / WORDS, ((name, words.words) for name, words in spoken.items()))
         outcome = compare(
             pairs,
             spoken,
             similarities,
-            partial / MATCHES,
+            folder / MATCHES,
             matcher=config.matcher,
             scope=config.scope,
             threshold=config.threshold,
@@ -114,29 +107,22 @@ def interpret(
         settings = asdict(config)
         settings |= {name: value.value for name, value in settings.items() if isinstance(value, Enum)}
         summary = {"settings": settings, "weights": weights, "dataset": dataset.record()} | outcome.to_json()
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        (partial / SUMMARY).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / SUMMARY, summary)
         validation = matched_against_random(outcome, confidence=config.confidence)
-        save_png(validation, partial / "validation.png")
+        save_png(validation, folder / "validation.png")
         items = [
-            _show(config, pair, spoken, frames, similarities, audio_of, partial / f"pair-{number:02d}.png")
+            _show(config, pair, spoken, frames, similarities, audio_of, folder / f"pair-{number:02d}.png")
             for number, pair in enumerate(track(shown, description="drawing pairs"), start=1)
         ]
-        page = render(outcome, items, validation, settings)
-        (partial / PAGE).write_text(page, encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    dataset.claim(Path(config.model_dir))
-    replace_folder(partial, directory)
+        write_text(folder / PAGE, render(outcome, items, validation, settings))
+        dataset.claim(Path(config.model_dir))
     return outcome
 
 
 def weights_of_words(config: InterpretConfig) -> Digests:
-    """The weights of the model directory that words and frames depend on (see
-    :mod:`retrieval.results.weights`).
+    """Digests of the weights that words and frames depend on (:mod:`retrieval.results.weights`).
 
-    Embeddings that lie elsewhere are of another model, which new weights here do not change.
+    Embeddings outside the model directory are of another model, so new weights here do not change them.
     """
     model_dir = Path(config.model_dir)
     found: set[str | None] = set()
@@ -156,8 +142,8 @@ def _collect(
 ) -> tuple[dict[str, SpokenWords], list[UtterancePair], dict[str, SpokenUtterance]]:
     """Centre frames of all words, the pairs to be shown, and all frames of their utterances.
 
-    Which utterances have words is known only in the end; so the frames of twice as many pairs as are shown
-    are kept, and of these the first that are complete are taken.
+    Only the end shows which utterances have words. So the frames of twice as many pairs as are shown are
+    kept, and the first complete pairs are taken.
     """
     everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
     candidates = choose_shown(pairs, everything, 2 * count)

@@ -119,9 +119,9 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
 def clock_of(store: EmbeddingStore, cut: Cut, frames: int) -> FrameClock:
     """When the frames of an utterance of a store are.
 
-    In a stack with downsampling factor f our encoder has 50/f frames a second, each of which stands for f
-    frames of the front end; so every layer begins where the front end does. Frames of other embedders share
-    the utterance evenly.
+    In a stack with downsampling factor f, our encoder has 50/f frames a second, and each stands for f frames
+    of the front end; so every layer begins where the front end does. Frames of other embedders divide the
+    utterance evenly.
     """
     # Embeddings of a layer are named "zipformer layer03" or the like.
     kind = str(store.description.get("embedder")).split(" ")[0]

@@ -19,7 +19,7 @@ class InterpretationRow:
         matcher, scope: settings of the run.
         compared: the pairs or the groups of the settings, or "all groups" or "all subdialects".
         similarity: name of the text similarity.
-        word_pairs: matched.
+        word_pairs: number of matched pairs of words.
         matched_share: share of the words that are matched, in per cent.
         test: the fields of :class:`retrieval.interpretation.validation.PairedTest` over all sentences.
     """
@@ -45,7 +45,7 @@ def read_interpretations(
     Args:
         results: folder of a data set in the ``results`` of a model directory.
         split: split of the results.
-        sieve: judge of the results; by default one for the model directory.
+        sieve: checks the results; by default one for the model directory.
 
     Raises:
         MalformedResultError: a summary that does not hold what it should.
@@ -57,8 +57,7 @@ def read_interpretations(
         summary = read_json(path, "interpret") or {}
         try:
             settings = summary["settings"]
-            # The folder of another split may begin like this one, and that of a killed run is not complete.
-            if settings["split"] != split or path.parent.suffix == ".partial":
+            if settings["split"] != split:  # the name of another split may begin like that of this one
                 continue
             weights, data = recorded_weights(summary), recorded_data(summary)
             if not sieve.passes(weights, data, path, "fangyan interpret"):

@@ -39,8 +39,8 @@ class PairedTest:
     are all equal (t) or all zero (Wilcoxon).
 
     Attributes:
-        sentences: n, the units of the tests.
-        word_pairs: matched pairs of words in them.
+        sentences: number n of sentences, the units of the tests.
+        word_pairs: number of matched pairs of words in these sentences.
         matched, random: mean similarity over sentences.
         difference: matched less random, with the ends ``low`` and ``high`` of its t interval.
         t, t_p: paired t-test, two-sided.
@@ -82,7 +82,7 @@ def paired_test(
     """
     if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
         raise UserError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
-    # Means of equal numbers in another order differ in their last place: no rank and no sign of a difference.
+    # Means of equal numbers, summed in another order, differ in the last place. That is no difference.
     differences = np.round(matched - random, DIGITS)
     if not np.isfinite(differences).all():
         raise UserError("a text similarity is not finite")
@@ -140,8 +140,8 @@ def matched_and_random(
     """Similarity of the words of each match, and that expected of its random pair.
 
     Args:
-        similarities: (W,V) of all words of two utterances.
-        matches: M of them.
+        similarities: (W,V) similarities of all words of two utterances.
+        matches: M matches.
 
     Returns:
         Two vectors (M,).

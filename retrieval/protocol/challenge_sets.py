@@ -58,8 +58,8 @@ class ChallengeSet:
 
     Attributes:
         name: name of the set; also the end of the name of its result folders.
-        split: which cuts it was made from.
-        sites: their utterances.
+        split: split of the cuts that the set was made from.
+        sites: sites with their utterances.
         kept_of: sentences that stay, sorted, by pair of sites (numbers, the smaller first).
         durations: seconds by utterance id, where rivals are chosen by duration; else empty. In a random
             counterpart those of a site are exchanged, so that the rivals are random.
@@ -87,7 +87,7 @@ class ChallengeSet:
         return {pair: frozenset(sentences) for pair, sentences in self.kept_of.items()}
 
     def kept(self, source: Site, target: Site, common: Sequence[str]) -> list[str]:
-        """Those of the common sentences that stay, sorted; none if fewer than two would.
+        """Common sentences that stay, sorted; none if fewer than two would stay.
 
         The order of source and target does not matter. Sites are known by their utterances, so their groups
         may be dialects or varieties.
@@ -105,8 +105,8 @@ class ChallengeSet:
     def allowed(self, source: Site, target: Site, kept: Sequence[str]) -> NDArray[np.bool_] | None:
         """Utterances of the target (columns) that each query (rows) is compared with.
 
-        They are the right answer and the ``candidates - 1`` others whose durations are nearest to its own; of
-        equally near ones those first in the order of sentences.
+        They are the right answer and the ``candidates - 1`` utterances nearest to it in duration; among
+        equally near ones the first in the order of sentences.
 
         Returns:
             (N,N) for N kept sentences, the diagonal always True; None if all are allowed.
@@ -137,7 +137,7 @@ def write_challenge(
     """Write ``{name}.json`` and ``{name}.tsv``; the same set gives the same bytes.
 
     Args:
-        folder: made if absent.
+        folder: folder to write into; made if absent.
         challenge: the set.
         judgements: judgement of every common sentence of every pair of sites.
 

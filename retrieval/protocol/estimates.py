@@ -11,6 +11,7 @@ from retrieval.statistics.bootstrap import (
     GroupReplicates,
     Resamples,
     groups_of_one_site,
+    mean_over_pairs,
     metric_intervals,
 )
 from retrieval.statistics.ranks import METRICS, RATES, Floats, metrics_of, rank_distribution
@@ -61,14 +62,15 @@ class Estimate:
     Attributes:
         site_pairs: ordered pairs of sites behind them.
         queries: number of queries of these pairs.
-        sentences: (Q,), which of the sentences are behind them; their number is that of intervals of what
+        sentences: (Q,) whether each sentence is behind them; their number sets the interval of a metric that
             does not vary.
         pool: largest number of candidates.
         value: mean over site pairs.
         chance: chance level of ``value``.
         intervals: ends of the interval of each metric of ``value``.
         replicates: (B,M), resampled ``value``.
-        pooled, pooled_chance: rank distributions (R,) of all queries, and if answers were drawn.
+        pooled: rank distribution (R,) of all queries.
+        pooled_chance: rank distribution (R,) if every answer were drawn at random.
         pooled_intervals: ends of the interval of each metric of ``pooled``.
         permuted: ``value`` under permuted correspondences (B',M), or None.
     """
@@ -87,7 +89,7 @@ class Estimate:
     permuted: Floats | None
 
     def p_values(self) -> list[float] | None:
-        """Of every metric against chance."""
+        """P-value of every metric against chance; None if there was no test."""
         return None if self.permuted is None else chance_p_values(self.value, self.permuted).tolist()
 
 
@@ -96,27 +98,29 @@ class Estimator:
 
     Args:
         outcome: ranks of all queries.
-        resamples, seed: random seed of the bootstrap.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
         confidence: confidence level of the intervals.
     """
 
     def __init__(self, outcome: Outcome, *, resamples: int, confidence: float, seed: int) -> None:
         self.outcome = outcome
         self.confidence = confidence
-        self.groups = list(dict.fromkeys(site.group for site in outcome.sites))
-        self.single_site_groups = groups_of_one_site([site.group for site in outcome.sites])
-        group_of_site = np.array([self.groups.index(site.group) for site in outcome.sites])
-        self.members = {
-            group: np.flatnonzero(group_of_site == index) for index, group in enumerate(self.groups)
-        }
+        group_of_site = [site.group for site in outcome.sites]
+        self.single_site_groups = groups_of_one_site(group_of_site)
         self.draws = Resamples.draw(group_of_site, len(outcome.sentences), resamples=resamples, seed=seed)
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of the sites, in the order of the sites."""
+        return list(self.draws.members)
 
     def site_pairs(self, pair: Pair) -> list[tuple[int, int]]:
         """Ordered site pairs of a pair of groups that were asked."""
         return [
             (int(a), int(b))
-            for a in self.members[pair[0]]
-            for b in self.members[pair[1]]
+            for a in self.draws.members[pair[0]]
+            for b in self.draws.members[pair[1]]
             if a != b and self.outcome.queries(a, b)
         ]
 
@@ -130,9 +134,7 @@ class Estimator:
         outcome, asked = self.outcome, self.site_pairs(pair)
         a, b = (np.array(index) for index in zip(*asked, strict=True))
         pools = outcome.pool[a, b]
-        replicates = self.draws.metrics(
-            outcome.above, outcome.equal, self.members[pair[0]], self.members[pair[1]]
-        )
+        replicates = self.draws.metrics(outcome.above, outcome.equal, *pair)
         ranks = int(pools.max())
         estimate = self._complete(
             site_pairs=len(asked),
@@ -149,13 +151,8 @@ class Estimator:
         return estimate, replicates.pooled
 
     def mean(self, estimates: Sequence[Estimate], pooled_replicates: Floats) -> Estimate:
-        """Unweighted mean over pairs of groups; the pool is that of all their queries.
-
-        The same draws lie behind all pairs, so the mean of their resamples keeps how they vary together. A
-        resample in which one group drew a single site has no pair within it; the others still have a mean.
-        """
-        stacked = np.ma.masked_invalid(np.stack([estimate.replicates for estimate in estimates]))
-        mean = np.ma.filled(stacked.mean(axis=0).astype(np.float64), np.nan)  # (B,M)
+        """Unweighted mean over pairs of groups; the pool is that of all their queries."""
+        mean = mean_over_pairs([estimate.replicates for estimate in estimates])  # (B,M)
         permuted = [estimate.permuted for estimate in estimates if estimate.permuted is not None]
         return self._complete(
             site_pairs=sum(estimate.site_pairs for estimate in estimates),

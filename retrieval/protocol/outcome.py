@@ -18,6 +18,7 @@ from retrieval.statistics.ranks import (
 )
 from retrieval.statistics.significance import ChanceTest
 from zipformer.errors import UserError
+from zipformer.files import replacing
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Outcome:
         sites: S sites, sorted by group.
         sentences: Q sentence ids.
         above: candidates that score higher than the right answer.
-        equal: candidates that score the same, itself included; 0 where nothing was asked.
-        pool: candidates that the query has, itself included; 0 where nothing was asked.
+        equal: candidates that score the same, the right answer included; 0 where nothing was asked.
+        pool: candidates of the query, the right answer included; 0 where nothing was asked.
         permuted: metrics (B,M) of each pair of groups under permuted correspondences
             (:mod:`retrieval.statistics.significance`); None if not asked for.
     """
@@ -76,7 +77,7 @@ class OutcomeBuilder:
     """Takes in the scores of one ordered site pair after the other.
 
     Args:
-        sites: all of them.
+        sites: all sites.
         permutations: number of permutations of the test against chance; 0 makes no test.
         seed: random seed of the permutations.
     """
@@ -110,10 +111,10 @@ class OutcomeBuilder:
             self._test.add(source, target, columns, found, allowed)
 
     def result(self) -> Outcome:
-        """What was taken in.
+        """The outcome of all added site pairs.
 
         Raises:
-            UserError: nothing was.
+            UserError: nothing was added.
         """
         if not self._equal.any():
             raise UserError("there are no queries: no sentence is left at any pair of sites")
@@ -129,15 +130,16 @@ class OutcomeBuilder:
 
 def write_ranks(path: Path, outcome: Outcome) -> None:
     """``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q); names ``groups``, ``sites``, ``sentences``."""
-    np.savez_compressed(
-        path,
-        above=outcome.above,
-        equal=outcome.equal,
-        pool=outcome.pool,
-        groups=np.array([site.group for site in outcome.sites]),
-        sites=np.array([site.name for site in outcome.sites]),
-        sentences=np.array(outcome.sentences),
-    )
+    with replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            above=outcome.above,
+            equal=outcome.equal,
+            pool=outcome.pool,
+            groups=np.array([site.group for site in outcome.sites]),
+            sites=np.array([site.name for site in outcome.sites]),
+            sentences=np.array(outcome.sentences),
+        )
 
 
 def read_ranks(path: Path) -> Outcome:

@@ -24,7 +24,7 @@ class RecallResult:
         settings: settings of fangyan retrieve.
         weights, data: digests behind the embeddings (:mod:`retrieval.results.weights`).
         challenge_fingerprint: fingerprint of the challenge set that was asked; None for the full set.
-        drawn_for: for a random challenge set, fingerprint of the set whose counterpart it is; else None.
+        drawn_for: fingerprint of the set that a random challenge set is the counterpart of; else None.
     """
 
     table: RecallTable

@@ -65,7 +65,7 @@ def retrieve(
         min_common: smallest number of sentences that the two sites of a pair must share.
         score: similarity of two utterances.
         correction: correction of the frames, fitted on the store.
-        challenge: which sentences are asked, and with which others they compete; None asks all of all.
+        challenge: sentences that are asked, and the rivals of each; None = all sentences with all rivals.
         permutations: number of permutations of the test against chance; 0 makes no test.
         seed: random seed of the permutations.
         device: device that computes the scores.
@@ -113,7 +113,7 @@ def retrieve(
 
 
 def _warn_of_unlike_pools(outcome: Outcome) -> None:
-    """Warn where the smallest pool is under half the largest, since means weigh both alike."""
+    """Warn if the smallest pool is under half the largest, since means weight both equally."""
     pools = np.where(outcome.pool > 0, outcome.pool, np.iinfo(outcome.pool.dtype).max)
     smallest, largest = int(pools.min()), int(outcome.pool.max())
     if 2 * smallest < largest:

@@ -56,7 +56,7 @@ def sites_of(
     Args:
         utterances: utterances of a store.
         level: rows of the matrix: groups or varieties.
-        duplicates: what to do with a sentence that a site has twice.
+        duplicates: treatment of a sentence that a site has twice.
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
@@ -101,7 +101,7 @@ def sites_of(
     if unknown:
         raise UserError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
     if twice := sorted({group for group in groups if groups.count(group) > 1}):
-        # Its sites would be there twice, and each would find itself as another site of the group.
+        # Its sites would occur twice, and each would find itself as another site of the group.
         raise UserError(f"groups names {', '.join(twice)} more than once: name each group once")
     order = list(groups) or names
     if len(order) < 2:
@@ -115,14 +115,14 @@ def sites_of(
 
 
 def labels_of_dialects(utterances: Iterable[Utterance], dialects: Sequence[str], level: Level) -> list[str]:
-    """Names at a level of what belongs to some dialect groups: the groups, or the varieties in them."""
+    """The given dialect groups, or the varieties in them, depending on the level."""
     if level is Level.group:
         return list(dialects)
     return sorted({utterance.subdialect for utterance in utterances if utterance.dialect in dialects})
 
 
 def site_pairs(sites: Sequence[Site], *, within_groups: bool = False) -> list[tuple[int, int]]:
-    """Unordered pairs of sites to compare: all of different groups, on request also those within a group."""
+    """Unordered pairs of sites of different groups; ``within_groups`` adds those within a group."""
     return [
         (a, b)
         for a, b in combinations(range(len(sites)), 2)

@@ -1,13 +1,11 @@
 """The recall matrix with intervals and chance levels: from ranks to rows, and from rows to files."""
 
 import csv
-import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +25,12 @@ from retrieval.protocol.estimates import (
 from retrieval.protocol.outcome import Outcome, write_ranks
 from retrieval.statistics.bootstrap import resampled
 from retrieval.statistics.ranks import METRICS, Floats
+from zipformer.files import column_names, replacing, write_csv, write_json
 
 logger = logging.getLogger(__name__)
 
-Row = TypeVar("Row")
 
-LEVEL = 0.05  # of p-values that count as sure
+LEVEL = 0.05  # p-values below it count as sure
 SUMMARY_NAMES = {
     "trained": "between trained groups",
     "held_out": "with a held-out group",
@@ -77,7 +75,7 @@ class RecallTable:
 
     Attributes:
         groups: rows and columns of the matrix.
-        trained_groups: those that the encoder was trained on; None if unknown.
+        trained_groups: groups that the encoder was trained on; None if unknown.
         pairs: all ordered pairs of different groups.
         within: pairs of different sites of one group, kept apart from the matrix: a ceiling, not the
             protocol.
@@ -143,8 +141,10 @@ def tabulate(
 
     Args:
         outcome: ranks of all queries.
-        trained_groups: which of the groups the encoder was trained on; None if unknown.
-        resamples, confidence, seed: random seed of the bootstrap.
+        trained_groups: groups that the encoder was trained on; None if unknown.
+        resamples: number of bootstrap resamples.
+        confidence: confidence level of the intervals.
+        seed: random seed of the bootstrap.
     """
     estimator = Estimator(outcome, resamples=resamples, confidence=confidence, seed=seed)
     pairs = estimator.pairs()
@@ -204,7 +204,7 @@ def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, 
         trained: groups that the encoder was trained on; None if unknown.
 
     Returns:
-        By name of :class:`SummaryRow`, the pairs of that name; a name without pairs is left out.
+        Pairs by name, see :class:`SummaryRow`; a name without pairs is left out.
     """
     different = [pair for pair in pairs if pair[0] != pair[1]]
     parts: dict[str, list[Pair]] = {}
@@ -230,7 +230,7 @@ def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: 
     """All files of a retrieval but the figure: recall, metrics, pairs of sites and ranks."""
     write_recall_json(directory / "recall.json", table, header)
     write_recall_csv(directory / "recall.csv", table)
-    write_csv(directory / "metrics.csv", MetricRow, table.metrics)
+    write_csv(directory / "metrics.csv", column_names(MetricRow), map(asdict, table.metrics))
     write_site_pairs(directory / "site_pairs.csv", outcome)
     write_ranks(directory / "ranks.npz", outcome)
 
@@ -238,17 +238,17 @@ def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: 
 def write_recall_json(path: Path, table: RecallTable, header: dict[str, object]) -> None:
     """``recall.json``: the header's fields (split, model_dir, settings) and the table; rates in per cent."""
     content = header | {"held_out_groups": table.held_out_groups} | asdict(table)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def write_recall_csv(path: Path, table: RecallTable) -> None:
     """``recall.csv``: one line an ordered pair of groups, pairs within a group last."""
-    write_csv(path, PairRow, [*table.pairs, *table.within])
+    write_csv(path, column_names(PairRow), map(asdict, [*table.pairs, *table.within]))
 
 
 def write_site_pairs(path: Path, outcome: Outcome) -> None:
     """``site_pairs.csv``: one line an ordered pair of sites; ``hits`` may have fractions (ties)."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             [
@@ -266,12 +266,3 @@ def write_site_pairs(path: Path, outcome: Outcome) -> None:
                     writer.writerow(
                         [source.group, source.name, target.group, target.name, queries, hits, *numbers]
                     )
-
-
-def write_csv(path: Path, row_type: type[Row], rows: Iterable[Row]) -> None:
-    """Dataclasses as CSV with a header line; None is an empty field."""
-    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows({name: getattr(row, name) for name in names} for row in rows)

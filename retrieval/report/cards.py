@@ -49,7 +49,7 @@ def cer_cards(results: Sequence[CerResult], trained: Sequence[str] | None) -> li
 def recall_cards(
     recall: RecallResult | None, mfcc: RecallResult | None, controls: ControlsSection | None
 ) -> list[Card]:
-    """Recall of the model, and the best of sound alone over the same pairs of groups as the first of them."""
+    """Recall of the model, and beside the first of them the best recall of sound alone on the same pairs."""
     rows = [] if recall is None else recall.table.summary
     rows = [row for row in rows if row.name != "all" or len(rows) == 1]
     cards = [

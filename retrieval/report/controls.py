@@ -21,7 +21,7 @@ class ControlsSection:
         groups: groups of the retrieval; None if unknown.
         confidence, level: settings of the same names.
         settings: all settings.
-        weights, data: behind the embeddings (:mod:`retrieval.results.weights`).
+        weights, data: digests behind the embeddings (:mod:`retrieval.results.weights`).
         resampled: units that were resampled for the intervals, for captions.
         permuted_draws: number of draws of permuted sentences; None where these were not asked for.
     """

@@ -16,7 +16,7 @@ class LayersSection:
     Attributes:
         study: the results.
         figure: address of the figure, for an ``<img>``.
-        sounds: score to recall@1 of MFCCs in per cent; empty where not measured.
+        sounds: recall@1 of MFCCs in per cent, by score; empty if it was not measured.
         chances: accuracy of the most frequent class in per cent, by task.
     """
 
@@ -27,12 +27,12 @@ class LayersSection:
 
     @property
     def weights(self) -> Digests:
-        """With which the study was made (:mod:`retrieval.results.weights`)."""
+        """Digests of the weights behind the study (:mod:`retrieval.results.weights`)."""
         return self.study.weights
 
     @property
     def data(self) -> Digests:
-        """That the study was made of."""
+        """Digests of the data behind the study."""
         return self.study.data
 
 

@@ -24,7 +24,7 @@ class Evidence:
     """Error rates on validation data.
 
     Attributes:
-        source: their source, to be read after "in".
+        source: name of the source, to be read after "in".
         rates: CER in per cent by method, the mean over trained dialects.
     """
 
@@ -36,7 +36,7 @@ class Evidence:
 class Headline:
     """The method of the headline numbers, and the sentence that says how it was chosen.
 
-    ``method`` is None where nothing but the results themselves could tell the methods apart.
+    ``method`` is None if no validation data tells the methods apart.
     """
 
     method: str | None
@@ -66,7 +66,7 @@ def choose_headline(methods: Sequence[str], evidence: Iterable[Evidence]) -> Hea
 
     Args:
         methods: methods with results.
-        evidence: the most exact first.
+        evidence: validation error rates, the most exact first.
     """
     if not methods:
         return None
@@ -104,7 +104,7 @@ def evidence_for(
     trained: Sequence[str] | None,
     transducer: bool,
 ) -> list[Evidence]:
-    """What is known of the methods on validation data, the most exact first.
+    """Error rates of the methods on validation data, the most exact evidence first.
 
     Args:
         validation: results of decoding the validation split with the weights of the report.
@@ -112,7 +112,8 @@ def evidence_for(
             were chosen.
         metrics: metrics of the training.
         trained: trained dialects; None if unknown.
-        transducer: whether the model has one; without, the training validates CTC under the name ``cer``.
+        transducer: whether the model has a transducer; without one, training validates CTC under the name
+            ``cer``.
     """
     decoded = {
         result.method: rate for result in validation if (rate := mean_rate(result, trained)) is not None

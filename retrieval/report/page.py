@@ -3,12 +3,11 @@
 The page has no script and loads nothing. The same numbers lie beside it as CSV and JSON.
 """
 
-import csv
 import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from retrieval.results.training import Metrics, read_metrics
 from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
+from zipformer.files import column_names, replacing_folder, write_csv, write_json, write_text
 from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
 from zipformer.scoring.files import named
 from zipformer.scoring.tables import Confusion, ScoreRow
@@ -59,8 +59,8 @@ class ReportConfig:
     """Settings of a report.
 
     A result is left out if it was computed with other weights than the model directory has now, on other data
-    than the rest, or on another challenge set of the same name. The page names it and the script that
-    makes it again.
+    than the rest, or on another challenge set of the same name. The page names it and the command that makes
+    it again.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
@@ -230,28 +230,12 @@ def write_report(
 
     Args:
         report: results, from :func:`collect`.
-        directory: made if absent; files in it are replaced.
+        directory: folder of the page; made if absent. The files are replaced together.
         samples: utterances of each dialect that are shown as examples.
         confusions: most frequent errors of each kind.
         seed: random seed of the draw of the examples.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    page = directory / "index.html"
-    page.write_text(render(report, samples=samples, confusions=confusions, seed=seed), encoding="utf-8")
-    with (directory / "cer.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["method", *(field.name for field in fields(ScoreRow))])
-        writer.writeheader()
-        writer.writerows({"method": r.method} | asdict(row) for r in report.decodings for row in r.rows)
     retrievals = [result for result in (report.recall, report.control) if result is not None]
-    with (directory / "recall.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["embedder", *(field.name for field in fields(PairRow))])
-        writer.writeheader()
-        for result in retrievals:
-            rows = [*result.table.pairs, *result.table.within]
-            writer.writerows({"embedder": result.embedder} | asdict(row) for row in rows)
-    if report.challenges is not None:
-        write_challenge_results(directory, report.challenges)
-        save_png(challenge_figure(report.challenges), directory / "challenge.png")
     numbers = {
         "model_dir": report.model_dir,
         "split": report.split,
@@ -269,9 +253,24 @@ def write_report(
         ],
         "recall": [{"embedder": result.embedder} | asdict(result.table) for result in retrievals],
     }
-    text = json.dumps(numbers, indent=2, ensure_ascii=False)
-    (directory / "results.json").write_text(text + "\n", encoding="utf-8")
-    return page
+    error_rates = [
+        {"method": result.method} | asdict(row) for result in report.decodings for row in result.rows
+    ]
+    recalls = [
+        {"embedder": result.embedder} | asdict(row)
+        for result in retrievals
+        for row in [*result.table.pairs, *result.table.within]
+    ]
+    with replacing_folder(directory) as folder:
+        page = render(report, samples=samples, confusions=confusions, seed=seed)
+        write_text(folder / "index.html", page)
+        write_csv(folder / "cer.csv", ["method", *column_names(ScoreRow)], error_rates)
+        write_csv(folder / "recall.csv", ["embedder", *column_names(PairRow)], recalls)
+        if report.challenges is not None:
+            write_challenge_results(folder, report.challenges)
+            save_png(challenge_figure(report.challenges), folder / "challenge.png")
+        write_json(folder / "results.json", numbers)
+    return directory / "index.html"
 
 
 def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int = 0) -> str:
@@ -339,7 +338,7 @@ def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
 
 
 def machine() -> dict[str, str]:
-    """What the page was made on."""
+    """Description of the machine that makes the page."""
     return {
         "system": platform.platform(),
         "processors": str(os.cpu_count()),

@@ -25,7 +25,7 @@ class RanksSection:
         titles: titles of the metrics, in their order.
         means: name of some pairs of groups, and the rows of all metrics of their mean.
         tested: number of pairs of groups with a test against chance.
-        sure: how many of them are above it in recall@1, adjusted for their number.
+        sure: number of these pairs surely above chance in recall@1, adjusted for their number.
     """
 
     titles: list[str]
@@ -45,7 +45,7 @@ class ComparisonSection:
         models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
         differences: name of some pairs of groups, the two models, rows of all metrics.
         settings: settings of the comparison.
-        weights, data: behind those models that are of this model directory
+        weights, data: digests behind the models of this model directory
             (:mod:`retrieval.results.weights`).
         resampled: units that were resampled for the intervals, for captions.
     """

@@ -94,14 +94,15 @@ Kept = TypeVar("Kept", bound=Result)
 
 
 class Sieve:
-    """Leaves out results of other weights than the model directory has now, or of other data.
+    """Leaves out results of weights or data that are not those of the model directory now.
 
     Args:
         model_dir: model directory.
         data: data set that the results must be of; None = any.
 
     Attributes:
-        warnings: what was left out and why, and what makes it again; each is logged, too.
+        warnings: a line for each result left out, with the reason and the command that makes it again; each
+            is logged, too.
     """
 
     def __init__(self, model_dir: Path, data: DataSet | None = None) -> None:
@@ -127,7 +128,9 @@ class Sieve:
         """Check a result that a command cannot do without.
 
         Args:
-            weights, path, maker: as in :meth:`passes`.
+            weights: digests of the weights behind the result.
+            path: file that holds the result.
+            maker: command that makes it, e.g. ``fangyan decode``.
 
         Raises:
             UserError: it was computed with other weights than the model directory has now.
@@ -142,7 +145,7 @@ class Sieve:
             weights: digests of the weights behind the result.
             data: digests of the data sets behind it.
             path: file that holds the result.
-            maker: scripts that make it, e.g. ``fangyan decode``.
+            maker: command that makes it, e.g. ``fangyan decode``.
         """
         remedy = f"Make it again with {maker}"
         if self.data is not None and (data is None or set(data) - {self.data.digest}):

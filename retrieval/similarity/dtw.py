@@ -56,7 +56,8 @@ def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
     Args:
         x: N utterances.
         y: M utterances of the same device, type and D.
-        tile: most cosines in memory at a time, or those of one utterance of x with all frames of y.
+        tile: largest number of cosines in memory at a time; one utterance of x with all frames of y may need
+            more.
 
     Returns:
         Similarities (N,M) in the type of the frames, on the CPU, in [-1, 1].

@@ -36,7 +36,7 @@ def add_tile(
         precision: (N, M) receives P of every utterance whose last row is here, and a sum while rows are
             missing.
         recall: (N, M) receives R of every utterance whose last row is here.
-        threads: the segments of columns are shared out among so many.
+        threads: number of threads that share the segments of columns.
     """
     M = len(column_offsets) - 1
     for thread in prange(threads):

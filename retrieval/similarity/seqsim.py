@@ -128,8 +128,8 @@ def seqsim(
         x_lengths: true numbers of frames (N,), each in 1..S.
         y: embeddings (M,T,D) on the same device.
         y_lengths: true numbers of frames (M,), each in 1..T.
-        tile_bytes: most memory for frame similarities at a time; a larger tile is no more exact, only
-            faster or slower. Default: what stays in the cache of a CPU, 256 MiB on a GPU.
+        tile_bytes: largest memory for frame similarities at a time; it changes the speed, not the result.
+            Default: what stays in the cache of a CPU, 256 MiB on a GPU.
 
     Returns:
         Scores (N,M) in float32 (float64 if an input is float64).
@@ -148,7 +148,7 @@ def seqsim_packed(x: Packed, y: Packed | None = None, *, tile_bytes: int | None 
     Args:
         x: N utterances.
         y: M utterances of the same device, type and D; None for x itself.
-        tile_bytes: as in :func:`seqsim`.
+        tile_bytes: largest memory for frame similarities, see :func:`seqsim`.
 
     Returns:
         Scores (N,M), or (N,N), in the type of the frames, at least float32.

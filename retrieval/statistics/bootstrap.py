@@ -27,7 +27,7 @@ interval says what other sentences may still show (:func:`difference_interval`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ __all__ = [
     "components",
     "difference_interval",
     "groups_of_one_site",
+    "mean_over_pairs",
     "metric_difference_intervals",
     "metric_intervals",
     "possible_rate",
@@ -99,13 +100,13 @@ def components(replicates: Replicates, factors: Sequence[Factor], sentences: int
     """What every factor and the sentences contribute to the variance of an estimate.
 
     Args:
-        replicates: resampled (B,); those without a value (NaN) are left out.
-        factors: what was drawn beside the sentences, independently of each other.
-        sentences: Q, the number of different sentences behind the estimate. Theirs is what the factors leave,
-            with all that both have to do with.
+        replicates: resampled values (B,); NaN, in a resample without a value, is left out.
+        factors: units that were drawn beside the sentences, independently of each other.
+        sentences: number Q of different sentences behind the estimate. They get the variance that the factors
+            leave, interactions included.
 
     Raises:
-        ValueError: fewer than two resamples have a value.
+        UserError: fewer than two resamples have a value.
     """
     valid = ~np.isnan(replicates)
     if valid.sum() < 2:
@@ -132,11 +133,11 @@ def recall_interval(
     """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
 
     Args:
-        rate: the recall itself.
+        rate: recall.
         replicates: resampled recalls (B,).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind it.
-        confidence: coverage asked for.
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind it.
+        confidence: confidence level.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
     low, high = rate_interval(rate, width)
@@ -160,12 +161,12 @@ def metric_intervals(
     """Intervals of all metrics from their resamples, with a width also where no query varies.
 
     Args:
-        values: the metrics themselves (M,), rates in 0..1.
-        replicates: resampled (B,M).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind them.
-        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and cannot vary.
-        confidence: coverage asked for.
+        values: metrics (M,), rates in 0..1.
+        replicates: resampled values (B,M).
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind them.
+        pool: largest number N of candidates; recall@k of a pool of k is 1 and cannot vary.
+        confidence: confidence level.
     """
     widths = [half_width(components(column, factors, sentences), confidence) for column in replicates.T]
     rates = values[: len(RATES)].tolist()
@@ -211,9 +212,9 @@ def difference_interval(
     Args:
         difference: d, in the units of ``span``.
         replicates: resampled differences (B,), NaN in resamples without a value.
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind it.
-        confidence: coverage asked for.
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind it.
+        confidence: confidence level.
         span: largest difference that a sentence can have; 0 where the rate cannot vary.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
@@ -234,17 +235,17 @@ def metric_difference_intervals(
 ) -> list[tuple[float, float]]:
     """Intervals of the differences of all metrics, each as :func:`difference_interval`.
 
-    The median rank is no mean over sentences, and the rule says nothing of it but that it is open in both
-    directions where half of all sentences may be missing. Else its interval is that of its resamples.
+    The median rank is no mean over sentences, so the rule does not apply to it. Its interval is that of its
+    resamples; if they are all equal and half of all sentences may be missing, it is open in both directions.
 
     Args:
         differences: differences of the metrics (M,), rates in 0..1.
-        replicates: resampled (B,M).
-        factors: what was drawn beside the sentences.
-        sentences: Q, the number of different sentences behind them.
-        pool: N, the largest number of candidates; recall@k of a pool of k is 1 and does not differ, and
+        replicates: resampled values (B,M).
+        factors: units that were drawn beside the sentences.
+        sentences: number Q of different sentences behind them.
+        pool: largest number N of candidates; recall@k of a pool of k is 1 and does not differ, and
             reciprocal ranks are at least 1/N.
-        confidence: coverage asked for.
+        confidence: confidence level.
     """
     spans = [float(pool > k) for k in RECALL_AT] + [1 - 1 / pool]
     intervals = [
@@ -265,6 +266,16 @@ def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
     return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
 
 
+def mean_over_pairs(replicates: Sequence[Floats]) -> Floats:
+    """Mean (B,...) of the resamples (B,...) of several pairs of groups.
+
+    The same draws lie behind all pairs, so the mean keeps how they vary together. A resample in which one
+    group drew a single site has no pair within it (NaN); the others still have a mean.
+    """
+    mean = np.ma.masked_invalid(np.stack(replicates)).mean(axis=0)
+    return np.ma.filled(mean.astype(np.float64), np.nan)
+
+
 class GroupReplicates(NamedTuple):
     """Resampled metrics of a pair of groups.
 
@@ -278,61 +289,67 @@ class GroupReplicates(NamedTuple):
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each sentence and each site was drawn in each of B resamples.
+    """Number of times that each sentence and each site was drawn in each of B resamples.
 
     Attributes:
         sentences: counts (B,Q); each row sums to Q.
         sites: counts (B,S); in each row those of one group sum to its number of sites.
-        factors: the sites of every group that has several.
+        members: indices of the sites of each group, groups in the order of their first sites.
+        factors: sites of every group that has several.
     """
 
     sentences: NDArray[np.float64]
     sites: NDArray[np.float64]
+    members: Mapping[str, NDArray[np.intp]]
     factors: tuple[Factor, ...]
 
     @classmethod
-    def draw(
-        cls, group_of_site: NDArray[np.intp], sentences: int, *, resamples: int, seed: int
-    ) -> "Resamples":
+    def draw(cls, group_of_site: Sequence[str], sentences: int, *, resamples: int, seed: int) -> "Resamples":
         """Draw them; the same seed gives the same draws.
 
         Args:
-            group_of_site: number of the group of each site (S,).
-            sentences: Q.
-            resamples: B; the ends of the interval get steadier with it (1000 are good).
+            group_of_site: group of each of S sites.
+            sentences: number Q of sentences.
+            resamples: number B of resamples; the ends of the interval get steadier with it (1000 are good).
             seed: seed of numpy's default generator.
+
+        Raises:
+            UserError: no resample or no sentence.
         """
         if resamples < 1 or sentences < 1:
             raise UserError(f"need at least one resample and one sentence, found {resamples} and {sentences}")
         random = np.random.default_rng(seed)
         sentence_counts = random.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
         site_counts = np.zeros((resamples, len(group_of_site)))
+        members = {
+            group: np.array([site for site, its_group in enumerate(group_of_site) if its_group == group])
+            for group in dict.fromkeys(group_of_site)
+        }
         factors = []
-        for group in np.unique(group_of_site):
-            members = np.flatnonzero(group_of_site == group)
-            site_counts[:, members] = random.multinomial(
-                len(members), np.full(len(members), 1 / len(members)), size=resamples
+        for sites in members.values():
+            site_counts[:, sites] = random.multinomial(
+                len(sites), np.full(len(sites), 1 / len(sites)), size=resamples
             )
-            if len(members) > 1:
-                factors.append(Factor(site_counts[:, members]))
-        return cls(sentence_counts.astype(np.float64), site_counts, tuple(factors))
+            if len(sites) > 1:
+                factors.append(Factor(site_counts[:, sites]))
+        return cls(sentence_counts.astype(np.float64), site_counts, members, tuple(factors))
 
     @property
     def count(self) -> int:
         return len(self.sentences)
 
-    def metrics(
-        self, above: Counts, equal: Counts, sources: NDArray[np.intp], targets: NDArray[np.intp]
-    ) -> GroupReplicates:
+    def metrics(self, above: Counts, equal: Counts, source: str, target: str) -> GroupReplicates:
         """Metrics of a pair of groups in each resample; NaN in a resample without queries.
 
         Args:
             above: (S,S,Q) candidates that score higher than the right answer of query q of the source site
                 (axis 0) in the pool of the target site (axis 1).
-            equal: those that score the same, itself included; 0 where that pair has no such query.
-            sources: indices of the sites of the source group.
-            targets: indices of the sites of the target group; a site paired with itself does not count.
+            equal: (S,S,Q) candidates that score the same, the right answer included; 0 where that pair has
+                no such query.
+            source: source group.
+            target: target group; a site paired with itself does not count.
         """
+        sources, targets = self.members[source], self.members[target]
         block = np.ix_(sources, targets)
         pooled = np.zeros((self.count, max(1, int((above[block] + equal[block]).max(initial=1)))))
         total = np.zeros((self.count, len(METRICS)))
@@ -353,17 +370,16 @@ class Resamples:
         with np.errstate(invalid="ignore"):
             return GroupReplicates(np.where(weights > 0, total / weights, np.nan), pooled)
 
-    def recall(
-        self, hits: NDArray[np.floating], sources: NDArray[np.intp], targets: NDArray[np.intp]
-    ) -> Replicates:
+    def recall(self, hits: NDArray[np.floating], source: str, target: str) -> Replicates:
         """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
 
         Args:
             hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
                 target site (axis 1), or a difference of two; NaN where that pair has no such query.
-            sources: indices of the sites of the source group.
-            targets: indices of the sites of the target group; a site paired with itself does not count.
+            source: source group.
+            target: target group; a site paired with itself does not count.
         """
+        sources, targets = self.members[source], self.members[target]
         block = hits[np.ix_(sources, targets)]  # (a,b,Q)
         known = ~np.isnan(block)
         a, b, Q = block.shape

@@ -49,8 +49,8 @@ def places(scores: NDArray[np.floating], allowed: NDArray[np.bool_] | None = Non
     and the shares of the candidates in the first k ranks add up to k.
 
     Args:
-        scores: of queries (rows) with candidates (columns), higher is better.
-        allowed: (N,M), which candidates a query has; None for all.
+        scores: similarity of each query (row) to each candidate (column), higher is better.
+        allowed: (N,M) whether a query has a candidate; None = all candidates.
     """
     N, M = scores.shape
     if allowed is not None:
@@ -74,8 +74,8 @@ def rank_distribution(above: NDArray[np.integer], equal: NDArray[np.integer], ra
 
     Args:
         above: candidates that score higher than the right answer.
-        equal: candidates that score the same, itself included; 0 for a query that was not asked.
-        ranks: R, at least the largest ``above + equal``.
+        equal: candidates that score the same, the right answer included; 0 for a query that was not asked.
+        ranks: number R of ranks, at least the largest ``above + equal``.
     """
     leading = above.shape[:-1]
     rows = int(np.prod(leading))

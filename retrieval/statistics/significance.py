@@ -15,10 +15,9 @@ Where a challenge set gives queries candidates of their own, the right answer is
 the query instead, by one random number for each sentence that is the same at all site pairs of two groups.
 
 **Of two models.** If two models were equally good, it would not matter which of them gave the answers for a
-sentence. In each of B draws, every sentence is given, with probability 1/2, the answers of the other model,
-in all site pairs at once, and the difference is computed again. Sentences are the units of this test, the
-sites are those that they are; the interval of the difference (:mod:`retrieval.statistics.bootstrap`) varies
-both.
+sentence. In each of B draws, every sentence swaps the answers of the two models with probability 1/2, in all
+site pairs at once, and the difference is computed again. The units of this test are sentences, with the sites
+fixed; the interval of the difference (:mod:`retrieval.statistics.bootstrap`) varies both.
 
 In both tests p = (1 + b)/(1 + B), where b is the number of draws that are at least as extreme as the data
 (Phipson & Smyth, Statistical Applications in Genetics and Molecular Biology 9(1), 2010), so p is never 0.
@@ -42,8 +41,8 @@ class ChanceTest:
 
     Args:
         groups: group of each site.
-        sentences: Q.
-        permutations: B.
+        sentences: number Q of sentences.
+        permutations: number B of permutations.
         seed: random seed of the relabellings.
     """
 
@@ -73,7 +72,7 @@ class ChanceTest:
             source, target: numbers of the sites.
             columns: numbers of the N sentences of the pair, increasing.
             found: places (N,N) of all candidates for all queries.
-            allowed: (N,N), which candidates the queries have; None for all.
+            allowed: (N,N) whether a query has a candidate; None = all candidates.
         """
         pair = self.groups[source], self.groups[target]
         within = pair[0] == pair[1]
@@ -118,11 +117,12 @@ class ChanceTest:
 def induced(permutations: Permutations, kept: NDArray[np.integer]) -> NDArray[np.integer]:
     """The permutations (B,N) that permutations (B,Q) induce on N of the Q elements.
 
-    Every element goes on to the next kept one of its cycle. If the permutations are uniform, so are these.
+    Every element is mapped to the next kept element of its cycle. If the given permutations are uniform, so
+    are the induced ones.
 
     Args:
         permutations: image of each of 0 ... Q - 1.
-        kept: N elements, increasing; images are given as places in this list.
+        kept: N elements, increasing; the result gives images as places in this list.
     """
     Q = permutations.shape[1]
     if len(kept) == Q:
@@ -139,8 +139,8 @@ def drawn_among(allowed: NDArray[np.bool_], numbers: Floats) -> NDArray[np.integ
     """A candidate (B,N) of each query: that at a share ``numbers`` (B,N) in [0, 1) of those it has.
 
     Args:
-        allowed: (N,M), which candidates a query has, at least one.
-        numbers: uniform ones give every candidate the same probability.
+        allowed: (N,M) whether a query has a candidate; each has at least one.
+        numbers: numbers (B,N) in [0, 1); uniform ones give every candidate the same probability.
     """
     counts = allowed.sum(axis=1)  # (N,)
     listed = np.argsort(~allowed, axis=1, kind="stable")  # (N,M), the candidates of a query first

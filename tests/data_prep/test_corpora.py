@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from data_prep import corpora as registry
+from data_prep import corpora as corpora_module
 from data_prep.corpora import corpora, corpus_of, register_corpus
 from data_prep.manifests import CorpusManifests, read_recordings, read_supervisions, write_manifests
 from zipformer.errors import UserError
@@ -19,7 +19,7 @@ class SomeConfig:
 @pytest.fixture
 def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     corpora()
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(corpora_module, "_registered", dict(corpora_module._registered))
     corpora.cache_clear()
     yield
     corpora.cache_clear()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import manifests as shuffling
+from data_prep import manifests
 from data_prep.manifests import shuffle_lines
 
 
@@ -30,7 +30,7 @@ def shuffled(folder: Path, lines: list[str], name: str = "all.gz") -> list[str]:
 def test_every_line_once_and_neighbours_parted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket_lines: int
 ) -> None:
-    monkeypatch.setattr(shuffling, "BUCKET_LINES", bucket_lines)
+    monkeypatch.setattr(manifests, "BUCKET_LINES", bucket_lines)
     lines = [f"行 {index}" for index in range(200)]
     result = shuffled(tmp_path, lines)
     assert sorted(result) == sorted(lines)

@@ -119,7 +119,7 @@ def test_features_go_on_after_the_finished_shards(
         run(config)
     assert made == [("train", 2), ("valid", 0), ("valid", 1), ("test", 0), ("test", 1)]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert "manifests, checks finished before, going on with fbank" in caplog.text
+    assert "manifests, checks finished before, resuming with fbank" in caplog.text
     assert "2 of 3 shards of train are finished" in caplog.text
     assert len(final_cuts(config, "train")) == 6
 

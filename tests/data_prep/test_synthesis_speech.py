@@ -268,7 +268,7 @@ def test_units_are_reproducible_and_kept(tmp_path: Path) -> None:
 
 
 def test_half_made_unit_is_made_anew(tmp_path: Path) -> None:
-    partial = tmp_path / "unit.partial"
+    partial = tmp_path / ".unit.partial"
     partial.mkdir()
     (partial / "stray.wav").write_bytes(b"killed")
     run_units({tmp_path / "unit": a_unit()}, 1)

@@ -74,8 +74,8 @@ def test_means_and_pairs(model_dir: Path) -> None:
 
 def test_what_a_killed_run_left_is_not_read(model_dir: Path) -> None:
     write_recall(
-        model_dir / "results",
-        "retrieval-test.partial",
+        model_dir / "results" / "data",
+        ".retrieval-test.partial",
         "zipformer",
         None,
         {("cmn", "hak"): (1, 2), ("hak", "yue"): (1, 2)},

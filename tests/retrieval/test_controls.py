@@ -128,12 +128,11 @@ def test_rows_hold_recall_and_difference(compared):
 def test_intervals_of_differences_come_from_the_same_resamples(compared):
     outcomes, _, rows = compared
     row = next(row for row in rows if (row.name, row.pairs) == ("mfcc", "held_out"))
-    draws = Resamples.draw(np.array([0, 0, 1, 1, 2, 2]), len(NAMES), resamples=200, seed=1)
-    members = [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
+    draws = Resamples.draw("aabbcc", len(NAMES), resamples=200, seed=1)
 
     def recall(name):
-        pairs = [(0, 2), (2, 0), (1, 2), (2, 1)]
-        return np.mean([draws.recall(outcomes[name].hits, members[a], members[b]) for a, b in pairs], axis=0)
+        pairs = ["ac", "ca", "bc", "cb"]
+        return np.mean([draws.recall(outcomes[name].hits, *pair) for pair in pairs], axis=0)
 
     low, high = difference_interval(
         row.difference / 100,

@@ -362,7 +362,7 @@ def test_other_splits_and_runs_that_were_killed_are_not_in_the_report(config: In
     config.split = "test-noisy"
     run(config)
     assert read_interpretations(config.folder.parent, "test") is None
-    config.folder.rename(config.folder.with_name(config.folder.name + ".partial"))
+    config.folder.rename(config.folder.with_name(f".{config.folder.name}.partial"))
     assert read_interpretations(config.folder.parent, "test-noisy") is None
 
 

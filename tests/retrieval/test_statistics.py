@@ -19,9 +19,11 @@ from retrieval.statistics.bootstrap import (
 )
 from retrieval.statistics.ranks import METRICS, metrics_of
 
+SITES = {"a": [0, 1, 2], "b": [3, 4], "c": [5]}
+
 
 def draw(groups, sentences, resamples=200, seed=0):
-    return Resamples.draw(np.array(groups), sentences, resamples=resamples, seed=seed)
+    return Resamples.draw(groups, sentences, resamples=resamples, seed=seed)
 
 
 def recall_by_loops(hits, sources, targets, sentence_counts, site_counts):
@@ -42,23 +44,23 @@ def recall_by_loops(hits, sources, targets, sentence_counts, site_counts):
     return np.mean(values) if values else np.nan
 
 
-@pytest.mark.parametrize(("sources", "targets"), [([0, 1, 2], [3, 4]), ([3, 4], [5]), ([0, 1, 2], [0, 1, 2])])
-def test_resampled_recall_equals_loops(sources, targets):
+@pytest.mark.parametrize(("source", "target"), ["ab", "bc", "aa"])
+def test_resampled_recall_equals_loops(source, target):
     random = np.random.default_rng(0)
     hits = random.integers(0, 2, (6, 6, 5)).astype(float)
     hits[random.random(hits.shape) < 0.4] = np.nan
-    draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
+    draws = draw("aaabbc", 5, resamples=40)
     expected = [
-        recall_by_loops(hits, sources, targets, draws.sentences[n], draws.sites[n])
+        recall_by_loops(hits, SITES[source], SITES[target], draws.sentences[n], draws.sites[n])
         for n in range(draws.count)
     ]
-    np.testing.assert_allclose(draws.recall(hits, np.array(sources), np.array(targets)), expected)
+    np.testing.assert_allclose(draws.recall(hits, source, target), expected)
 
 
-def recalls(draws, hits, sources, targets):
-    """Resampled recall@1 (B,); what is missed is second."""
+def recalls(draws, hits):
+    """Resampled recall@1 (B,) from group a to group b; what is missed is second."""
     above, equal = np.where(hits == 0, 1, 0), (~np.isnan(hits)).astype(int)
-    return draws.metrics(above, equal, sources, targets).mean[:, 0]
+    return draws.metrics(above, equal, "a", "b").mean[:, 0]
 
 
 def metrics_by_loops(ranks, sources, targets, sentence_counts, site_counts):
@@ -81,34 +83,36 @@ def metrics_of_ranks(ranks):
     return [*((ranks <= k).mean() for k in (1, 5, 10)), (1 / ranks).mean(), np.median(ranks)]
 
 
-@pytest.mark.parametrize(("sources", "targets"), [([0, 1, 2], [3, 4]), ([3, 4], [5]), ([0, 1, 2], [0, 1, 2])])
-def test_resampled_metrics_equal_loops(sources, targets):
+@pytest.mark.parametrize(("source", "target"), ["ab", "bc", "aa"])
+def test_resampled_metrics_equal_loops(source, target):
     random = np.random.default_rng(0)
     ranks = random.choice([1, 1, 2, 4, 6, 12, 15], (6, 6, 5))
     ranks[random.random(ranks.shape) < 0.4] = 0  # not asked
-    draws = draw([0, 0, 0, 1, 1, 2], 5, resamples=40)
+    draws = draw("aaabbc", 5, resamples=40)
     above, equal = np.maximum(ranks - 1, 0), (ranks > 0).astype(int)
-    found = draws.metrics(above, equal, np.array(sources), np.array(targets))
+    found = draws.metrics(above, equal, source, target)
     for n in range(draws.count):
-        mean, pooled = metrics_by_loops(ranks, sources, targets, draws.sentences[n], draws.sites[n])
+        mean, pooled = metrics_by_loops(
+            ranks, SITES[source], SITES[target], draws.sentences[n], draws.sites[n]
+        )
         np.testing.assert_allclose(found.mean[n], mean)
         np.testing.assert_allclose(metrics_of(found.pooled)[n], pooled)
 
 
 def test_draws_keep_totals_and_seed():
-    draws = draw([0, 0, 0, 1, 1], 7, resamples=50, seed=3)
+    draws = draw("aaabb", 7, resamples=50, seed=3)
     assert (draws.sentences.sum(axis=1) == 7).all()
     assert (draws.sites[:, :3].sum(axis=1) == 3).all()
     assert (draws.sites[:, 3:].sum(axis=1) == 2).all()
-    again, other = draw([0, 0, 0, 1, 1], 7, 50, 3), draw([0, 0, 0, 1, 1], 7, 50, 4)
+    again, other = draw("aaabb", 7, 50, 3), draw("aaabb", 7, 50, 4)
     np.testing.assert_array_equal(draws.sentences, again.sentences)
     np.testing.assert_array_equal(draws.sites, again.sites)
     assert (draws.sentences != other.sentences).any()
 
 
-def interval_of_recalls(draws, hits, sources, targets):
-    rate = float(np.nanmean(hits[np.ix_(sources, targets)]))
-    replicates = recalls(draws, hits, sources, targets)
+def interval_of_recalls(draws, hits):
+    rate = float(np.nanmean(hits[np.ix_(draws.members["a"], draws.members["b"])]))
+    replicates = recalls(draws, hits)
     return recall_interval(rate, replicates, factors=draws.factors, sentences=hits.shape[2])
 
 
@@ -124,8 +128,8 @@ def test_one_site_pair_has_the_interval_of_a_mean():
     answers = (random.random(60) < 0.7).astype(float)
     hits = np.full((2, 2, 60), np.nan)
     hits[0, 1] = answers
-    draws = draw([0, 1], 60, resamples=8000)
-    found = interval_of_recalls(draws, hits, np.array([0]), np.array([1]))
+    draws = draw("ab", 60, resamples=8000)
+    found = interval_of_recalls(draws, hits)
     assert draws.factors == ()
     assert found == pytest.approx(logit_interval(answers.mean(), scipy.stats.sem(answers), 59), abs=0.005)
 
@@ -136,20 +140,20 @@ def test_bad_sites_widen_the_interval():
     by_sentence[:4, 4:] = np.arange(40) % 2
     by_site = np.full((8, 8, 40), np.nan)
     by_site[:4, 4:] = np.array([0.2, 0.4, 0.6, 0.8])[:, None, None]
-    draws, a, b = draw([0] * 4 + [1] * 4, 40, resamples=8000), np.arange(4), np.arange(4, 8)
-    by_sites = draws.recall(by_site, a, b)
+    draws = draw("aaaabbbb", 40, resamples=8000)
+    by_sites = draws.recall(by_site, "a", "b")
     found = recall_interval(0.5, by_sites, factors=draws.factors, sentences=40)
     # As the mean of four sites with three degrees of freedom, of which a resample knows 3/4 of the variance.
     expected = logit_interval(0.5, scipy.stats.sem([0.2, 0.4, 0.6, 0.8]), 3)
     assert found == pytest.approx(expected, abs=0.02)
-    narrow = interval_of_recalls(draws, by_sentence, a, b)
+    narrow = interval_of_recalls(draws, by_sentence)
     assert narrow == pytest.approx(logit_interval(0.5, scipy.stats.sem(np.arange(40) % 2), 39), abs=0.01)
 
 
 def test_components_of_sums_are_those_of_their_parts():
     """An estimate that is a mean over sites of two groups plus one over sentences."""
     random = np.random.default_rng(0)
-    draws = draw([0, 0, 0, 1, 1], 30, resamples=20_000)
+    draws = draw("aaabb", 30, resamples=20_000)
     first, second, of_sentences = random.normal(size=3), random.normal(size=2), random.normal(size=30)
     replicates = draws.sites[:, :3] @ first / 3 + draws.sites[:, 3:] @ second / 2
     replicates += draws.sentences @ of_sentences / 30
@@ -173,7 +177,7 @@ def test_intervals_of_recall_hold_the_true_one_also_with_few_sites():
 
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="at least one resample and one sentence"):
-        draw([0, 1], 0)
+        draw("ab", 0)
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
@@ -272,7 +276,7 @@ def test_intervals_of_differences_of_all_metrics():
 
 def test_groups_of_one_site_are_those_that_no_resample_varies():
     names = ["cmn", "hak", "hak", "yue", "wuu", "wuu"]
-    draws = draw([0, 1, 1, 2, 3, 3], 5, resamples=100)
+    draws = draw("abbcdd", 5, resamples=100)
     never = [name for name, counts in zip(names, draws.sites.T, strict=True) if (counts == 1).all()]
     assert groups_of_one_site(names) == never == ["cmn", "yue"]
 

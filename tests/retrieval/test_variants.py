@@ -95,7 +95,7 @@ def test_resamples_are_those_of_a_double_loop() -> None:
     assert found is not None
     assert rates is not None
 
-    draws = Resamples.draw(np.array([0, 1, 2, 2]), 3, resamples=50, seed=7)
+    draws = Resamples.draw(["cmn", "hak", "yue", "yue"], 3, resamples=50, seed=7)
     drawn_runs = np.random.default_rng([7, 1]).multinomial(2, [0.5, 0.5], size=50)
     members = {"cmn": [0], "hak": [1], "yue": [2, 3]}
     for b in range(50):

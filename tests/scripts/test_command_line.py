@@ -117,6 +117,7 @@ def test_typos_in_parts_and_values(places: dict[str, Path], monkeypatch: pytest.
     for name, arguments, remedy in [
         ("train", ["data.max_durration=3"], "did you mean data.max_duration?"),
         ("train", ["max_duration=3"], "did you mean data.max_duration?"),
+        ("train", ["data.mixing.corpora=[{data_dri: x}]"], "cannot be set so: Key 'data_dri' not in"),
         ("train", ["model=larg"], "choose one of large, medium, small, tiny; did you mean large?"),
         ("train", ["experiment=nothing"], "choose one of cpu, "),
         ("train", ["seed=many"], "seed=many: Value 'many' of type 'str' could not be converted to Integer"),
@@ -137,7 +138,7 @@ CALLS = [
     ("decode embed controls layers", "model_dir={damaged} data_dir={data} split=valid", "is not valid JSON"),
     ("decode embed controls layers interpret", "model_dir={damaged} data_dir={any}", "fangyan prepare"),
     ("decode embed controls layers interpret", "model_dir={damaged} data_dir={data} split=tst", "train, v"),
-    ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of greedy, beam, ctc, attention"),
+    ("decode", "model_dir={damaged} data_dir={data} method=bem", "one of attention, beam, ctc, greedy"),
     ("score", "results={any} scoring=mer", "cer.json is missing"),
     ("score", "results={none} scoring=wer", "choose one of plain, wenetspeech"),
     ("decode", "model_dir={damaged} data_dir={data} split=valid device=gpu", "use auto, cpu, cuda"),

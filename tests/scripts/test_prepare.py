@@ -53,7 +53,7 @@ def test_killed_and_started_again(command: list[str], tmp_path: Path) -> None:
     again = subprocess.run(
         [*command, "num_workers=1"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "manifests, checks finished before, going on with fbank" in again.stdout
+    assert "manifests, checks finished before, resuming with fbank" in again.stdout
     assert f"{len(finished)} of {UTTERANCES * 9 // 10 // 2} shards of train are finished" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     cuts = list(load_manifest(tmp_path / "data" / "cuts_train.jsonl.gz"))

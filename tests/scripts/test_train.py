@@ -95,7 +95,7 @@ def test_kill_and_start_again(corpus: Path, tmp_path: Path) -> None:
     again = run("train.py", *broken)
     assert again.returncode == 0, again.stdout + again.stderr
     assert re.search(
-        rf"Going on from {tmp_path}/broken/checkpoints/step-0*{step}: step {step}, epoch", again.stdout
+        rf"Resuming from {tmp_path}/broken/checkpoints/step-0*{step}: step {step}, epoch", again.stdout
     )
     train(composed(*settings, f"exp_dir={tmp_path / 'straight'}"), Recognition)
     weights = [

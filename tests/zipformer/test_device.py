@@ -14,7 +14,7 @@ from zipformer import model as model_module
 from zipformer.device import HostCopy, upload
 from zipformer.layers import regularizers, schedule
 from zipformer.model import AsrModel
-from zipformer.optim import scaled_adam as optim
+from zipformer.optim import scaled_adam
 from zipformer.optim.scaled_adam import ScaledAdam
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -73,9 +73,9 @@ class UnreadableHostCopy(HostCopy):
 
 def deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat host memory as that of a GPU: nothing may be read when it is asked for."""
-    for module in (optim, model_module, regularizers, schedule):
+    for module in (scaled_adam, model_module, regularizers, schedule):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
-    for module in (optim, schedule):
+    for module in (scaled_adam, schedule):
         monkeypatch.setattr(module, "HostCopy", UnreadableHostCopy)
 
 

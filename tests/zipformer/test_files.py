@@ -19,6 +19,7 @@ from zipformer.files import (
     place_errors,
     replacing,
     replacing_folder,
+    write_csv,
     write_tensors,
 )
 from zipformer.results_place import results_place
@@ -85,6 +86,22 @@ def test_a_kill_at_any_file_operation_mixes_no_two_results(
         assert (directory / "a.txt").read_text() == "new"
         assert [path.name for path in directory.parent.iterdir()] == ["results"]
     assert point.number > 5
+
+
+def test_other_files_of_a_folder_go_where_they_are_not_kept(tmp_path: Path) -> None:
+    write_both(tmp_path / "results", "old")
+    with replacing_folder(tmp_path / "results", keep_others=False) as folder:
+        (folder / "a.txt").write_text("new")
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_table_has_a_line_of_names_and_empty_fields_for_none(tmp_path: Path) -> None:
+    rows = [{"name": "a,b", "value": 0.5}, {"name": "方言", "value": None}]
+    write_csv(tmp_path / "rows.csv", ["name", "value"], rows)
+    assert (tmp_path / "rows.csv").read_bytes().decode() == 'name,value\r\n"a,b",0.5\r\n方言,\r\n'
+    write_csv(tmp_path / "rows.csv", ["name", "value"], [])
+    assert (tmp_path / "rows.csv").read_bytes() == b"name,value\r\n"
 
 
 def test_an_error_leaves_a_folder_as_it_was(tmp_path: Path) -> None:

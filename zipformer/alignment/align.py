@@ -21,7 +21,7 @@ from zipformer.alignment.attention import (
 from zipformer.alignment.ctc import ctc_emissions
 from zipformer.alignment.spans import Segmenter, Span, character_spans, share_gaps, word_spans
 from zipformer.alignment.transducer import lattice_scores, viterbi
-from zipformer.data.batches import Batch, evaluation_batches
+from zipformer.data.batches import EVALUATION_SECONDS, Batch, evaluation_batches
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.decoding import ctc_greedy_search, greedy_search
 from zipformer.errors import UserError
@@ -114,7 +114,7 @@ def align_cuts(
     segment: Segmenter = list,
     transcript: str = "reference",
     median_frames: int = MEDIAN_FRAMES,
-    max_duration: float = 200.0,
+    max_duration: float = EVALUATION_SECONDS,
     device: torch.device | str = "cpu",
 ) -> Iterator[AlignedUtterance]:
     """Align a corpus, one batch in memory at a time.

@@ -20,18 +20,27 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.data.augment import SpecAugment
 from zipformer.data.cuts import check_manifest, sentence_of
+from zipformer.data.distortion import Distortion
 from zipformer.data.loader_workers import begin_worker, start_loading
 from zipformer.data.manifest import (
     CutLine,
-    SelectedLines,
     check_feature_files,
     place_now,
     read_summaries,
-    with_present_paths,
 )
-from zipformer.data.selection import DataConfig, TextEncoder, select_utterances
+from zipformer.data.mixing import Mixture
+from zipformer.data.selection import (
+    DataConfig,
+    TextEncoder,
+    select_utterances,
+    sentences_of_tests,
+    streams_of,
+    together,
+)
 from zipformer.errors import UserError
 
+EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
+SOUND = 1  # distinguishes the generator of distortions from that of SpecAugment
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 
 
@@ -95,20 +104,20 @@ class FeatureDataset(Dataset[Batch]):
     """Load, distort and pad the utterances of a batch. Items are addressed by (key, cuts).
 
     With ``translation``, a field of the supervisions, ``Batch.translations`` has its tokens. The longest
-    utterance is followed by ``margin`` frames of padding, the others by more. ``directory`` is the data
-    directory of cuts that come as lines of its manifest; None for cuts that name their files as they are now.
+    utterance is followed by ``margin`` frames of padding, the others by more. With ``distortion``, features
+    are computed from the recordings.
     """
 
     def __init__(
         self,
-        directory: Path | None,
         tokenizer: TextEncoder | None = None,
         augment: SpecAugment | None = None,
         seed: Sequence[int] = (),
         translation: str | None = None,
         margin: int = 0,
+        distortion: Distortion | None = None,
     ) -> None:
-        self.directory = directory
+        self.distortion = distortion
         self.tokenizer = tokenizer
         self.translation = translation
         self.margin = margin
@@ -118,7 +127,12 @@ class FeatureDataset(Dataset[Batch]):
     def __getitem__(self, item: tuple[BatchKey, CutSet]) -> Batch:
         key, cuts = item
         utterances = [cut.cut() if isinstance(cut, CutLine) else cut for cut in cuts]
-        matrices = [self._load(cut) for cut in utterances]
+        if self.distortion is None:
+            matrices = [self._load(cut) for cut in utterances]
+        else:
+            # A generator of its own: SpecAugment draws the same with and without distortion.
+            sound = np.random.default_rng([*self.seed, *key, SOUND])
+            matrices = [self.distortion(cut, sound) for cut in utterances]
         if self.augment is not None:
             rng = np.random.default_rng([*self.seed, *key])
             matrices = [self.augment(matrix, rng) for matrix in matrices]
@@ -138,19 +152,21 @@ class FeatureDataset(Dataset[Batch]):
         return Batch(features, lengths, tokens, [cut.id for cut in utterances], supervisions, translations)
 
     def _load(self, cut: Cut) -> np.ndarray:
-        placed = cut if self.directory is None else with_present_paths(cut, self.directory)
-        return placed.load_features()
+        features: np.ndarray = cut.load_features()
+        return features
 
 
 class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
     """Batches of cuts with their keys, from ``first_batch`` on. Skipped batches cost no feature loading."""
 
-    def __init__(self, sampler: DynamicBucketingSampler) -> None:
+    def __init__(self, sampler: DynamicBucketingSampler, mixture: Mixture) -> None:
         self.sampler = sampler
+        self.mixture = mixture
         self.epoch = 1
         self.first_batch = 0
 
     def __iter__(self) -> Iterator[tuple[BatchKey, CutSet]]:
+        self.mixture.epoch = self.epoch
         self.sampler.set_epoch(self.epoch)
         for index, cuts in enumerate(self.sampler):
             if index >= self.first_batch:
@@ -162,7 +178,8 @@ class TrainingData:
 
     Args:
         manifest: ``cuts_train.jsonl.gz``; read lazily, so the corpus need not fit in memory
-            (:mod:`zipformer.data.manifest`).
+            (:mod:`zipformer.data.manifest`). With ``config.mixing.corpora``, the files of that name there as
+            well (:mod:`zipformer.data.mixing`).
         tokenizer: encodes the transcripts; None = utterances need none.
         repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
         translation: field of the supervisions whose tokens the batches have as well.
@@ -187,28 +204,40 @@ class TrainingData:
         translation: str | None = None,
         fields: Sequence[str] = (),
     ) -> None:
-        check_manifest(manifest)
-        self.selection = select_utterances(
-            read_summaries(manifest),
-            config,
-            tokenizer,
-            repeats_need_blank=repeats_need_blank,
-            fields=[*fields, *([translation] if translation else [])],
-        )
+        corpora = [Path(corpus.data_dir) for corpus in config.mixing.corpora]
+        manifests = [manifest, *(corpus / manifest.name for corpus in corpora)]
+        kept_out = sentences_of_tests(config.keep_out)
+        selections = []
+        for path in manifests:
+            check_manifest(path)
+            selection = select_utterances(
+                read_summaries(path),
+                config,
+                tokenizer,
+                repeats_need_blank=repeats_need_blank,
+                fields=[*fields, *([translation] if translation else [])],
+                kept_out=kept_out,
+            )
+            if not config.distortion.computes:
+                files = (place_now(file, path.parent) for file in selection.feature_files)
+                check_feature_files(files, path.parent)
+            selections.append(selection)
+        self.selection = together(selections)
+        named = ", ".join(map(str, manifests))
         # A misspelt name would leave nothing out: a model that heard the dialect would be said not to have.
         if unknown := sorted(set(config.left_out_dialects) - self.selection.dialects):
             raise UserError(
-                f"data.left_out_dialects names {', '.join(unknown)}, of which {manifest} has no utterance: "
+                f"data.left_out_dialects names {', '.join(unknown)}, of which {named} has no utterance: "
                 f"give dialect groups among {', '.join(sorted(self.selection.dialects))}"
             )
         if self.selection.utterances == 0:
             reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.selection.dropped.items())
-            raise UserError(f"no utterance of {manifest} can be trained on: {reasons or 'it is empty'}")
-        files = (place_now(path, manifest.parent) for path in self.selection.feature_files)
-        check_feature_files(files, manifest.parent)
+            raise UserError(f"no utterance of {named} can be trained on: {reasons or 'it is empty'}")
+        self.mixture = Mixture(streams_of(manifests, selections, config.mixing), seed)
+        self.seconds_per_epoch = sum(self.mixture.seconds_by_corpus())
         num_buckets = self._num_buckets(config, world_size)
         sampler = DynamicBucketingSampler(
-            SelectedLines(manifest, self.selection.durations),
+            self.mixture,
             max_duration=config.max_duration,
             max_cuts=config.max_cuts,
             quadratic_duration=config.quadratic_duration,
@@ -222,14 +251,14 @@ class TrainingData:
             rank=rank,
             world_size=world_size,
         )
-        self._sampler = _EpochSampler(sampler)
+        self._sampler = _EpochSampler(sampler, self.mixture)
         self._loader = DataLoader(
             FeatureDataset(
-                manifest.parent,
                 tokenizer,
                 SpecAugment(config.spec_augment),
                 seed=(seed, rank),
                 translation=translation,
+                distortion=Distortion(config.distortion) if config.distortion.computes else None,
             ),
             sampler=self._sampler,
             batch_size=None,  # the sampler already gives whole batches
@@ -245,7 +274,7 @@ class TrainingData:
 
     def _num_buckets(self, config: DataConfig, world_size: int) -> int:
         """At most one bucket for every two batches of an epoch, or most batches would be partial ones."""
-        batches = self.selection.seconds / (config.max_duration * world_size)
+        batches = self.seconds_per_epoch / (config.max_duration * world_size)
         return max(1, min(config.num_buckets, int(batches / 2)))
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
@@ -272,7 +301,7 @@ def evaluation_batches(
     cuts: CutSet,
     *,
     margin: int,
-    max_duration: float = 300.0,
+    max_duration: float = EVALUATION_SECONDS,
     tokenizer: TextEncoder | None = None,
 ) -> Iterator[Batch]:
     """Every utterance once, longest first, neighbours of about the same length together, nothing distorted.
@@ -290,7 +319,7 @@ def evaluation_batches(
     ordered = cuts.sort_by_duration(ascending=False)
     sampler = SimpleCutSampler(ordered, max_duration=max_duration, shuffle=False, rank=0, world_size=1)
     loader = DataLoader(
-        FeatureDataset(None, tokenizer, margin=margin),
+        FeatureDataset(tokenizer, margin=margin),
         sampler=_KeyedSampler(sampler),
         batch_size=None,
         generator=torch.Generator(),  # leaves the global generator, and so the training, as it was

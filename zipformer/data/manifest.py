@@ -8,7 +8,7 @@ decompression, and nothing but a number is kept for each cut.
 
 import gzip
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -69,20 +69,23 @@ class CutLine:
     """A cut that is still a line of JSON, with the one property that the sampler asks for.
 
     Attributes:
-        duration: seconds.
         line: JSON.
+        duration: seconds.
+        directory: data directory of the manifest.
         dataloading_info: Lhotse's sampler leaves its diagnostics here.
     """
 
-    __slots__ = ("dataloading_info", "duration", "line")
+    __slots__ = ("dataloading_info", "directory", "duration", "line")
 
-    def __init__(self, line: bytes, duration: float) -> None:
+    def __init__(self, line: bytes, duration: float, directory: str) -> None:
         self.line = line
         self.duration = duration
+        self.directory = directory
         self.dataloading_info: object = None
 
     def cut(self) -> Cut:
-        return deserialize_item(decode_json_line(self.line))
+        """The cut, whose files are named where they are now."""
+        return with_present_paths(deserialize_item(decode_json_line(self.line)), Path(self.directory))
 
 
 def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
@@ -92,7 +95,7 @@ def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:
         UserError: a line that is not a cut, with its number.
     """
     decoder = msgspec.json.Decoder(CutSummary)
-    for number, line in enumerate(_lines(manifest), start=1):
+    for number, line in enumerate(read_lines(manifest), start=1):
         try:
             summary = decoder.decode(line)
         except msgspec.DecodeError as error:
@@ -161,25 +164,7 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
         )
 
 
-class SelectedLines:
-    """The selected cuts of a manifest, in its order; may be iterated any number of times.
-
-    Args:
-        manifest: JSON lines, compressed by gzip if the name ends in ``.gz``.
-        durations: seconds of each cut, NaN for one that is left out.
-    """
-
-    def __init__(self, manifest: Path, durations: Sequence[float]) -> None:
-        self.manifest = manifest
-        self.durations = durations
-
-    def __iter__(self) -> Iterator[CutLine]:
-        for line, duration in zip(_lines(self.manifest), self.durations, strict=True):
-            if not math.isnan(duration):
-                yield CutLine(line, duration)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
     """Lines of a file without their ends."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         rest = b""

@@ -4,17 +4,21 @@ import hashlib
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import eq
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from zipformer.data.augment import SpecAugmentConfig
-from zipformer.data.cuts import encoder_frames, sentence_of
-from zipformer.data.manifest import CutSummary
+from zipformer.data.cuts import encoder_frames, find_manifest, sentence_of
+from zipformer.data.distortion import DistortionConfig
+from zipformer.data.manifest import CutSummary, read_summaries
+from zipformer.data.mixing import MixingConfig, Stream, uses_per_epoch
 
 
 class TextEncoder(Protocol):
@@ -35,9 +39,12 @@ class DataConfig:
     drop_last: bool = False  # drop what does not fill a batch at the end of an epoch
     min_utterance_seconds: float = 0.5  # shorter utterances are dropped and listed in dropped.tsv
     max_utterance_seconds: float = 20.0  # longer ones as well
+    keep_out: list[str] = field(default_factory=list)  # corpora whose test sentences are not trained on
     left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
+    mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
+    distortion: DistortionConfig = field(default_factory=DistortionConfig)  # noise, rooms, volume
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 
 
@@ -51,6 +58,8 @@ class Selection:
         seconds_by_dialect: duration of those utterances by dialect.
         dialects: dialect groups of all utterances, used or not.
         durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
+        numbers: of each cut, the place of its dialect in the order in which dialects appeared.
+        places: the dialects in that order.
         dropped: ids of what is left out, by reason.
         feature_files: where the features of the usable utterances are.
         digest: digest of id, duration, dialect and texts of all utterances, used or not.
@@ -61,13 +70,54 @@ class Selection:
     seconds_by_dialect: Counter[str] = field(default_factory=Counter)
     dialects: set[str] = field(default_factory=set)
     durations: "array[float]" = field(default_factory=lambda: array("d"))
+    places: list[str] = field(default_factory=list)
+    numbers: "array[int]" = field(default_factory=lambda: array("H"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
 
-    @property
-    def dropped_ids(self) -> frozenset[str]:
-        return frozenset(cut_id for ids in self.dropped.values() for cut_id in ids)
+
+def sentences_of_tests(directories: Iterable[str]) -> frozenset[str]:
+    """The different texts of the test splits of prepared corpora.
+
+    Raises:
+        UserError: a corpus has no test split.
+    """
+    texts: set[str] = set()
+    for directory in directories:
+        for cut in read_summaries(find_manifest(Path(directory), "test")):
+            texts.update(supervision.text for supervision in cut.supervisions if supervision.text)
+    return frozenset(texts)
+
+
+def together(selections: Sequence[Selection]) -> Selection:
+    """What several corpora hold in all, for the log and for checkpoints; it names no single cut."""
+    if len(selections) == 1:
+        return selections[0]
+    found = Selection(digest=" ".join(selection.digest for selection in selections))
+    for selection in selections:
+        found.utterances += selection.utterances
+        found.seconds += selection.seconds
+        found.seconds_by_dialect += selection.seconds_by_dialect
+        found.dialects |= selection.dialects
+        for reason, ids in selection.dropped.items():
+            found.dropped[reason] += ids
+    return found
+
+
+def streams_of(
+    manifests: Sequence[Path], selections: Sequence[Selection], config: MixingConfig
+) -> list[Stream]:
+    """The manifests with what is used of them, and how often."""
+    durations = [np.asarray(selection.durations) for selection in selections]
+    if config.natural:
+        return [Stream(manifest, seconds) for manifest, seconds in zip(manifests, durations, strict=True)]
+    by_dialect = uses_per_epoch([selection.seconds_by_dialect for selection in selections], config)
+    streams = []
+    for manifest, selection, seconds, uses in zip(manifests, selections, durations, by_dialect, strict=True):
+        of_place = np.array([uses.get(dialect, 0.0) for dialect in selection.places], dtype=np.float32)
+        streams.append(Stream(manifest, seconds, of_place[np.asarray(selection.numbers)]))
+    return streams
 
 
 def select_utterances(
@@ -77,6 +127,7 @@ def select_utterances(
     *,
     repeats_need_blank: bool,
     fields: Sequence[str] = (),
+    kept_out: Container[str] = frozenset(),
 ) -> Selection:
     """Find the utterances that can be trained on, among cuts or their summaries.
 
@@ -86,16 +137,22 @@ def select_utterances(
     two equal tokens are neighbours: a blank must come between them. Utterances with fewer frames have no
     alignment, and their loss would be infinite.
 
+    Args:
+        kept_out: texts that are not trained on.
+
     Raises:
         ValueError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
     digest = hashlib.sha256()
+    places: dict[str, int] = {}
     for cut in cuts:
+        dialect = (cut.supervisions[0].language if cut.supervisions else None) or "unknown"
+        selection.numbers.append(places.setdefault(dialect, len(places)))
         selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
         texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
         digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
-        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank)
+        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
             selection.durations.append(math.nan)
@@ -107,13 +164,18 @@ def select_utterances(
         selection.utterances += 1
         selection.durations.append(cut.duration)
         selection.seconds += cut.duration
-        selection.seconds_by_dialect[cut.supervisions[0].language or "unknown"] += cut.duration
+        selection.seconds_by_dialect[dialect] += cut.duration
     selection.digest = digest.hexdigest()[:16]
+    selection.places = list(places)
     return selection
 
 
 def _reason_to_drop(
-    cut: Cut, config: DataConfig, tokenizer: TextEncoder | None, repeats_need_blank: bool
+    cut: Cut,
+    config: DataConfig,
+    tokenizer: TextEncoder | None,
+    repeats_need_blank: bool,
+    kept_out: Container[str],
 ) -> str | None:
     if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
         return "of a dialect that is left out (data.left_out_dialects)"
@@ -123,6 +185,8 @@ def _reason_to_drop(
         return f"longer than {config.max_utterance_seconds:g} s (data.max_utterance_seconds)"
     if len(cut.supervisions) != 1 or (tokenizer and not cut.supervisions[0].text):
         return "not exactly one transcript"
+    if kept_out and cut.supervisions[0].text in kept_out:
+        return "with a sentence of a test set (data.keep_out)"
     if not cut.has_features:
         return "no features"
     tokens = tokenizer.encode(cut.supervisions[0].text) if tokenizer else []

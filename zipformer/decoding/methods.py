@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from zipformer.data.batches import EVALUATION_SECONDS
 from zipformer.data.dataset import name_of, plain_name
 from zipformer.data.tokenizer import UNKNOWN
 from zipformer.errors import UserError
@@ -73,7 +74,7 @@ class DecodeConfig:
     skip_unknown: bool = False
     chunk_size: int | None = None
     left_context_frames: int | None = None
-    max_duration: float = 200.0
+    max_duration: float = EVALUATION_SECONDS
     device: str = "auto"
     results_dir: str | None = None
 

@@ -74,10 +74,10 @@ class ActivationDropoutAndLinear(nn.Module):
     Args:
         in_channels: channels before and after the activation.
         out_channels: channels of the output.
-        activation: which swoosh.
+        activation: name of the swoosh.
         bias: whether the linear layer has one.
         dropout: rate or schedule.
-        initial_scale: as for ``scaled_linear``.
+        initial_scale: scale of the initial output, see ``scaled_linear``.
     """
 
     def __init__(

@@ -1,17 +1,15 @@
 """The files that a scored test set leaves, and the table of error rates for the terminal."""
 
-import csv
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from zipformer.files import replacing_folder
+from zipformer.files import column_names, replacing_folder, write_csv, write_text
 from zipformer.scoring.conventions import PLAIN, Convention
 from zipformer.scoring.sclite import write_sclite
 from zipformer.scoring.tables import (
@@ -58,10 +56,11 @@ def write_results(
     text = json.dumps(document, ensure_ascii=False, indent=1)
     alignments = "\n".join(alignment_text(utterance, convention.unit) for utterance in scored)
     with replacing_folder(directory) as folder:
-        (folder / "cer.json").write_text(text + "\n", encoding="utf-8")
-        _write_csv(folder / "cer.csv", ScoreRow, rows)
-        (folder / "alignments.txt").write_text(alignments, encoding="utf-8")
-        _write_csv(folder / "confusions.csv", Confusion, confusions(scored, top_confusions))
+        write_text(folder / "cer.json", text + "\n")
+        write_csv(folder / "cer.csv", column_names(ScoreRow), map(asdict, rows))
+        write_text(folder / "alignments.txt", alignments)
+        errors = confusions(scored, top_confusions)
+        write_csv(folder / "confusions.csv", column_names(Confusion), map(asdict, errors))
         write_sclite(folder, scored)
 
 
@@ -153,11 +152,3 @@ def _share(row: ScoreRow) -> str:
     if row.no_token is None or not row.reference_characters:
         return "-"
     return f"{100 * row.no_token / row.reference_characters:.1f} %"
-
-
-def _write_csv(path: Path, kind: type[Any], items: Iterable[Any]) -> None:
-    """Write dataclass instances as one line each; None becomes an empty field."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(kind)])
-        writer.writerows(astuple(item) for item in items)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from zipformer.files import write_text
 from zipformer.scoring.tables import ScoredUtterance
 
 # sclite gives many ASCII marks a meaning: {a / b}, (a), @, ;;, <a>, a-. Only letters and digits are safe.
@@ -67,5 +68,4 @@ def _speaker(utterance: ScoredUtterance) -> str:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+    write_text(path, "".join(line + "\n" for line in lines))

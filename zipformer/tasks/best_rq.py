@@ -25,7 +25,7 @@ from zipformer.model import AsrModel
 from zipformer.model_config import AsrModelConfig
 from zipformer.tasks.codebook_use import CodebookCounts, CodebookUse, collapsed
 from zipformer.tasks.initialise import initialise_from
-from zipformer.tasks.masking import draw_masks, hide
+from zipformer.tasks.masking import draw_masks, generator_of, hide
 from zipformer.tasks.quantiser import STACK, RandomQuantiser, Statistics, stack_frames
 from zipformer.training.config import TrainConfig, missing_data
 from zipformer.training.state import seed_everything
@@ -126,6 +126,8 @@ class BestRq(Task):
                 f"data.spec_augment.probability={config.data.spec_augment.probability:g}, but labels are "
                 "those of the features as they were recorded: set it to 0"
             )
+        if config.data.distortion.distorts:
+            problems.append("data.distortion changes the sound, but labels are those of the clean features")
         return problems
 
     def initialise(self, source: Path) -> None:
@@ -133,41 +135,47 @@ class BestRq(Task):
 
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
         """The cross-entropy of all labels of the masked frames, in nats."""
-        logits, labels, _ = self.predict(batch.features, batch.lengths, step)
+        logits, labels, _ = self.predict(batch, step)
         total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         if self.training:
             frames = sum(encoder_frames(length) for length in batch.lengths.tolist())
             self.counts.add(labels, logits, frames)
         return {"best_rq": Loss(total, float(labels.numel()), 1.0)}
 
-    def predict(self, features: Tensor, lengths: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def predict(self, batch: Batch, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the labels of the masked frames of a batch.
 
         Args:
-            features: (N, T, F) clean features.
-            lengths: (N,) int64 valid frames, on the host.
-            step: number of the step. With the seed and the rank, it decides the masks and the noise.
+            batch: N utterances with clean features (N, T, F), on the host.
+            step: number of the step. With the seed and the id of an utterance, it decides its mask and noise:
+                they are the same in every batch, place and process.
 
         Returns:
             Logits (M, codebooks, codes) fp32 and labels (M, codebooks) int64 of the M masked frames, and
             their places (M,) among the N * T' frames of the batch.
         """
         config, device = self.config.best_rq, self.world.device
-        rng = np.random.default_rng([self.config.seed, step, self.world.rank])
+        lengths = batch.lengths.tolist()
+        rngs = [generator_of(self.config.seed, step, name) for name in batch.ids]
         masks = draw_masks(
-            [encoder_frames(length) for length in lengths.tolist()],
-            rng,
+            [encoder_frames(length) for length in lengths],
+            rngs,
             start_probability=config.mask_start,
             span=config.mask_span,
         )
-        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         places = upload(torch.from_numpy(np.flatnonzero(masks)), device)
-        clean, on_device = features.to(device, non_blocking=True), lengths.to(device, non_blocking=True)
+        clean = batch.features.to(device, non_blocking=True)
+        on_device = batch.lengths.to(device, non_blocking=True)
         statistics = Statistics.of(clean, on_device)
         stacks = stack_frames(statistics.normalise(clean), masks.shape[1])
         labels = self.quantiser(stacks.flatten(0, 1).index_select(0, places))
         hidden = hide(
-            clean, upload(torch.from_numpy(masks), device), statistics, generator, noise=config.noise
+            clean,
+            lengths,
+            upload(torch.from_numpy(masks), device),
+            statistics,
+            [int(rng.integers(2**62)) for rng in rngs],
+            noise=config.noise,
         )
         frames, _ = self.model.encode(hidden, on_device)
         logits = self.label_head(frames.flatten(0, 1).index_select(0, places)).float()

@@ -1,5 +1,9 @@
-"""Spans of encoder frames that are hidden from the encoder, and the noise that takes their place."""
+"""Spans of encoder frames that are hidden from the encoder, and the noise that takes their place.
 
+Every utterance has a random generator of its own, so its mask and its noise do not depend on the batch.
+"""
+
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +14,20 @@ from torch import Tensor
 from zipformer.tasks.quantiser import FIRST_FRAME, STACK, Statistics
 
 
+def generator_of(seed: int, step: int, name: str) -> np.random.Generator:
+    """The generator of one utterance at one training step.
+
+    Args:
+        seed: random seed of the training.
+        step: number of the training step.
+        name: id of the utterance.
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    return np.random.default_rng([seed, step, int.from_bytes(digest, "big")])
+
+
 def draw_masks(
-    lengths: Sequence[int], rng: np.random.Generator, *, start_probability: float, span: int
+    lengths: Sequence[int], rngs: Sequence[np.random.Generator], *, start_probability: float, span: int
 ) -> NDArray[np.bool_]:
     """Draw which encoder frames of a batch are masked.
 
@@ -21,7 +37,7 @@ def draw_masks(
 
     Args:
         lengths: encoder frames of each utterance, at least 1.
-        rng: the source of the draws.
+        rngs: the generator of each utterance.
         start_probability: 0 to 1. Larger = more is masked: 1 - (1 - p)^span of a long utterance.
         span: encoder frames, at least 1.
 
@@ -29,7 +45,7 @@ def draw_masks(
         (N, longest), True = masked; never True after the end of an utterance.
     """
     masks = np.zeros((len(lengths), max(lengths)), dtype=bool)
-    for mask, length in zip(masks, lengths, strict=True):
+    for mask, length, rng in zip(masks, lengths, rngs, strict=True):
         width = max(1, min(span, length // 2))
         starts = rng.random(length) < start_probability
         if not starts.any():
@@ -39,7 +55,13 @@ def draw_masks(
 
 
 def hide(
-    features: Tensor, masks: Tensor, statistics: Statistics, generator: torch.Generator, *, noise: float
+    features: Tensor,
+    lengths: Sequence[int],
+    masks: Tensor,
+    statistics: Statistics,
+    seeds: Sequence[int],
+    *,
+    noise: float,
 ) -> Tensor:
     """Replace the stacks of masked encoder frames by noise.
 
@@ -49,9 +71,10 @@ def hide(
 
     Args:
         features: (N, T, F).
+        lengths: valid feature frames of each utterance.
         masks: (N, T') bool, True = masked.
         statistics: mean and deviation of the utterances.
-        generator: the source of the noise, on the device of the features.
+        seeds: random seed of the noise of each utterance.
         noise: standard deviation in units of that of the mel bin.
 
     Returns:
@@ -59,6 +82,9 @@ def hide(
     """
     masked = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
     masked[:, FIRST_FRAME : FIRST_FRAME + STACK * masks.shape[1]] = masks.repeat_interleave(STACK, dim=1)
-    drawn = torch.randn(features.shape, generator=generator, device=features.device)
+    generator = torch.Generator(features.device)
+    drawn = torch.zeros_like(features)
+    for row, length, seed in zip(drawn, lengths, seeds, strict=True):
+        row[:length].normal_(generator=generator.manual_seed(seed))
     filling = statistics.mean + statistics.deviation * noise * drawn
     return torch.where(masked.unsqueeze(2), filling, features)

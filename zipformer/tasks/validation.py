@@ -12,7 +12,7 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from zipformer.data.batches import evaluation_batches
+from zipformer.data.batches import EVALUATION_SECONDS, evaluation_batches
 from zipformer.data.cuts import read_cuts
 from zipformer.data.manifest import check_feature_files
 from zipformer.data.tokenizer import Tokenizer
@@ -35,7 +35,7 @@ class ValidationConfig:
     split: str = "valid"  # whose cuts are recognised
     interval: int = 1000  # steps; 0 = never
     utterances_per_dialect: int = 50  # a fixed random choice of at most so many
-    max_duration: float = 300.0  # seconds of audio in a batch
+    max_duration: float = EVALUATION_SECONDS  # seconds of audio in a batch
     ctc: bool = False  # also report greedy decoding of the CTC head
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from zipformer.data.selection import Selection
 from zipformer.distributed import World
+from zipformer.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -87,5 +88,5 @@ def log_data(selection: Selection, dropped_file: Path) -> None:
         logger.warning("Left out %d utterances, %s: %s", len(ids), reason, shown)
     if selection.dropped:
         lines = [f"{name}\t{reason}\n" for reason, ids in selection.dropped.items() for name in ids]
-        dropped_file.write_text("".join(lines), encoding="utf-8")
+        write_text(dropped_file, "".join(lines))
         logger.warning("All of them: %s", dropped_file)

@@ -157,7 +157,7 @@ class TrainingState:
         if not self.world.is_main:
             return
         logger.info(
-            "Going on from %s: step %d, epoch %d after %d batches, %.0f s trained",
+            "Resuming from %s: step %d, epoch %d after %d batches, %.0f s trained",
             checkpoint.directory,
             self.counters.step,
             self.counters.epoch,

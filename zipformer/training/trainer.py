@@ -260,7 +260,7 @@ class Trainer:
         if config.max_minutes:
             shares.append(counters.elapsed_seconds / 60 / config.max_minutes)
         if config.num_epochs:
-            shares.append(counters.audio_seconds / (self.data.selection.seconds * config.num_epochs))
+            shares.append(counters.audio_seconds / (self.data.seconds_per_epoch * config.num_epochs))
         return min(1.0, max(shares))
 
     def _report(self) -> None:
@@ -323,7 +323,7 @@ class Trainer:
     def _order(self) -> dict[str, Any]:
         """Everything that decides which batches an epoch has and in which order."""
         data = asdict(self.config.data)
-        for name in ("num_workers", "prefetch_batches", "spec_augment"):
+        for name in ("num_workers", "prefetch_batches", "spec_augment", "distortion"):
             del data[name]
         return {
             "world_size": self.world.size,
@@ -346,6 +346,8 @@ class Trainer:
         log_environment(self.environment)
         log_parameters(self.task)
         log_data(self.data.selection, self.exp_dir / "dropped.tsv")
+        for line in self.data.mixture.description():
+            logger.info("%s", line)
 
 
 def train(config: TrainConfig, task_class: type[Task]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 import data_prep
 from data_prep.corpora.mini.unit import DESCRIPTION, DONE, Unit
 from data_prep.progress import progress
-from zipformer.files import replace_folder
+from zipformer.files import replacing_folder
 
 
 def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, int]]:
@@ -45,13 +44,9 @@ def run_units(units: Mapping[Path, Unit], workers: int) -> dict[Path, dict[str, 
 def _run_or_keep(unit: Unit, directory: Path) -> dict[str, int]:
     description, done = directory / DESCRIPTION, directory / DONE
     if not (done.exists() and description.read_text(encoding="utf-8") == unit.to_json()):
-        shutil.rmtree(directory, ignore_errors=True)
-        partial = directory.with_name(directory.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / DESCRIPTION).write_text(unit.to_json(), encoding="utf-8")
-        _run_in_fresh_process(partial)
-        replace_folder(partial, directory)
+        with replacing_folder(directory, keep_others=False) as folder:
+            (folder / DESCRIPTION).write_text(unit.to_json(), encoding="utf-8")
+            _run_in_fresh_process(folder)
     counts: dict[str, int] = json.loads(done.read_text(encoding="utf-8"))
     return counts
 

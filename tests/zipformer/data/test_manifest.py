@@ -3,6 +3,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lhotse import CutSet
@@ -12,7 +13,8 @@ from tiny_corpus import write_tiny_corpus
 
 from zipformer.data.batches import TrainingData, evaluation_batches
 from zipformer.data.cuts import read_cuts
-from zipformer.data.manifest import SelectedLines, read_summaries, with_present_paths
+from zipformer.data.manifest import read_summaries, with_present_paths
+from zipformer.data.mixing import Mixture, Stream
 from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
@@ -52,16 +54,15 @@ def test_summaries_select_what_whole_cuts_select(corpus: Path) -> None:
     assert found.dropped == expected.dropped
     assert 0 < found.utterances == expected.utterances < 120
     assert found.seconds_by_dialect == expected.seconds_by_dialect
-    assert [math.isnan(d) for d in found.durations] == [
-        cut.id in expected.dropped_ids for cut in read_cuts(manifest)
-    ]
+    dropped = {name for names in expected.dropped.values() for name in names}
+    assert [math.isnan(d) for d in found.durations] == [cut.id in dropped for cut in read_cuts(manifest)]
 
 
 def test_lines_become_the_cuts_that_lhotse_reads(corpus: Path) -> None:
     manifest = corpus / "cuts_train.jsonl.gz"
     cuts = list(read_cuts(manifest))
     durations = [math.nan if n % 3 == 0 else cut.duration for n, cut in enumerate(cuts)]
-    lines = SelectedLines(manifest, durations)
+    lines = Mixture([Stream(manifest, np.array(durations))])
     expected = [cut for n, cut in enumerate(cuts) if n % 3]
     for _ in range(2):
         assert [line.cut() for line in lines] == expected
@@ -119,4 +120,4 @@ def test_files_in_several_parts_and_without_a_last_line_end(corpus: Path, tmp_pa
 
 def test_a_manifest_that_changed_is_noticed(corpus: Path) -> None:
     with pytest.raises(ValueError, match="longer than"):
-        list(SelectedLines(corpus / "cuts_train.jsonl.gz", [1.0] * 121))
+        list(Mixture([Stream(corpus / "cuts_train.jsonl.gz", np.ones(121))]))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from triton_runs import DEVICE, compiling_for_a_gpu, not_interpreted, run_in_the_interpreter, runs_kernels
 
-from zipformer import device as kernels
+from zipformer import device as device_module
 from zipformer.encoder.frontend import ConvFrontend
 from zipformer.layers.activations import swoosh_l, swoosh_r
 from zipformer.layers.convolution import ConvolutionModule
@@ -36,7 +36,7 @@ TYPES = list(PRECISION)
 def use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels for tensors on any device, so that the interpreter gets those on the CPU."""
     for module in ("activations", "linear", "norm"):
-        monkeypatch.setattr(f"zipformer.layers.{module}.has_kernels", lambda device: kernels._enabled)
+        monkeypatch.setattr(f"zipformer.layers.{module}.has_kernels", lambda device: device_module._enabled)
 
 
 def build_feed_forward(clock: Clock) -> tuple[nn.Module, list[Tensor]]:
@@ -67,7 +67,7 @@ def assert_same(
     inputs = [x.to(DEVICE) for x in inputs]
     grad = None if grad is None else grad.to(DEVICE)
     found = run(function, inputs, grad)
-    with kernels.plain_pytorch():
+    with device_module.plain_pytorch():
         types = [x.dtype for x in run(function, inputs, grad)]
         expected = run(function, [x.double() for x in inputs], None if grad is None else grad.double())
     assert [x.dtype for x in found] == types
@@ -96,7 +96,7 @@ def test_swoosh_in_every_layout() -> None:
             leaf = view.detach().requires_grad_()
             y = swoosh_r(leaf)
             (found,) = torch.autograd.grad(y, leaf, grad)
-            with kernels.plain_pytorch():
+            with device_module.plain_pytorch():
                 expected = swoosh_r(leaf)
                 torch.testing.assert_close(y, expected)
                 torch.testing.assert_close(found, torch.autograd.grad(expected, leaf, grad)[0])
@@ -207,7 +207,7 @@ def test_types_under_autocast() -> None:
             return [hidden.dtype, swoosh_l(hidden).dtype, swoosh_l(x).dtype, norm(hidden).dtype]
 
     found = forward()
-    with kernels.plain_pytorch():
+    with device_module.plain_pytorch():
         assert found == forward()
     assert found == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
 
@@ -229,14 +229,14 @@ def test_modules_in_training(build: Callable[[Clock], tuple[nn.Module, list[Tens
         return [y, x.grad, *(parameter.grad for parameter in module.parameters())]
 
     found = run_module()
-    with kernels.plain_pytorch():
+    with device_module.plain_pytorch():
         expected = run_module()
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
 
 
 def test_tensors_on_the_cpu_take_the_plain_path() -> None:
-    assert not kernels.has_kernels(torch.device("cpu"))
+    assert not device_module.has_kernels(torch.device("cpu"))
 
 
 @not_interpreted
@@ -249,16 +249,16 @@ def test_a_missing_or_old_triton_is_named_once(
     device = torch.device("cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     monkeypatch.setitem(sys.modules, "triton.language", ModuleType("without gather"))
-    kernels._triton_is_installed.cache_clear()
+    device_module._triton_is_installed.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            assert not kernels.has_kernels(device)
-            assert not kernels.has_kernels(device)
+            assert not device_module.has_kernels(device)
+            assert not device_module.has_kernels(device)
         assert [record.message for record in caplog.records if "Triton" in record.message] == [
             f"{missing}: training on this GPU uses plain PyTorch, which is slower"
         ]
     finally:
-        kernels._triton_is_installed.cache_clear()
+        device_module._triton_is_installed.cache_clear()
 
 
 @needs_triton

@@ -44,7 +44,7 @@ from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_nam
 from zipformer.errors import UserError
 from zipformer.files import column_names, replacing_folder, write_csv, write_json, write_text
 from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
-from zipformer.scoring.files import named
+from zipformer.scoring.files import scored_as
 from zipformer.scoring.tables import Confusion, ScoreRow
 from zipformer.typed_json import read_json
 
@@ -301,7 +301,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
         ],
         names=dialect_names(_named(report)),
         method_name=method_name,
-        named=named,
+        scored_as=scored_as,
         cer_figure=bars and svg_data_uri(bars),
         recall_figure=heat and svg_data_uri(heat),
         controls=controls,
@@ -330,10 +330,10 @@ def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
     found = {result.method: result.scoring.name for result in decodings}
     if len(set(found.values())) < 2:
         return []
-    named_ones = ", ".join(f"{method}: {name}" for method, name in found.items())
+    methods = ", ".join(f"{method}: {name}" for method, name in found.items())
     return [
         f"Error rates of the decoding methods cannot be compared: they are scored by different conventions"
-        f" ({named_ones}). Score them alike with fangyan score."
+        f" ({methods}). Score them alike with fangyan score."
     ]
 
 

@@ -400,3 +400,17 @@ def test_malformed_input_is_an_error(tmp_path):
 def test_no_model_directory(tmp_path):
     with pytest.raises(UserError, match=r"no model directory .*fangyan average"):
         collect(tmp_path / "none", "test")
+
+
+def test_the_scoring_convention_is_shown_where_it_is_not_plain(tmp_path):
+    model_dir = write_results(tmp_path, sites=1, sentences=4, methods=("ctc", "greedy"))
+    page = render(collect(model_dir, "test"), samples=0)
+    assert "scored as" not in page
+    path = model_dir / "results/data/decode-test-ctc/cer.json"
+    write_json(path, json.loads(path.read_text()) | {"scoring": "mer"})
+    report = collect(model_dir, "test")
+    page = render(report, samples=0)
+    assert re.search(r"<caption>Decoding: .*CTC.*, scored as mer\. Intervals", page)
+    assert '<th scope="col">MER %</th>' in page
+    (warning,) = (text for text in report.warnings if "cannot be compared" in text)
+    assert "(ctc: mer, greedy: plain)" in warning

@@ -90,6 +90,7 @@ def test_groups_of_one_site_are_recorded(tmp_path):
             r"rows, row 1: deletions must be .*found 'two'",
         ),
         (lambda content: content["rows"].__setitem__(2, 7), "rows, row 3 is not an object"),
+        (lambda content: content.update(scoring="x"), "scoring must be a known convention, found 'x'"),
     ],
 )
 def test_malformed_error_rates_are_named(tmp_path, change, message):

@@ -101,7 +101,7 @@ def rate_table(
     kinds = [row for row in rows if row.level == KIND_LEVEL]
     before_kinds = dialects[-1] if kinds and dialects else None
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
-    title = f"{RATES[convention.rate]} error rate: {title}{named(convention)}"
+    title = f"{RATES[convention.rate]} error rate: {title}{scored_as(convention)}"
     table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     table.add_column("dialect", no_wrap=True)
     missing = any(row.no_token for row in overall)
@@ -142,7 +142,7 @@ def rate_table(
     return table
 
 
-def named(convention: Convention) -> str:
+def scored_as(convention: Convention) -> str:
     """For the end of a title: the convention where it is not ``plain``."""
     return "" if convention is PLAIN else f", scored as {convention.name}"
 

@@ -105,7 +105,7 @@ class DecodeConfig:
 
     @property
     def folder(self) -> Path:
-        """Of the results. Errors against translations lie apart: they are not those of recognition."""
+        """Folder of the results. Errors against translations have a folder of their own."""
         kind = "decode" if self.reference == "text" else plain_name(self.reference_field)
         name = name_of(Path(self.data_dir), self.dataset)
         return Path(self.model_dir) / "results" / name / f"{kind}-{self.split}-{self.method}"

@@ -10,7 +10,7 @@ scale, so that it stays inside the possible rates.
 
 The contributions are those of one-way clustered residuals (Cameron, Gelbach & Miller, Journal of Business &
 Economic Statistics 29(2), 2011). Their difference, the variance of single utterances, is in both and is not
-taken off again: with few places that estimate is noisy, and intervals would cover too little. A sentence
+subtracted: with few places its estimate is noisy, and intervals would cover too little. A sentence
 that is spoken at one place only varies with that place and is counted there.
 
 ``python -m benchmarks.coverage`` measures how often the intervals hold the true rate: 92 to 97 % where sites
@@ -211,9 +211,9 @@ def resampled(groups: Sequence[str], single: Sequence[str] | None, places: str =
     """What intervals are over, for captions.
 
     Args:
-        groups: all of them.
-        single: those that have a single place; None in results that do not say.
-        places: what they are called.
+        groups: names of all groups.
+        single: names of the groups that have a single place; None in results that do not say.
+        places: word for the places in the caption.
     """
     if single is None:
         return f"sentences, and over {places} where a group has several"

@@ -33,8 +33,8 @@ class TokenCoverage:
 
     Attributes:
         known: characters that the tokens write (:func:`written_characters`).
-        characters: all that are scored, by dialect.
-        missing: those that are no tokens, by dialect, with their numbers.
+        characters: number of characters that were counted, by dialect.
+        missing: by dialect, the characters that are no tokens and how often each occurred.
     """
 
     known: Collection[str]
@@ -43,7 +43,7 @@ class TokenCoverage:
 
     @classmethod
     def of_model(cls, directory: Path) -> "TokenCoverage":
-        """Of the tokens in a directory."""
+        """Coverage by the tokens of a model directory; nothing is counted yet."""
         return cls(written_characters(Tokenizer.load(directory)))
 
     def add(self, text: str, dialect: str | None) -> None:
@@ -57,7 +57,7 @@ class TokenCoverage:
         """One message on what is missing; None where nothing is.
 
         Args:
-            what: the texts, for the beginning of the message.
+            what: name of the texts in the message.
         """
         return coverage_warning(what, self.missing, self.characters)
 
@@ -99,7 +99,13 @@ def coverage_of(texts: Iterable[tuple[str, str | None]], tokenizer: Tokenizer) -
 
 
 def coverage_warning(what: str, missing: Mapping[str, Counter[str]], total: Mapping[str, int]) -> str | None:
-    """What :meth:`TokenCoverage.warning` says."""
+    """The message of :meth:`TokenCoverage.warning`.
+
+    Args:
+        what: name of the texts in the message.
+        missing: by dialect, the characters that are no tokens and how often each occurred.
+        total: number of characters that were counted, by dialect.
+    """
     together: Counter[str] = sum(missing.values(), Counter())
     if not together:
         return None

@@ -8,7 +8,8 @@
   ``error_rate_zh`` (commit 678f55a), run on every pair: ``official_speechio``. We count differently where
   :data:`UNLIKE_SPEECHIO` says so.
 - ``m2met``: Lhotse's ``normalize_text_alimeeting``, which this test runs.
-- ``plain``, ``mer``, ``syllables``, ``wsyue``: counted by hand.
+- ``plain``, ``mer``, ``syllables`` and ``wsyue`` have no official script here. Their columns are our own
+  counts, of units that were read through; they guard against changes.
 - All seven: sclite 2.10 (Debian package sctk) counts the same on the files that are written for it.
 """
 

@@ -73,8 +73,14 @@ def prepare_magichub(config: MagicHubConfig, directory: Path) -> CorpusManifests
             f"{root} has neither {TABLES[0]} (a scripted set) nor TXT/*.txt (a conversational one); set "
             "corpus.root to the folder of the unpacked set"
         )
+    for wav in [root / "WAV", *sorted(root.glob("*/WAV"))] if tables else []:
+        if wav.is_dir() and not any(table.parent == wav.parent for table in tables):
+            raise UserError(
+                f"{wav.parent / tables[0].name} does not exist, although there is {wav}; unpack the set "
+                "completely, or correct corpus.root"
+            )
     if not tables and config.dialect is None:
-        raise UserError("set corpus.dialect to the dialect of the set, e.g. corpus.dialect=Guangzhou")
+        raise UserError("corpus.root is a conversational set: set its dialect, e.g. corpus.dialect=Guangzhou")
     utterances = (
         (one for table in tables for one in _scripted(table, config))
         if tables

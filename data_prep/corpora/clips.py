@@ -67,9 +67,11 @@ def _parts(audio: Path, clips: Sequence[Clip]) -> Iterator[tuple[Clip, NDArray[n
     remaining = list(clips)
     for block in decode(audio, header):
         held = np.concatenate([held, block.mean(1)])
-        while remaining and round(remaining[0].end * rate) <= begin + len(held):
-            clip = remaining.pop(0)
+        # Also those after a clip that ends later, or never: times of segments may overlap.
+        complete = [clip for clip in remaining if round(clip.end * rate) <= begin + len(held)]
+        for clip in complete:
             yield clip, held[round(clip.start * rate) - begin : round(clip.end * rate) - begin], rate
+        remaining = [clip for clip in remaining if clip not in complete]
         if not remaining:
             return
         unneeded = min(max(0, round(remaining[0].start * rate) - begin), len(held))

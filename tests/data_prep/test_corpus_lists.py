@@ -100,23 +100,26 @@ def test_city_names_of_archives_in_gbk() -> None:
     assert city_name("Guangzhou") == "Guangzhou"
 
 
-@pytest.mark.parametrize("city", "成都 重庆 乐山 宜宾 泸州 自贡 内江 雅安 西昌 南充 达州 广安 云南".split())
+@pytest.mark.parametrize(
+    "city",
+    ["成都", "重庆", "乐山", "宜宾", "泸州", "自贡", "内江", "雅安", "西昌", "南充", "达州", "广安", "云南"],
+)
 def test_places_of_southwestern_mandarin(city: str) -> None:
     assert variety_of(city).id == "mandarin-southwestern"
 
 
 def test_clips_are_cut_where_they_are_asked_for(tmp_path: Path) -> None:
     audio = noise(tmp_path / "long.wav", 40.0)  # several blocks of the decoder
-    times = [(0.0, 1.0), (15.9, 17.1), (16.0, 33.5), (39.5, 40.0), (39.5, 40.5)]
+    times = [(0.0, 1.0), (15.9, 17.1), (16.0, 33.5), (39.0, 40.5), (39.5, 40.0)]
     clips = [Clip(tmp_path / f"{i}.flac", start, end) for i, (start, end) in enumerate(times)]
     assert cut(CutJob(audio, clips)) == 4
     samples, _ = soundfile.read(audio)
-    for clip in clips[:4]:
+    for clip in (*clips[:3], clips[4]):
         found, rate = soundfile.read(clip.file)
         assert rate == 16000
         assert abs(found - samples[round(clip.start * 16000) : round(clip.end * 16000)]).max() < 1e-4
-    assert not clips[4].file.exists()
-    assert cut(CutJob(audio, clips[:4])) == 0
+    assert not clips[3].file.exists()
+    assert cut(CutJob(audio, clips[:3])) == 0
 
 
 def test_duplicate_ids_and_unknown_labels_are_reported_with_their_line(tmp_path: Path) -> None:
@@ -139,7 +142,7 @@ def test_duplicate_ids_and_unknown_labels_are_reported_with_their_line(tmp_path:
     ):
         with (folder / name).open("a", encoding="utf-8") as stream:
             stream.write(f"1001_a9 {value}\n")
-    with pytest.raises(UserError, match="1 of 9 utterances have a dialect label .*\n.*'Klingon'"):
+    with pytest.raises(UserError, match=r"1 of 9 utterances have a dialect label .*\n.*'Klingon'"):
         run(config_of(miniature, tmp_path / "data"))
     config = config_of(miniature, tmp_path / "data", "checks.max_unknown_dialects=1")
     run(config)

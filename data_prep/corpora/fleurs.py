@@ -78,5 +78,5 @@ def _utterances(root: Path, languages: list[str]) -> Iterator[Utterance]:
                     origin=f"{language}/{row.origin}",
                     gender=row["gender"],
                     duration=samples / _RATE if samples else None,
-                    sentence_id=row["id"],
+                    sentence_id=f"fleurs-{row['id']}",
                 )

@@ -63,9 +63,8 @@ def corpus_root(root: str, *parts: str) -> Path:
     """
     folder = Path(root).absolute()
     if not folder.is_dir():
-        raise UserError(
-            f"corpus.root={root}: there is no such folder; set corpus.root to the folder with {parts[0]}"
-        )
+        what = f"with {parts[0]}" if parts else "of the unpacked corpus"
+        raise UserError(f"corpus.root={root}: there is no such folder; set corpus.root to the folder {what}")
     for part in parts:
         if not (folder / part).exists():
             raise UserError(

@@ -66,7 +66,7 @@ def _tables(root: Path) -> list[Path]:
 @register_corpus("magichub", MagicHubConfig, inputs=_lists)
 def prepare_magichub(config: MagicHubConfig, directory: Path) -> CorpusManifests:
     """Manifests of one set."""
-    root = corpus_root(config.root, "WAV" if config.dialect else ".")
+    root = corpus_root(config.root)
     tables, conversations = _tables(root), sorted((root / "TXT").glob("*.txt"))
     if not tables and not conversations:
         raise UserError(

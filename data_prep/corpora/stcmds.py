@@ -39,7 +39,7 @@ class StcmdsConfig:
 @register_corpus("stcmds", StcmdsConfig)
 def prepare_stcmds(config: StcmdsConfig, directory: Path) -> CorpusManifests:
     """Manifests of all files, divided by speaker."""
-    return manifests_of(_utterances(corpus_root(config.root, "."), config), directory)
+    return manifests_of(_utterances(corpus_root(config.root), config), directory)
 
 
 def _utterances(root: Path, config: StcmdsConfig) -> Iterator[Utterance]:

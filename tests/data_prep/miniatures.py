@@ -535,11 +535,68 @@ def magicdata(root: Path) -> Miniature:
     )
 
 
+def speechio(root: Path) -> Miniature:
+    lists = []
+    for name, text in (("SPEECHIO_ASR_ZH00001", "12345"), ("SPEECHIO_ASR_ZH00002", "你好")):
+        noise(root / name / "wav" / "u1.wav")
+        row = f"u1\twav/u1.wav\t1.5\t{text}"
+        lists.append(write(root / name / "metadata.tsv", "ID\tAUDIO\tDURATION\tTEXT", row))
+    noise(root / "SPEECHIO_ASR_ZH00002" / "wav" / "u2.wav", 2.5)
+    with lists[1].open("a", encoding="utf-8") as stream:
+        stream.write("u2\twav/u2.wav\t1.5\t长度不对\n")
+    return Miniature(
+        ["corpus=speechio", f"corpus.root={root}"],
+        {"test": {"SPEECHIO_ASR_ZH00001-u1": ("12345", "cmn"), "SPEECHIO_ASR_ZH00002-u1": ("你好", "cmn")}},
+        {("SPEECHIO_ASR_ZH00002-u2", "audio_mismatch")},
+        lists,
+    )
+
+
+def talcs(root: Path) -> Miniature:
+    texts = {"train_set": "这个叫ＡＰple", "dev_set": "我们 say 你好", "test_set": "good 真棒"}
+    lists = []
+    for number, (part, text) in enumerate(texts.items()):
+        noise(root / part / "wav" / f"{number}.wav")
+        lists.append(write(root / part / "label.txt", f"{number} {text}"))
+    return Miniature(
+        ["corpus=talcs", f"corpus.root={root}"],
+        {
+            "train": {"talcs-0": ("这个叫APPLE", "cmn")},
+            "valid": {"talcs-1": ("我们SAY你好", "cmn")},
+            "test": {"talcs-2": ("GOOD真棒", "cmn")},
+        },
+        lists=lists,
+    )
+
+
+def wu_bench(root: Path) -> Miniature:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = root / "understanding" / "asr.parquet"
+    sound = noise(root / "sound.wav").read_bytes()
+    other = noise(root / "other.wav").read_bytes()
+    columns = {
+        "utt_id": ["w1", "w2", "w3"],
+        "label": ["侬好", "吃饭OK", None],
+        "audio": [sound, other, b""],
+        "task": ["asr"] * 3,
+    }
+    table.parent.mkdir()
+    pyarrow.parquet.write_table(pyarrow.table(columns), table)
+    return Miniature(
+        ["corpus=wu_bench", f"corpus.root={root}"],
+        {"test": {"wubench-w1": ("侬好", "wuu"), "wubench-w2": ("吃饭OK", "wuu")}},
+        {("wubench-w3", "empty_text"), ("wubench-w3", "unreadable_audio")},
+        [table],
+    )
+
+
 MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     function.__name__: function
     for function in (
         *(kespeech, common_voice, mdcc, wenetspeech, wenetspeech_yue, wenetspeech_chuan),
         *(magichub_cities, magichub_conversation, aishell, aishell3, fleurs),
-        *(thchs30, stcmds, primewords, aidatatang, magicdata),
+        *(thchs30, stcmds, primewords, aidatatang, magicdata, talcs, speechio, wu_bench),
     )
 }

@@ -99,7 +99,9 @@ def test_a_missing_list_is_named(name: str, tmp_path: Path) -> None:
         run(config_of(Miniature(missing, {}), tmp_path / "data"))
 
 
-@pytest.mark.parametrize("name", [name for name in MINIATURES if name not in ("thchs30", "stcmds")])
+@pytest.mark.parametrize(
+    "name", [name for name in MINIATURES if name not in ("thchs30", "stcmds", "wu_bench")]
+)
 def test_a_list_in_another_encoding_is_named_with_its_line(name: str, tmp_path: Path) -> None:
     miniature = MINIATURES[name](tmp_path / "corpus")
     path = miniature.lists[0]
@@ -114,6 +116,14 @@ def test_json_that_is_cut_off(name: str, tmp_path: Path) -> None:
     path = miniature.lists[0]
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=rf"{path}:\d+: damaged or cut off JSON .*download the file again"):
+        run(config_of(miniature, tmp_path / "data"))
+
+
+def test_a_parquet_table_that_is_cut_off(tmp_path: Path) -> None:
+    miniature = MINIATURES["wu_bench"](tmp_path / "corpus")
+    (path,) = miniature.lists
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=rf"{path}: damaged or cut off .*download it again"):
         run(config_of(miniature, tmp_path / "data"))
 
 
@@ -156,7 +166,7 @@ def test_parallel_sentences_of_fleurs(tmp_path: Path) -> None:
         cut.supervisions[0].language: cut.supervisions[0].custom["sentence_id"]
         for cut in final_cuts(tmp_path / "data")["test"]
     }
-    assert ids == {"cmn": "3", "yue": "3"}
+    assert ids == {"cmn": "fleurs-3", "yue": "fleurs-3"}
 
 
 def test_published_sizes_are_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,11 @@ from zipformer.training.averaging import AverageConfig
 register("prepare")
 
 
-@pytest.mark.parametrize("name", MINIATURES)
+# Those that are test sets only have nothing to train on.
+TRAINABLE = [name for name in MINIATURES if name not in ("speechio", "wu_bench")]
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_from_the_lists_to_an_error_rate(name: str, tmp_path: Path) -> None:
     miniature = MINIATURES[name](tmp_path / "corpus")
     data, exp = tmp_path / "data", tmp_path / "exp"

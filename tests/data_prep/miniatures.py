@@ -381,6 +381,31 @@ def aishell(root: Path) -> Miniature:
     )
 
 
+def aishell2(root: Path) -> Miniature:
+    rows = {
+        "data": [("IC0001W0001", "C0001", "'关停并转'"), ("IC0932W0001", "C0932", "文不对音")],
+        "dev": [("ID0011W0001", "D0011", "ＡＴＭ机")],
+        "test": [("IT0011W0001", "T0011", "测试句")],
+    }
+    lists = []
+    for part, utterances in rows.items():
+        for name, speaker, _ in utterances:
+            noise(root / part / "wav" / speaker / f"{name}.wav")
+        files = (f"{name}\twav/{speaker}/{name}.wav" for name, speaker, _ in utterances)
+        lists.append(write(root / part / "wav.scp", *files))
+        texts = (f"{name}\t{text}" for name, _, text in utterances)
+        lists.append(write(root / part / "trans.txt", *texts, end="\r\n"))
+    return Miniature(
+        ["corpus=aishell2", f"corpus.root={root}"],
+        {
+            "train": {"aishell2-IC0001W0001": ("关停并转", "cmn")},
+            "valid": {"aishell2-ID0011W0001": ("ATM机", "cmn")},
+            "test": {"aishell2-IT0011W0001": ("测试句", "cmn")},
+        },
+        lists=lists,
+    )
+
+
 def aishell3(root: Path) -> Miniature:
     texts = {
         "train": [("SSB0005", "SSB00050001.wav", "广 guang3 州 zhou1 女 nv3 大 da4")],
@@ -596,7 +621,7 @@ MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     function.__name__: function
     for function in (
         *(kespeech, common_voice, mdcc, wenetspeech, wenetspeech_yue, wenetspeech_chuan),
-        *(magichub_cities, magichub_conversation, aishell, aishell3, fleurs),
+        *(magichub_cities, magichub_conversation, aishell, aishell2, aishell3, fleurs),
         *(thchs30, stcmds, primewords, aidatatang, magicdata, talcs, speechio, wu_bench),
     )
 }

@@ -1,8 +1,8 @@
 """``corpus=wenetspeech_yue`` and ``corpus=wenetspeech_chuan``: Cantonese and Sichuanese from the web.
 
-Both are published as metadata, one JSON object a line; the clips are had from the authors, if at all.
-Clips that are missing are reported by utterance (``missing_audio``) and the others are used. Lhotse has
-no recipe.
+Both are published as metadata, one JSON object a line; the authors give the clips on request. Clips
+that are missing are reported by utterance (``missing_audio``) and the others are used. Lhotse has no
+recipe.
 
 - Yue: ``wenetspeech_yue_meta.jsonl`` (types differ between lines), clips ``<key>.wav``. The test sets
   have audio: ``Short/{content.txt,wav_/<key>.wav}`` and ``Long/{content.txt,wav/<key>.wav}``.
@@ -11,6 +11,7 @@ no recipe.
   marks what nobody understood, and the words in parentheses are spoken.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from data_prep.corpora.utterances import Published, Utterance, compare_sizes, ma
 from data_prep.manifests import CorpusManifests
 from data_prep.taxonomy import Variety, variety_of_id
 from zipformer.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 YUE_METADATA = "wenetspeech_yue_meta.jsonl"
 CHUAN_METADATA = "wsc_metadata.jsonl"
@@ -153,9 +156,7 @@ def _clip(config: WebSpeechConfig, root: Path, name: str) -> Path:
 
 def _yue(root: Path, config: WebSpeechConfig) -> Iterator[Utterance]:
     yue, hong_kong = variety_of_id("yue"), variety_of_id("yue-hongkong")
-    for row in read_json_lines(root / YUE_METADATA):
-        if (row.number("confidence") or 0.0) < config.min_confidence:
-            continue
+    for row in _confident(root / YUE_METADATA, config.min_confidence):
         key = row["key"]
         source = key.rsplit("_", 2)[0]
         about, who = _nested(row, "meta_info"), _nested(row, "utt2spk_attributes")
@@ -174,15 +175,27 @@ def _yue(root: Path, config: WebSpeechConfig) -> Iterator[Utterance]:
         )
 
 
+def _confident(metadata: Path, least: float) -> Iterator[Fields]:
+    """Entries with at least this confidence; those without one have 0 (Chuan writes it as text)."""
+    left_out = 0
+    for row in read_json_lines(metadata):
+        if (row.number("confidence") or 0.0) >= least:
+            yield row
+        else:
+            left_out += 1
+    if left_out:
+        logger.info(
+            "%d utterances of %s are below corpus.min_confidence=%g and left out", left_out, metadata, least
+        )
+
+
 def _nested(row: Fields, name: str) -> Fields:
     value = row.values.get(name)
     return Fields(row.origin, value if isinstance(value, dict) else {})
 
 
 def _chuan(root: Path, config: WebSpeechConfig, variety: Variety) -> Iterator[Utterance]:
-    for row in read_json_lines(root / CHUAN_METADATA):
-        if (row.number("confidence") or 0.0) < config.min_confidence:
-            continue
+    for row in _confident(root / CHUAN_METADATA, config.min_confidence):
         key = row["utt"]
         source = key.rsplit("_", 2)[0]
         name = row["filename"] or config.clip.format(key=key, source=source)

@@ -1,6 +1,7 @@
 """Reading of lists, and what readers derive from them."""
 
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_an_array_is_read_like_the_whole_file(
     assert [one.values for one in found] == items
     numbers = [text[: text.index(f'"aid": "a{i}"')].count("\n") + (0 if indent else 1) for i in range(12)]
     assert [one.origin for one in found] == [f"all.json:{number}" for number in numbers]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    item = json.dumps({"aid": "a", "segments": [{"text": "字" * 50}] * 20}, ensure_ascii=False)
+    file = tmp_path / "all.json"
+    file.write_text('{"audios": [' + ",".join([item] * 20_000) + "]}", encoding="utf-8")
+    size = file.stat().st_size
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_json_array(file, "audios")) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < size / 5
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_empty_array_and_one_without_key(tmp_path: Path) -> None:

@@ -235,9 +235,9 @@ class _Window:
         self._text = ""
         self._at = 0
 
-    def _more(self, characters: int = _BLOCK) -> bool:
+    def _more(self, blocks: int = 1) -> bool:
         try:
-            added = self._stream.read(characters)  # type: ignore[attr-defined]
+            added = self._stream.read(blocks * _BLOCK)  # type: ignore[attr-defined]
         except UnicodeDecodeError as error:
             raise UserError(_damaged(self.path, self.line, f"not UTF-8 ({error.reason})")) from error
         self._text = self._text[self._at :] + added
@@ -270,14 +270,14 @@ class _Window:
 
     def decode(self, decoder: json.JSONDecoder) -> dict[str, Any]:
         """The object that begins here."""
-        size = _BLOCK
+        blocks = 1
         while True:
             try:
                 found, end = decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if not self._more(size):
+                if not self._more(blocks):
                     raise UserError(_damaged(self.path, self.line, error.msg)) from error
-                size *= 2  # an object of n characters is tried log n times
+                blocks *= 2  # an object of n characters is tried log n times
                 continue
             self._advance(end)
             return dict(found)

@@ -26,6 +26,8 @@ CHECK_ORDER = ("test", "valid", "train")
 
 # A supervision this close to its whole recording was made from the recording's header.
 _WHOLE_TOLERANCE_SECONDS = 0.001
+# Lists round durations, and coders of MP3 add up to 0.1 s of padding.
+_LIST_TOLERANCE_SECONDS = 0.15
 # A segment may end this much after its recording, because times are often rounded to frames.
 _END_TOLERANCE_SECONDS = 0.011
 
@@ -173,8 +175,13 @@ class CorpusChecker:
             return found
         length, rate = described.num_samples, described.sampling_rate
         # A manifest that says what the header says was made from it; faults of the header are in the
-        # findings.
-        if not described.transforms and (length, rate) not in (
+        # findings. One without samples was made from a list, which may give a rounded duration or none.
+        if not length and not described.transforms:
+            decoded = probe.num_samples / probe.sampling_rate
+            if described.duration and abs(decoded - described.duration) > _LIST_TOLERANCE_SECONDS:
+                detail = f"the list says {described.duration:.2f} s, the file has {decoded:.2f} s"
+                found.append(("audio_mismatch", detail))
+        elif not described.transforms and (length, rate) not in (
             (probe.num_samples, probe.sampling_rate),
             (probe.promised_samples, probe.sampling_rate),
         ):

@@ -81,6 +81,18 @@ def entries() -> tuple[TaxonomyEntry, ...]:
         return tuple(_entry(row) for row in csv.DictReader(stream, delimiter="\t"))
 
 
+def variety_of_id(name: str) -> Variety:
+    """The variety with an id of the taxonomy, written exactly so.
+
+    Raises:
+        UnknownDialectError: there is no such id. The message lists those that there are.
+    """
+    for entry in entries():
+        if entry.variety.id == name:
+            return entry.variety
+    raise UnknownDialectError(f"{name!r} is not an id of {TAXONOMY_FILE}. Known ids: {_known_ids()}")
+
+
 def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Variety:
     """Map a corpus's own dialect label to its variety.
 

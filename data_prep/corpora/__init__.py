@@ -14,6 +14,8 @@ A corpus is a config dataclass and a function that turns it into Lhotse manifest
 Saved as a file of this package, that is all: the module is found by itself and ``corpus=kespeech
 corpus.root=...`` works; ``conf/corpus/kespeech.yaml`` may hold a set of values for it. Packages that only one
 corpus needs are imported inside its function, so that the other corpora work without them.
+``README.md`` shows a whole reader with its test; ``lists`` and ``utterances`` do what all readers of public
+corpora share.
 
 An option ``workers`` (processes) is taken not to change the outcome; any other option that is changed asks
 for a data directory of its own.

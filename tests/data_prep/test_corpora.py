@@ -1,13 +1,24 @@
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import miniatures
 import pytest
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from omegaconf import MISSING
+from rich.console import Console
 
-from data_prep import corpora as corpora_module
-from data_prep.corpora import corpora, corpus_of, register_corpus
-from data_prep.manifests import CorpusManifests, read_recordings, read_supervisions, write_manifests
+from data_prep import corpora as registry
+from data_prep.corpora import corpora, corpus_of, lists, register_corpus, utterances
+from data_prep.manifests import (
+    CorpusManifests,
+    read_checked_cuts,
+    read_recordings,
+    read_supervisions,
+    write_manifests,
+)
+from data_prep.pipeline import PrepareConfig, prepare
 from zipformer.errors import UserError
 
 
@@ -19,7 +30,7 @@ class SomeConfig:
 @pytest.fixture
 def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     corpora()
-    monkeypatch.setattr(corpora_module, "_registered", dict(corpora_module._registered))
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     corpora.cache_clear()
     yield
     corpora.cache_clear()
@@ -37,6 +48,22 @@ def test_registering_a_corpus() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
+def test_the_reader_of_the_readme_works(tmp_path: Path) -> None:
+    page = Path(registry.__file__).with_name("README.md").read_text(encoding="utf-8")
+    reader, miniature = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {**vars(lists), **vars(utterances), **vars(miniatures), **globals(), "MISSING": MISSING}
+    exec(compile(f"{reader}\n{miniature}", "README.md", "exec", dont_inherit=True), names)
+    expected = names["my_corpus"](tmp_path / "corpus")
+    corpus = names["MyCorpusConfig"](root=str(tmp_path / "corpus"))
+    data = tmp_path / "data"
+    prepare(PrepareConfig(corpus=corpus, data_dir=str(data), num_workers=1), Console(quiet=True))
+    (cut,) = read_checked_cuts(data, "train")
+    assert {"train": {cut.id: (cut.supervisions[0].text, cut.supervisions[0].language)}} == expected.cuts
+    problems = (data / "problems.tsv").read_text(encoding="utf-8")
+    assert all(f"{name}\ttrain\t{kind}" in problems for name, kind in expected.problems)
+
+
+@pytest.mark.usefixtures("fresh_registry")
 def test_names_and_config_classes_are_unique() -> None:
     register_corpus("some", SomeConfig)(nothing)
     with pytest.raises(ValueError, match="clashes with the registered corpus 'some'"):
@@ -46,7 +73,7 @@ def test_names_and_config_classes_are_unique() -> None:
 
 
 def test_config_of_no_corpus() -> None:
-    with pytest.raises(KeyError, match="SomeConfig is not the config of a corpus; known corpora: folder"):
+    with pytest.raises(KeyError, match=r"SomeConfig is not the config of a corpus; known corpora: .*folder"):
         corpus_of(SomeConfig())
 
 

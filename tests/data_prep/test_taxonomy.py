@@ -12,6 +12,7 @@ from data_prep.taxonomy import (
     entries,
     groups,
     variety_of,
+    variety_of_id,
 )
 
 KESPEECH = {
@@ -32,6 +33,7 @@ def test_groups() -> None:
 
 def test_every_id_and_label_leads_to_its_own_variety() -> None:
     for entry in entries():
+        assert variety_of_id(entry.variety.id) == entry.variety
         for label in (entry.variety.id, entry.chinese, entry.english, *entry.labels):
             if label != "mandarin":  # the id of the dialects, but most people's name of the standard language
                 assert variety_of(label) == entry.variety, label

@@ -121,7 +121,7 @@ def test_typos_in_parts_and_values(places: dict[str, Path], monkeypatch: pytest.
         ("train", ["model=larg"], "choose one of large, medium, small, tiny; did you mean large?"),
         ("train", ["experiment=nothing"], "choose one of cpu, "),
         ("train", ["seed=many"], "seed=many: Value 'many' of type 'str' could not be converted to Integer"),
-        ("prepare", [], "choose corpus=NAME, one of folder, human, mini, mini-quick, yubao"),
+        ("prepare", [], "choose corpus=NAME, one of aidatatang, aishell, "),
         ("prepare", ["corpus=minni"], "did you mean mini?"),
         ("sweep", [], "choose sweep=NAME, one of "),
         ("embed", ["embedder=zip"], "expected one of [zipformer, "),

@@ -1,0 +1,84 @@
+"""Long recordings cut into utterances, once: seeking in a compressed file of hours is slow."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from data_prep.audio.decoding import UndecodableError, decode, read_header
+from zipformer.data.audio import resample
+from zipformer.files import replacing
+
+CLIP_RATE = 16000  # Hz
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A part of a recording.
+
+    Attributes:
+        file: where it goes, FLAC.
+        start, end: seconds from the beginning of the recording.
+    """
+
+    file: Path
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class CutJob:
+    """A recording and its clips."""
+
+    audio: Path
+    clips: Sequence[Clip]
+
+
+def cut(job: CutJob) -> int:
+    """Decode a recording from its beginning to its end and write its clips: 16 kHz, one channel, 16 bits.
+
+    Clips that are there are kept. A recording that cannot be read leaves its clips unwritten, and so does a
+    clip that ends after its recording.
+
+    Returns:
+        Number of clips written.
+    """
+    missing = sorted((clip for clip in job.clips if not clip.file.is_file()), key=lambda clip: clip.start)
+    written = 0
+    if missing:
+        try:
+            for clip, samples, rate in _parts(job.audio, missing):
+                _write(clip.file, samples, rate)
+                written += 1
+        except (FileNotFoundError, UndecodableError):
+            pass  # the reader names the recording itself for these clips, and the checks report it
+    return written
+
+
+def _parts(audio: Path, clips: Sequence[Clip]) -> Iterator[tuple[Clip, NDArray[np.float32], int]]:
+    """Clips in the order of their starts, their samples ``(frames,)`` and their rate in Hz."""
+    header = read_header(audio)
+    rate, begin = header.sampling_rate, 0
+    held = np.zeros(0, dtype=np.float32)
+    remaining = list(clips)
+    for block in decode(audio, header):
+        held = np.concatenate([held, block.mean(1)])
+        # Also those after a clip that ends later, or never: times of segments may overlap.
+        complete = [clip for clip in remaining if round(clip.end * rate) <= begin + len(held)]
+        for clip in complete:
+            yield clip, held[round(clip.start * rate) - begin : round(clip.end * rate) - begin], rate
+        remaining = [clip for clip in remaining if clip not in complete]
+        if not remaining:
+            return
+        unneeded = min(max(0, round(remaining[0].start * rate) - begin), len(held))
+        held, begin = held[unneeded:], begin + unneeded
+
+
+def _write(file: Path, samples: NDArray[np.float32], rate: int) -> None:
+    if rate != CLIP_RATE:
+        samples = resample(np.ascontiguousarray(samples)[None], rate, CLIP_RATE)[0]
+    with replacing(file) as temporary:
+        soundfile.write(temporary, samples, CLIP_RATE, format="FLAC", subtype="PCM_16")

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from numpy.typing import NDArray
-from test_checks import check
+from split_checks import check
 
 from data_prep.audio import decoding
 from data_prep.audio.containers import byte_findings

@@ -1,29 +1,14 @@
 """Checks of manifests that no table of a folder can express: segments of a recording, translations."""
 
-import csv
-import io
 from pathlib import Path
 
 import pytest
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import Recording, SupervisionSegment
 from sound_folder import write_noise
+from split_checks import check
 
 from data_prep.audio.probe import AudioProbe, probe_audio
-from data_prep.checks import CheckConfig, CorpusChecker
-from data_prep.problems import ProblemLog, Severities
-from data_prep.text.normaliser import TextNormaliser
 from zipformer.errors import UserError
-
-
-def check(
-    recordings: list[tuple[Recording, AudioProbe]], supervisions: list[SupervisionSegment]
-) -> tuple[list[str], list[MonoCut]]:
-    """Kinds of the problems of a training split, and the cuts that are left."""
-    stream = io.StringIO()
-    checker = CorpusChecker(CheckConfig(), TextNormaliser(), 16000, ProblemLog(stream, Severities()))
-    left = list(checker.check_split("train", recordings, supervisions))
-    stream.seek(0)
-    return [row["problem"] for row in csv.DictReader(stream, delimiter="\t")], left
 
 
 def recording_of_one_second(folder: Path) -> tuple[Recording, AudioProbe]:

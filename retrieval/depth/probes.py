@@ -56,7 +56,7 @@ class ProbeScore:
 
 
 def check_installed() -> None:
-    """Raise ValueError, with what to install, where scikit-learn is missing."""
+    """Raise UserError, with what to install, where scikit-learn is missing."""
     if find_spec("sklearn") is None:
         raise UserError(
             "probes need scikit-learn: pip install -e '.[probes]', or leave them out: steps=[retrieval,exits]"

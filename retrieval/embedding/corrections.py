@@ -63,7 +63,7 @@ def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
         store: read once (``center``) or twice, some frames at a time.
 
     Raises:
-        ValueError: the frames of the store vary too little for ``whiten`` or ``all_but_the_top`` to leave
+        UserError: the frames of the store vary too little for ``whiten`` or ``all_but_the_top`` to leave
             anything of them.
     """
     if kind is Correction.none:

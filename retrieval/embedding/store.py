@@ -226,7 +226,7 @@ class EmbeddingWriter:
         return True
 
     def _keep_whole(self, frames_path: Path, index_path: Path) -> None:
-        """See :meth:`_recover`; raises ValueError for a damaged header or index."""
+        """See :meth:`_recover`; raises UserError for a damaged header or index."""
         text = index_path.read_text(encoding="utf-8", errors="replace")
         whole_lines = text.splitlines(keepends=True)
         if whole_lines and not whole_lines[-1].endswith("\n"):

@@ -57,7 +57,7 @@ class Packed:
         """The frames in float16, for the fused kernel of a CUDA device: faster, cosines off by up to 1e-4.
 
         Raises:
-            ValueError: not on a CUDA device, or Triton is not installed.
+            UserError: not on a CUDA device, or Triton is not installed.
         """
         if not (self.frames.is_cuda and find_spec("triton")):
             raise UserError(
@@ -93,7 +93,7 @@ def pack(utterances: Sequence[Tensor]) -> Packed:
     """Pack utterances (T,D), at least one, all on one device and of one floating type.
 
     Raises:
-        ValueError: an utterance without frames, or a frame that is not finite.
+        UserError: an utterance without frames, or a frame that is not finite.
     """
     lengths = torch.tensor([len(frames) for frames in utterances])
     if not bool(lengths.all()):

@@ -52,7 +52,7 @@ class AlignedUtterance:
 
 
 def check_aligner(model: AsrModel, aligner: str) -> None:
-    """Raise ValueError unless the aligner is known and the model has the head that it reads."""
+    """Raise UserError unless the aligner is known and the model has the head that it reads."""
     if aligner not in ALIGNERS:
         raise UserError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
     if model.find(ALIGNERS[aligner]) is None:

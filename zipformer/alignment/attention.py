@@ -67,7 +67,7 @@ def upper_half(weights: Tensor) -> Tensor:
 
 
 def check_median_frames(median_frames: int) -> None:
-    """Raise ValueError unless the width of a median filter is odd and at least 1."""
+    """Raise UserError unless the width of a median filter is odd and at least 1."""
     if median_frames < 1 or median_frames % 2 == 0:
         raise UserError(f"median_frames={median_frames} must be odd and at least 1")
 

@@ -122,17 +122,17 @@ class Stream:
     durations: NDArray[np.float64]
     uses: NDArray[np.float32] | None = None
 
-    def counts(self, epoch: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    def counts(self, epoch: int, seed: Sequence[int]) -> NDArray[np.int32]:
         """(n,) how often each cut is used in an epoch, counted from 1."""
         selected = ~np.isnan(self.durations)
         if self.uses is None:
-            return selected.astype(np.int64)
+            return selected.astype(np.int32)
         phase = np.random.default_rng([*seed]).random(len(self.uses))
         uses = self.uses.astype(np.float64)
         counts = np.floor(epoch * uses + phase) - np.floor((epoch - 1) * uses + phase)
-        return np.where(selected, counts, 0).astype(np.int64)
+        return np.where(selected, counts, 0).astype(np.int32)
 
-    def lines(self, counts: NDArray[np.int64]) -> Iterator[CutLine]:
+    def lines(self, counts: NDArray[np.int32]) -> Iterator[CutLine]:
         """The cuts, in the order of the manifest: all that are used, then those that are used again."""
         directory = str(self.manifest.parent)
         for already in range(int(counts.max(initial=0))):

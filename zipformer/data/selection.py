@@ -141,7 +141,7 @@ def select_utterances(
         kept_out: texts that are not trained on.
 
     Raises:
-        ValueError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
+        UserError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
     digest = hashlib.sha256()

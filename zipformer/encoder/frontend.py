@@ -130,7 +130,7 @@ class ConvFrontend(nn.Module):
             x (N, (T - 7) // 2, out_dim) and its lengths (lengths - 7) // 2.
 
         Raises:
-            ValueError: the batch is too short for a single output frame.
+            UserError: the batch is too short for a single output frame.
         """
         if features.shape[1] < CONTEXT_FRAMES + 2:
             raise UserError(

@@ -124,7 +124,7 @@ class ConvolutionModule(nn.Module):
             (N, T, C).
 
         Raises:
-            ValueError: a chunk size for a module that is not causal.
+            UserError: a chunk size for a module that is not causal.
         """
         values, gate = self.in_proj(x).chunk(2, dim=2)
         x = values * torch.sigmoid(self.balancer1(gate))

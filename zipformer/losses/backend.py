@@ -52,7 +52,7 @@ def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
     """The implementation that sums scores on a device.
 
     Raises:
-        ValueError: there is no such backend, or what it needs is not installed.
+        UserError: there is no such backend, or what it needs is not installed.
     """
     if problem := backend_problem(backend):
         raise UserError(problem)

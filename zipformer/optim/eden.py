@@ -26,7 +26,7 @@ class Eden:
         cooldown_batches: length of the cool-down; 0 for none.
         last_batch: where the cool-down ends; it has to be given for one.
     Raises:
-        ValueError: a setting out of its range.
+        UserError: a setting out of its range.
     """
 
     def __init__(

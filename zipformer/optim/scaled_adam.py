@@ -143,7 +143,7 @@ class ScaledAdam(Optimizer):
         """Take over moments and records of a saved state, but keep the settings that this optimiser has.
 
         Raises:
-            ValueError: a setting that decides over the shape of what is recorded is another one.
+            UserError: a setting that decides over the shape of what is recorded is another one.
         """
         own = [
             {name: value for name, value in group.items() if name not in ("params", "param_names")}

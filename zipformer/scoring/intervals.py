@@ -69,7 +69,7 @@ def half_width(components: Sequence[Component], confidence: float = 0.95) -> flo
         confidence: coverage of the interval, e.g. 0.95.
 
     Raises:
-        ValueError: a confidence outside (0, 1).
+        UserError: a confidence outside (0, 1).
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence must be between 0 and 1, found {confidence}")

@@ -103,7 +103,7 @@ def vocabulary_modules() -> tuple[str, ...]:
 
 
 def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
-    """Raise ValueError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
+    """Raise UserError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
 
     Some small tensors agree between any two sizes, so it is not enough that there are any.
     """

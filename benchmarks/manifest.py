@@ -26,7 +26,6 @@ from rich.progress import track
 from benchmarks.harness import Timing, report
 from data_prep.tokens import train_token_model, write_tokens
 from zipformer.data.batches import TrainingData
-from zipformer.data.cuts import read_cuts
 from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
@@ -122,7 +121,7 @@ def measure(directory: Path, count: int, workers: int, batches: int) -> list[Tim
     cases = []
 
     begin = time.perf_counter()
-    plain = CutSet(cut for cut, _ in zip(read_cuts(manifest), range(PLAIN_CUTS), strict=False))
+    plain = CutSet(cut for cut, _ in zip(CutSet.from_jsonl_lazy(manifest), range(PLAIN_CUTS), strict=False))
     select_utterances(plain, config, tokenizer, repeats_need_blank=True)
     seconds = (time.perf_counter() - begin) / PLAIN_CUTS * count
     cases.append(Timing("selection by whole cuts", [seconds], note=f"{PLAIN_CUTS:,} cuts, times all cuts"))

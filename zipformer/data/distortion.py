@@ -15,7 +15,6 @@ import numpy as np
 from lhotse import Recording
 from lhotse.cut import Cut
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from zipformer.data.audio import load_audio
 from zipformer.data.features import fbank_extractor
@@ -125,6 +124,8 @@ def add_noise(
 
 def reverberate(samples: NDArray[np.float32], room: NDArray[np.float32]) -> NDArray[np.float32]:
     """Speech (n,) in a room with an impulse response (m,): not delayed, as long and as loud as before."""
+    from scipy.signal import fftconvolve  # 60 MB and half a second, which a training without rooms is spared
+
     direct = int(np.abs(room).argmax())
     heard = fftconvolve(samples, room)[direct : direct + len(samples)].astype(np.float32)
     before, after = np.mean(np.square(samples)), np.mean(np.square(heard))

@@ -71,13 +71,13 @@ class CutLine:
     Attributes:
         line: JSON.
         duration: seconds.
-        directory: data directory of the manifest.
+        directory: absolute path of the manifest's data directory.
         dataloading_info: Lhotse's sampler leaves its diagnostics here.
     """
 
     __slots__ = ("dataloading_info", "directory", "duration", "line")
 
-    def __init__(self, line: bytes, duration: float, directory: str) -> None:
+    def __init__(self, line: bytes, duration: float, directory: Path) -> None:
         self.line = line
         self.duration = duration
         self.directory = directory
@@ -85,7 +85,7 @@ class CutLine:
 
     def cut(self) -> Cut:
         """The cut, whose files are named where they are now."""
-        return with_present_paths(deserialize_item(decode_json_line(self.line)), Path(self.directory))
+        return with_present_paths(deserialize_item(decode_json_line(self.line)), self.directory)
 
 
 def read_summaries(manifest: Path) -> Iterator[CutSummary | Cut]:

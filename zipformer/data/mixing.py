@@ -134,7 +134,7 @@ class Stream:
 
     def lines(self, counts: NDArray[np.int32]) -> Iterator[CutLine]:
         """The cuts, in the order of the manifest: all that are used, then those that are used again."""
-        directory = str(self.manifest.parent)
+        directory = self.manifest.parent.absolute()
         for already in range(int(counts.max(initial=0))):
             # Numbers of a memoryview are Python's own, and much faster to loop over than NumPy's.
             values = self.durations.data, counts.data

@@ -134,7 +134,7 @@ def test_measured_shares_are_those_asked_for(corpora: list[Path]) -> None:
 def test_corpora_advance_together(corpora: list[Path]) -> None:
     data = data_of(corpora, config_with(corpora))
     whole = data.mixture.seconds_by_corpus()
-    done = dict.fromkeys((str(corpus) for corpus in corpora), 0.0)
+    done = dict.fromkeys(corpora, 0.0)
     for line in data.mixture:
         done[line.directory] += line.duration
         shares = [used / seconds for used, seconds in zip(done.values(), whole, strict=True)]
@@ -145,7 +145,7 @@ def test_corpora_advance_together(corpora: list[Path]) -> None:
 def test_repeated_utterances_come_one_pass_later(corpora: list[Path]) -> None:
     shares = [CorpusShare(str(corpora[2]), 0.05)]
     mixture = data_of(corpora, replace(DATA, mixing=MixingConfig(shares, corpus_alpha=0.0))).mixture
-    own = [line.cut().id for line in mixture if line.directory == str(corpora[0])]
+    own = [line.cut().id for line in mixture if line.directory == corpora[0]]
     counts = Counter(own)
     assert min(counts.values()) >= 3
     names = sorted(counts)
@@ -171,9 +171,9 @@ def test_features_come_from_the_corpus_of_the_cut(corpora: list[Path]) -> None:
     data = data_of(corpora, config_with(corpora))
     frames = {(line.directory, line.cut().id): line.cut().load_features() for line in data.mixture}
     assert len(frames) > 120
-    first = {name for directory, name in frames if directory == str(corpora[0])}
-    for name in first & {name for directory, name in frames if directory == str(corpora[1])}:
-        one, two = frames[str(corpora[0]), name], frames[str(corpora[1]), name]
+    first = {name for directory, name in frames if directory == corpora[0]}
+    for name in first & {name for directory, name in frames if directory == corpora[1]}:
+        one, two = frames[corpora[0], name], frames[corpora[1], name]
         assert one.shape != two.shape or not np.array_equal(one, two)
 
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import miniatures
+import miniature
 import pytest
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from omegaconf import MISSING
@@ -50,9 +50,9 @@ def test_registering_a_corpus() -> None:
 @pytest.mark.usefixtures("fresh_registry")
 def test_the_reader_of_the_readme_works(tmp_path: Path) -> None:
     page = Path(registry.__file__).with_name("README.md").read_text(encoding="utf-8")
-    reader, miniature = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names = {**vars(lists), **vars(utterances), **vars(miniatures), **globals(), "MISSING": MISSING}
-    exec(compile(f"{reader}\n{miniature}", "README.md", "exec", dont_inherit=True), names)
+    reader, small = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {**vars(lists), **vars(utterances), **vars(miniature), **globals(), "MISSING": MISSING}
+    exec(compile(f"{reader}\n{small}", "README.md", "exec", dont_inherit=True), names)
     expected = names["my_corpus"](tmp_path / "corpus")
     corpus = names["MyCorpusConfig"](root=str(tmp_path / "corpus"))
     data = tmp_path / "data"

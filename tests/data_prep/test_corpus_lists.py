@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from miniatures import MINIATURES, Miniature, noise, write
+from miniature import Miniature, noise, write
+from miniatures import MINIATURES
 from test_readers import config_of, dropped, final_cuts, run
 
 from data_prep.corpora import lists

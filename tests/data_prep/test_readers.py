@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from lhotse import MonoCut, SupervisionSegment, load_manifest
-from miniatures import MINIATURES, Miniature
+from miniature import Miniature
+from miniatures import MINIATURES
 from omegaconf import OmegaConf
 from rich.console import Console
 

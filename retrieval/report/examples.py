@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import kaldialign
 
 from retrieval.results.decodings import CerResult
+from zipformer.scoring.alignment import characters
+from zipformer.scoring.conventions import Convention
 from zipformer.scoring.tables import Transcript
 
 
@@ -42,7 +44,7 @@ def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) ->
     for dialect, items in sorted(candidates.items()):
         for item in _of_different_sentences(items, count, random.Random(f"{seed} {dialect}")):
             drawn += [
-                _marked(hypotheses[item.id], result.method)
+                _marked(hypotheses[item.id], result.method, result.scoring)
                 for result, hypotheses in zip(results, by_id, strict=True)
             ]
     return drawn
@@ -61,8 +63,10 @@ def _of_different_sentences(items: Sequence[Transcript], count: int, draw: rando
     return sorted(chosen, key=lambda item: item.id)
 
 
-def _marked(item: Transcript, method: str) -> Sample:
-    pairs = kaldialign.align(list(item.reference), list(item.hypothesis), "")
+def _marked(item: Transcript, method: str, convention: Convention) -> Sample:
+    pairs = kaldialign.align(
+        _shown_units(item.reference, convention), _shown_units(item.hypothesis, convention), ""
+    )
     return Sample(
         item.id,
         item.dialect or "",
@@ -70,3 +74,10 @@ def _marked(item: Transcript, method: str) -> Sample:
         [(reference, reference != hypothesis) for reference, hypothesis in pairs if reference],
         [(hypothesis, reference != hypothesis) for reference, hypothesis in pairs if hypothesis],
     )
+
+
+def _shown_units(text: str, convention: Convention) -> list[str]:
+    """The units whose errors are counted; where they are words or syllables, with a space after each."""
+    if convention.split is characters:
+        return list(convention.text(text))  # white space is no unit, but is shown
+    return [unit if unit >= "\u2e80" else f"{unit} " for unit in convention.units(text)]

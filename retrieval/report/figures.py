@@ -11,6 +11,7 @@ from retrieval.figures.style import PALETTE, style
 from retrieval.report.headline import method_name
 from retrieval.results.decodings import CerResult
 from retrieval.results.training import VALIDATED, Metrics
+from zipformer.scoring.files import RATES
 
 LOSS_NAMES = {
     "simple": "simple RNN-T",
@@ -23,7 +24,11 @@ LOSS_NAMES = {
 
 
 def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> Figure:
-    """Character error rate by dialect with its interval, one colour a decoding method; dashed: overall."""
+    """Error rate by dialect with its interval, one colour a decoding method; dashed: overall.
+
+    The axis has the name of the rate (CER, MER or SER) by which the results were scored.
+    """
+    measures = list(dict.fromkeys(result.scoring.rate for result in results))
     dialects = list(dict.fromkeys(row.name for result in results for row in result.level("dialect")))
     width = 0.8 / len(results)
     with style():
@@ -60,9 +65,10 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
         axes.grid(False, axis="x")
         axes.set_ylim(bottom=0)
         axes.margins(y=0.12)
-        axes.set_ylabel("CER (%)")
+        axes.set_ylabel(f"{', '.join(measures)} (%)")
         axes.set_xlabel("dialect" + ("    * not trained on" if set(held_out) & set(dialects) else ""))
-        axes.set_title("Character error rate; dashed: overall", loc="left")
+        named = " or ".join(RATES[rate] for rate in measures).capitalize()
+        axes.set_title(f"{named} error rate; dashed: overall", loc="left")
         axes.legend(ncols=len(results), loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 

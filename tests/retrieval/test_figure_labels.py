@@ -32,6 +32,7 @@ from retrieval.report.figures import cer_bars, training_curves
 from retrieval.results.decodings import CerResult
 from retrieval.results.training import Metrics
 from retrieval.statistics.ranks import METRICS
+from zipformer.scoring.conventions import CONVENTIONS
 from zipformer.scoring.tables import ScoreRow
 
 GROUPS = ["官话", "yue", "hak"]
@@ -124,6 +125,14 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "similarity_matrix": words,
     "matched_against_random": matches,
 }
+
+
+def test_bars_are_named_after_the_rate_that_was_scored() -> None:
+    rows = [ScoreRow("dialect", "cmn", "cmn", 50, 900, 9, 0, 0, 3.0, 2.0, 4.0, "sentences")]
+    mixed = CerResult("ctc", "test", rows, [], [], Path("ctc"), None, scoring=CONVENTIONS["mer"])
+    axes = cer_bars([mixed]).axes[0]
+    assert axes.get_ylabel() == "MER (%)"
+    assert axes.get_title("left").startswith("Mixed error rate")
 
 
 def test_no_figure_is_left_out() -> None:

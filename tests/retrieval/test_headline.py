@@ -1,5 +1,7 @@
 """The choice of the headline method, and the draw of the examples."""
 
+from dataclasses import replace
+
 import pytest
 from result_files import TRAINED
 
@@ -7,6 +9,7 @@ from retrieval.report.examples import draw_examples
 from retrieval.report.headline import Evidence, choose_headline, evidence_for
 from retrieval.results.decodings import CerResult
 from retrieval.results.training import Metrics
+from zipformer.scoring.conventions import CONVENTIONS
 from zipformer.scoring.tables import ScoreRow, Transcript
 
 
@@ -116,6 +119,14 @@ def test_a_sentence_comes_again_only_where_all_were_taken(tmp_path) -> None:
     source = [result("ctc", {}, hypotheses(sentences=2, sites=4, dialects=["yue"]), tmp_path)]
     drawn = [sample.utterance_id.split("-")[1] for sample in draw_examples(source, 4)]
     assert sorted(drawn) == ["000", "000", "001", "001"]
+
+
+def test_examples_mark_the_units_that_were_counted(tmp_path) -> None:
+    item = Transcript("a", "cmn", None, None, None, "我打call了", "我搭 CALL 了")
+    source = replace(result("ctc", {}, [item], tmp_path), scoring=CONVENTIONS["mer"])
+    (sample,) = draw_examples([source], 1)
+    assert sample.reference == [("我", False), ("打", True), ("CALL ", False), ("了", False)]
+    assert sample.hypothesis == [("我", False), ("搭", True), ("CALL ", False), ("了", False)]
 
 
 def test_methods_show_the_same_utterances(tmp_path) -> None:

@@ -35,6 +35,7 @@ def test_a_syllable_gets_its_most_frequent_character(syllables: ModuleType) -> N
 def test_syllables_without_a_character_are_left_out(syllables: ModuleType, tmp_path: Path) -> None:
     text = [SupervisionSegment("a", "a", 0.0, 1.0, text="你好 OK")]
     cuts = CutSet.from_cuts([MonoCut("a", 0.0, 1.0, 0, text)])
+    (tmp_path / "prepared").mkdir()
     cuts.to_file(tmp_path / "prepared" / "cuts_train.jsonl.gz")
     manifest = tmp_path / "recorded" / "manifest.tsv"
     manifest.parent.mkdir()

@@ -32,7 +32,7 @@ from retrieval.embedding.embedder import EmbedderKind
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.sites import Duplicates, Level
 from retrieval.protocol.tables import SUMMARY_NAMES, RecallTable
-from retrieval.results.naming import result_folder
+from retrieval.results.naming import CONTROLS_FILE, result_folder
 from retrieval.similarity.scores import ScoreKind
 from retrieval.statistics.bootstrap import Resamples, difference_interval
 from zipformer.data.dataset import name_of
@@ -274,7 +274,7 @@ def write_controls(
         "pairs": {name: [asdict(row) for row in table.pairs] for name, table in results.items()},
     }
     with replacing_folder(directory) as folder:
-        write_json(folder / "controls.json", content)
+        write_json(folder / CONTROLS_FILE, content)
         write_csv(folder / "controls.csv", column_names(ControlRow), map(asdict, rows))
 
 

@@ -9,13 +9,11 @@ import numpy as np
 
 from retrieval.protocol.outcome import Outcome, read_ranks
 from retrieval.protocol.reading import RETRIEVED_WITH, SAME_SETTINGS
-from retrieval.results.naming import result_folder
+from retrieval.results.naming import RANKS_FILE, RECALL_FILE, result_folder
 from retrieval.results.weights import Sieve, check_same_recordings, weights_behind, weights_of
 from zipformer.data.dataset import choose_dataset
 from zipformer.errors import UserError
 from zipformer.typed_json import MalformedResultError, read_json
-
-RECALL_FILE, RANKS_FILE = "recall.json", "ranks.npz"
 
 
 @dataclass(frozen=True)

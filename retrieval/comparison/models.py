@@ -29,6 +29,7 @@ from retrieval.protocol.estimates import (
 )
 from retrieval.protocol.outcome import Outcome
 from retrieval.protocol.tables import parts_of
+from retrieval.results.naming import COMPARISON_FILE
 from retrieval.results.weights import data_behind, weights_behind
 from retrieval.statistics.bootstrap import Factor, metric_difference_intervals, resampled
 from retrieval.statistics.ranks import METRICS, Floats, distributions_of_queries
@@ -303,7 +304,7 @@ def write_comparison(
         "differences": [asdict(row) for row in comparison.differences],
     }
     metrics = [{"model": name} | asdict(row) for name, rows in comparison.metrics.items() for row in rows]
-    write_json(directory / "comparison.json", content)
+    write_json(directory / COMPARISON_FILE, content)
     write_csv(directory / "comparison.csv", ["model", *column_names(MetricRow)], metrics)
     differences = map(asdict, comparison.differences)
     write_csv(directory / "differences.csv", column_names(DifferenceRow), differences)

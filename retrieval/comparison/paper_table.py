@@ -17,6 +17,7 @@ from rich import box
 from rich.table import Table
 
 from retrieval.protocol.tables import RecallTable
+from retrieval.results.naming import SITE_PAIRS_FILE
 from zipformer.errors import UserError
 from zipformer.files import replacing
 from zipformer.typed_json import MalformedResultError
@@ -87,7 +88,7 @@ def sites_asked(folder: Path) -> set[NamedSite]:
         UserError: there is no such file.
         MalformedResultError: it lacks columns.
     """
-    path = folder / "site_pairs.csv"
+    path = folder / SITE_PAIRS_FILE
     if not path.is_file():
         raise UserError(f"no results at {path}: make them with fangyan retrieve")
     with path.open(encoding="utf-8", newline="") as file:

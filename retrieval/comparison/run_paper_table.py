@@ -11,7 +11,7 @@ from retrieval.comparison.paper_table import (
     write_paper_table,
 )
 from retrieval.protocol.reading import RETRIEVED_WITH, read_recall
-from retrieval.results.naming import result_folder
+from retrieval.results.naming import RECALL_FILE, result_folder
 from retrieval.results.weights import Sieve
 from zipformer.console import print_tables
 from zipformer.data.dataset import choose_dataset
@@ -23,10 +23,10 @@ def main(config: PaperTableConfig) -> None:
     model_dir = Path(config.model_dir)
     dataset = choose_dataset(model_dir, config.dataset, made_by="fangyan embed and fangyan retrieve")
     folder = result_folder(model_dir, "retrieval", config.split, dataset=dataset, embedder=config.embedder)
-    recall = read_recall(folder / "recall.json")
+    recall = read_recall(folder / RECALL_FILE)
     if recall is None:
         raise UserError(f"no results at {folder}: make them with fangyan retrieve")
-    Sieve(model_dir).require(recall.weights, folder / "recall.json", RETRIEVED_WITH)
+    Sieve(model_dir).require(recall.weights, folder / RECALL_FILE, RETRIEVED_WITH)
     differing = deviations(
         recall.table,
         {(group, same_name(site)) for group, site in sites_asked(folder)},

@@ -15,6 +15,7 @@ from rich.table import Table
 from retrieval.depth.probe_design import NotIdentifiable, ProbeTask
 from retrieval.depth.probes import ProbeScore
 from retrieval.depth.study import STEPS, LayersConfig, Tap
+from retrieval.results.naming import LAYERS_FILE
 from retrieval.results.weights import Digests, recorded_weights
 from retrieval.statistics.bootstrap import resampled
 from zipformer.files import write_text
@@ -172,7 +173,7 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
 def write_study(study: LayerStudy, config: LayersConfig) -> None:
     """``layers.json`` with everything and ``layers.csv`` with one line a tap, into the study's folder."""
     content = {"settings": asdict(config)} | asdict(study)
-    write_text(config.folder / "layers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(config.folder / LAYERS_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -200,7 +201,7 @@ def read_study(folder: Path) -> LayerStudy | None:
     Raises:
         MalformedResultError: a file that does not hold what it should.
     """
-    path = folder / "layers.json"
+    path = folder / LAYERS_FILE
     if not path.is_file():
         return None
     try:

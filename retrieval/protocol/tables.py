@@ -23,6 +23,7 @@ from retrieval.protocol.estimates import (
     unit_of,
 )
 from retrieval.protocol.outcome import Outcome, write_ranks
+from retrieval.results.naming import RANKS_FILE, RECALL_FILE, SITE_PAIRS_FILE
 from retrieval.statistics.bootstrap import resampled
 from retrieval.statistics.ranks import METRICS, Floats
 from zipformer.files import column_names, replacing, write_csv, write_json
@@ -228,11 +229,11 @@ def _recall_at_1(estimate: Estimate) -> tuple[float, float, float]:
 
 def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: dict[str, object]) -> None:
     """All files of a retrieval but the figure: recall, metrics, pairs of sites and ranks."""
-    write_recall_json(directory / "recall.json", table, header)
+    write_recall_json(directory / RECALL_FILE, table, header)
     write_recall_csv(directory / "recall.csv", table)
     write_csv(directory / "metrics.csv", column_names(MetricRow), map(asdict, table.metrics))
-    write_site_pairs(directory / "site_pairs.csv", outcome)
-    write_ranks(directory / "ranks.npz", outcome)
+    write_site_pairs(directory / SITE_PAIRS_FILE, outcome)
+    write_ranks(directory / RANKS_FILE, outcome)
 
 
 def write_recall_json(path: Path, table: RecallTable, header: dict[str, object]) -> None:

@@ -37,7 +37,7 @@ from retrieval.report.figures import cer_bars, training_curves
 from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
 from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results.decodings import CerResult, read_decodings
-from retrieval.results.naming import result_folder
+from retrieval.results.naming import COMPARISON_FILE, CONTROLS_FILE, LAYERS_FILE, RECALL_FILE, result_folder
 from retrieval.results.training import Metrics, read_metrics
 from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
@@ -188,7 +188,7 @@ def _recall(
     model_dir: Path, name: str, split: str, sieve: Sieve, *, embedder: str = "zipformer"
 ) -> RecallResult | None:
     """Retrieval with the present weights, or with another embedder."""
-    path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / "recall.json"
+    path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / RECALL_FILE
     recall = read_recall(path)
     return recall and sieve.keep(recall, path, RETRIEVED_WITH)
 
@@ -205,20 +205,20 @@ def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[Cer
 
 def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
     """Models side by side, if that of this directory has the present weights."""
-    path = result_folder(model_dir, "comparison", split, dataset=name) / "comparison.json"
+    path = result_folder(model_dir, "comparison", split, dataset=name) / COMPARISON_FILE
     return sieve.keep(comparison_section(path), path, f"{RETRIEVED_WITH}, then fangyan compare")
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
     """The controls, if they are of the present weights."""
-    path = result_folder(model_dir, "controls", split, dataset=name) / "controls.json"
+    path = result_folder(model_dir, "controls", split, dataset=name) / CONTROLS_FILE
     return sieve.keep(controls_section(path), path, "fangyan controls")
 
 
 def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
     """The study of the layers, if it is of the present weights."""
     folder = result_folder(model_dir, "layers", split, dataset=name)
-    return sieve.keep(layers_section(folder), folder / "layers.json", "fangyan layers")
+    return sieve.keep(layers_section(folder), folder / LAYERS_FILE, "fangyan layers")
 
 
 def write_report(

@@ -1,10 +1,13 @@
-"""Names of the result folders in a model directory."""
+"""Names of the result folders in a model directory, and of result files that several studies read."""
 
 import re
 from enum import Enum
 from pathlib import Path
 
 from zipformer.errors import UserError
+
+RECALL_FILE, RANKS_FILE, SITE_PAIRS_FILE = "recall.json", "ranks.npz", "site_pairs.csv"  # of a retrieval
+COMPARISON_FILE, CONTROLS_FILE, LAYERS_FILE = "comparison.json", "controls.json", "layers.json"
 
 PART = re.compile(r"[\w.+]+(-[\w.+]+)*", re.ASCII)
 

@@ -19,7 +19,8 @@ _STREAMED_LENGTH = 0x7FFFF000
 # Anything shorter behind the promised end is no speech. Bytes are for formats with an unknown byte rate.
 _TRAILING_BYTES = 4096
 _TRAILING_SECONDS = 0.1
-_TAGS = (b"ID3", b"TAG", b"APETAGEX")  # written behind the data by programs made for MP3 files
+# Begin a FLAC stream: its signature and the header of STREAMINFO, the last block of metadata or not.
+_FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def byte_findings(path: Path) -> ByteFindings:
         magic = file.read(4)
         if magic in _CONTAINERS:
             return _chunk_findings(file, size, magic)
+        if magic == b"fLaC":
+            return ByteFindings(streams=_flac_streams(file))
         if magic == b"OggS":
             return _ogg_findings(file, size)
         if magic == b".snd":
@@ -137,12 +140,32 @@ def _aligned(position: int, layout: _Chunks | None) -> int:
 
 
 def _unexplained(file: BinaryIO, size: int, position: int, layout: _Chunks | None) -> int:
-    """Bytes from a position to the end that are neither chunks nor tags."""
+    """Bytes from a position to the end that are neither chunks nor tags.
+
+    More samples and a second file, which was written behind the first one, look like chunks too.
+    """
     if layout:
-        for _, start, length in _chunks(file, size, position, layout):
+        for name, start, length in _chunks(file, size, position, layout):
+            if name == layout.data or name in _CONTAINERS:
+                break
             position = min(size, _aligned(start + length, layout))
-    head = _read_at(file, position, 8)
-    return 0 if position >= size or head.startswith(_TAGS) else size - position
+    while position < size and (tag := _tag_bytes(file, position)):
+        position += tag
+    return max(0, size - position)
+
+
+def _tag_bytes(file: BinaryIO, position: int) -> int:
+    """Length of a tag that programs for MP3 files write behind the samples of any file; 0 where none is."""
+    head = _read_at(file, position, 32)
+    if head.startswith(b"TAG"):
+        return 227 if head.startswith(b"TAG+") else 128
+    if head.startswith(b"ID3"):
+        return 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
+        )
+    if head.startswith(b"APETAGEX"):
+        return 32 + int(struct.unpack("<I", head[12:16])[0])
+    return 0
 
 
 def _has_content(file: BinaryIO, position: int) -> bool:
@@ -233,4 +256,18 @@ def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
         return ByteFindings("cut off: the last page of the Ogg stream is missing")
     if lost:
         return ByteFindings(f"{lost} pages of the Ogg stream are missing")
+    left = _unexplained(file, size, position, None)
+    if left >= _TRAILING_BYTES and _has_content(file, size - left):
+        return ByteFindings(unread=f"{left} bytes follow the last page of the Ogg stream")
     return ByteFindings(streams=max(1, streams))
+
+
+def _flac_streams(file: BinaryIO) -> int:
+    """Number of FLAC streams one after the other."""
+    file.seek(0)
+    streams, overlap = 0, b""
+    while block := file.read(_BUFFER_BYTES):
+        block = overlap + block
+        streams += sum(block.count(start) for start in _FLAC_STARTS)
+        overlap = block[-(len(_FLAC_STARTS[0]) - 1) :]
+    return max(1, streams)

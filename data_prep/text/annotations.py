@@ -30,6 +30,10 @@ _OTHER_BRACKETS = re.compile(r"([(【〔〖{<〈「『])([^()【】〔〕〖〗{
 _TAG = re.compile(r"<\|[A-Za-z0-9_./ -]*\|>")  # WenetSpeech-Yue: <|HAPPY|>
 _ANGLE = re.compile(r"<([^<>0-9][^<>]*)>")  # not 3<5>2
 _BRACED = re.compile(r"([({【〔〖])([^(){}【】〔〕〖〗]*)([)}】〕〗])")
+# Marks around a label, of programs without brackets for it: *noise*, ++breath++. Letters beside them make the
+# marks a part of the text: art/music/dance.
+_MARKED_LABEL = re.compile(r"(?<![A-Za-z0-9])([*+#$/=~_%-]{1,2})([A-Za-z][A-Za-z_-]{2,}?)\1(?![A-Za-z0-9])")
+_COMPARISON = re.compile("[<>]")
 _PARENTHESISED = re.compile(r"\(([^()]*)\)")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "【": "】", "〔": "〕", "〖": "〗"}
 _QUOTATIONS = {"<": ">", "〈": "〉", "「": "」", "『": "』"}
@@ -162,8 +166,9 @@ def _components(content: str) -> str:
 
 
 def without_labels(text: str, report: Report) -> str:
-    """Remove the labels of sounds in brackets of any kind; report unknown labels."""
+    """Remove the labels of sounds, in brackets or marks of any kind; report unknown labels."""
     text = _TAG.sub(" ", text)
+    text = _MARKED_LABEL.sub(lambda match: _without_label(match[2], match[0], report, marks_words=True), text)
     text = _ANGLE.sub(lambda match: _without_label(match[1], match[1], report, marks_words=False), text)
     text = _SQUARE.sub(lambda match: _without_label(match[1], match[1], report, marks_words=False), text)
     return _BRACED.sub(lambda match: _without_label(match[2], match[0], report, marks_words=True), text)
@@ -209,7 +214,7 @@ def with_unmatched_reported(text: str, report: Report) -> str:
         bracket = text[position]
         report("unmatched_bracket", f"{bracket} in {text}")
         head, tail = text[:position], text[position + 1 :]
-        if bracket in _PAIRS:
+        if bracket in _PAIRS or bracket == "<":
             tail = after.sub("", tail, count=1) if after.match(tail) else tail
         else:
             head = before.sub("", head)
@@ -233,4 +238,12 @@ def _unmatched(text: str) -> list[int]:
                 else:
                     unmatched.append(i)
         unmatched += opened
+    # < and > are signs of comparison as well: only those beside a label are brackets.
+    after, before = _unclosed_label()
+    for match in _COMPARISON.finditer(text):
+        i = match.start()
+        opens = match[0] == "<" and ">" not in text[i:] and after.match(text, i + 1)
+        closes = match[0] == ">" and "<" not in text[:i] and before.search(text[:i])
+        if opens or closes:
+            unmatched.append(i)
     return sorted(unmatched)

@@ -161,7 +161,7 @@ class TextNormaliser:
         text = characters.meant(characters.compatible(text))
         text = annotations.composed(text, self._composed, report)
         if self.config.style is TextStyle.plain:
-            text = annotations.without_labels(annotations.without_number_signs(text), report)
+            text = annotations.without_number_signs(annotations.without_labels(text, report))
         if not self.config.keep_parentheses:
             text = annotations.without_parentheses(text, report)
         text = annotations.with_unmatched_reported(text, report)

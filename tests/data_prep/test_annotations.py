@@ -53,6 +53,25 @@ def test_annotations(raw: str, text: str, findings: Findings) -> None:
     assert (examined.text, examined.findings) == (text, findings)
 
 
+@pytest.mark.parametrize(
+    ("raw", "text", "findings"),
+    [
+        ("你*noise*好", "你好", {}),
+        ("你 #noise# 好", "你好", {}),
+        ("你++Breath++好", "你好", {}),
+        ("你/unk/好", "你好", {"untranscribed_speech": ["unk"]}),
+        ("art/music/dance", "ART MUSIC DANCE", {"dropped_symbol": ["/ U+002F SOLIDUS"]}),
+        ("3<5>2", "3 5 2", {"dropped_symbol": ["< U+003C LESS-THAN SIGN", "> U+003E GREATER-THAN SIGN"]}),
+        ("你❨笑❩⦅笑⦆｟笑｠⟦noise⟧〘笑〙好", "你好", {}),
+        ("❴阿明❵去", "阿明去", {}),
+        ("你⸨真係⸩好", "你好", {"dropped_remark": ["(真係)"]}),
+    ],
+)
+def test_labels_between_marks_and_in_rare_brackets(raw: str, text: str, findings: Findings) -> None:
+    examined = TextNormaliser().examine(raw)
+    assert (examined.text, examined.findings) == (text, findings)
+
+
 def test_labels_go_from_kept_parentheses_too() -> None:
     normaliser = TextNormaliser(TextConfig(keep_parentheses=True))
     assert normaliser.examine("(music)我哋（真係）去").text == "我哋真係去"
@@ -65,6 +84,8 @@ def test_labels_go_from_kept_parentheses_too() -> None:
         ("（music 我哋今日去", "我哋今日去"),
         ("music)聽日再講", "聽日再講"),
         ("[FIL打开", "打开"),
+        ("你<noise好", "你好"),
+        ("noise>你好", "你好"),
         ("(musical我哋", "MUSICAL我哋"),  # another word
         ("熱天（jua̍h", "熱天JUA̍H"),
         ("{阿明去咗", "阿明去咗"),

@@ -142,7 +142,7 @@ def chunk(name: bytes, content: bytes, padded: bool = True) -> bytes:
         (64000, chunk(b"JUNK", b"abc"), b"", False),
         (64000, b"", chunk(b"LIST", b"INFOISFT\4\0\0\0abc\0"), False),
         (64000, b"", chunk(b"LIST", b"abc") + chunk(b"id3 ", b"x" * 9000), False),
-        (64000, b"", b"ID3\3\0\0\0\0\x0f\x76" + b"x" * 9000, False),
+        (64000, b"", b"ID3\3\0\0\0\0\x46\x28" + b"x" * 9000, False),
         (64000, b"", bytes(50000), False),  # space that a recorder has reserved
         (64000, b"", b"x" * 100, False),  # 3 ms
         (0xFFFFFFFF, b"", b"", False),  # written to a pipe
@@ -180,6 +180,30 @@ def test_sound_behind_the_promised_end_of_other_files(
     content[offset : offset + struct.calcsize(size)] = struct.pack(size, 20000)
     path.write_bytes(content)
     assert "promises" in byte_findings(path).unread
+
+
+@pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125), b"ID3\3\0\0\0\0\0\5" + b"x" * 5])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.au", "a.flac", "a.ogg"])
+def test_a_second_file_behind_the_first(
+    name: str, tag: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "av", None)  # which reads both of some formats
+    path = tmp_path / name
+    soundfile.write(path, glide(), RATE)
+    content = path.read_bytes()
+    path.write_bytes(content + tag)
+    assert "unread_audio" not in checked(path)[0]
+    path.write_bytes(content + tag + content)
+    findings = byte_findings(path)
+    assert findings.unread or findings.streams == 2
+    if findings.streams == 2:
+        assert "unread_audio" in checked(path)[0]
+
+
+def test_a_second_chunk_of_samples(tmp_path: Path) -> None:
+    data = (32767 * glide()).astype("<i2").tobytes()
+    (tmp_path / "a.wav").write_bytes(wav(data, len(data), behind=chunk(b"data", data)))
+    assert "64008 more (2.00 s)" in byte_findings(tmp_path / "a.wav").unread
 
 
 def mp3(path: Path, bit_rate: int, seconds: float, rate: int = 32000) -> bytes:

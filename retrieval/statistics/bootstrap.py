@@ -237,8 +237,8 @@ def metric_difference_intervals(
     """Intervals of the differences of all metrics, each by :func:`difference_interval`.
 
     The median rank is not a mean over sentences, so this rule does not apply to it. Its interval comes from
-    its resamples; if they are all equal and the share r can be half or more, it is unbounded in both
-    directions.
+    its resamples; if they are all equal and the share r can be half or more, it has the largest possible
+    width.
 
     Args:
         differences: differences of the metrics (M,), rates in 0..1.

@@ -1,4 +1,4 @@
-"""Recognise a split with a model directory, and print its error rates; score finished hypotheses again."""
+"""The commands ``decode`` and ``score``: recognise a split and print error rates; score it again."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ScoreConfig:
-    """Which hypotheses to score, and how.
+    """Settings of fangyan score.
 
     Attributes:
-        results: folder that fangyan decode wrote, e.g. ``exp/mini/averaged/results/mini/decode-test-ctc``.
-            Its tables and alignments are replaced.
-        scoring: convention by which errors are counted, as of fangyan decode.
+        results: folder of fangyan decode, e.g. ``exp/mini/averaged/results/mini/decode-test-ctc``. Tables and
+            alignments in it are replaced.
+        scoring: convention by which errors are counted, as in fangyan decode.
     """
 
     results: str
@@ -70,7 +70,7 @@ def score_again(config: ScoreConfig) -> None:
     header = json_object(path, path.read_text(encoding="utf-8"), "decode")
     require(header, {"method": str, "split": str, "reference": str, "dataset": dict}, path, "decode")
     del header["rows"]
-    # MODEL_DIR/results/DATA/decode-SPLIT-METHOD, which may have been moved since.
+    # MODEL_DIR/results/DATA/decode-SPLIT-METHOD, which may have been moved.
     model_dir = directory.resolve().parents[2]
     transcripts = read_hypotheses(hypotheses)
     _score(directory, transcripts, header, choose_convention(config.scoring), model_dir)
@@ -88,9 +88,9 @@ def _score(
     Args:
         directory: folder of the results.
         transcripts: references and hypotheses.
-        header: what was decoded: method, split, reference, dataset, model_dir.
-        convention: how errors are counted.
-        model_dir: the model that wrote the hypotheses.
+        header: fields of the decoding: method, split, reference, dataset, model_dir.
+        convention: convention of counting errors.
+        model_dir: model directory of the hypotheses.
     """
     known = convention.known(written_characters(Tokenizer.load(model_dir)))
     coverage = TokenCoverage(known)

@@ -120,7 +120,8 @@ class DaskWorkers:
                 waiting.discard(future)
                 yield self._result(future)
         finally:
-            self._client.cancel(list(waiting), force=True)
+            if waiting and self._client.status == "running":
+                self._client.cancel(list(waiting), force=True)
 
     def _result(self, future: Any) -> Any:
         distributed = self._distributed

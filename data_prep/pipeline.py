@@ -154,8 +154,8 @@ class _Preparation:
         }
         if self.config.storage is Storage.shar:
             stages["shar"] = self._shar
-            settings = fingerprint(self.config.shar)
-            check_settings(self.directory, settings, finished="shar" in self.state.stages)
+            if "shar" in self.state.stages:
+                check_settings(self.directory, fingerprint(self.config.shar), finished=True)
         finished = [name for name in stages if name in self.state.stages]
         if finished:
             following = next((name for name in stages if name not in finished), None)
@@ -275,7 +275,9 @@ class _Preparation:
 
             for count in self.workers.map(probe_shard, jobs()):
                 advance(count)
-        remove_leftovers(probes_file(self.directory, split, 0).parent)
+        probes = probes_file(self.directory, split, 0).parent
+        for folder in (probes, *(self.directory / "converted" / split).glob("*")):
+            remove_leftovers(folder)
 
     def _fbank(self) -> dict[str, Any]:
         begin = time.monotonic()
@@ -387,6 +389,7 @@ class _Preparation:
         return report
 
     def _shar(self) -> dict[str, Any]:
+        check_settings(self.directory, fingerprint(self.config.shar), finished=False)
         totals = {split: self.state.stages["cuts"][split]["cuts"] for split in self.splits}
         shards = write_splits(self.directory, totals, self.config.shar, self.workers, self.console)
         return {split: {"shards": count} for split, count in shards.items()}

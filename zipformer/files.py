@@ -30,7 +30,7 @@ from torch import Tensor
 from zipformer.errors import UserError
 
 # Errors of a place, not of the program: its user can mend them.
-_OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
 _OWN_NAMES: ContextVar[bool] = ContextVar("own_names", default=False)  # see own_names()
@@ -244,7 +244,7 @@ def place_errors(place: Path | str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _OF_THE_PLACE:
+        if error.errno not in OF_THE_PLACE:
             raise
         raise StorageError(f"{error.filename or place}: {error.strerror}; {remedy}") from error
 

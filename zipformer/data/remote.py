@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from zipformer.errors import UserError
-from zipformer.files import replacing, write_json
+from zipformer.files import OF_THE_PLACE, place_errors, replacing, write_json
 from zipformer.typed_json import read_json
 
 SOURCE_FILE = "source.json"
@@ -84,7 +84,8 @@ class Source:
         path = self.folder / name
         if path.is_file():
             return path
-        with replacing(path, shared=True) as temporary:
+        remedy = "make room there, lower data.cache.gib, or set data.cache.directory=DIR"
+        with place_errors(self.folder, remedy), replacing(path, shared=True) as temporary:
             try:
                 if self.place.startswith(_COMMAND):
                     _run_command(self.place.removeprefix(_COMMAND), name, temporary)
@@ -208,7 +209,9 @@ def _with_attempts(action: Callable[[], None], url: str) -> None:
                 ) from error
             reason = f"HTTP {error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:
-            # URLError, a time-out, a reset, a body that ends too early
+            # URLError, a time-out, a reset, a body that ends too early; but not a full disk
+            if isinstance(error, OSError) and error.errno in OF_THE_PLACE:
+                raise
             reason = str(getattr(error, "reason", None) or error)
         if attempt + 1 < _ATTEMPTS:
             time.sleep(0.2 * 5**attempt)

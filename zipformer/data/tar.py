@@ -38,13 +38,7 @@ class TarFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if source_of(path) is not None:
-            local_file(path)
-            touch(path)
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist: {remedy_for(path)}") from error
+        self._descriptor = _open(path)
         try:
             check_end(path)
             self._members = self._read_members()
@@ -87,6 +81,21 @@ class TarFile:
         except tarfile.TarError as error:
             raise UserError(f"{self.path} is damaged ({error}): {remedy_for(self.path)}") from error
         return members
+
+
+def _open(path: Path) -> int:
+    """Descriptor of a tar, which is fetched first if it belongs to a cache."""
+    for last in (False, False, True):
+        if source_of(path) is not None:
+            local_file(path)
+            touch(path)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            # Another process may have made room in the cache just now.
+            if last or source_of(path) is None:
+                raise UserError(f"{path} does not exist: {remedy_for(path)}") from error
+    raise AssertionError("not reached")
 
 
 def check_end(path: Path) -> None:

@@ -79,7 +79,7 @@ class Source:
 
         Raises:
             MissingFileError: the remote folder has no such file.
-            UserError: it cannot be fetched whole.
+            DataFileError: it cannot be fetched whole.
         """
         path = self.folder / name
         if path.is_file():
@@ -146,8 +146,18 @@ class Source:
                 total -= size
 
 
-class MissingFileError(UserError):
-    """A file that is not there; the message names it and says what to do."""
+class DataFileError(UserError):
+    """A file of data that cannot be read; the message names it and says what to do.
+
+    Lhotse raises every error anew, with all arguments of its functions behind the message, which are left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.partition("\n[extra info] When calling:")[0])
+
+
+class MissingFileError(DataFileError):
+    """A file that is not there."""
 
 
 def is_remote(place: str) -> bool:
@@ -178,7 +188,7 @@ def local_file(path: Path) -> Path:
 
     Raises:
         MissingFileError: it is not there, or not at its source.
-        UserError: it cannot be fetched.
+        DataFileError: it cannot be fetched.
     """
     if not path.is_file():
         source = source_of(path)
@@ -215,7 +225,7 @@ def _with_attempts(action: Callable[[], None], url: str) -> None:
             reason = str(getattr(error, "reason", None) or error)
         if attempt + 1 < _ATTEMPTS:
             time.sleep(0.2 * 5**attempt)
-    raise UserError(
+    raise DataFileError(
         f"{url} cannot be fetched ({reason}, {_ATTEMPTS} attempts): see that its server runs and that this "
         "machine reaches it, then start the same command again"
     )

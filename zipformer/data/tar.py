@@ -19,8 +19,7 @@ from lhotse import AudioSource
 from lhotse.features.io import FeaturesReader, register_reader
 from numpy.typing import NDArray
 
-from zipformer.data.remote import local_file, source_of, touch
-from zipformer.errors import UserError
+from zipformer.data.remote import DataFileError, local_file, source_of, touch
 
 FEATURES_IN_TAR = "shar_tar"  # storage type of features in a tar
 AUDIO_IN_TAR = "shar_tar"  # type of a source of audio in a tar
@@ -33,7 +32,7 @@ class TarFile:
     """The data of an open tar, by utterance.
 
     Raises:
-        UserError: it is missing, cut off, or no tar.
+        DataFileError: it is missing, cut off, or no tar.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,17 +53,17 @@ class TarFile:
         """Data of an utterance, and the suffix of its member.
 
         Raises:
-            UserError: the tar has no data of it.
+            DataFileError: the tar has no data of it.
         """
         if utterance_id not in self._members:
-            raise UserError(
+            raise DataFileError(
                 f"{self.path} holds nothing of the utterance {utterance_id}, which the manifest of the cuts "
                 f"names: {remedy_for(self.path)}"
             )
         offset, size, suffix = self._members[utterance_id]
         data = os.pread(self._descriptor, size, offset)
         if len(data) < size:
-            raise UserError(f"{self.path} has become shorter while it was read: {remedy_for(self.path)}")
+            raise DataFileError(f"{self.path} has become shorter while it was read: {remedy_for(self.path)}")
         return data, suffix
 
     def _read_members(self) -> dict[str, tuple[int, int, str]]:
@@ -79,7 +78,7 @@ class TarFile:
                     if suffix != _MANIFEST and suffix not in _NO_DATA:
                         members[stem] = (member.offset_data, member.size, suffix)
         except tarfile.TarError as error:
-            raise UserError(f"{self.path} is damaged ({error}): {remedy_for(self.path)}") from error
+            raise DataFileError(f"{self.path} is damaged ({error}): {remedy_for(self.path)}") from error
         return members
 
 
@@ -94,7 +93,7 @@ def _open(path: Path) -> int:
         except FileNotFoundError as error:
             # Another process may have made room in the cache just now.
             if last or source_of(path) is None:
-                raise UserError(f"{path} does not exist: {remedy_for(path)}") from error
+                raise DataFileError(f"{path} does not exist: {remedy_for(path)}") from error
     raise AssertionError("not reached")
 
 
@@ -102,13 +101,13 @@ def check_end(path: Path) -> None:
     """See that a tar ends as a whole one does, which takes one short read.
 
     Raises:
-        UserError: it is cut off.
+        DataFileError: it is cut off.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _END_BYTES))
         if size % tarfile.BLOCKSIZE or file.read() != bytes(_END_BYTES):
-            raise UserError(
+            raise DataFileError(
                 f"{path} is cut off: it has {size} bytes and not the end of a whole tar. {remedy_for(path)}"
             )
 
@@ -147,7 +146,7 @@ class TarFeaturesReader(FeaturesReader):
                 lilcom.decompress(data) if suffix == ".llc" else np.load(BytesIO(data), allow_pickle=False)
             )
         except ValueError as error:
-            raise UserError(
+            raise DataFileError(
                 f"the features of {key} in {self.path} are damaged ({error}): {remedy_for(self.path)}"
             ) from error
         part: NDArray[np.float32] = features[left_offset_frames:right_offset_frames]

@@ -149,7 +149,7 @@ class Source:
 class DataFileError(UserError):
     """A file of data that cannot be read; the message names it and says what to do.
 
-    Lhotse raises every error anew, with all arguments of its functions behind the message, which are left out.
+    Lhotse raises every error anew, with the arguments of its functions behind the message; they are left out.
     """
 
     def __init__(self, message: str) -> None:

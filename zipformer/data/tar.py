@@ -43,6 +43,7 @@ class TarFile:
             self._members = self._read_members()
         except BaseException:
             os.close(self._descriptor)
+            del self._descriptor
             raise
 
     def __del__(self) -> None:

@@ -102,7 +102,7 @@ class DaskWorkers:
         Raises:
             UserError: jobs end their workers, or the scheduler is gone.
         """
-        queue = self._distributed.as_completed()
+        queue = self._distributed.as_completed(loop=self._client.loop)
         remaining = iter(jobs)
         waiting: set[Any] = set()
         try:

@@ -42,7 +42,11 @@ class Storage(Enum):
 
 
 class FeatureFormat(Enum):
-    """``lilcom`` takes about a byte for a number, ``numpy`` four; the numbers are the same."""
+    """Coding of features.
+
+    ``lilcom`` takes about a byte for a number and rounds it once more, by at most 1/64; ``numpy`` takes four
+    and changes nothing.
+    """
 
     lilcom = "lilcom"
     numpy = "numpy"

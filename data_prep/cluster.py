@@ -133,7 +133,7 @@ class DaskWorkers:
                 f"(the last is {error.last_worker.address}): their logs say why, most often for want of "
                 "memory. Give them more, or lower fbank.shard_size, and start again; finished shards are kept"
             ) from error
-        except (CancelledError, distributed.CommClosedError) as error:
+        except (CancelledError, distributed.comm.CommClosedError) as error:
             raise UserError(
                 f"the scheduler {self._scheduler} is gone, or gave the jobs up: start the cluster and then "
                 "the same command again; finished shards are kept"

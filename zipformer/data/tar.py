@@ -109,7 +109,7 @@ def check_end(path: Path) -> None:
         file.seek(max(0, size - _END_BYTES))
         if size % tarfile.BLOCKSIZE or file.read() != bytes(_END_BYTES):
             raise DataFileError(
-                f"{path} is cut off: it has {size} bytes and not the end of a whole tar. {remedy_for(path)}"
+                f"{path} is cut off: it has {size} bytes and not the end of a whole tar; {remedy_for(path)}"
             )
 
 

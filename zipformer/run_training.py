@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from zipformer.data.shar import open_data
 from zipformer.files import place_errors
 from zipformer.tasks import task_named, tasks
 from zipformer.training.config import TrainConfig
@@ -11,6 +12,8 @@ from zipformer.training.trainer import train
 def main(config: TrainConfig) -> None:
     """Train, or resume a training that was stopped."""
     with place_errors(config.exp_dir, "free space there, or choose another exp_dir"):
+        # A URL is replaced by the folder of the cache that stands for it.
+        config.data_dir = str(open_data(config.data_dir, config.data.cache))
         train(config, task_named(config.task).task_class)
 
 

@@ -37,6 +37,7 @@ from zipformer.data.selection import (
     streams_of,
     together,
 )
+from zipformer.data.shar import open_data
 from zipformer.errors import UserError
 
 EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
@@ -204,7 +205,7 @@ class TrainingData:
         translation: str | None = None,
         fields: Sequence[str] = (),
     ) -> None:
-        corpora = [Path(corpus.data_dir) for corpus in config.mixing.corpora]
+        corpora = [open_data(corpus.data_dir, config.cache) for corpus in config.mixing.corpora]
         manifests = [manifest, *(corpus / manifest.name for corpus in corpora)]
         kept_out = sentences_of_tests(config.keep_out)
         selections = []

@@ -34,7 +34,7 @@ Shares = Mapping[str, float]  # by dialect group
 class CorpusShare:
     """A prepared corpus of the mixture."""
 
-    data_dir: str = MISSING  # where fangyan prepare wrote it
+    data_dir: str = MISSING  # where fangyan prepare wrote it, or Lhotse Shar: a folder or a URL
     weight: float = 1.0  # its share within each dialect group, relative to the other corpora
 
 

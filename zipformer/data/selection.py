@@ -19,6 +19,7 @@ from zipformer.data.cuts import encoder_frames, find_manifest, sentence_of
 from zipformer.data.distortion import DistortionConfig
 from zipformer.data.manifest import CutSummary, read_summaries
 from zipformer.data.mixing import MixingConfig, Stream, uses_per_epoch
+from zipformer.data.remote import CacheConfig
 
 
 class TextEncoder(Protocol):
@@ -44,6 +45,7 @@ class DataConfig:
     mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
+    cache: CacheConfig = field(default_factory=CacheConfig)  # of data that are on another machine
     distortion: DistortionConfig = field(default_factory=DistortionConfig)  # noise, rooms, volume
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 

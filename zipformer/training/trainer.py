@@ -323,7 +323,7 @@ class Trainer:
     def _order(self) -> dict[str, Any]:
         """Everything that decides which batches an epoch has and in which order."""
         data = asdict(self.config.data)
-        for name in ("num_workers", "prefetch_batches", "spec_augment", "distortion"):
+        for name in ("num_workers", "prefetch_batches", "spec_augment", "distortion", "cache"):
             del data[name]
         return {
             "world_size": self.world.size,

@@ -2,7 +2,7 @@
 
 Layout: one table or more with ``檔名, 客語漢字, 客語拼音, 備註`` (``*_edit.csv``; FSR-2023 has ``train.csv``)
 and the WAV files in any folder below. A name such as ``F0010001A2007_1_07`` begins with the speaker: ``DF``
-and ``DM`` speak Dapu, ``ZF`` and ``ZM`` Zhao'an; other names do not say which Hakka it is (``corpus.dialect``).
+and ``DM`` speak Dapu, ``ZF`` and ``ZM`` Zhao'an; other names do not say it (``corpus.dialect``).
 Rows whose note (``備註``) says that the sentence was misread are left out and counted; ``*`` marks syllables
 that are fused in speech, and is deleted. The numbers of the romanisation are citation tones. The splits are
 by speaker. Lhotse has no recipe.

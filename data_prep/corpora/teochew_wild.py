@@ -40,7 +40,7 @@ class TeochewWildConfig:
 @register_corpus(
     "teochew_wild",
     TeochewWildConfig,
-    inputs=lambda config: [Path(config.root) / file for file in (ANNOTATION, *LABELS.values())],
+    inputs=lambda config: [Path(config.root) / file for file in (Path(ANNOTATION), *LABELS.values())],
 )
 def prepare_teochew_wild(config: TeochewWildConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

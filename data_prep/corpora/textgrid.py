@@ -72,6 +72,8 @@ class _Reader:
     def take(self, text: str, line: int) -> None:
         if _INTERVAL.match(text):
             self._close(line)
+            if not self._tiers:
+                raise UserError(_damaged(self.path, line, "an interval before the first tier"))
             self._number += 1
             self._times = {}
         elif _TIER.match(text):

@@ -10,7 +10,7 @@ from miniatures import MINIATURES
 from test_readers import config_of, final_cuts, run, supervision
 
 from data_prep.corpora.seame import speaker_of
-from data_prep.corpora.textgrid import overlapped, read_textgrid
+from data_prep.corpora.textgrid import Segment, overlapped, read_textgrid
 from data_prep.corpora.turns import read_turns
 from data_prep.corpora.xiangyin import place_variety, without_ending
 from data_prep.taxonomy import Variety
@@ -164,18 +164,21 @@ def test_a_textgrid_is_read_as_it_is_written(tmp_path: Path) -> None:
         assert one.text.split("\n")[0].replace('"', '""') in lines[number - 1]
 
 
+def _read(path: Path) -> tuple[list[Segment], str]:
+    try:
+        return read_textgrid(path), ""
+    except UserError as error:
+        return [], str(error)
+
+
 def test_a_textgrid_that_ends_anywhere(tmp_path: Path) -> None:
     path = textgrid(tmp_path / "a.TextGrid", {"a": [(0, 1, "x"), (1, 2, "y")], "b": [(0, 2, "z")]})
     whole = read_textgrid(path)
     content = path.read_bytes()
     for end in range(len(content)):
         path.write_bytes(content[:end])
-        try:
-            found = read_textgrid(path)
-        except UserError as error:
-            assert f"{path}:" in str(error)
-        else:  # cut between two intervals or tiers
-            assert [one for one in whole if one in found] == found
+        found, message = _read(path)
+        assert f"{path}:" in message or all(one in whole for one in found)  # cut between two intervals
 
 
 def test_overlap_by_brute_force(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def rate_table(
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
     title = f"{RATES[convention.rate]} error rate: {title}{scored_as(convention)}"
     table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
-    table.add_column("dialect", no_wrap=True)
+    table.add_column("dialect", overflow="fold")  # names of parts may be long
     missing = any(row.no_token for row in overall)
     columns = [
         "utterances",

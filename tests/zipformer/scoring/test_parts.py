@@ -43,8 +43,8 @@ def test_the_table_shows_the_parts() -> None:
         "TEST_NET": 1,
         "TEST_MEETING": 1,
     }
-    console = Console(width=80, record=True, quiet=False)
+    console = Console(width=80)
     with console.capture() as capture:
-        console.print(rate_table(rows, title="x", trained=None))
+        console.print(rate_table(score(scored), title="x", trained=None))
     lines = [line.split()[0] for line in capture.get().splitlines() if line.strip()]
     assert lines.index("cmn") < lines.index("TEST_MEETING") < lines.index("TEST_NET")

@@ -10,6 +10,7 @@ by speaker. Lhotse has no recipe.
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ DIALECTS = {"D": "hak-dapu", "Z": "hak-zhaoan"}
 _SPEAKER = re.compile(r"([DZ]?)([FM])\d+")
 _SPEAKER_LENGTH = {"": 4, "D": 5, "Z": 5}  # characters: F001, DF101
 _GROUP = "hak"
+_NOTES_SHOWN = 10
 
 
 @dataclass
@@ -80,15 +82,20 @@ def prepare_hat(config: HatConfig, directory: Path) -> CorpusManifests:
 
 def _utterances(root: Path, tables: list[Path], config: HatConfig) -> Iterator[Utterance]:
     files = {path.stem: path for path in sorted(root.rglob("*.wav"))}
-    left_out = 0
+    left_out, other_notes = 0, Counter[str]()
     for table in tables:
         for row in read_fields(table, ("檔名", *TEXTS.values()), ",", quoted=True):
             if any(word in row["備註"] for word in config.misread):
                 left_out += 1
                 continue
+            if row["備註"]:
+                other_notes[row["備註"]] += 1
             yield _utterance(table, row, files, config)
     if left_out:
         logger.warning("%d rows are marked as misread (%s) and left out", left_out, ", ".join(config.misread))
+    if other_notes:
+        most = ", ".join(f"{note!r} {count}" for note, count in other_notes.most_common(_NOTES_SHOWN))
+        logger.info("%d rows have other notes and are used: %s", other_notes.total(), most)
 
 
 def _utterance(table: Path, row: Fields, files: dict[str, Path], config: HatConfig) -> Utterance:

@@ -1,8 +1,10 @@
 """TextGrid files of Praat, and how far the utterances of a meeting overlap."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from data_prep.corpora.lists import read_lines
@@ -133,9 +135,11 @@ def overlapped(segments: Sequence[Segment]) -> list[float]:
         segments: sorted by their start, as ``read_textgrid`` gives them.
     """
     shares = []
+    starts = [segment.start for segment in segments]
+    longest = max((segment.end - segment.start for segment in segments), default=0.0)
     for one in segments:
         covered, until = 0.0, one.start
-        for other in segments:
+        for other in islice(segments, bisect_left(starts, one.start - longest), None):
             if other.start >= one.end:
                 break
             if other.tier != one.tier and other.end > until:

@@ -13,6 +13,7 @@ All recordings of a sentence are in one split, so that speakers are in several. 
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +69,10 @@ def prepare_xiangyin(config: XiangYinConfig, directory: Path) -> CorpusManifests
 def _utterances(root: Path, config: XiangYinConfig) -> Iterator[Utterance]:
     files = {path.stem: path for path in sorted(root.rglob("*.ogg"))}
     others = {word.casefold() for word in config.other_words}
-    left_out = 0
+    answers: Counter[str] = Counter()
     for row in read_fields(root / TABLE, COLUMNS, ",", quoted=True):
+        answers[row["same_text"]] += 1
         if row["same_text"].casefold() in others:
-            left_out += 1
             continue
         name, sentence = row["id"], row["sentence.id"].removesuffix(".0")
         held_out = (config.valid_sentences, config.test_sentences)
@@ -88,8 +89,12 @@ def _utterances(root: Path, config: XiangYinConfig) -> Iterator[Utterance]:
             site=_site(row),
             sentence_id=f"xiangyin-{sentence}" if sentence else None,
         )
-    if left_out:
+    if left_out := sum(count for answer, count in answers.items() if answer.casefold() in others):
         logger.warning("%d recordings have other words than their prompts and are left out", left_out)
+    # Spellings that corpus.other_words lacks would be used without a word.
+    logger.info(
+        "values of same_text: %s", ", ".join(f"{one!r} {count}" for one, count in answers.most_common())
+    )
 
 
 def _site(row: Fields) -> str | None:

@@ -15,28 +15,24 @@ _HEADER = re.compile(rb"path|Utterance|UTTRANS|AUDIO|sound_length|\xe6\xaa\x94\x
 
 # Readers whose lists give the ids. Those of the others are names of files or numbers of lines. KeSpeech, with
 # four lists, has a test of its own in test_corpus_lists.py.
-WITH_IDS = (
-    *(
-        "common_voice",
-        "mdcc",
-        "wenetspeech_yue",
-        "wenetspeech_chuan",
-        "magichub_cities",
-        "aishell",
-    ),
-    *(
-        "aishell2",
-        "aishell3",
-        "fleurs",
-        "aidatatang",
-        "magicdata",
-        "talcs",
-        "speechio",
-        "hat",
-        "teochew_wild",
-    ),
+WITH_IDS = [
+    "common_voice",
+    "mdcc",
+    "wenetspeech_yue",
+    "wenetspeech_chuan",
+    "magichub_cities",
+    "aishell",
+    "aishell2",
+    "aishell3",
+    "fleurs",
+    "aidatatang",
+    "magicdata",
+    "talcs",
+    "speechio",
+    "hat",
+    "teochew_wild",
     "xiangyin",
-)
+]
 
 
 @pytest.mark.parametrize("name", WITH_IDS)

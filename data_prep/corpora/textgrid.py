@@ -4,7 +4,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from data_prep.corpora.lists import read_lines
@@ -139,7 +138,8 @@ def overlapped(segments: Sequence[Segment]) -> list[float]:
     longest = max((segment.end - segment.start for segment in segments), default=0.0)
     for one in segments:
         covered, until = 0.0, one.start
-        for other in islice(segments, bisect_left(starts, one.start - longest), None):
+        for index in range(bisect_left(starts, one.start - longest), len(segments)):
+            other = segments[index]
             if other.start >= one.end:
                 break
             if other.tier != one.tier and other.end > until:

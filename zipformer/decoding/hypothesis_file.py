@@ -83,4 +83,5 @@ def transcript_of(
         hypothesis=hypothesis,
         speaker=supervision.speaker,
         duration=supervision.duration,
+        part=custom.get("part"),
     )

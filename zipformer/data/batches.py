@@ -26,17 +26,16 @@ from zipformer.data.manifest import (
     CutLine,
     check_feature_files,
     place_now,
-    read_summaries,
 )
 from zipformer.data.mixing import Mixture
 from zipformer.data.selection import (
     DataConfig,
     TextEncoder,
-    select_utterances,
     sentences_of_tests,
     streams_of,
     together,
 )
+from zipformer.data.selection_index import indexed_selection
 from zipformer.data.shar import open_data
 from zipformer.errors import UserError
 
@@ -182,7 +181,8 @@ class TrainingData:
             (:mod:`zipformer.data.manifest`). With ``config.mixing.corpora``, the files of that name there as
             well (:mod:`zipformer.data.mixing`).
         tokenizer: encodes the transcripts; None = utterances need none.
-        repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
+        repeats_need_blank: drop what CTC cannot align
+            (:func:`zipformer.data.selection.select_utterances`).
         translation: field of the supervisions whose tokens the batches have as well.
         fields: further fields of the supervisions that every utterance must have.
 
@@ -211,8 +211,8 @@ class TrainingData:
         selections = []
         for path in manifests:
             check_manifest(path)
-            selection = select_utterances(
-                read_summaries(path),
+            selection = indexed_selection(
+                path,
                 config,
                 tokenizer,
                 repeats_need_blank=repeats_need_blank,

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from lhotse import MonoCut
 from lhotse.cut import Cut
+from numpy.typing import NDArray
 
 from zipformer.data.augment import SpecAugmentConfig
 from zipformer.data.cuts import encoder_frames, find_manifest, sentence_of
@@ -71,9 +72,9 @@ class Selection:
     seconds: float = 0.0
     seconds_by_dialect: Counter[str] = field(default_factory=Counter)
     dialects: set[str] = field(default_factory=set)
-    durations: "array[float]" = field(default_factory=lambda: array("d"))
+    durations: "array[float] | NDArray[np.float64]" = field(default_factory=lambda: array("d"))
     places: list[str] = field(default_factory=list)
-    numbers: "array[int]" = field(default_factory=lambda: array("H"))
+    numbers: "array[int] | NDArray[np.uint16]" = field(default_factory=lambda: array("H"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
@@ -146,28 +147,30 @@ def select_utterances(
         UserError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
+    durations, numbers = array("d"), array("H")
     digest = hashlib.sha256()
     places: dict[str, int] = {}
     for cut in cuts:
         dialect = (cut.supervisions[0].language if cut.supervisions else None) or "unknown"
-        selection.numbers.append(places.setdefault(dialect, len(places)))
+        numbers.append(places.setdefault(dialect, len(places)))
         selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
         texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
         digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
         reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
-            selection.durations.append(math.nan)
+            durations.append(math.nan)
             continue
         for name in fields:
             digest.update(f"{sentence_of(cut.supervisions[0], name)!r}\n".encode())
         if isinstance(cut, CutSummary | MonoCut) and cut.features is not None:
             selection.feature_files.add(cut.features.storage_path)
         selection.utterances += 1
-        selection.durations.append(cut.duration)
+        durations.append(cut.duration)
         selection.seconds += cut.duration
         selection.seconds_by_dialect[dialect] += cut.duration
     selection.digest = digest.hexdigest()[:16]
+    selection.durations, selection.numbers = durations, numbers
     selection.places = list(places)
     return selection
 

@@ -205,10 +205,12 @@ class TrainingData:
         fields: Sequence[str] = (),
     ) -> None:
         corpora = [Path(corpus.data_dir) for corpus in config.mixing.corpora]
-        manifests = [manifest, *(corpus / manifest.name for corpus in corpora)]
+        own = [] if config.mixing.file else [manifest]
+        manifests = [*own, *(corpus / manifest.name for corpus in corpora)]
+        groups = [None] * len(own) + [corpus.group for corpus in config.mixing.corpora]
         kept_out = sentences_of_tests(config.keep_out)
         selections = []
-        for path in manifests:
+        for path, group in zip(manifests, groups, strict=True):
             check_manifest(path)
             selection = select_utterances(
                 read_summaries(path),
@@ -218,6 +220,11 @@ class TrainingData:
                 fields=[*fields, *([translation] if translation else [])],
                 kept_out=kept_out,
             )
+            if group is not None and (others := sorted(selection.dialects - {group})):
+                raise UserError(
+                    f"{path}: the mixture says group {group}, but there are utterances of "
+                    f"{', '.join(others)}: correct the group, or leave it out"
+                )
             if not config.distortion.computes:
                 files = (place_now(file, path.parent) for file in selection.feature_files)
                 check_feature_files(files, path.parent)

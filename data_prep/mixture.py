@@ -1,4 +1,4 @@
-"""One training set of several prepared corpora: common tokens, common validation cuts, and the list of corpora.
+"""One training set of several prepared corpora: common tokens and validation cuts, and the list of corpora.
 
 The directory that is written is the ``data_dir`` of the training, with ``data.mixing.file`` naming the
 ``mixture.yaml`` in it. The training cuts stay where they are. The validation cuts are copied, because they
@@ -108,7 +108,9 @@ def _texts(shares: Sequence[CorpusShare], hours: list[str]) -> Iterator[str]:
         for group in sorted(seconds):
             amount = seconds[group] / 3600
             logger.info("%s: %s, %d utterances, %.2f h", share.data_dir, group, utterances[group], amount)
-            hours.append(f"{Path(share.data_dir).resolve().name}\t{group}\t{utterances[group]}\t{amount:.4f}\n")
+            hours.append(
+                f"{Path(share.data_dir).resolve().name}\t{group}\t{utterances[group]}\t{amount:.4f}\n"
+            )
 
 
 def _check_characters(corpus: Path, tokens: Path) -> None:
@@ -134,8 +136,8 @@ def _validation_cuts(shares: Sequence[CorpusShare]) -> Iterator[Cut]:
         for cut in read_cuts(file):
             if cut.id in seen:
                 raise UserError(
-                    f"the validation cut {cut.id} is in {seen[cut.id]} and in {share.data_dir}: remove one of "
-                    "them from the mixture"
+                    f"the validation cut {cut.id} is in {seen[cut.id]} and in {share.data_dir}: remove one "
+                    "of them from the mixture"
                 )
             seen[cut.id] = share.data_dir
             yield cut

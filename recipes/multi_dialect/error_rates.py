@@ -14,7 +14,9 @@ from typing import Any
 from zipformer.errors import UserError
 from zipformer.files import write_text
 
-HEAD = "| test set | decoding | scoring | group | utterances | reference units | error rate % | 95 % interval |"
+HEAD = (
+    "| test set | decoding | scoring | group | utterances | reference units | error rate % | 95 % interval |"
+)
 
 
 def table(model_dir: Path) -> str:

@@ -101,7 +101,7 @@ train() {
         left_out=gan
     fi
     run_script train experiment=multi_dialect "data_dir=$mixture" "exp_dir=$exp_dir" \
-        "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" "data.left_out_dialects=[$left_out]" \
+        "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" data.keep_out_speakers=true "data.left_out_dialects=[$left_out]" \
         "${settings[@]}"
 }
 

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from fork_server import write_stand_in
 from miniatures import MINIATURES
 
 from zipformer.data.tokenizer import Tokenizer
@@ -28,23 +30,29 @@ SMALL = (
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "checkout"
     root.mkdir()
     for name in ("scripts", "recipes", "conf", "fangyan", "data_prep", "zipformer", "retrieval"):
         (root / name).symlink_to(ROOT / name)
-    program = root / ".venv" / "bin" / "python"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/usr/bin/env bash\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
-    program.chmod(0o755)
-    return root
+    write_stand_in(root / ".venv" / "bin" / "python", tmp_path / "server")
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(tmp_path / "server")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, env=environment)
+    yield root
+    server.kill()
+    server.wait()
 
 
 def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = checkout / "recipes" / "multi_dialect" / "run.sh"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        ["bash", script, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        ["bash", script, *arguments],
+        cwd=checkout,
+        timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

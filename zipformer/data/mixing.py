@@ -59,7 +59,9 @@ class MixingConfig:
         if self.max_repeats < 1:
             raise UserError(f"data.mixing.max_repeats={self.max_repeats} is less than 1")
         if self.absent not in ABSENT:
-            raise UserError(f"data.mixing.absent={self.absent} is not known: choose one of {', '.join(ABSENT)}")
+            raise UserError(
+                f"data.mixing.absent={self.absent} is not known: choose one of {', '.join(ABSENT)}"
+            )
         if min([self.weight, *(corpus.weight for corpus in self.corpora)]) < 0:
             raise UserError("a weight of data.mixing is negative; 0 leaves a corpus out")
 

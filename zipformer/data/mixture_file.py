@@ -50,7 +50,9 @@ def read_mixture(file: Path, absent: str = "error") -> list[CorpusShare]:
     shares = [_share(entry, f"{file}, corpus {number}", file) for number, entry in enumerate(entries, 1)]
     names = [Path(share.data_dir).resolve() for share in shares]
     if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-        raise UserError(f"{file} lists {', '.join(twice)} twice: keep one entry, and give it a greater weight")
+        raise UserError(
+            f"{file} lists {', '.join(twice)} twice: keep one entry, and give it a greater weight"
+        )
     missing = [share for share in shares if not (Path(share.data_dir) / TRAIN_CUTS).is_file()]
     if missing and absent == "error":
         named = ", ".join(share.data_dir for share in missing)

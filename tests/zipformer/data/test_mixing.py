@@ -232,6 +232,35 @@ def test_sentences_of_a_test_set_are_not_trained_on(corpora: list[Path], tmp_pat
         data_of(corpora, config)
 
 
+def test_speakers_of_a_test_set_are_not_trained_on(corpora: list[Path], tmp_path: Path) -> None:
+    """Speakers without a name are kept: nobody knows that they are those of the test set."""
+    directories = []
+    for name, prefix in (("one", "one-"), ("two", "two-")):
+        cuts = list(read_cuts(corpora[1] / "cuts_train.jsonl.gz"))
+        for number, cut in enumerate(cuts):
+            cut.supervisions[0].speaker = f"{prefix}{number % 6}" if number % 10 else None
+        (tmp_path / name).mkdir()
+        CutSet.from_cuts(cuts).to_file(tmp_path / name / "cuts_train.jsonl.gz")
+        directories.append(tmp_path / name)
+    test = [cut for cut in cuts if cut.supervisions[0].speaker in (None, "two-2")]
+    for cut in test:
+        cut.supervisions[0].text = "no training text"
+    CutSet.from_cuts(test).to_file(tmp_path / "two" / "cuts_test.jsonl.gz")
+    mixing = MixingConfig([CorpusShare(str(directories[1]))])
+    config = replace(DATA, mixing=mixing, keep_out=[str(directories[1])], keep_out_speakers=True)
+    tokenizer = Tokenizer.load(corpora[0] / "tokens")
+    data = TrainingData(directories[0] / "cuts_train.jsonl.gz", tokenizer, config)
+    refused = [n for n in range(60) if n % 6 == 2 and n % 10]
+    (ids,) = data.selection.dropped.values()
+    assert ids == [cuts[number].id for number in refused]
+    assert data.left_out_by_corpus == [
+        f"{directories[1]}: left out {len(refused)} utterances, "
+        "of a speaker of a test set (data.keep_out_speakers)"
+    ]
+    config.keep_out_speakers = False
+    assert not TrainingData(directories[0] / "cuts_train.jsonl.gz", tokenizer, config).selection.dropped
+
+
 def test_a_training_on_a_mixture_resumes_bit_by_bit(corpora: list[Path], tmp_path: Path) -> None:
     def run(exp_dir: Path, steps: int) -> None:
         config = config_for(corpora[0], exp_dir, max_steps=steps)

@@ -49,7 +49,7 @@ def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", script, *arguments],
         cwd=checkout,
-        timeout=300,
+        timeout=900,
         capture_output=True,
         text=True,
         check=False,

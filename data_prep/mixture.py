@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # a requirement of OmegaConf
 from lhotse import CutSet
 from lhotse.cut import Cut
 from omegaconf import MISSING

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # a requirement of OmegaConf
 
 from zipformer.data.mixing import ABSENT, CorpusShare, MixingConfig
 from zipformer.errors import UserError

@@ -12,8 +12,8 @@
 #   --data-dir DIR   the prepared corpora, and the mixture in DIR/mixture (default data/multi_dialect in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# Stages: 0 set up .venv, 1 prepare every corpus, 2 tokens and validation of all corpora, 3 train, 4 average the weights,
-# 5 decode every test set with the CTC head, 6 the table of error rates.
+# Stages: 0 set up .venv, 1 prepare every corpus, 2 tokens and validation of all corpora, 3 train, 4 average the
+# weights, 5 decode every test set with the CTC head, 6 the table of error rates.
 # Every stage can be stopped and started again; it resumes.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
@@ -101,8 +101,8 @@ train() {
         left_out=gan
     fi
     run_script train experiment=multi_dialect "data_dir=$mixture" "exp_dir=$exp_dir" \
-        "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" data.keep_out_speakers=true "data.left_out_dialects=[$left_out]" \
-        "${settings[@]}"
+        "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" data.keep_out_speakers=true \
+        "data.left_out_dialects=[$left_out]" "${settings[@]}"
 }
 
 average() {

@@ -32,6 +32,7 @@ from zipformer.data.selection import (
     DataConfig,
     TextEncoder,
     sentences_of_tests,
+    speakers_of_tests,
     streams_of,
     together,
 )
@@ -206,10 +207,13 @@ class TrainingData:
         fields: Sequence[str] = (),
     ) -> None:
         corpora = [open_data(corpus.data_dir, config.cache) for corpus in config.mixing.corpora]
-        manifests = [manifest, *(corpus / manifest.name for corpus in corpora)]
+        own = [] if config.mixing.file else [manifest]
+        manifests = [*own, *(corpus / manifest.name for corpus in corpora)]
+        groups = [None] * len(own) + [corpus.group for corpus in config.mixing.corpora]
         kept_out = sentences_of_tests(config.keep_out)
+        speakers = speakers_of_tests(config.keep_out) if config.keep_out_speakers else frozenset()
         selections = []
-        for path in manifests:
+        for path, group in zip(manifests, groups, strict=True):
             check_manifest(path)
             selection = indexed_selection(
                 path,
@@ -218,12 +222,24 @@ class TrainingData:
                 repeats_need_blank=repeats_need_blank,
                 fields=[*fields, *([translation] if translation else [])],
                 kept_out=kept_out,
+                kept_out_speakers=speakers,
             )
+            if group is not None and (others := sorted(selection.dialects - {group})):
+                raise UserError(
+                    f"{path}: the mixture says group {group}, but there are utterances of "
+                    f"{', '.join(others)}: correct the group, or leave it out"
+                )
             if not config.distortion.computes:
                 files = (place_now(file, path.parent) for file in selection.feature_files)
                 check_feature_files(files, path.parent)
             selections.append(selection)
         self.selection = together(selections)
+        self.left_out_by_corpus = [
+            f"{path.parent}: left out {len(ids)} utterances, {reason}"
+            for path, selection in zip(manifests, selections, strict=True)
+            for reason, ids in selection.dropped.items()
+            if len(manifests) > 1
+        ]
         named = ", ".join(map(str, manifests))
         # A misspelt name would leave nothing out: a model that heard the dialect would be said not to have.
         if unknown := sorted(set(config.left_out_dialects) - self.selection.dialects):

@@ -35,6 +35,7 @@ class _Supervision(msgspec.Struct):
     id: str = ""
     text: str | None = None
     language: str | None = None
+    speaker: str | None = None
     custom_json: msgspec.Raw = msgspec.field(name="custom", default=msgspec.Raw(b"null"))
 
     @property

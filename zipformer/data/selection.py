@@ -42,6 +42,7 @@ class DataConfig:
     min_utterance_seconds: float = 0.5  # shorter utterances are dropped and listed in dropped.tsv
     max_utterance_seconds: float = 20.0  # longer ones as well
     keep_out: list[str] = field(default_factory=list)  # corpora whose test sentences are not trained on
+    keep_out_speakers: bool = False  # the speakers of the test sets of keep_out are not trained on either
     left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
     mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
@@ -93,6 +94,23 @@ def sentences_of_tests(directories: Iterable[str]) -> frozenset[str]:
     return frozenset(texts)
 
 
+def speakers_of_tests(directories: Iterable[str]) -> frozenset[str]:
+    """The speakers of the test splits of prepared corpora.
+
+    Readers name a speaker with the corpus, so equal names are the same person in the same corpus.
+
+    Raises:
+        UserError: a corpus has no test split.
+    """
+    return frozenset(
+        supervision.speaker
+        for directory in directories
+        for cut in read_summaries(find_manifest(Path(directory), "test"))
+        for supervision in cut.supervisions
+        if supervision.speaker
+    )
+
+
 def together(selections: Sequence[Selection]) -> Selection:
     """What several corpora hold in all, for the log and for checkpoints; it names no single cut."""
     if len(selections) == 1:
@@ -131,6 +149,7 @@ def select_utterances(
     repeats_need_blank: bool,
     fields: Sequence[str] = (),
     kept_out: Container[str] = frozenset(),
+    kept_out_speakers: Container[str] = frozenset(),
 ) -> Selection:
     """Find the utterances that can be trained on, among cuts or their summaries.
 
@@ -142,6 +161,7 @@ def select_utterances(
 
     Args:
         kept_out: texts that are not trained on.
+        kept_out_speakers: speakers that are not trained on.
 
     Raises:
         UserError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
@@ -156,7 +176,7 @@ def select_utterances(
         selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
         texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
         digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
-        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out)
+        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out, kept_out_speakers)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
             durations.append(math.nan)
@@ -181,6 +201,7 @@ def _reason_to_drop(
     tokenizer: TextEncoder | None,
     repeats_need_blank: bool,
     kept_out: Container[str],
+    kept_out_speakers: Container[str],
 ) -> str | None:
     if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
         return "of a dialect that is left out (data.left_out_dialects)"
@@ -192,6 +213,8 @@ def _reason_to_drop(
         return "not exactly one transcript"
     if kept_out and cut.supervisions[0].text in kept_out:
         return "with a sentence of a test set (data.keep_out)"
+    if kept_out_speakers and cut.supervisions[0].speaker in kept_out_speakers:
+        return "of a speaker of a test set (data.keep_out_speakers)"
     if not cut.has_features:
         return "no features"
     tokens = tokenizer.encode(cut.supervisions[0].text) if tokenizer else []

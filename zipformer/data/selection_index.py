@@ -61,6 +61,7 @@ def indexed_selection(
     repeats_need_blank: bool,
     fields: Sequence[str] = (),
     kept_out: frozenset[str] = frozenset(),
+    kept_out_speakers: frozenset[str] = frozenset(),
 ) -> Selection:
     """:func:`select_utterances` of a manifest, read from its index where there is one.
 
@@ -86,6 +87,7 @@ def indexed_selection(
             repeats_need_blank=repeats_need_blank,
             fields=fields,
             kept_out=kept_out,
+            kept_out_speakers=kept_out_speakers,
         )
 
     if path.stat().st_size < INDEXED_BYTES or not isinstance(encoder, Tokenizer | None):
@@ -93,7 +95,8 @@ def indexed_selection(
     folder = path.parent / SELECTIONS_FOLDER
     source = file_sha256(path)
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_SELECTING}
-    key = _key(source, settings, encoder, repeats_need_blank, list(fields), sorted(kept_out))
+    kept = sorted(kept_out), sorted(kept_out_speakers)
+    key = _key(source, settings, encoder, repeats_need_blank, list(fields), *kept)
     place = folder / key
     if (found := _read(place)) is not None:
         return found

@@ -346,7 +346,7 @@ class Trainer:
         log_environment(self.environment)
         log_parameters(self.task)
         log_data(self.data.selection, self.exp_dir / "dropped.tsv")
-        for line in self.data.mixture.description():
+        for line in [*self.data.mixture.description(), *self.data.left_out_by_corpus]:
             logger.info("%s", line)
 
 

@@ -215,9 +215,8 @@ class AsrModel(nn.Module):
             The model on CPU, in evaluation mode.
 
         Raises:
-            UserError: a file of the directory is missing.
-            UserError: a file that cannot be read, another format version, an unknown or missing key, or
-                missing, unexpected or misshapen tensors.
+            UserError: a file of the directory is missing, or a file that cannot be read, another format
+                version, an unknown or missing key, or missing, unexpected or misshapen tensors.
         """
         directory = Path(directory)
         for name in (CONFIG_FILE, WEIGHTS_FILE):

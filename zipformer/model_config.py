@@ -112,8 +112,8 @@ def read_config(directory: Path) -> AsrModelConfig:
     """Read what :func:`write_config` wrote.
 
     Raises:
-        UserError: there is no ``config.json``.
-        UserError: it cannot be read, has another format version, or an unknown or missing key.
+        UserError: there is no ``config.json``, or it cannot be read, has another format version, or an
+            unknown or missing key.
     """
     path = directory / CONFIG_FILE
     try:

@@ -1,8 +1,8 @@
-"""What the bytes of an audio file say about its length, to be compared with what a decoder reads from it.
+"""Length of an audio file by its bytes, to compare with the length that a decoder reads from it.
 
-A decoder believes the header. A recorder that crashed leaves a header that promises less than the file holds;
-an interrupted copy leaves one that promises more; and MP3 and Ogg files have no length in their header at
-all. Nothing is decoded here: only the headers of chunks, pages and frames are read.
+A decoder trusts the header. After a crash of the recorder, the header promises less than the file holds; in
+an interrupted copy, it promises more; and the headers of MP3 and Ogg files do not contain the length. Nothing
+is decoded here: only the headers of chunks, pages and frames are read.
 """
 
 import struct
@@ -14,9 +14,9 @@ from typing import BinaryIO
 from data_prep.audio.mpeg import MpegLength, mpeg_length
 
 _BUFFER_BYTES = 1 << 20
-# Programs that write WAV to a pipe do not know its length and put a huge one into the header.
+# Programs that write WAV to a pipe do not know the length and write a huge one into the header.
 _STREAMED_LENGTH = 0x7FFFF000
-# Less than this behind the promised end is no speech. The bytes are for formats whose byte rate is not known.
+# Anything shorter behind the promised end is no speech. Bytes are for formats with an unknown byte rate.
 _TRAILING_BYTES = 4096
 _TRAILING_SECONDS = 0.1
 # Begin a FLAC stream: its signature and the header of STREAMINFO, the last block of metadata or not.
@@ -25,12 +25,13 @@ _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 
 @dataclass(frozen=True)
 class ByteFindings:
-    """What the bytes of a file say about the length of its sound.
+    """Faults in the length of an audio file, found in its bytes.
 
     Attributes:
-        truncated: how the file is cut off; empty if nothing says so.
-        unread: which bytes behind the promised end no decoder reads; empty if there are none.
-        streams: logical streams one after the other, of which some decoders read the first one only.
+        truncated: description of how the file is cut off; empty if there is no sign of it.
+        unread: description of the bytes behind the promised end, which no decoder reads; empty if there are
+            none.
+        streams: number of logical streams one after the other. Some decoders read only the first.
         mpeg: frames of an MP3 file; None for other files.
     """
 
@@ -42,15 +43,15 @@ class ByteFindings:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """How the chunks of a container are laid out.
+    """Layout of the chunks in a container format.
 
     Attributes:
         start: position of the first chunk.
         id_bytes: length of a chunk's id.
         size: format of a chunk's size, for ``struct``.
         data: id of the chunk of samples.
-        alignment: chunks begin at multiples of so many bytes.
-        counts_header: whether the size counts the chunk's own header.
+        alignment: chunks begin at multiples of this number of bytes.
+        counts_header: True if the size of a chunk includes the chunk's header.
     """
 
     start: int
@@ -78,7 +79,7 @@ _CONTAINERS = {
 
 
 def byte_findings(path: Path) -> ByteFindings:
-    """Walk through a file of any format; formats that are not known have no findings.
+    """Examine a file of any format; unknown formats have no findings.
 
     Raises:
         OSError: the file cannot be read.
@@ -114,10 +115,10 @@ def _compare(
 
     Args:
         file: the file.
-        size: its bytes.
+        size: size of the file in bytes.
         start: position of the first sample.
-        promised: bytes of samples by the header.
-        layout: how the chunks that may follow are laid out; None where nothing may.
+        promised: bytes of samples that the header promises.
+        layout: layout of the chunks that may follow; None where nothing may follow.
         byte_rate: bytes per second, 0 if unknown.
     """
     there = max(0, size - start)
@@ -168,7 +169,7 @@ def _tag_bytes(file: BinaryIO, position: int) -> int:
 
 
 def _has_content(file: BinaryIO, position: int) -> bool:
-    """Whether other bytes than zeros (space that a recorder has reserved) are behind a position."""
+    """Whether non-zero bytes follow a position; zeros are space that a recorder has reserved."""
     file.seek(position)
     while block := file.read(_BUFFER_BYTES):
         if block.strip(b"\0"):
@@ -179,9 +180,9 @@ def _has_content(file: BinaryIO, position: int) -> bool:
 def _chunks(
     file: BinaryIO, size: int, position: int, layout: _Chunks, last: bytes | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Id, position and length of chunk after chunk, as long as they look like chunks that end in the file.
+    """Id, position and length of each chunk, until something is no chunk or ends behind the file.
 
-    The chunk ``last`` is the last one, and may be longer than the file.
+    Reading stops after the chunk ``last``, which may be longer than the file.
     """
     while position + layout.header_bytes <= size:
         header = _read_at(file, position, layout.header_bytes)
@@ -230,7 +231,7 @@ def _nist_findings(file: BinaryIO, size: int) -> ByteFindings:
 
 
 def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
-    """Ogg: the last page of every logical stream says that it is the last one (RFC 3533)."""
+    """Ogg: the last page of every logical stream is marked as the last one (RFC 3533)."""
     position, streams, pages = 0, 0, 0
     open_streams: dict[int, int] = {}  # serial number -> number of its last page
     lost = 0

@@ -1,8 +1,8 @@
 """Length of an MP3 file, counted frame by frame.
 
-Many MP3 files begin with a frame that holds no sound, but the number of frames (``Xing``, ``Info``). Without
-it, decoders estimate the length from the bit rate of the first frame, which is wrong where the bit rate
-changes.
+Many MP3 files begin with a frame that holds the number of frames instead of sound (``Xing``, ``Info``).
+Without it, decoders estimate the length from the bit rate of the first frame, which is wrong where the bit
+rate changes.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,13 @@ class MpegLength:
     """Frames of an MP3 file.
 
     Attributes:
-        samples: per channel, in all frames with sound.
+        samples: samples per channel in all frames with sound.
         samples_per_frame: samples in each frame.
-        sampling_rates: sampling rates in Hz, in the order in which they come first; more than one where
-            streams were joined.
+        sampling_rates: sampling rates in Hz, in the order of their first frames; more than one where streams
+            were joined.
         frames: number of frames with sound.
-        promised_frames: what the ``Xing`` or ``Info`` frame says; None without one.
+        promised_frames: number of frames that the ``Xing`` or ``Info`` frame gives; None without such a
+            frame.
     """
 
     samples: int
@@ -52,7 +53,7 @@ class _Frame:
 
 
 def _frame(header: bytes) -> _Frame | None:
-    """Meaning of the four bytes that a frame begins with; None if they are something else."""
+    """Frame that begins with these four bytes; None if they do not begin a frame."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -127,7 +128,7 @@ def _behind_tags(file: BinaryIO, position: int) -> int:
 
 
 def _next_frame(file: BinaryIO, position: int, size: int) -> int:
-    """Position of the next frame that is followed by another or the end of the file; ``size`` for none."""
+    """Position of the next frame that another frame or the end of the file follows; ``size`` if none."""
     while position < size:
         file.seek(position)
         block = file.read(_SEARCHED_BYTES)

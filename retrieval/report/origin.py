@@ -20,7 +20,7 @@ def machine() -> dict[str, str]:
 
 
 def training_facts(provenance: Mapping[str, Any] | None) -> str:
-    """One line about the training: the steps that were averaged, the hours, the revision of the code."""
+    """One line about the training: averaged steps, hours of speech, revision of the code."""
     if provenance is None:
         return ""
     training = provenance.get("training") or {}

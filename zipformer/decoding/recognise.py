@@ -100,10 +100,9 @@ def recognise(config: DecodeConfig, exits: Mapping[Exit, Path]) -> dict[Exit, li
         The transcripts of all utterances, in the order of the manifest, by exit.
 
     Raises:
-        UserError: model directory, one of its files, or the split is missing.
-        UserError: the split is empty or holds utterances that cannot be recognised or have no translation
-            to be scored against, the model lacks the head that a method needs, or there are results of
-            other data of the same name.
+        UserError: model directory, one of its files, or the split is missing, or the split is empty or holds
+            utterances that cannot be recognised or have no translation to be scored against, the model lacks
+            the head that a method needs, or there are results of other data of the same name.
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)

@@ -61,8 +61,8 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
         source: model directory with model.safetensors, and tokens.model unless it has no heads.
         tokenizer: the tokens of ``model``; None where ``model`` has no heads.
     Raises:
-        UserError: a file of the source is missing.
-        UserError: next to nothing of the encoder fits, as of a model of another size.
+        UserError: a file of the source is missing, or next to nothing of the encoder fits, as of a model of
+            another size.
     """
     if not (source / WEIGHTS_FILE).is_file():
         raise UserError(f"init_from={source} has no {WEIGHTS_FILE}: give a model directory")

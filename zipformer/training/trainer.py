@@ -127,8 +127,8 @@ class Trainer:
         """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it with a checkpoint.
 
         Raises:
-            UserError: too many steps in a row were not finite, or an epoch has no batch.
-            UserError: the processes that load features cannot start.
+            UserError: too many steps in a row were not finite, or an epoch has no batch, or the processes
+                that load features cannot start.
             SystemExit: after SIGTERM, with 143, or after SIGINT, with 130.
         """
         with self.signals.noted():
@@ -356,9 +356,8 @@ def train(config: TrainConfig, task_class: type[Task]) -> None:
     Raises:
         UserError: settings that do not go together.
         CheckpointError: exp_dir holds checkpoints, but none that can be used.
-        UserError: another run works in exp_dir.
-        UserError: training cannot go on.
-        UserError: the processes that load features cannot start, or died.
+        UserError: another run works in exp_dir, or training cannot go on, or the processes that load features
+            cannot start, or died.
         SystemExit: after SIGTERM or SIGINT, with 143 or 130.
     """
     check(config, task_class.problems(config))

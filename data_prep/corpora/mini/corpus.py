@@ -98,8 +98,8 @@ def prepare_mini(config: MiniConfig, directory: Path) -> CorpusManifests:
         Manifests of the splits train, valid and test.
 
     Raises:
-        UserError: a setting is out of range, a group or variety is unknown, a word has no reading.
-        UserError: a synthesis process failed.
+        UserError: a setting is out of range, a group or variety is unknown, a word has no reading, or a
+            process of the synthesis failed.
     """
     check(config)
     plan = {site: list(utterances) for site, utterances in _sites(config)}

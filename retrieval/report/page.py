@@ -41,8 +41,8 @@ from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
 from zipformer.files import column_names, replacing_folder, write_csv, write_json, write_text
-from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
-from zipformer.scoring.files import scored_as
+from zipformer.model_dir import CONFIG_FILE, METRICS_FILE, PROVENANCE_FILE, trained_groups
+from zipformer.scoring.files import CER_FILE, scored_as
 from zipformer.scoring.tables import Confusion, ScoreRow
 from zipformer.typed_json import read_json
 
@@ -141,7 +141,7 @@ def collect(
     known = trained_groups(model_dir)
     config = read_json(model_dir / CONFIG_FILE, "average")
     provenance = read_json(model_dir / PROVENANCE_FILE, "average")
-    training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    training = read_metrics(metrics or model_dir.absolute().parent / METRICS_FILE)
     valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
     evidence = evidence_for(
         _decodings(model_dir, name, VALIDATION_SPLIT, valid),
@@ -196,7 +196,7 @@ def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[Cer
     kept = [
         result
         for result in read_decodings(model_dir / "results" / name, split)
-        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "fangyan decode")
+        if sieve.passes(result.weights, result.data, result.folder / CER_FILE, "fangyan decode")
     ]
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 

@@ -1,4 +1,7 @@
-"""Jobs over processes, with bounded queues and workers that do not outlive the run."""
+"""Jobs over processes, with bounded queues and workers that do not outlive the run.
+
+The workers of a cluster are in :mod:`data_prep.cluster`.
+"""
 
 import multiprocessing
 import os
@@ -6,13 +9,33 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from enum import Enum
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class Pool(Protocol):
+    """What does jobs in parallel."""
+
+    def __enter__(self) -> "Pool": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]: ...
+
+
+class Executor(Enum):
+    """What does the long jobs: processes of this machine, or the workers of a Dask cluster."""
+
+    processes = "processes"
+    dask = "dask"
 
 
 class Workers:

@@ -39,16 +39,23 @@ class FeatureConfig:
         speed_factors: the training split is copied once for each factor, played so much faster; [] or [1.0]
             leaves it as it is. More factors, more (and more varied) training data, and as much more disk and
             time per epoch.
-        shard_size: utterances in one file of features. A killed run loses at most the shards in work.
+        shard_size: most utterances in one file of features. A killed run loses at most the shards in work.
+        shard_seconds: most seconds of audio in one file of features, before speed perturbation; null = any.
+            An hour is about 30 MB. With it, shard_size may be large, and long utterances make no huge files.
     """
 
     sampling_rate: int = 16000
     speed_factors: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])
     shard_size: int = 200
+    shard_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.shard_size < 1:
             raise UserError(f"fbank.shard_size is {self.shard_size}; it must be at least 1")
+        if self.shard_seconds is not None and self.shard_seconds <= 0:
+            raise UserError(
+                f"fbank.shard_seconds is {self.shard_seconds}; it must be greater than 0, or null"
+            )
         bad = [factor for factor in self.speed_factors if not 0.5 <= factor <= 2.0]
         if bad or len(set(self.speed_factors)) < len(self.speed_factors):
             raise UserError(

@@ -24,6 +24,7 @@ _BUCKET_COMPRESSION: Final = 1  # the fastest: buckets live for seconds
 
 CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
 Item = TypeVar("Item")
+TimedCut = TypeVar("TimedCut", bound=MonoCut)
 
 
 def recordings_file(directory: Path, split: str) -> Path:
@@ -159,6 +160,26 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
+
+
+def grouped(cuts: Iterable[TimedCut], size: int, seconds: float | None) -> Iterator[list[TimedCut]]:
+    """Neighbouring cuts in groups of at most ``size``, and at most so many seconds unless one cut has more.
+
+    Args:
+        cuts: in order.
+        size: most cuts in a group.
+        seconds: most seconds of audio in a group; None = any.
+    """
+    group: list[TimedCut] = []
+    total = 0.0
+    for cut in cuts:
+        if group and (len(group) == size or (seconds is not None and total + cut.duration > seconds)):
+            yield group
+            group, total = [], 0.0
+        group.append(cut)
+        total += cut.duration
+    if group:
+        yield group
 
 
 def _lines(path: Path) -> Iterator:

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from data_prep.audio.probe import AudioConfig
 from data_prep.checks import CHECK_ORDER, CheckConfig, CorpusChecker, OnProblem
+from data_prep.cluster import DaskWorkers
 from data_prep.corpora import corpus_of
-from data_prep.executors import Workers
+from data_prep.executors import Executor, Pool, Workers
 from data_prep.fbank import FeatureConfig, FeatureShard, cuts_file, extract_shard, read_lost
 from data_prep.manifests import (
     SPLITS,
@@ -30,6 +31,7 @@ from data_prep.manifests import (
     checked_file,
     converted_folder,
     final_cuts_file,
+    grouped,
     probe_shard,
     probes_file,
     read_checked_cuts,
@@ -43,6 +45,7 @@ from data_prep.manifests import (
 )
 from data_prep.problems import Problem, ProblemLog, append_problems
 from data_prep.progress import progress
+from data_prep.shar import SHAR_FOLDER, SharConfig, Storage, check_settings, write_splits
 from data_prep.state import PreparationState, file_digest, fingerprint
 from data_prep.taxonomy import label_fault
 from data_prep.text.normaliser import TextConfig, TextNormaliser
@@ -50,7 +53,7 @@ from data_prep.tokens import TokenConfig, further_texts, read_token_model, train
 from zipformer.data.dataset import record_name
 from zipformer.data.tokenizer import TOKENS_FILE
 from zipformer.errors import UserError, listed
-from zipformer.files import replacing
+from zipformer.files import remove_leftovers, replacing
 from zipformer.scoring.token_coverage import TokenCoverage
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,10 @@ logger = logging.getLogger(__name__)
 PROBLEMS_FILE = "problems.tsv"
 _PROBE_SHARD = 1000  # recordings
 _LOUD_LOSS = 0.1  # share of a split
+# Settings that what is prepared does not depend on.
+_NOT_COMPARED = (
+    "data_dir", "dataset", "executor", "scheduler", "num_workers", "corpus.workers", "storage"
+)  # fmt: skip
 
 
 @dataclass
@@ -68,23 +75,45 @@ class PrepareConfig:
         corpus: config of one of the registered corpora.
         data_dir: where everything goes.
         dataset: name of the prepared corpus, which results lie under; null = that of the folder.
-        num_workers: processes that decode audio and compute features.
+        executor: what decodes audio and computes features: ``processes`` of this machine, or ``dask`` for the
+            workers of a cluster that see data_dir and the audio under the same paths.
+        scheduler: address of the cluster's scheduler (tcp://host:8786), or its scheduler file.
+        num_workers: processes of this machine that decode audio and compute features.
+        storage: where the features are at the end: ``files``, or ``shar`` for tar files of Lhotse Shar below
+            data_dir/shar. A corpus that was prepared with ``files`` becomes Shar by the same command with
+            storage=shar; ``fbank`` is then removed.
         audio: how recordings are read.
         text: normalisation of the transcripts.
         checks: what is checked and what happens with problems.
         fbank: features and speed perturbation.
+        shar: how Shar is written.
         tokens: choice of the tokens.
     """
 
     corpus: Any = MISSING
     data_dir: str = MISSING
     dataset: str | None = None
+    executor: Executor = Executor.processes
+    scheduler: str | None = None
     num_workers: int = 2
+    storage: Storage = Storage.files
     audio: AudioConfig = field(default_factory=AudioConfig)
     text: TextConfig = field(default_factory=TextConfig)
     checks: CheckConfig = field(default_factory=CheckConfig)
     fbank: FeatureConfig = field(default_factory=FeatureConfig)
+    shar: SharConfig = field(default_factory=SharConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
+
+    def __post_init__(self) -> None:
+        if self.executor is Executor.dask and not self.scheduler:
+            raise UserError("executor=dask needs the address of a scheduler: scheduler=tcp://host:8786")
+        if self.executor is not Executor.dask and self.scheduler:
+            raise UserError(f"scheduler={self.scheduler} is used with executor=dask only: set that as well")
+
+    @property
+    def directory(self) -> Path:
+        """Absolute, because the paths go into the manifests."""
+        return Path(self.data_dir).resolve()
 
 
 def prepare(config: PrepareConfig, console: Console | None = None) -> None:
@@ -93,19 +122,25 @@ def prepare(config: PrepareConfig, console: Console | None = None) -> None:
     Raises:
         UserError: with a message for the user; what was finished before stays.
     """
-    with Workers(config.num_workers) as workers:
+    with _workers(config) as workers:
         _Preparation(config, workers, console or Console()).run()
+
+
+def _workers(config: PrepareConfig) -> Pool:
+    if config.executor is Executor.processes:
+        return Workers(config.num_workers)
+    assert config.scheduler is not None
+    return DaskWorkers(config.scheduler, config.directory)
 
 
 class _Preparation:
     """One run over the stages."""
 
-    def __init__(self, config: PrepareConfig, workers: Workers, console: Console) -> None:
+    def __init__(self, config: PrepareConfig, workers: Pool, console: Console) -> None:
         self.config = config
         self.workers = workers
         self.console = console
-        # Absolute, because the paths go into the manifests.
-        self.directory = Path(config.data_dir).resolve()
+        self.directory = config.directory
         self.corpus = corpus_of(config.corpus)
         self.state = PreparationState(self.directory, self._settings())
 
@@ -117,6 +152,10 @@ class _Preparation:
             "tokens": self._tokens,
             "cuts": self._cuts,
         }
+        if self.config.storage is Storage.shar:
+            stages["shar"] = self._shar
+            if "shar" in self.state.stages:
+                check_settings(self.directory, fingerprint(self.config.shar), finished=True)
         finished = [name for name in stages if name in self.state.stages]
         if finished:
             following = next((name for name in stages if name not in finished), None)
@@ -129,12 +168,14 @@ class _Preparation:
                 report = stage()
                 self.state.finish(name, {**report, "seconds": round(time.monotonic() - begin, 1)})
         record_name(self.directory, self.config.dataset)
+        if "shar" in self.state.stages:
+            shutil.rmtree(self.directory / "fbank", ignore_errors=True)
 
     def _settings(self) -> dict[str, Any]:
         settings = {
             name: value
             for name, value in fingerprint(self.config).items()
-            if name not in ("data_dir", "dataset", "num_workers", "corpus.workers")
+            if name not in _NOT_COMPARED and not name.startswith("shar.")
         }
         settings["corpus"] = self.corpus.name
         for file in self.corpus.inputs(self.config.corpus):
@@ -150,7 +191,7 @@ class _Preparation:
 
     def _manifests(self) -> dict[str, Any]:
         # Shards of another corpus must not be taken for finished.
-        for outdated in ("manifests", "converted", "fbank", "tokens"):
+        for outdated in ("manifests", "converted", "fbank", "tokens", SHAR_FOLDER):
             shutil.rmtree(self.directory / outdated, ignore_errors=True)
         manifests = self.corpus.prepare(self.config.corpus, self.directory)
         return {"recordings": write_manifests(manifests, self.directory)}
@@ -234,6 +275,9 @@ class _Preparation:
 
             for count in self.workers.map(probe_shard, jobs()):
                 advance(count)
+        probes = probes_file(self.directory, split, 0).parent
+        for folder in (probes, *(self.directory / "converted" / split).glob("*")):
+            remove_leftovers(folder)
 
     def _fbank(self) -> dict[str, Any]:
         begin = time.monotonic()
@@ -263,9 +307,7 @@ class _Preparation:
     def _extract(self, split: str) -> float:
         """Features of the shards of a split that are not there yet; returns their seconds of audio."""
         folder = self.directory / "fbank" / split
-        size = self.config.fbank.shard_size
-        total = self.state.stages["checks"]["utterances"][split]["usable"]
-        shards = -(-total // size)
+        shards = self._feature_shards(split)
         there = sum(cuts_file(folder, index).is_file() for index in range(shards))
         if there:
             logger.info(
@@ -284,13 +326,25 @@ class _Preparation:
                     self.config.fbank.sampling_rate,
                     may_lose=may_lose,
                 )
-                for index, cuts in enumerate(batches(read_checked_cuts(self.directory, split), size))
+                for index, cuts in enumerate(self._feature_groups(split))
                 if not cuts_file(folder, index).is_file()
             )
             for shard_seconds in self.workers.map(extract_shard, jobs):
                 seconds += shard_seconds
                 advance(1)
+        remove_leftovers(folder)
         return seconds
+
+    def _feature_groups(self, split: str) -> Iterator[list[MonoCut]]:
+        """The utterances of each shard of features."""
+        config = self.config.fbank
+        return grouped(read_checked_cuts(self.directory, split), config.shard_size, config.shard_seconds)
+
+    def _feature_shards(self, split: str) -> int:
+        if self.config.fbank.shard_seconds is None:
+            usable: int = self.state.stages["checks"]["utterances"][split]["usable"]
+            return -(-usable // self.config.fbank.shard_size)
+        return sum(1 for _ in self._feature_groups(split))
 
     def _tokens(self) -> dict[str, Any]:
         tokens = self.config.tokens
@@ -316,7 +370,7 @@ class _Preparation:
         for split in self.splits:
             usable = self.state.stages["checks"]["utterances"][split]["usable"]
             folder = self.directory / "fbank" / split
-            shards = [cuts_file(folder, index) for index in range(-(-usable // self.config.fbank.shard_size))]
+            shards = [cuts_file(folder, index) for index in range(self._feature_shards(split))]
             file = final_cuts_file(self.directory, split)
             with replacing(file) as temporary:
                 if split == "train":
@@ -333,6 +387,12 @@ class _Preparation:
                 logger.warning("%s", warning)
         self.corpus.finish(self.config.corpus, self.directory)
         return report
+
+    def _shar(self) -> dict[str, Any]:
+        check_settings(self.directory, fingerprint(self.config.shar), finished=False)
+        totals = {split: self.state.stages["cuts"][split]["cuts"] for split in self.splits}
+        shards = write_splits(self.directory, totals, self.config.shar, self.workers, self.console)
+        return {split: {"shards": count} for split, count in shards.items()}
 
 
 def _summary(cuts: Iterator[MonoCut], coverage: TokenCoverage | None) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class PreparationState:
                 _require_same(directory, before["settings"], self._fingerprint)
                 self.stages = before["stages"]
             begun = before.get("directory", str(directory))
-            if len(self.stages) == len(STAGES):
+            if set(STAGES) <= set(self.stages):
                 self._begun = begun  # which manifests name the files by
-            if begun != str(directory) and 0 < len(self.stages) < len(STAGES):
+            if begun != str(directory) and self.stages and not set(STAGES) <= set(self.stages):
                 raise UserError(
                     f"{directory} was begun as {begun} and moved before it was complete, and what is there "
                     "names its audio by the old place: move it back to finish it, or delete it"

@@ -61,6 +61,10 @@ COMMANDS = {
         "Copy a prepared corpus with rewritten transcripts, for instance in other Chinese scripts.",
         "data_prep.transcripts:rewrite_transcripts",
     ),
+    "mixture": Command(
+        "Make one training set of prepared corpora: common tokens, common validation, checks.",
+        "data_prep.mixture:write_mixture",
+    ),
     "train": Command(
         "Train a model; the same command resumes, and torchrun starts it in several processes.",
         "zipformer.run_training:main",

@@ -12,10 +12,13 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,10 @@ from torch import Tensor
 from zipformer.errors import UserError
 
 # Errors of a place, not of the program: its user can mend them.
-_OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
+_OWN_NAMES: ContextVar[bool] = ContextVar("own_names", default=False)  # see own_names()
 
 
 class StorageError(UserError):
@@ -47,14 +51,44 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         shared: several processes may write the file at the same time, so each uses a temporary name of its
             own, which stays after a kill.
     """
-    stem, dot, suffixes = path.name.partition(".")
-    part = f"part{os.getpid()}" if shared else "part"
-    temporary = path.with_name(f"{stem}-{part}{dot}{suffixes}")
+    temporary = temporary_beside(path, shared=shared)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
+
+
+def temporary_beside(path: Path, *, shared: bool = False) -> Path:
+    """A temporary name beside ``path`` with the same suffixes; ``shared`` as in :func:`replacing`."""
+    stem, dot, suffixes = path.name.partition(".")
+    part = f"part{os.getpid()}" if shared else "part"
+    if _OWN_NAMES.get():
+        host = socket.gethostname().replace(".", "_")
+        part = f"part-{host}-{os.getpid()}-{threading.get_ident()}"
+    return path.with_name(f"{stem}-{part}{dot}{suffixes}")
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left in a folder under temporary names; nobody may write there."""
+    for path in directory.glob("*-part*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_names() -> Iterator[None]:
+    """Within the block, what this thread writes has temporary names of its own, on whichever machine it runs.
+
+    For files that several machines may write at the same time. A kill leaves the temporary ones.
+    """
+    token = _OWN_NAMES.set(True)
+    try:
+        yield
+    finally:
+        _OWN_NAMES.reset(token)
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
@@ -210,7 +244,7 @@ def place_errors(place: Path | str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _OF_THE_PLACE:
+        if error.errno not in OF_THE_PLACE:
             raise
         raise StorageError(f"{error.filename or place}: {error.strerror}; {remedy}") from error
 

@@ -13,6 +13,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROVENANCE_FILE = "provenance.json"
 RECORD_FILE = "checkpoint.json"  # record of a checkpoint, which is a model directory too
+METRICS_FILE = "metrics.jsonl"  # numbers of a training, in the experiment folder around its model
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)  # files for recognition
 
 logger = logging.getLogger(__name__)

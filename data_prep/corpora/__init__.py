@@ -58,6 +58,8 @@ class Corpus:
             more. Of a folder, the names and sizes of its files count.
         finish: called with the data directory when its final cuts are there, to write what only this corpus
             has beside them.
+        scoring: convention by which error rates of its test sets are published, a name of
+            ``zipformer.scoring.CONVENTIONS``.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Corpus:
     prepare: CorpusFunction
     inputs: Callable[[Any], Iterable[Path]]
     finish: Callable[[Any, Path], None]
+    scoring: str
 
 
 def _no_inputs(config: object) -> Iterable[Path]:
@@ -83,13 +86,14 @@ def register_corpus(
     config_class: type,
     inputs: Callable[[Any], Iterable[Path]] = _no_inputs,
     finish: Callable[[Any, Path], None] = _nothing_more,
+    scoring: str = "plain",
 ) -> Callable[[F], F]:
     """Decorator that makes ``prepare(config, directory) -> manifests by split`` known under ``name``.
 
     Args:
         name: what a user writes after ``corpus=``.
         config_class: dataclass of the corpus's options. Each corpus has a class of its own.
-        inputs, finish: see ``Corpus``.
+        inputs, finish, scoring: see ``Corpus``.
 
     Raises:
         UserError: the name or the class is taken, or the class is not a dataclass.
@@ -104,7 +108,7 @@ def register_corpus(
                     f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus "
                     f"{other.name!r} ({other.config_class.__name__}): name and config class must be its own"
                 )
-        _registered[name] = Corpus(name, config_class, function, inputs, finish)
+        _registered[name] = Corpus(name, config_class, function, inputs, finish, scoring)
         return function
 
     return register

@@ -201,6 +201,22 @@ def read_json_lines(path: Path) -> Iterator[Fields]:
         yield Fields(line.origin, found)
 
 
+def read_json_object(path: Path) -> Fields:
+    """The object of a small JSON file, such as the description of one utterance beside its audio.
+
+    Raises:
+        UserError: there is no such file, or it is damaged, in another encoding, or no object.
+    """
+    lines = [line.text for line in read_lines(path)]
+    try:
+        found = json.loads("\n".join(lines))
+    except json.JSONDecodeError as error:
+        raise UserError(_damaged(path, error.lineno, error.msg)) from error
+    if not isinstance(found, dict):
+        raise UserError(_damaged(path, 1, "not an object"))
+    return Fields(f"{path.name}:1", found)
+
+
 def read_json_array(path: Path, key: str | None = None) -> Iterator[Fields]:
     """Elements of an array of objects, one at a time.
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from data_prep.corpora import register_corpus
-from data_prep.corpora.lists import Line, corpus_root, read_fields, read_lines
+from data_prep.corpora.lists import corpus_root, read_fields
+from data_prep.corpora.turns import read_turns
 from data_prep.corpora.utterances import Utterance, manifests_of, variety_or_label
 from data_prep.manifests import SPLITS, CorpusManifests
 from zipformer.errors import UserError
 
 TABLES = ("UTTRANSINFO.txt", "UTTERANCEINFO.txt")
-_TIMES = re.compile(r"\[\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*\]")
 _HAN = re.compile(r"[\u4e00-\u9fff]+")
 
 
@@ -116,34 +116,20 @@ def _conversation(root: Path, transcript: Path, config: MagicHubConfig) -> Itera
     name = config.name or Path(config.root).name
     recording = f"{name}-{transcript.stem}"
     variety = variety_or_label(config.dialect or "", config.dialect_map)
-    for count, line in enumerate(read_lines(transcript, fallback="gb18030"), start=1):
-        times, speaker, gender, text = _turn(transcript, line)
-        if speaker.strip() in ("", "0"):
-            continue  # noise between the turns
-        start, end = float(times[1]), float(times[2])
+    for turn in read_turns(transcript, fallback="gb18030"):
         yield Utterance(
-            id=f"{recording}-{count:05d}",
+            id=f"{recording}-{turn.number:05d}",
             audio=root / "WAV" / f"{transcript.stem}.wav",
-            text=text,
+            text=turn.text,
             dialect=variety,
             split=config.split,
-            origin=line.origin,
-            speaker=f"{name}-{speaker.strip()}",
-            gender=gender,
-            duration=end - start,
-            start=start,
+            origin=turn.origin,
+            speaker=f"{name}-{turn.speaker}",
+            gender=turn.gender,
+            duration=turn.end - turn.start,
+            start=turn.start,
             recording=recording,
         )
-
-
-def _turn(transcript: Path, line: Line) -> tuple[re.Match[str], str, str, str]:
-    values = line.text.split("\t", 3)
-    if len(values) == 4 and (times := _TIMES.fullmatch(values[0].strip())):
-        return times, values[1], values[2], values[3]
-    raise UserError(
-        f"{transcript}:{line.origin.rpartition(':')[2]}: {line.text[:40]!r} is not '[start,end]', speaker, "
-        "gender and text with tabs between them; correct or remove the line"
-    )
 
 
 def city_name(folder: str) -> str:

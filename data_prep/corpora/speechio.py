@@ -40,6 +40,7 @@ def _sets(root: Path) -> list[Path]:
     "speechio",
     SpeechioConfig,
     inputs=lambda config: [folder / METADATA for folder in _sets(Path(config.root))],
+    scoring="speechio",
 )
 def prepare_speechio(config: SpeechioConfig, directory: Path) -> CorpusManifests:
     """Manifests of all sets that are there.

@@ -32,7 +32,10 @@ class TalcsConfig:
 
 
 @register_corpus(
-    "talcs", TalcsConfig, inputs=lambda config: [Path(config.root) / part / "label.txt" for part in PARTS]
+    "talcs",
+    TalcsConfig,
+    inputs=lambda config: [Path(config.root) / part / "label.txt" for part in PARTS],
+    scoring="mer",
 )
 def prepare_talcs(config: TalcsConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

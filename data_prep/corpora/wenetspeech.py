@@ -84,6 +84,7 @@ def _lists(config: WenetSpeechConfig) -> list[Path]:
         Published("test", "TEST_NET", utterances=24_774, characters=414_285),
         Published("test", "TEST_MEETING", utterances=8_370, characters=220_358),
     ),
+    scoring="wenetspeech",
 )
 def prepare_wenetspeech(config: WenetSpeechConfig, directory: Path) -> CorpusManifests:
     """Manifests of the chosen subsets; their segments are cut first."""

@@ -84,6 +84,7 @@ def _lists(config: WebSpeechConfig, metadata: str, content: str) -> list[Path]:
     finish=compare_sizes(
         Published("test", "Short", utterances=7_060), Published("test", "Long", utterances=370)
     ),
+    scoring="wsyue",
 )
 def prepare_wenetspeech_yue(config: WenetSpeechYueConfig, directory: Path) -> CorpusManifests:
     """Manifests of the metadata and of the test sets."""
@@ -104,6 +105,7 @@ def prepare_wenetspeech_yue(config: WenetSpeechYueConfig, directory: Path) -> Co
     finish=compare_sizes(
         Published("test", "Easy", utterances=6_981), Published("test", "Hard", utterances=1_392)
     ),
+    scoring="wsyue",
 )
 def prepare_wenetspeech_chuan(config: WenetSpeechChuanConfig, directory: Path) -> CorpusManifests:
     """Manifests of the metadata and of the test sets."""

@@ -32,6 +32,7 @@ from zipformer.data.dataset import name_of
 from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.scoring import align
+from zipformer.scoring.files import CER_FILE
 
 LINES_SHOWN = 15  # lines of the log of a failed step
 MOST_AT_ONCE = 4  # runs by default: each holds a model and its optimiser in memory
@@ -162,7 +163,7 @@ def count_errors(
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
     decoding = read_decoding(folder)
-    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", "fangyan decode")
+    Sieve(run.model_dir).require(decoding.weights, folder / CER_FILE, "fangyan decode")
     hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise UserError(

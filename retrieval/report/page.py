@@ -4,16 +4,13 @@ The page has no script and loads no other files. The same numbers are beside it 
 """
 
 import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 
 from data_prep.taxonomy import entries
 from retrieval.challenge.figure import challenge_figure
@@ -35,6 +32,7 @@ from retrieval.report.depth import LayersSection, layers_section
 from retrieval.report.examples import draw_examples
 from retrieval.report.figures import cer_bars, training_curves
 from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
+from retrieval.report.origin import machine, training_facts
 from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results.decodings import CerResult, read_decodings
 from retrieval.results.naming import COMPARISON_FILE, CONTROLS_FILE, LAYERS_FILE, RECALL_FILE, result_folder
@@ -43,8 +41,8 @@ from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
 from zipformer.files import column_names, replacing_folder, write_csv, write_json, write_text
-from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
-from zipformer.scoring.files import scored_as
+from zipformer.model_dir import CONFIG_FILE, METRICS_FILE, PROVENANCE_FILE, trained_groups
+from zipformer.scoring.files import CER_FILE, scored_as
 from zipformer.scoring.tables import Confusion, ScoreRow
 from zipformer.typed_json import read_json
 
@@ -143,7 +141,7 @@ def collect(
     known = trained_groups(model_dir)
     config = read_json(model_dir / CONFIG_FILE, "average")
     provenance = read_json(model_dir / PROVENANCE_FILE, "average")
-    training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    training = read_metrics(metrics or model_dir.absolute().parent / METRICS_FILE)
     valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
     evidence = evidence_for(
         _decodings(model_dir, name, VALIDATION_SPLIT, valid),
@@ -198,7 +196,7 @@ def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[Cer
     kept = [
         result
         for result in read_decodings(model_dir / "results" / name, split)
-        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "fangyan decode")
+        if sieve.passes(result.weights, result.data, result.folder / CER_FILE, "fangyan decode")
     ]
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 
@@ -313,7 +311,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
         training_figure=curves and svg_data_uri(curves),
         confusions={r.method: _frequent(r.confusions, confusions) for r in report.shown if r.confusions},
         samples=draw_examples(report.shown, samples, seed=seed),
-        facts=_facts(report.provenance),
+        facts=training_facts(report.provenance),
         ranks=ranks_section(report.recall),
         comparison=report.comparison,
         confidence=f"{100 * confidence:g}",
@@ -335,17 +333,6 @@ def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
         f"Error rates of the decoding methods cannot be compared: they are scored by different conventions"
         f" ({methods}). Score them alike with fangyan score."
     ]
-
-
-def machine() -> dict[str, str]:
-    """Description of the machine that makes the page."""
-    return {
-        "system": platform.platform(),
-        "processors": str(os.cpu_count()),
-        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
 
 
 def _method_rank(method: str) -> int:
@@ -386,22 +373,6 @@ def dialect_names(ids: Sequence[str]) -> dict[str, str]:
     """English and Chinese names of the given dialects and varieties, in the order of the taxonomy."""
     known = {entry.variety.id: f"{entry.english} ({entry.chinese})" for entry in entries()}
     return {name: full for name, full in known.items() if name in ids}
-
-
-def _facts(provenance: Mapping[str, Any] | None) -> str:
-    """One line about the training: averaged steps, hours of speech, revision of the code."""
-    if provenance is None:
-        return ""
-    training = provenance.get("training") or {}
-    facts = []
-    if steps := provenance.get("steps"):
-        facts.append(f"steps {' to '.join(str(step) for step in steps)}")
-    if hours := training.get("trained_hours"):
-        facts.append(f"{sum(hours.values()):.1f} hours of speech")
-    revision = provenance.get("git_revision") or (training.get("environment") or {}).get("git_revision")
-    if revision:
-        facts.append(f"code {str(revision)[:12]}")
-    return ", ".join(facts)
 
 
 def _recall_cells(table: RecallTable) -> dict[str, list[PairRow | None]]:

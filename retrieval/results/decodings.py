@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.results.weights import Digests
-from zipformer.decoding.hypothesis_file import read_hypotheses
+from zipformer.decoding.hypothesis_file import DECODE_FILE, HYPOTHESES_FILE, read_hypotheses
 from zipformer.decoding.recognise import DATA_KEY
 from zipformer.model_dir import WEIGHTS_FILE
 from zipformer.scoring import CONVENTIONS, PLAIN, Convention
+from zipformer.scoring.files import CER_FILE, CONFUSIONS_FILE
 from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
 from zipformer.typed_json import (
     MalformedResultError,
@@ -65,7 +66,7 @@ def read_decoding(directory: Path) -> CerResult:
     Raises:
         MalformedResultError: fields are missing.
     """
-    path = directory / "cer.json"
+    path = directory / CER_FILE
     content = json_object(path, path.read_text(encoding="utf-8"), "decode")
     require(content, {"method": str, "split": str, "rows": list}, path, "decode")
     scoring = content.get("scoring", PLAIN.name)
@@ -74,7 +75,7 @@ def read_decoding(directory: Path) -> CerResult:
     rows = read_rows(ScoreRow, content["rows"], path, "rows", "decode")
     hypotheses: list[Transcript] = []
     confusions: list[Confusion] = []
-    hypotheses_path, confusions_path = directory / "hypotheses.jsonl", directory / "confusions.csv"
+    hypotheses_path, confusions_path = directory / HYPOTHESES_FILE, directory / CONFUSIONS_FILE
     if hypotheses_path.is_file():
         hypotheses = read_hypotheses(hypotheses_path)
     if confusions_path.is_file():
@@ -87,7 +88,7 @@ def read_decoding(directory: Path) -> CerResult:
                     )
                 row["count"] = int(row["count"])
                 confusions.append(read_row(Confusion, row, confusions_path, f"line {number}", "decode"))
-    made_with = read_json(directory / "decode.json", "decode") or {}
+    made_with = read_json(directory / DECODE_FILE, "decode") or {}
     digest = made_with.get(WEIGHTS_FILE)
     weights = [digest] if isinstance(digest, str) else None
     data = made_with.get(DATA_KEY)

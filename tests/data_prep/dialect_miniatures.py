@@ -292,26 +292,3 @@ def fleurs(root: Path) -> Miniature:
         },
         lists=lists[:2],
     )
-
-
-def wu_bench(root: Path) -> Miniature:
-    import pyarrow
-    import pyarrow.parquet
-
-    table = root / "understanding" / "asr.parquet"
-    sound = noise(root / "sound.wav").read_bytes()
-    other = noise(root / "other.wav").read_bytes()
-    columns = {
-        "utt_id": ["w1", "w2", "w3"],
-        "label": ["侬好", "吃饭OK", None],
-        "audio": [sound, other, b""],
-        "task": ["asr"] * 3,
-    }
-    table.parent.mkdir()
-    pyarrow.parquet.write_table(pyarrow.table(columns), table)
-    return Miniature(
-        ["corpus=wu_bench", f"corpus.root={root}"],
-        {"test": {"wubench-w1": ("侬好", "wuu"), "wubench-w2": ("吃饭OK", "wuu")}},
-        {("wubench-w3", "empty_text"), ("wubench-w3", "unreadable_audio")},
-        [table],
-    )

@@ -150,6 +150,7 @@ def thchs30(root: Path) -> Miniature:
             "valid": {"thchs30-B12_0": ("绿是阳春烟景", "cmn")},
             "test": {"thchs30-D13_0": ("他仅凭腰部", "cmn")},
         },
+        sidecars=[root / "data" / "A11_0.wav.trn"],
     )
 
 
@@ -167,6 +168,7 @@ def stcmds(root: Path) -> Miniature:
                 "stcmds-20170001P00002I0001": ("放首歌", "cmn"),
             }
         },
+        sidecars=[root / "20170001P00001A0001.txt"],
     )
 
 

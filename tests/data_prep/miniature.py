@@ -19,12 +19,25 @@ class Miniature:
         cuts: by split, and there by utterance id, the normalised text and the most exact variety.
         problems: ids and kinds of the problems that cost an utterance.
         lists: files that the reader cannot do without.
+        sidecars: further text files that it reads, such as one beside each recording.
     """
 
     settings: list[str]
     cuts: dict[str, dict[str, tuple[str, str]]]
     problems: set[tuple[str, str]] = field(default_factory=set)
     lists: list[Path] = field(default_factory=list)
+    sidecars: list[Path] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[Path]:
+        """All of them that are text."""
+        return [path for path in (*self.lists, *self.sidecars) if path.suffix != ".parquet"]
+
+    @property
+    def documents(self) -> list[Path]:
+        """Those that are of no use without their end."""
+        kinds = (".json", ".jsonl", ".parquet", ".TextGrid")
+        return [path for path in (*self.lists, *self.sidecars) if path.suffix in kinds]
 
 
 def noise(path: Path, seconds: float = 1.5, rate: int = RATE, **kind: str) -> Path:

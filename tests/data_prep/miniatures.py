@@ -16,7 +16,6 @@ from dialect_miniatures import (
     mdcc,
     wenetspeech_chuan,
     wenetspeech_yue,
-    wu_bench,
 )
 from mandarin_miniatures import (
     aidatatang,
@@ -31,7 +30,9 @@ from mandarin_miniatures import (
     thchs30,
     wenetspeech,
 )
+from meeting_miniatures import aishell4, alimeeting, ramc
 from miniature import Miniature
+from more_dialect_miniatures import ascend, hat, seame, tat, teochew_wild, wu_bench, xiangyin
 
 MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     function.__name__: function
@@ -39,5 +40,6 @@ MINIATURES: dict[str, Callable[[Path], Miniature]] = {
         *(kespeech, common_voice, mdcc, wenetspeech, wenetspeech_yue, wenetspeech_chuan),
         *(magichub_cities, magichub_conversation, aishell, aishell2, aishell3, fleurs),
         *(thchs30, stcmds, primewords, aidatatang, magicdata, talcs, speechio, wu_bench),
+        *(tat, hat, teochew_wild, xiangyin, ascend, seame, aishell4, alimeeting, ramc),
     )
 }

@@ -49,6 +49,7 @@ def test_files_and_table(
         "hypothesis",
         "speaker",
         "duration",
+        "part",
     }
     assert set(json.loads(lines[0])) == expected
 

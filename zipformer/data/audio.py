@@ -11,15 +11,20 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 
+def choose_filter() -> None:
+    """Let Lhotse resample with the filter of torchaudio from now on, in this process."""
+    lhotse_augmentation.is_torchaudio_available = lambda: True
+
+
 def load_audio(cut: Cut) -> NDArray[np.float32]:
     """Samples (channels, T) of a cut, resampled where its manifest says so."""
-    lhotse_augmentation.is_torchaudio_available = lambda: True
+    choose_filter()
     samples: NDArray[np.float32] = cut.load_audio()
     return samples
 
 
 def resample(samples: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
     """Samples (channels, T) at another sampling rate, in Hz."""
-    lhotse_augmentation.is_torchaudio_available = lambda: True
+    choose_filter()
     resampled: NDArray[np.float32] = lhotse_augmentation.Resample(rate, to)(samples)
     return resampled

@@ -26,17 +26,18 @@ from zipformer.data.manifest import (
     CutLine,
     check_feature_files,
     place_now,
-    read_summaries,
 )
 from zipformer.data.mixing import Mixture
 from zipformer.data.selection import (
     DataConfig,
     TextEncoder,
-    select_utterances,
     sentences_of_tests,
+    speakers_of_tests,
     streams_of,
     together,
 )
+from zipformer.data.selection_index import indexed_selection
+from zipformer.data.shar import open_data
 from zipformer.errors import UserError
 
 EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
@@ -181,7 +182,8 @@ class TrainingData:
             (:mod:`zipformer.data.manifest`). With ``config.mixing.corpora``, the files of that name there as
             well (:mod:`zipformer.data.mixing`).
         tokenizer: encodes the transcripts; None = utterances need none.
-        repeats_need_blank: drop what CTC cannot align, see :func:`select_utterances`.
+        repeats_need_blank: drop what CTC cannot align
+            (:func:`zipformer.data.selection.select_utterances`).
         translation: field of the supervisions whose tokens the batches have as well.
         fields: further fields of the supervisions that every utterance must have.
 
@@ -204,25 +206,40 @@ class TrainingData:
         translation: str | None = None,
         fields: Sequence[str] = (),
     ) -> None:
-        corpora = [Path(corpus.data_dir) for corpus in config.mixing.corpora]
-        manifests = [manifest, *(corpus / manifest.name for corpus in corpora)]
+        corpora = [open_data(corpus.data_dir, config.cache) for corpus in config.mixing.corpora]
+        own = [] if config.mixing.file else [manifest]
+        manifests = [*own, *(corpus / manifest.name for corpus in corpora)]
+        groups = [None] * len(own) + [corpus.group for corpus in config.mixing.corpora]
         kept_out = sentences_of_tests(config.keep_out)
+        speakers = speakers_of_tests(config.keep_out) if config.keep_out_speakers else frozenset()
         selections = []
-        for path in manifests:
+        for path, group in zip(manifests, groups, strict=True):
             check_manifest(path)
-            selection = select_utterances(
-                read_summaries(path),
+            selection = indexed_selection(
+                path,
                 config,
                 tokenizer,
                 repeats_need_blank=repeats_need_blank,
                 fields=[*fields, *([translation] if translation else [])],
                 kept_out=kept_out,
+                kept_out_speakers=speakers,
             )
+            if group is not None and (others := sorted(selection.dialects - {group})):
+                raise UserError(
+                    f"{path}: the mixture says group {group}, but there are utterances of "
+                    f"{', '.join(others)}: correct the group, or leave it out"
+                )
             if not config.distortion.computes:
                 files = (place_now(file, path.parent) for file in selection.feature_files)
                 check_feature_files(files, path.parent)
             selections.append(selection)
         self.selection = together(selections)
+        self.left_out_by_corpus = [
+            f"{path.parent}: left out {len(ids)} utterances, {reason}"
+            for path, selection in zip(manifests, selections, strict=True)
+            for reason, ids in selection.dropped.items()
+            if len(manifests) > 1
+        ]
         named = ", ".join(map(str, manifests))
         # A misspelt name would leave nothing out: a model that heard the dialect would be said not to have.
         if unknown := sorted(set(config.left_out_dialects) - self.selection.dialects):

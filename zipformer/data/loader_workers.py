@@ -43,11 +43,19 @@ def begin_worker(number: int) -> None:
 def explaining_dead_workers() -> Iterator[None]:
     """Say what to do where a worker process has died; PyTorch raises that anywhere in the main process.
 
+    The message of a UserError in a worker comes here with a traceback around it, which is taken off.
+
     Raises:
         UserError: instead of PyTorch's error.
     """
     try:
         yield
+    except UserError as error:
+        kind = type(error)
+        before, _, message = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+        if not before.startswith("Caught "):
+            raise
+        raise UserError(message.strip()) from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

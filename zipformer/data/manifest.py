@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from lhotse import AudioSource
 from lhotse.cut import Cut, MixedCut
 from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 from lhotse.utils import compute_num_frames, fastcopy
 
+from zipformer.data.remote import source_of
+from zipformer.data.tar import AUDIO_IN_TAR, TarAudioSource
 from zipformer.errors import UserError
 from zipformer.typed_json import read_json
 
@@ -32,6 +35,7 @@ class _Supervision(msgspec.Struct):
     id: str = ""
     text: str | None = None
     language: str | None = None
+    speaker: str | None = None
     custom_json: msgspec.Raw = msgspec.field(name="custom", default=msgspec.Raw(b"null"))
 
     @property
@@ -136,12 +140,18 @@ def with_present_paths(cut: Cut, directory: Path) -> Cut:
     if features is not None:
         features = fastcopy(features, storage_path=place_now(features.storage_path, directory))
     if recording is not None:
-        sources = [
-            fastcopy(source, source=place_now(source.source, directory)) if source.type == "file" else source
-            for source in recording.sources
-        ]
+        sources = [_present_source(source, cut.id, directory) for source in recording.sources]
         recording = fastcopy(recording, sources=sources)
     return fastcopy(cut, features=features, recording=recording)
+
+
+def _present_source(source: AudioSource, utterance_id: str, directory: Path) -> AudioSource:
+    if source.type == AUDIO_IN_TAR:
+        tar = place_now(source.source, directory)
+        return TarAudioSource("shar", source.channels, tar, utterance_id=utterance_id)
+    if source.type == "file":
+        return fastcopy(source, source=place_now(source.source, directory))
+    return source
 
 
 def check_feature_files(paths: Iterable[str], directory: Path) -> None:
@@ -151,11 +161,13 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
         paths: where they are now (:func:`place_now`).
         directory: the data directory, for the message.
 
+    A file of a cache need not be there: it is fetched when it is read.
+
     Raises:
         UserError: some are not; says what may have happened and what to do.
     """
     files = sorted({Path(path) for path in paths})
-    missing = [file for file in files if not file.exists()]
+    missing = [file for file in files if not file.exists() and source_of(file) is None]
     if missing:
         raise UserError(
             f"{directory} was moved or copied in part: {len(missing)} of the {len(files)} files of features "

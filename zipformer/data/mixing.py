@@ -28,14 +28,16 @@ from zipformer.data.manifest import CutLine, read_lines
 from zipformer.errors import UserError
 
 Shares = Mapping[str, float]  # by dialect group
+ABSENT = ("error", "skip")
 
 
 @dataclass
 class CorpusShare:
     """A prepared corpus of the mixture."""
 
-    data_dir: str = MISSING  # where fangyan prepare wrote it
+    data_dir: str = MISSING  # where fangyan prepare wrote it, or Lhotse Shar: a folder or a URL
     weight: float = 1.0  # its share within each dialect group, relative to the other corpora
+    group: str | None = None  # the one dialect group that the corpus must have; null = any
 
 
 @dataclass
@@ -43,6 +45,8 @@ class MixingConfig:
     """What is trained on besides ``data_dir``, and in which proportions."""
 
     corpora: list[CorpusShare] = field(default_factory=list)  # further prepared corpora
+    file: str | None = None  # YAML file that lists the corpora; data_dir then only has tokens and validation
+    absent: str = "error"  # a corpus of the file that is not prepared: error, or skip
     weight: float = 1.0  # weight of the corpus in data_dir, as that of the others
     alpha: float = 1.0  # share of a dialect group ~ hours^alpha; 1 = as much as there is, 0 = all alike
     corpus_alpha: float = 1.0  # share of a corpus within a group ~ weight * hours^corpus_alpha
@@ -54,6 +58,10 @@ class MixingConfig:
                 raise UserError(f"data.mixing.{name}={value} is not in [0, 1]")
         if self.max_repeats < 1:
             raise UserError(f"data.mixing.max_repeats={self.max_repeats} is less than 1")
+        if self.absent not in ABSENT:
+            raise UserError(
+                f"data.mixing.absent={self.absent} is not known: choose one of {', '.join(ABSENT)}"
+            )
         if min([self.weight, *(corpus.weight for corpus in self.corpora)]) < 0:
             raise UserError("a weight of data.mixing is negative; 0 leaves a corpus out")
 
@@ -64,8 +72,9 @@ class MixingConfig:
 
     @property
     def weights(self) -> list[float]:
-        """Weight of every corpus, that in data_dir first."""
-        return [self.weight, *(corpus.weight for corpus in self.corpora)]
+        """Weight of every corpus, that in data_dir first, unless a file lists all of them."""
+        own = [] if self.file else [self.weight]
+        return [*own, *(corpus.weight for corpus in self.corpora)]
 
 
 def uses_per_epoch(seconds: Sequence[Shares], config: MixingConfig) -> list[dict[str, float]]:

@@ -13,12 +13,14 @@ from typing import Protocol
 import numpy as np
 from lhotse import MonoCut
 from lhotse.cut import Cut
+from numpy.typing import NDArray
 
 from zipformer.data.augment import SpecAugmentConfig
 from zipformer.data.cuts import encoder_frames, find_manifest, sentence_of
 from zipformer.data.distortion import DistortionConfig
 from zipformer.data.manifest import CutSummary, read_summaries
 from zipformer.data.mixing import MixingConfig, Stream, uses_per_epoch
+from zipformer.data.remote import CacheConfig
 
 
 class TextEncoder(Protocol):
@@ -40,10 +42,12 @@ class DataConfig:
     min_utterance_seconds: float = 0.5  # shorter utterances are dropped and listed in dropped.tsv
     max_utterance_seconds: float = 20.0  # longer ones as well
     keep_out: list[str] = field(default_factory=list)  # corpora whose test sentences are not trained on
+    keep_out_speakers: bool = False  # the speakers of the test sets of keep_out are not trained on either
     left_out_dialects: list[str] = field(default_factory=list)  # dialect groups that are not trained on
     mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
+    cache: CacheConfig = field(default_factory=CacheConfig)  # of data that are on another machine
     distortion: DistortionConfig = field(default_factory=DistortionConfig)  # noise, rooms, volume
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 
@@ -69,9 +73,9 @@ class Selection:
     seconds: float = 0.0
     seconds_by_dialect: Counter[str] = field(default_factory=Counter)
     dialects: set[str] = field(default_factory=set)
-    durations: "array[float]" = field(default_factory=lambda: array("d"))
+    durations: "array[float] | NDArray[np.float64]" = field(default_factory=lambda: array("d"))
     places: list[str] = field(default_factory=list)
-    numbers: "array[int]" = field(default_factory=lambda: array("H"))
+    numbers: "array[int] | NDArray[np.uint16]" = field(default_factory=lambda: array("H"))
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
@@ -88,6 +92,23 @@ def sentences_of_tests(directories: Iterable[str]) -> frozenset[str]:
         for cut in read_summaries(find_manifest(Path(directory), "test")):
             texts.update(supervision.text for supervision in cut.supervisions if supervision.text)
     return frozenset(texts)
+
+
+def speakers_of_tests(directories: Iterable[str]) -> frozenset[str]:
+    """The speakers of the test splits of prepared corpora.
+
+    Readers name a speaker with the corpus, so equal names are the same person in the same corpus.
+
+    Raises:
+        UserError: a corpus has no test split.
+    """
+    return frozenset(
+        supervision.speaker
+        for directory in directories
+        for cut in read_summaries(find_manifest(Path(directory), "test"))
+        for supervision in cut.supervisions
+        if supervision.speaker
+    )
 
 
 def together(selections: Sequence[Selection]) -> Selection:
@@ -128,6 +149,7 @@ def select_utterances(
     repeats_need_blank: bool,
     fields: Sequence[str] = (),
     kept_out: Container[str] = frozenset(),
+    kept_out_speakers: Container[str] = frozenset(),
 ) -> Selection:
     """Find the utterances that can be trained on, among cuts or their summaries.
 
@@ -139,33 +161,36 @@ def select_utterances(
 
     Args:
         kept_out: texts that are not trained on.
+        kept_out_speakers: speakers that are not trained on.
 
     Raises:
         UserError: a usable utterance lacks one of the ``fields``, see ``sentence_of``.
     """
     selection = Selection()
+    durations, numbers = array("d"), array("H")
     digest = hashlib.sha256()
     places: dict[str, int] = {}
     for cut in cuts:
         dialect = (cut.supervisions[0].language if cut.supervisions else None) or "unknown"
-        selection.numbers.append(places.setdefault(dialect, len(places)))
+        numbers.append(places.setdefault(dialect, len(places)))
         selection.dialects.update(supervision.language or "unknown" for supervision in cut.supervisions)
         texts = [(supervision.language, supervision.text) for supervision in cut.supervisions]
         digest.update(f"{cut.id!r} {cut.duration} {texts}\n".encode())
-        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out)
+        reason = _reason_to_drop(cut, config, tokenizer, repeats_need_blank, kept_out, kept_out_speakers)
         if reason is not None:
             selection.dropped[reason].append(cut.id)
-            selection.durations.append(math.nan)
+            durations.append(math.nan)
             continue
         for name in fields:
             digest.update(f"{sentence_of(cut.supervisions[0], name)!r}\n".encode())
         if isinstance(cut, CutSummary | MonoCut) and cut.features is not None:
             selection.feature_files.add(cut.features.storage_path)
         selection.utterances += 1
-        selection.durations.append(cut.duration)
+        durations.append(cut.duration)
         selection.seconds += cut.duration
         selection.seconds_by_dialect[dialect] += cut.duration
     selection.digest = digest.hexdigest()[:16]
+    selection.durations, selection.numbers = durations, numbers
     selection.places = list(places)
     return selection
 
@@ -176,6 +201,7 @@ def _reason_to_drop(
     tokenizer: TextEncoder | None,
     repeats_need_blank: bool,
     kept_out: Container[str],
+    kept_out_speakers: Container[str],
 ) -> str | None:
     if cut.supervisions and cut.supervisions[0].language in config.left_out_dialects:
         return "of a dialect that is left out (data.left_out_dialects)"
@@ -187,6 +213,8 @@ def _reason_to_drop(
         return "not exactly one transcript"
     if kept_out and cut.supervisions[0].text in kept_out:
         return "with a sentence of a test set (data.keep_out)"
+    if kept_out_speakers and cut.supervisions[0].speaker in kept_out_speakers:
+        return "of a speaker of a test set (data.keep_out_speakers)"
     if not cut.has_features:
         return "no features"
     tokens = tokenizer.encode(cut.supervisions[0].text) if tokenizer else []

@@ -5,6 +5,7 @@ pieces, and any other character is spelt by the bytes of its UTF-8 form, so that
 2 are ``<blk>``, ``<sos/eos>`` and ``<unk>``.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,6 +83,11 @@ class Tokenizer:
     def size(self) -> int:
         """Number of tokens, special ones and bytes included."""
         return len(self.pieces)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of ``tokens.model`` in hexadecimal digits."""
+        return hashlib.sha256(self._model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; never ``<blk>``, ``<sos/eos>`` or ``<unk>``."""

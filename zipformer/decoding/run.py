@@ -9,7 +9,7 @@ from typing import Any
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.hypothesis_file import read_hypotheses
+from zipformer.decoding.hypothesis_file import HYPOTHESES_FILE, read_hypotheses
 from zipformer.decoding.methods import DecodeConfig
 from zipformer.decoding.recognise import decode
 from zipformer.errors import UserError
@@ -17,7 +17,7 @@ from zipformer.files import place_errors
 from zipformer.model_dir import trained_groups
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import Convention, Transcript, align_all, choose_convention, empty_references, score
-from zipformer.scoring.files import rate_table, write_results
+from zipformer.scoring.files import CER_FILE, rate_table, write_results
 from zipformer.scoring.token_coverage import TokenCoverage, with_no_token, written_characters
 from zipformer.typed_json import json_object, require
 
@@ -63,7 +63,7 @@ def score_again(config: ScoreConfig) -> None:
         UserError: the folder has no results of a finished decoding.
     """
     directory = Path(config.results)
-    path, hypotheses = directory / "cer.json", directory / "hypotheses.jsonl"
+    path, hypotheses = directory / CER_FILE, directory / HYPOTHESES_FILE
     for file in (path, hypotheses):
         if not file.is_file():
             raise UserError(f"{file} is missing: give as results= a folder that fangyan decode has finished")

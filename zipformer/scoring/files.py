@@ -14,6 +14,7 @@ from zipformer.scoring.conventions import PLAIN, Convention
 from zipformer.scoring.sclite import write_sclite
 from zipformer.scoring.tables import (
     KIND_LEVEL,
+    PART_LEVEL,
     Confusion,
     ScoredUtterance,
     ScoreRow,
@@ -21,6 +22,7 @@ from zipformer.scoring.tables import (
     empty_references,
 )
 
+CER_FILE, CONFUSIONS_FILE = "cer.json", "confusions.csv"
 RATES = {"CER": "character", "MER": "mixed", "SER": "syllable"}
 UNITS = {"CER": "characters", "MER": "units", "SER": "syllables"}  # short enough for a column
 
@@ -56,11 +58,11 @@ def write_results(
     text = json.dumps(document, ensure_ascii=False, indent=1)
     alignments = "\n".join(alignment_text(utterance, convention.unit) for utterance in scored)
     with replacing_folder(directory) as folder:
-        write_text(folder / "cer.json", text + "\n")
+        write_text(folder / CER_FILE, text + "\n")
         write_csv(folder / "cer.csv", column_names(ScoreRow), map(asdict, rows))
         write_text(folder / "alignments.txt", alignments)
         errors = confusions(scored, top_confusions)
-        write_csv(folder / "confusions.csv", column_names(Confusion), map(asdict, errors))
+        write_csv(folder / CONFUSIONS_FILE, column_names(Confusion), map(asdict, errors))
         write_sclite(folder, scored)
 
 
@@ -88,7 +90,7 @@ def rate_table(
     trained: Collection[str] | None,
     convention: Convention = PLAIN,
 ) -> Table:
-    """Error rates overall, by dialect and by kind of unit as a table for a terminal of 80 columns.
+    """Error rates overall, by dialect, by part and by kind of unit as a table for a terminal of 80 columns.
 
     Args:
         rows: rows of all levels, from `score`; subdialects and sites are not shown.
@@ -98,12 +100,14 @@ def rate_table(
     """
     overall = [row for row in rows if row.level == "overall"]
     dialects = [row for row in rows if row.level == "dialect"]
+    parts = [row for row in rows if row.level == PART_LEVEL]
     kinds = [row for row in rows if row.level == KIND_LEVEL]
-    before_kinds = dialects[-1] if kinds and dialects else None
+    sections = [section for section in (overall, dialects, parts, kinds) if section]
+    last = [section[-1] for section in sections[:-1]]  # a line follows
     held_out = {row.name for row in dialects if trained is not None and row.name not in trained}
     title = f"{RATES[convention.rate]} error rate: {title}{scored_as(convention)}"
     table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
-    table.add_column("dialect", no_wrap=True)
+    table.add_column("dialect", overflow="fold")  # names of parts may be long
     missing = any(row.no_token for row in overall)
     columns = [
         "utterances",
@@ -116,7 +120,7 @@ def rate_table(
     ]
     for name in [*columns, "no token"] if missing else columns:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in overall + dialects + kinds:
+    for row in overall + dialects + parts + kinds:
         table.add_row(
             row.name + "*" * (row.name in held_out),
             str(row.utterances),
@@ -127,7 +131,7 @@ def rate_table(
             str(row.deletions),
             str(row.insertions),
             *([_share(row)] if missing else []),
-            end_section=row.level == "overall" or row is before_kinds,
+            end_section=any(row is one for one in last),
         )
     rates = [row.cer for row in dialects if row.cer is not None and row.name not in held_out]
     notes = [f"intervals: over {row.resampled}" for row in overall]

@@ -12,6 +12,7 @@ from zipformer.scoring.conventions import PLAIN, Convention
 from zipformer.scoring.intervals import Design, error_rate_interval, resampled
 
 LEVELS = ("overall", "dialect", "subdialect", "site")
+PART_LEVEL = "part"  # level of the rows for the lists of a split, where it has several, e.g. TEST_NET
 KIND_LEVEL = "kind"  # level of the rows for the kinds of units of a convention, e.g. Han characters
 
 
@@ -19,7 +20,8 @@ KIND_LEVEL = "kind"  # level of the rows for the kinds of units of a convention,
 class Transcript:
     """What one utterance says and what was recognised; fields that a corpus does not know are None.
 
-    ``duration`` is that of the utterance in seconds.
+    ``duration`` is that of the utterance in seconds; ``part`` is the corpus's own name of
+    the list that it is in.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Transcript:
     hypothesis: str
     speaker: str | None = None
     duration: float | None = None
+    part: str | None = None
 
     @property
     def sentence(self) -> Hashable:
@@ -47,6 +50,8 @@ class Transcript:
         """
         if level == "overall":
             return "", "overall"
+        if level == PART_LEVEL:
+            return None if self.part is None else ("", self.part)
         name = {"dialect": self.dialect, "subdialect": self.subdialect, "site": self.site}[level]
         return None if name is None else (self.dialect or "", name)
 
@@ -113,17 +118,20 @@ def score(
     """Error rates with their intervals at every level of `LEVELS`, groups sorted by name.
 
     The intervals are over sentences and, where a row has several, over its sites, or else its speakers
-    (:mod:`zipformer.scoring.intervals`). The dialects of a test set are those that it has. Where the
+    (:mod:`zipformer.scoring.intervals`). The dialects of a test set are those that it has. Rows for
+    its parts follow where it has several. Where the
     convention distinguishes kinds of units, a row for each kind follows. It counts the same alignments: an
     error is of the kind of its reference unit, and an insertion of the kind of the inserted unit.
     """
     rows = []
-    for level in LEVELS:
+    for level in (*LEVELS, PART_LEVEL):
         members: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
         for utterance in scored:
             key = utterance.transcript.group(level)
             if key is not None:
                 members[key].append(utterance)
+        if level == PART_LEVEL and len(members) < 2:
+            continue  # a split that is one list is the row overall
         for (group, name), utterances in sorted(members.items(), key=lambda item: item[0]):
             counts = [utterance.counts for utterance in utterances]
             transcripts = [utterance.transcript for utterance in utterances]
@@ -152,7 +160,7 @@ def _row(
 ) -> ScoreRow:
     """The row of some utterances."""
     total = sum(counts, ErrorCounts())
-    design, over = design_of(transcripts, "overall" if level == KIND_LEVEL else level)
+    design, over = design_of(transcripts, "overall" if level in (PART_LEVEL, KIND_LEVEL) else level)
     interval = error_rate_interval(
         np.array([item.errors for item in counts]),
         np.array([item.reference_characters for item in counts]),

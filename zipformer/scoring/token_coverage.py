@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zipformer.data.tokenizer import SPECIAL_PIECES, Tokenizer, is_byte_piece
 from zipformer.scoring.alignment import characters
-from zipformer.scoring.tables import LEVELS, ScoredUtterance, ScoreRow
+from zipformer.scoring.tables import KIND_LEVEL, LEVELS, PART_LEVEL, ScoredUtterance, ScoreRow
 
 SHOWN = 10  # characters that a warning names
 REMEDY = (
@@ -75,12 +75,12 @@ def with_no_token(
     counts: Counter[tuple[str, str, str]] = Counter()
     for utterance in scored:
         missing = sum(not known_to(reference, known) for reference, _ in utterance.alignment.pairs)
-        for level in LEVELS:
+        for level in (*LEVELS, PART_LEVEL):
             if (key := utterance.transcript.group(level)) is not None:
                 group, name = key
                 counts[level, group, name] += missing
     return [
-        replace(row, no_token=counts[row.level, row.group, row.name]) if row.level in LEVELS else row
+        replace(row, no_token=counts[row.level, row.group, row.name]) if row.level != KIND_LEVEL else row
         for row in rows
     ]
 

@@ -120,7 +120,7 @@ class BestRq(Task):
 
     @classmethod
     def problems(cls, config: BestRqTrainConfig) -> list[str]:
-        problems = missing_data(config.data_dir, ["train"], tokens=False)
+        problems = missing_data(config.data_dir, ["train"] * (config.data.mixing.file is None), tokens=False)
         if config.data.spec_augment.probability:
             problems.append(
                 f"data.spec_augment.probability={config.data.spec_augment.probability:g}, but labels are "

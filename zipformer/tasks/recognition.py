@@ -221,7 +221,8 @@ class Recognition(Task):
             problems.append(
                 "validation.ctc=true needs a CTC head: set model.ctc=true or validation.ctc=false"
             )
-        splits = ["train"] + [config.validation.split] * bool(config.validation.interval)
+        splits = ["train"] * (config.data.mixing.file is None)
+        splits += [config.validation.split] * bool(config.validation.interval)
         return problems + missing_data(config.data_dir, splits, tokens=True)
 
     @classmethod

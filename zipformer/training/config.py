@@ -41,7 +41,7 @@ class TrainConfig:
 
     task: str = MISSING  # what is learnt, see zipformer/tasks
     exp_dir: str = MISSING  # receives checkpoints, logs and metrics
-    data_dir: str = MISSING  # prepared corpus: cuts_train and cuts_valid, features, tokens
+    data_dir: str = MISSING  # prepared corpus: cuts_train and cuts_valid, features, tokens; or its URL
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from zipformer.distributed import World
 from zipformer.files import replacing
+from zipformer.model_dir import METRICS_FILE
 from zipformer.training.task import Loss
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class MetricsLog:
     def __init__(self, exp_dir: Path, *, from_step: int = 0) -> None:
         """Continue the files of ``exp_dir``; records of steps after ``from_step`` are removed."""
         exp_dir.mkdir(parents=True, exist_ok=True)
-        self.path = exp_dir / "metrics.jsonl"
+        self.path = exp_dir / METRICS_FILE
         if self.path.exists():
             self._rewind(from_step)
         self._file = self.path.open("a", encoding="utf-8", buffering=1)

@@ -323,7 +323,7 @@ class Trainer:
     def _order(self) -> dict[str, Any]:
         """Everything that decides which batches an epoch has and in which order."""
         data = asdict(self.config.data)
-        for name in ("num_workers", "prefetch_batches", "spec_augment", "distortion"):
+        for name in ("num_workers", "prefetch_batches", "spec_augment", "distortion", "cache"):
             del data[name]
         return {
             "world_size": self.world.size,
@@ -346,7 +346,7 @@ class Trainer:
         log_environment(self.environment)
         log_parameters(self.task)
         log_data(self.data.selection, self.exp_dir / "dropped.tsv")
-        for line in self.data.mixture.description():
+        for line in [*self.data.mixture.description(), *self.data.left_out_by_corpus]:
             logger.info("%s", line)
 
 

@@ -1,6 +1,8 @@
 """Mixtures: shares of seconds, capped repetition, all utterances used equally often, the same on resume."""
 
+import gzip
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
+from lhotse.dataset.sampling import DynamicBucketingSampler
 from tiny_corpus import write_tiny_corpus
 from training_runs import assert_same_run, config_for, trained
 
 from zipformer.data.batches import TrainingData
 from zipformer.data.cuts import read_cuts
-from zipformer.data.mixing import CorpusShare, MixingConfig, Stream, uses_per_epoch
-from zipformer.data.selection import DataConfig
+from zipformer.data.manifest import CutLine, read_summaries
+from zipformer.data.mixing import CorpusShare, MixingConfig, Mixture, Stream, uses_per_epoch
+from zipformer.data.selection import DataConfig, Selection, streams_of
 from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 
@@ -232,6 +236,35 @@ def test_sentences_of_a_test_set_are_not_trained_on(corpora: list[Path], tmp_pat
         data_of(corpora, config)
 
 
+def test_speakers_of_a_test_set_are_not_trained_on(corpora: list[Path], tmp_path: Path) -> None:
+    """Speakers without a name are kept: nobody knows that they are those of the test set."""
+    directories = []
+    for name, prefix in (("one", "one-"), ("two", "two-")):
+        cuts = list(read_cuts(corpora[1] / "cuts_train.jsonl.gz"))
+        for number, cut in enumerate(cuts):
+            cut.supervisions[0].speaker = f"{prefix}{number % 6}" if number % 10 else None
+        (tmp_path / name).mkdir()
+        CutSet.from_cuts(cuts).to_file(tmp_path / name / "cuts_train.jsonl.gz")
+        directories.append(tmp_path / name)
+    test = [cut for cut in cuts if cut.supervisions[0].speaker in (None, "two-2")]
+    for cut in test:
+        cut.supervisions[0].text = "no training text"
+    CutSet.from_cuts(test).to_file(tmp_path / "two" / "cuts_test.jsonl.gz")
+    mixing = MixingConfig([CorpusShare(str(directories[1]))])
+    config = replace(DATA, mixing=mixing, keep_out=[str(directories[1])], keep_out_speakers=True)
+    tokenizer = Tokenizer.load(corpora[0] / "tokens")
+    data = TrainingData(directories[0] / "cuts_train.jsonl.gz", tokenizer, config)
+    refused = [n for n in range(60) if n % 6 == 2 and n % 10]
+    (ids,) = data.selection.dropped.values()
+    assert ids == [cuts[number].id for number in refused]
+    assert data.left_out_by_corpus == [
+        f"{directories[1]}: left out {len(refused)} utterances, "
+        "of a speaker of a test set (data.keep_out_speakers)"
+    ]
+    config.keep_out_speakers = False
+    assert not TrainingData(directories[0] / "cuts_train.jsonl.gz", tokenizer, config).selection.dropped
+
+
 def test_a_training_on_a_mixture_resumes_bit_by_bit(corpora: list[Path], tmp_path: Path) -> None:
     def run(exp_dir: Path, steps: int) -> None:
         config = config_for(corpora[0], exp_dir, max_steps=steps)
@@ -243,3 +276,72 @@ def test_a_training_on_a_mixture_resumes_bit_by_bit(corpora: list[Path], tmp_pat
         torch.rand(3)
         run(tmp_path / "broken", steps)
     assert_same_run(tmp_path / "straight", tmp_path / "broken")
+
+
+def write_synthetic(directory: Path, group: str, utterances: int, longest: float, seed: int) -> Path:
+    """Training cuts without any files: the sampler reads durations only."""
+    rng = np.random.default_rng(seed)
+    directory.mkdir()
+    with gzip.open(directory / "cuts_train.jsonl.gz", "wt", encoding="utf-8", compresslevel=1) as stream:
+        for number, seconds in enumerate(rng.uniform(1.0, longest, utterances).round(2).tolist()):
+            stream.write(
+                f'{{"id": "{directory.name}-{number}", "start": 0, "duration": {seconds}, "channel": 0, '
+                f'"supervisions": [{{"id": "s", "language": "{group}"}}], "type": "MonoCut"}}\n'
+            )
+    return directory / "cuts_train.jsonl.gz"
+
+
+def sampled(mixture: Mixture, start: int, stop: int) -> Iterator[list[CutLine]]:
+    """Batches ``start`` to ``stop`` of the training's sampler, over as many epochs as they need."""
+    sampler = DynamicBucketingSampler(
+        mixture,
+        max_duration=40.0,
+        num_buckets=5,
+        buffer_size=2000,
+        shuffle=True,
+        seed=7,
+        rank=0,
+        world_size=1,
+    )
+    number = 0
+    while number < stop:
+        for batch in _epoch(sampler, mixture):
+            if start <= number < stop:
+                yield list(batch)
+            number += 1
+        mixture.epoch += 1
+
+
+def _epoch(sampler: DynamicBucketingSampler, mixture: Mixture) -> Iterator[Any]:
+    sampler.set_epoch(mixture.epoch)
+    yield from sampler
+
+
+def test_ten_thousand_batches_have_the_shares_asked_for_also_after_a_kill(tmp_path: Path) -> None:
+    """By seconds: sizes 16 to 4 to 1 with alpha 1/2 become 4 to 2 to 1, though one corpus has long cuts."""
+    kinds = (("cmn", 16000, 5.0), ("yue", 2000, 11.0), ("hak", 1000, 5.0))
+    manifests = [write_synthetic(tmp_path / g, g, n, longest, i) for i, (g, n, longest) in enumerate(kinds)]
+    selections = []
+    for manifest, (group, _, _) in zip(manifests, kinds, strict=True):
+        durations = [cut.duration for cut in read_summaries(manifest)]
+        found = Selection(utterances=len(durations), seconds=sum(durations), places=[group])
+        found.seconds_by_dialect[group] = found.seconds
+        found.durations.extend(durations)
+        found.numbers.extend([0] * len(durations))
+        selections.append(found)
+    config = MixingConfig([CorpusShare("yue"), CorpusShare("hak")], alpha=0.5)
+
+    def mixture() -> Mixture:
+        return Mixture(streams_of(manifests, selections, config), seed=7)
+
+    seconds: Counter[str] = Counter()
+    again: list[list[bytes]] = []
+    for number, batch in enumerate(sampled(mixture(), 0, 10_000)):
+        for line in batch:
+            seconds[line.directory.name] += line.duration  # type: ignore[assignment]
+        if 2_400 <= number < 2_500:
+            again.append([line.line for line in batch])
+    roots = {group: s.seconds**0.5 for (group, _, _), s in zip(kinds, selections, strict=True)}
+    for group, root in roots.items():
+        assert seconds[group] / seconds.total() == pytest.approx(root / sum(roots.values()), rel=0.01)
+    assert [[line.line for line in batch] for batch in sampled(mixture(), 2_400, 2_500)] == again

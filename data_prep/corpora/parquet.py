@@ -1,0 +1,52 @@
+"""Parquet tables of corpora, a few rows at a time, and the audio that they hold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zipformer.errors import UserError
+from zipformer.files import replacing
+
+_ROWS = 64  # held in memory at a time
+
+
+def read_parquet(table: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a table.
+
+    Args:
+        table: the file.
+        columns: columns that it must have; no others are read.
+
+    Raises:
+        UserError: a column is missing, the file is damaged, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("pyarrow is missing: pip install 'fangyan[yubao]'") from error
+    try:
+        file = pyarrow.parquet.ParquetFile(table)
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise UserError(
+                f"{table}: no column {', '.join(missing)}; the columns are {file.schema_arrow.names}"
+            )
+        for batch in file.iter_batches(_ROWS, columns=list(columns)):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise UserError(f"{table}: damaged or cut off ({error}); download it again") from error
+
+
+def written_audio(value: bytes | Mapping[str, Any] | None, file: Path) -> Path:
+    """The file of an audio value, written unless an earlier run has done so.
+
+    Args:
+        value: the bytes of a sound file, or a structure with them under ``bytes``. Without any, the file is
+            empty, and the checks report it.
+        file: where it goes.
+    """
+    if not file.is_file():
+        content = value.get("bytes") if isinstance(value, Mapping) else value
+        with replacing(file) as temporary:
+            temporary.write_bytes(content or b"")
+    return file

@@ -1,0 +1,89 @@
+"""The recipe multi_dialect on all miniatures together, from the corpora to the table of error rates."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fork_server import write_stand_in
+from miniatures import MINIATURES
+
+from zipformer.data.tokenizer import Tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "model=tiny",
+    "max_steps=3",
+    "save_interval=3",
+    "average_period=1",
+    "log_interval=1",
+    "ref_duration=8",
+    "data.max_duration=20",
+    "data.num_workers=0",
+    "data.num_buckets=1",
+    "validation.interval=3",
+    "device=cpu",
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    for name in ("scripts", "recipes", "conf", "fangyan", "data_prep", "zipformer", "retrieval"):
+        (root / name).symlink_to(ROOT / name)
+    write_stand_in(root / ".venv" / "bin" / "python", tmp_path / "server")
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(tmp_path / "server")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, env=environment)
+    yield root
+    server.kill()
+    server.wait()
+
+
+def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = checkout / "recipes" / "multi_dialect" / "run.sh"
+    return subprocess.run(
+        ["bash", script, *arguments],
+        cwd=checkout,
+        timeout=900,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_all_miniatures_together(checkout: Path, tmp_path: Path) -> None:
+    lines, texts, with_test = [], set(), set()
+    for name, write in MINIATURES.items():
+        miniature = write(tmp_path / "corpora" / name)
+        settings = [*miniature.settings, "num_workers=1", "fbank.speed_factors=[]"]
+        lines.append("\t".join((name, "1", "-", "plain", *settings)))
+        texts |= {text for text, _ in miniature.cuts.get("train", {}).values()}
+        if "test" in miniature.cuts:
+            with_test.add(name)
+    table = tmp_path / "corpora.tsv"
+    table.write_text("# all\n" + "\n".join(lines), encoding="utf-8")  # no newline at the end
+    places = ("--data-dir", str(tmp_path / "data"), "--exp-dir", str(tmp_path / "exp"), "--stage", "1")
+    result = run(checkout, str(table), *places, "--", *SMALL)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    mixture = tmp_path / "data" / "mixture"
+    listed = yaml.safe_load((mixture / "mixture.yaml").read_text(encoding="utf-8"))["corpora"]
+    assert {Path(entry["data_dir"]).name for entry in listed} == set(MINIATURES) - {"speechio", "wu_bench"}
+    pieces = set(Tokenizer.load(mixture / "tokens").pieces)
+    assert {"▁" if character == " " else character for text in texts for character in text} <= pieces
+    rates = (tmp_path / "exp" / "averaged" / "error_rates.md").read_text(encoding="utf-8")
+    assert {row.split("|")[1].strip() for row in rates.splitlines()[2:]} == with_test
+
+
+def test_a_wrong_table_is_named(checkout: Path, tmp_path: Path) -> None:
+    table = tmp_path / "corpora.tsv"
+    table.write_text("#all\nkespeech 1 - plain corpus=kespeech\n")
+    result = run(checkout, str(table), "--stage", "1")
+    assert result.returncode == 1
+    assert f"{table}, line 2" in result.stderr
+    table.write_text("#nothing\n")
+    assert "names no corpus" in run(checkout, str(table), "--stage", "1").stderr

@@ -256,7 +256,7 @@ class CorpusChecker:
         is left is to be used all the same, it must have the time for the text.
         """
         return not _undecodable(audio_problems) and not any(
-            kind in ("truncated_audio", "unread_audio")
+            kind in ("truncated_audio", "damaged_audio", "unread_audio")
             and getattr(self._config.severities, kind) is Severity.error
             for kind, _ in audio_problems
         )

@@ -35,6 +35,8 @@ class MpegLength:
             streams were joined.
         frames: number of frames with sound.
         promised_frames: what the ``Xing`` or ``Info`` frame says; None without one.
+        lost_bytes: bytes between frames that are neither frames nor tags, at least a frame at each place.
+            Less is left of the last frame where files were joined.
     """
 
     samples: int
@@ -42,6 +44,7 @@ class MpegLength:
     sampling_rates: tuple[int, ...]
     frames: int
     promised_frames: int | None
+    lost_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,18 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
     if _frame(file.read(4)) is None:
         return None
     samples, frames, samples_per_frame, promised = 0, 0, 0, None
+    lost_bytes, shortest = 0, size
     rates: dict[int, None] = {}
     while position + 4 <= size:
         file.seek(position)
         frame = _frame(file.read(4))
         if frame is None:
             following = _behind_tags(file, position)
-            position = following if following > position else _next_frame(file, position + 1, size)
+            if following == position:
+                following = _next_frame(file, position + 1, size)
+                if shortest <= following - position and following < size:
+                    lost_bytes += following - position
+            position = following
             continue
         if (
             not samples
@@ -94,10 +102,13 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
             break  # the last frame is not complete
         samples += frame.samples
         samples_per_frame = frame.samples
+        shortest = min(shortest, frame.length)
         frames += 1
         rates.setdefault(frame.sampling_rate)
         position += frame.length
-    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised) if frames else None
+    if not frames:
+        return None
+    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised, lost_bytes)
 
 
 def _promised_frames(file: BinaryIO, position: int, frame: _Frame) -> int | None:

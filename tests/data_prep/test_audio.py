@@ -324,10 +324,15 @@ def test_ogg_streams_one_after_the_other(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "container", "codec"), [("a.m4a", "mp4", "aac"), ("a.mkv", "matroska", "flac")]
+    ("name", "container", "codec", "start"),
+    [
+        ("a.m4a", "mp4", "aac", 0),
+        ("a.mkv", "matroska", "flac", 0),
+        ("a.mkv", "matroska", "pcm_s16le", 3 * RATE),  # a part of a longer recording, with its times
+    ],
 )
 def test_formats_that_only_pyav_reads(
-    name: str, container: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, container: str, codec: str, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     av = pytest.importorskip("av")
     path = tmp_path / name
@@ -339,7 +344,7 @@ def test_formats_that_only_pyav_reads(
         )
         samples = (32767 * glide()).astype("<i2")[None]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, 0
+        frame.sample_rate, frame.pts = RATE, start
         for part in [*converter.resample(frame), *converter.resample(None)]:
             output.mux(stream.encode(part))
         output.mux(stream.encode(None))

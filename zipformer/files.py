@@ -28,7 +28,10 @@ from zipformer.errors import UserError
 from zipformer.lock import one_writer
 
 # Errors of a place, not of the program: its user can mend them.
-_OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+_OF_THE_PLACE = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR),
+    errno.EFBIG,  # 4 GiB on many USB disks, or a limit of the shell (ulimit -f)
+)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
 

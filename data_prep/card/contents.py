@@ -8,7 +8,7 @@ which are kept as 64-bit hashes: among 50 million sentences, the chance that any
 import csv
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from data_prep.corpora import UNKNOWN, corpora
-from data_prep.fbank import ORIGINAL_SPEED
+from data_prep.fbank import ORIGINAL_SPEED, recorded_speed
 from data_prep.manifests import SPLITS, final_cuts_file
 from data_prep.pipeline import PROBLEMS_FILE
 from data_prep.progress import progress
@@ -189,7 +189,7 @@ def read_corpus(
         UserError: nothing is prepared there, or a file is damaged.
     """
     folder = open_data(place, cache)
-    record = cast(dict[str, Any], read_json(folder / PREPARATION_FILE, "prepare") or {})
+    record: dict[str, Any] = read_json(folder / PREPARATION_FILE, "prepare") or {}
     found = Contents(place if is_remote(place) else name_of(folder), place, trained)
     registered = corpora().get(record.get("settings", {}).get("corpus", ""))
     if registered is not None:
@@ -201,8 +201,8 @@ def read_corpus(
         if is_remote(place):
             file = final_cuts_file(open_data(place, cache, split), split)
         if file.is_file():
-            factors = record.get("settings", {}).get("fbank.speed_factors") or [ORIGINAL_SPEED]
-            _read_split(found, split, file, factors if split == "train" else [ORIGINAL_SPEED], console)
+            speed, copies = recorded_speed(folder) if split == "train" else (ORIGINAL_SPEED, ())
+            _read_split(found, split, file, speed, copies, console)
     if not found.amounts:
         raise UserError(f"{place} has no cuts_train.jsonl.gz or other split with cuts: run fangyan prepare")
     utterances = record.get("stages", {}).get("checks", {}).get("utterances")
@@ -213,11 +213,8 @@ def read_corpus(
 
 
 def _read_split(
-    found: Contents, split: str, file: Path, factors: Sequence[float], console: Console | None
+    found: Contents, split: str, file: Path, speed: float, copies: tuple[str, ...], console: Console | None
 ) -> None:
-    # Each utterance is there once for each factor; one of these copies is counted.
-    counted = ORIGINAL_SPEED if ORIGINAL_SPEED in factors else factors[0]
-    copies = tuple(f"_sp{factor}" for factor in factors if factor not in (counted, ORIGINAL_SPEED))
     cuts = sum(1 for _ in read_lines(file))
     with progress(f"read {found.name}, {split}", cuts, "cuts", console=console) as advance:
         for number, cut in enumerate(read_summaries(file), start=1):
@@ -230,7 +227,7 @@ def _read_split(
                 amount.seconds_of_copies += cut.duration
                 continue
             text = (supervision and supervision.text) or ""
-            amount.add(cut.duration * counted, len("".join(text.split())))
+            amount.add(cut.duration * speed, len("".join(text.split())))
             if text:
                 found.sentences[split].add(text)
             if supervision and supervision.speaker:

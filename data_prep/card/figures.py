@@ -30,7 +30,7 @@ def svg_data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     metadata: dict[str, str | None] = {"Date": None}
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure.savefig(buffer, format="svg", metadata=metadata)  # type: ignore[arg-type]
+        figure.savefig(buffer, format="svg", metadata=metadata)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

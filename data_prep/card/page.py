@@ -131,7 +131,7 @@ def sections_of(corpora: Sequence[Contents]) -> list[Section]:
             "By dialect group",
             "Hours are those of the recordings; 'with copies' adds the copies at other speeds that "
             "preparation made. Characters are those of the normalised transcripts without spaces; a Latin "
-            "letter is a character, too. Speakers are different names.",
+            "letter is a character, too. Speakers are different names; utterances without a name add none.",
             tables.amounts_by_group(corpora),
             svg_data_uri(hours_figure(hours, [corpus.name for corpus in corpora], groups)),
             "Hours of each corpus in each dialect group, all splits; the table by corpus has the numbers.",

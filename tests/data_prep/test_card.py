@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bare_corpora import cut, write_corpus
 from hydra import compose, initialize_config_dir
-from lhotse import CutSet, MonoCut, SupervisionSegment, load_manifest
+from lhotse import MonoCut, load_manifest
 from miniatures import MINIATURES
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -40,20 +41,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return places
 
 
-def cut(name: str, text: str, speaker: str | None, group: str | None, seconds: float = 2.0) -> MonoCut:
-    said = SupervisionSegment(name, name, 0.0, seconds, text=text, language=group, speaker=speaker)
-    return MonoCut(name, 0.0, seconds, 0, [said])
-
-
-def write_corpus(directory: Path, **splits: list[MonoCut]) -> Path:
-    directory.mkdir(parents=True)
-    for split, cuts in splits.items():
-        CutSet.from_cuts(cuts).to_file(directory / f"cuts_{split}.jsonl.gz")
-    return directory
-
-
 def card(directory: Path, *places: Path, mixture: Path | None = None) -> SimpleNamespace:
-    config = CardConfig(str(directory), [str(place) for place in places], mixture and str(mixture))
+    config = CardConfig(
+        str(directory), [str(place) for place in places], None if mixture is None else str(mixture)
+    )
     contents = {one.name: one for one in write_card(config, QUIET)}
     markdown = (directory / "card.md").read_text(encoding="utf-8")
     return SimpleNamespace(

@@ -8,7 +8,7 @@ which are kept as 64-bit hashes: among 50 million sentences, the chance that any
 import csv
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -190,7 +190,7 @@ def read_corpus(
     """
     folder = open_data(place, cache)
     record: dict[str, Any] = read_json(folder / PREPARATION_FILE, "prepare") or {}
-    found = Contents(place if is_remote(place) else name_of(folder), place, trained)
+    found = Contents(place if is_remote(place) else name_of(Path(place)), place, trained)
     registered = corpora().get(record.get("settings", {}).get("corpus", ""))
     if registered is not None:
         found.licence, found.origin = registered.licence, registered.origin
@@ -201,8 +201,10 @@ def read_corpus(
         if is_remote(place):
             file = final_cuts_file(open_data(place, cache, split), split)
         if file.is_file():
-            speed, copies = recorded_speed(folder) if split == "train" else (ORIGINAL_SPEED, ())
-            _read_split(found, split, file, speed, copies, console)
+            known = record.get("stages", {}).get("cuts", {}).get(split, {}).get("cuts")
+            count = sum(1 for _ in read_lines(file)) if known is None else known
+            with progress(f"read {found.name}, {split}", count, "cuts", console=console) as advance:
+                _read_split(found, split, file, advance)
     if not found.amounts:
         raise UserError(f"{place} has no cuts_train.jsonl.gz or other split with cuts: run fangyan prepare")
     utterances = record.get("stages", {}).get("checks", {}).get("utterances")
@@ -212,29 +214,25 @@ def read_corpus(
     return found
 
 
-def _read_split(
-    found: Contents, split: str, file: Path, speed: float, copies: tuple[str, ...], console: Console | None
-) -> None:
-    cuts = sum(1 for _ in read_lines(file))
-    with progress(f"read {found.name}, {split}", cuts, "cuts", console=console) as advance:
-        for number, cut in enumerate(read_summaries(file), start=1):
-            if number % _ADVANCE == 0:
-                advance(_ADVANCE)
-            supervision = cut.supervisions[0] if cut.supervisions else None
-            group = (supervision and supervision.language) or UNKNOWN
-            amount = found.amounts[split, group]
-            if copies and cut.id.endswith(copies):
-                amount.seconds_of_copies += cut.duration
-                continue
-            text = (supervision and supervision.text) or ""
-            amount.add(cut.duration * speed, len("".join(text.split())))
-            if text:
-                found.sentences[split].add(text)
-            if supervision and supervision.speaker:
-                found.speakers[split, group].add(supervision.speaker)
-            else:
-                found.without_speaker[split] += 1
-        advance(cuts % _ADVANCE)
+def _read_split(found: Contents, split: str, file: Path, advance: Callable[[int], None]) -> None:
+    speed, copies = recorded_speed(file.parent) if split == "train" else (ORIGINAL_SPEED, ())
+    for number, cut in enumerate(read_summaries(file), start=1):
+        if number % _ADVANCE == 0:
+            advance(_ADVANCE)
+        supervision = cut.supervisions[0] if cut.supervisions else None
+        group = (supervision and supervision.language) or UNKNOWN
+        amount = found.amounts[split, group]
+        if copies and cut.id.endswith(copies):
+            amount.seconds_of_copies += cut.duration
+            continue
+        text = (supervision and supervision.text) or ""
+        amount.add(cut.duration * speed, len("".join(text.split())))
+        if text:
+            found.sentences[split].add(text)
+        if supervision and supervision.speaker:
+            found.speakers[split, group].add(supervision.speaker)
+        else:
+            found.without_speaker[split] += 1
 
 
 def _read_problems(file: Path) -> Counter[tuple[str, str, str]] | None:

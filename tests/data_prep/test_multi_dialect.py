@@ -17,6 +17,7 @@ from data_prep.corpora import corpora, corpus_of
 from data_prep.pipeline import PrepareConfig
 from data_prep.taxonomy import groups
 from fangyan.commands import CONF_DIR, register
+from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,8 +82,19 @@ def test_all_miniatures_together(checkout: Path, tmp_path: Path) -> None:
     assert {Path(entry["data_dir"]).name for entry in listed} == set(MINIATURES) - {"speechio", "wu_bench"}
     pieces = set(Tokenizer.load(mixture / "tokens").pieces)
     assert {"▁" if character == " " else character for text in texts for character in text} <= pieces
+    # Gan is a test set of its own, and described like all others.
+    held_out = {cut.supervisions[0].language for cut in read_cuts(mixture / "cuts_test.jsonl.gz")}
+    assert held_out == {"gan"}
+    card = (mixture / "card.md").read_text(encoding="utf-8")
+    named = {line.split(" | ")[0].removeprefix("| ").replace("\\", "") for line in card.splitlines()}
+    assert set(MINIATURES) <= named
     rates = (tmp_path / "exp" / "averaged" / "error_rates.md").read_text(encoding="utf-8")
-    assert {row.split("|")[1].strip() for row in rates.splitlines()[2:]} == with_test
+    rows = {tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rates.splitlines()[2:]}
+    assert {name for name, _ in rows} == with_test
+    heads = ("ctc", "beam", "attention")
+    assert {(name, head) for name, decoding in rows for head in heads if decoding.startswith(head)} == {
+        (name, head) for name in with_test for head in heads
+    }
 
 
 def test_a_wrong_table_is_named(checkout: Path, tmp_path: Path) -> None:

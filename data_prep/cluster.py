@@ -6,6 +6,7 @@ may run twice (its worker was killed, or lost its connection and went on), even 
 is written under a name of its own and renamed when it is whole.
 """
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -146,7 +147,7 @@ class DaskWorkers:
     def _check_workers(self) -> None:
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
-        except TimeoutError as error:
+        except (TimeoutError, asyncio.TimeoutError) as error:  # one and the same from Python 3.11 on
             raise UserError(
                 f"the scheduler {self._scheduler} has no workers after {_WORKERS_SECONDS:.0f} s: start some "
                 f"(dask worker {self._client.scheduler.address}) and then the same command again"

@@ -78,7 +78,10 @@ def write_words(path: Path, utterances: Iterable[tuple[str, Sequence[Word]]]) ->
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         for name, words in utterances:
-            writer.writerows((name, word.text, f"{word.start:.3f}", f"{word.end:.3f}") for word in words)
+            for word in words:
+                # Recognisers of bytes may write NUL, which csv takes for its escape character up to Python 3.10.
+                text = word.text.replace("\0", "\ufffd")
+                writer.writerow((name, text, f"{word.start:.3f}", f"{word.end:.3f}"))
 
 
 def read_words(path: Path) -> dict[str, list[Word]]:

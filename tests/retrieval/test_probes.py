@@ -124,9 +124,11 @@ def test_what_is_held_out_is_not_held_against_it() -> None:
     speaker = np.repeat(np.arange(6), 30)
     scores = [
         probe(noise((180, 4), seed), task_of(site, speaker, np.arange(180)), ProbeConfig(seed=seed))
-        for seed in range(8)
+        for seed in range(24)
     ]
-    assert np.mean([score.accuracy for score in scores]) == pytest.approx(100 / 3, abs=4)
+    assert np.mean([score.accuracy for score in scores]) == pytest.approx(
+        100 / 3, abs=3
+    )  # standard error 0.9
     # Nor do classes of unlike frequency fall below the most frequent one
     often = np.repeat([0, 1, 1, 1], 45)
     score = probe(1e-3 * noise((180, 4)), task_of(often, np.arange(180) // 15, np.arange(180)), CONFIG)

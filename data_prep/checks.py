@@ -260,7 +260,7 @@ class CorpusChecker:
         is to be used nevertheless, it must be long enough for the text.
         """
         return not _undecodable(audio_problems) and not any(
-            kind in ("truncated_audio", "unread_audio")
+            kind in ("truncated_audio", "damaged_audio", "unread_audio")
             and getattr(self._config.severities, kind) is Severity.error
             for kind, _ in audio_problems
         )

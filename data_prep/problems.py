@@ -33,6 +33,7 @@ class Severities:
         missing_audio: the audio file does not exist.
         unreadable_audio: the audio file cannot be decoded, or has samples that are NaN or infinite.
         truncated_audio: the audio file is cut off; the rest can be decoded.
+        damaged_audio: bytes inside the audio file are damaged; decoders leave out or invent the sound there.
         unread_audio: the audio file holds more sound than the header promises and a decoder reads.
         silent_audio: the level (root mean square) is below -80 dBFS.
         faint_audio: the level is below -60 dBFS.
@@ -74,6 +75,7 @@ class Severities:
     missing_audio: Severity = Severity.error
     unreadable_audio: Severity = Severity.error
     truncated_audio: Severity = Severity.error
+    damaged_audio: Severity = Severity.error
     unread_audio: Severity = Severity.error
     silent_audio: Severity = Severity.error
     faint_audio: Severity = Severity.warning
@@ -115,8 +117,10 @@ REMEDIES: dict[str, str] = {
     " AIFF, AU, CAF, W64 and NIST SPHERE can be read; pip install 'fangyan[audio]' adds MP4, M4A, AAC, AMR,"
     " WMA and WebM",
     "truncated_audio": "copy the file again, or use what is left: checks.severities.truncated_audio=warning",
-    "unread_audio": "write the file anew: for a WAV file, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3"
-    " and Ogg files can be read whole after pip install 'fangyan[audio]'",
+    "damaged_audio": "copy the file again, or use it as it is: checks.severities.damaged_audio=warning",
+    "unread_audio": "divide files that were joined byte by byte, or join their samples; for a WAV file whose"
+    " header was not finished, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3 and Ogg files can be read"
+    " whole after pip install 'fangyan[audio]'",
     "silent_audio": "remove the utterance, or choose the channel with the speech: audio.channel=1",
     "faint_audio": "listen to it; amplify it if it is speech",
     "not_full_scale": "divide the samples by their full scale, e.g. 32768, and write the file again",
@@ -161,6 +165,7 @@ REMEDIES: dict[str, str] = {
 # Remedies for problems that already have the severity which the remedy above advises to set.
 _REMEDIES_OF_SEVERITIES = {
     ("truncated_audio", Severity.warning): "copy the file again; what is left of it is used",
+    ("damaged_audio", Severity.warning): "copy the file again; what was decoded is used",
     ("unmatched_bracket", Severity.error): "correct the transcript, or use such utterances:"
     " checks.severities.unmatched_bracket=warning",
     ("untranscribed_speech", Severity.error): "complete the transcript, or use such utterances:"

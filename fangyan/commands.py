@@ -65,6 +65,10 @@ COMMANDS = {
         "Make one training set of prepared corpora: common tokens, common validation, checks.",
         "data_prep.mixture:write_mixture",
     ),
+    "card": Command(
+        "Describe prepared corpora on a page: hours, speakers, overlap, problems, licences.",
+        "data_prep.card.page:main",
+    ),
     "train": Command(
         "Train a model; the same command resumes, and torchrun starts it in several processes.",
         "zipformer.run_training:main",

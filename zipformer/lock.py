@@ -12,6 +12,7 @@ end, and an entry of another machine is valid until somebody removes the file.
 import errno
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -21,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zipformer.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -77,6 +80,60 @@ def sole_use(directory: Path) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def one_writer(place: Path, *, wait: bool) -> Iterator[None]:
+    """Let one process at a time write a file or folder, which may be replaced meanwhile.
+
+    The lock is on the file ``.NAME.lock`` beside the place, which is removed at the end. Only the lock of the
+    operating system counts here: what a killed process leaves stops nobody, on any machine.
+
+    Args:
+        place: the file or folder; the folder around it is made if it is not there.
+        wait: wait until another writer has finished; else raise.
+
+    Raises:
+        UserError: another process writes it, and ``wait`` is false.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name.lstrip('.')}.lock")
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock_writer(descriptor, place, wait=wait)
+            if _is_open_at(descriptor, path):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock_writer(descriptor: int, place: Path, *, wait: bool) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        if not wait:
+            raise UserError(
+                f"another process is writing {place}: wait for it or stop it, then start this again"
+            ) from None
+        logger.info("Another process is writing %s; waiting for it", place)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    """Whether a path still names an open file: the writer before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _take(descriptor: int, path: Path) -> None:

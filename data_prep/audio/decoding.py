@@ -165,9 +165,11 @@ def _av_header(path: Path, first: UndecodableError) -> AudioHeader:
             seconds = (
                 float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             )
-            if not seconds and not container.streams.video and container.duration:
-                seconds = container.duration / av.time_base
             name = container.format.name.split(",")[0]
+            if not seconds and not container.streams.video and container.duration:
+                # The duration of Matroska counts from time 0, where a part of a longer file does not begin.
+                start = container.start_time or 0 if name == "matroska" else 0
+                seconds = (container.duration - max(0, start)) / av.time_base
             rate = stream.rate
             _require_sound(rate, stream.channels)
             exact = name in _EXACT_FORMATS and seconds > 0

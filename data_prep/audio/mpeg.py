@@ -36,6 +36,8 @@ class MpegLength:
         frames: number of frames with sound.
         promised_frames: number of frames that the ``Xing`` or ``Info`` frame gives; None without such a
             frame.
+        lost_bytes: number of bytes between frames that are neither frames nor tags, counted where they are at
+            least a frame long. Joined files leave less of their last frame.
     """
 
     samples: int
@@ -43,6 +45,7 @@ class MpegLength:
     sampling_rates: tuple[int, ...]
     frames: int
     promised_frames: int | None
+    lost_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,18 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
     if _frame(file.read(4)) is None:
         return None
     samples, frames, samples_per_frame, promised = 0, 0, 0, None
+    lost_bytes, shortest = 0, size
     rates: dict[int, None] = {}
     while position + 4 <= size:
         file.seek(position)
         frame = _frame(file.read(4))
         if frame is None:
             following = _behind_tags(file, position)
-            position = following if following > position else _next_frame(file, position + 1, size)
+            if following == position:
+                following = _next_frame(file, position + 1, size)
+                if shortest <= following - position and following < size:
+                    lost_bytes += following - position
+            position = following
             continue
         if (
             not samples
@@ -95,10 +103,13 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
             break  # the last frame is not complete
         samples += frame.samples
         samples_per_frame = frame.samples
+        shortest = min(shortest, frame.length)
         frames += 1
         rates.setdefault(frame.sampling_rate)
         position += frame.length
-    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised) if frames else None
+    if not frames:
+        return None
+    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised, lost_bytes)
 
 
 def _promised_frames(file: BinaryIO, position: int, frame: _Frame) -> int | None:

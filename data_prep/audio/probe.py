@@ -16,7 +16,7 @@ import soundfile
 from lhotse import Recording
 from numpy.typing import NDArray
 
-from data_prep.audio.containers import ByteFindings, byte_findings
+from data_prep.audio.containers import ByteFindings, FlacSum, byte_findings
 from data_prep.audio.decoding import AudioHeader, UndecodableError, decode, other_decoder, read_header
 from data_prep.audio.levels import CLIPPED_SHARE, FROZEN_SHARE, FULL_SCALE_PEAK, Levels, Mix
 from zipformer.errors import UserError
@@ -31,6 +31,7 @@ _LENGTH_TOLERANCE_SECONDS = 0.25
 _TOLERATED_FRAMES = 4  # MPEG frames; decoders leave out frames that the encoder has added
 _WAV_BYTES = 1 << 32
 _SAMPLE_BYTES = 4
+_EXACT_BITS = 24  # of an integer sample that a floating-point number of 32 bits holds exactly
 
 
 @dataclass
@@ -185,6 +186,13 @@ class _Reading:
     findings: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class _Measured:
+    levels: Levels
+    digest: str
+    md5: bytes  # of the samples as FLAC computes it; empty where it was not asked for
+
+
 def _read(path: Path, header: AudioHeader) -> _Reading:
     """Decode a file with the decoder that reads most of it.
 
@@ -193,33 +201,61 @@ def _read(path: Path, header: AudioHeader) -> _Reading:
         OSError: the file cannot be read.
     """
     found = byte_findings(path)
-    other = None
+    other, failure = None, ""
     try:
-        levels, digest = _measure(path, header)
+        measured = _measure(path, header, found.flac)
     except UndecodableError as first:
         if (other := other_decoder(path, header)) is None:
             raise
         try:
-            header, (levels, digest) = other, _measure(path, other)
+            header, measured = other, _measure(path, other, found.flac)
         except UndecodableError as second:
             raise UndecodableError(f"soundfile: {first}; PyAV: {second}") from second
-    if _left_out(found, header, levels) and (other := other_decoder(path, header)):
+        failure = str(first)
+    if _left_out(found, header, measured.levels) and (other := other_decoder(path, header)):
         try:
-            more, more_digest = _measure(path, other)
-            if more.samples > levels.samples:
-                header, levels, digest = other, more, more_digest
+            more = _measure(path, other, found.flac)
+            if more.levels.samples > measured.levels.samples:
+                header, measured = other, more
         except UndecodableError:
             pass  # the part that the first decoder has left out is reported
-    return _Reading(header, levels, digest, _length_findings(found, header, levels))
+    findings = _length_findings(found, header, measured.levels)
+    if not findings and (damage := _damage(found, measured, failure)):
+        findings.append(("damaged_audio", damage))
+    return _Reading(header, measured.levels, measured.digest, findings)
 
 
-def _measure(path: Path, header: AudioHeader) -> tuple[Levels, str]:
+def _measure(path: Path, header: AudioHeader, flac: FlacSum | None) -> _Measured:
     levels = Levels(header.num_channels)
     digest = hashlib.blake2b(f"{header.sampling_rate} {header.num_channels}".encode(), digest_size=16)
+    md5 = hashlib.md5(usedforsecurity=False) if flac and flac.bits <= _EXACT_BITS else None
     for block in decode(path, header):
         levels.add(block)
         digest.update(np.ascontiguousarray(block).tobytes())
-    return levels, digest.hexdigest()
+        if flac and md5:
+            integers = (block * 2.0 ** (flac.bits - 1)).astype("<i4")
+            low_bytes = integers.view(np.uint8).reshape(*block.shape, _SAMPLE_BYTES)
+            md5.update(low_bytes[:, :, : -(-flac.bits // 8)].tobytes())
+    return _Measured(levels, digest.hexdigest(), md5.digest() if md5 else b"")
+
+
+def _damage(found: ByteFindings, measured: _Measured, failure: str) -> str:
+    """What says that bytes inside a file are damaged; empty if nothing does.
+
+    Args:
+        found: what the bytes of the file say.
+        measured: what was decoded.
+        failure: the error of soundfile, if it failed and PyAV has read the file.
+    """
+    if found.damaged:
+        return found.damaged
+    if found.flac and measured.md5 and found.streams == 1:
+        wrong = measured.md5 != found.flac.md5
+        because = f"; soundfile: {failure}" if failure else ""
+        return f"its samples do not have the MD5 that its header promises{because}" if wrong else ""
+    if failure and not found.mpeg:  # soundfile cannot read all MP3 files that were joined
+        return f"soundfile cannot read all of it ({failure}); PyAV can, and may leave out or invent parts"
+    return ""
 
 
 def _left_out(found: ByteFindings, header: AudioHeader, levels: Levels) -> str:

@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from zipformer.errors import UserError
 from zipformer.files import replace_folder, write_text
+from zipformer.lock import one_writer
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class EmbeddingWriter:
         dataset: record of the embedded data set (:mod:`zipformer.data.dataset`).
 
     Raises:
-        UserError: the dtype is not known.
+        UserError: the dtype is not known, or (when the block begins) another process writes the same store.
     """
 
     def __init__(
@@ -109,8 +111,16 @@ class EmbeddingWriter:
         self._header_bytes = 0
         self._frames: BinaryIO | None = None
         self._index: TextIO | None = None
+        self._alone = ExitStack()
 
     def __enter__(self) -> "EmbeddingWriter":
+        with ExitStack() as stack:
+            stack.enter_context(one_writer(self.directory, wait=False))
+            self._open()
+            self._alone = stack.pop_all()
+        return self
+
+    def _open(self) -> None:
         if self.partial.exists() and self._description_on_disk() != self.description:
             logger.info("%s was made by another model or from other data: starting again", self.partial)
             shutil.rmtree(self.partial)
@@ -125,7 +135,6 @@ class EmbeddingWriter:
         self._header_bytes = self._frames.tell()
         self._frames.seek(0, os.SEEK_END)
         self._index = index_path.open("a", encoding="utf-8")
-        return self
 
     def __exit__(
         self,
@@ -135,15 +144,16 @@ class EmbeddingWriter:
     ) -> None:
         assert self._frames is not None
         assert self._index is not None
-        if kind is None:
-            self._frames.seek(0)
-            self._write_header()
-            if self._frames.tell() != self._header_bytes:
-                raise RuntimeError(f"numpy changed the length of the header of {self.partial / FRAMES}")
-        self._frames.close()
-        self._index.close()
-        if kind is None:
-            replace_folder(self.partial, self.directory)
+        with self._alone:
+            if kind is None:
+                self._frames.seek(0)
+                self._write_header()
+                if self._frames.tell() != self._header_bytes:
+                    raise RuntimeError(f"numpy changed the length of the header of {self.partial / FRAMES}")
+            self._frames.close()
+            self._index.close()
+            if kind is None:
+                replace_folder(self.partial, self.directory)
 
     def add(
         self,

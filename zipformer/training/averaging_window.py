@@ -130,7 +130,7 @@ def choose_window(windows: list[Window], weights: Weights, scorer: WindowScorer,
         key = json.dumps({**scorer.key, "weights": _identity(window)}, sort_keys=True)
         if key not in cached:
             cached[key] = scorer(weights(window.start, window.end))
-            write_json(cache, cached)
+            write_json(cache, cached, shared=True)  # the same command may run twice
         done = Window(window.start, window.end, cached[key])
         logger.info("Window %d of %d, steps %s: CER %s", number, len(windows), done.steps, _shown(done.cer))
         tried.append(done)

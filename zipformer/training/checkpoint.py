@@ -138,10 +138,25 @@ def save_checkpoint(
     with place_errors(root, remedy), replacing_folder(final) as folder:
         model.save_pretrained(folder)
         write_tensors(average, folder / AVERAGE_FILE)
-        with (folder / TRAINING_FILE).open("wb") as file:  # with a path, torch would hide errors of the disk
-            torch.save(dict(training), file)
+        _write_training(training, folder / TRAINING_FILE)
         record = _seal(folder, record)
     return Checkpoint(final, record)
+
+
+def _write_training(training: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a training.
+
+    Raises:
+        OSError: the file system refuses. PyTorch, which writes the end of its archive all the same, raises a
+            RuntimeError over its length while it handles that error; to a path it would hide it altogether.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(dict(training), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def _seal(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,11 @@ class Utterance:
     speaker: Speaker
 
 
-@register_corpus("mini", MiniConfig)
+@register_corpus(
+    "mini",
+    MiniConfig,
+    origin="synthesised by this package with eSpeak NG",
+)
 def prepare_mini(config: MiniConfig, directory: Path) -> CorpusManifests:
     """Synthesise the corpus into ``directory/audio``; units that an earlier run finished are kept.
 

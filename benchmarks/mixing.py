@@ -2,9 +2,9 @@
 
     python -m benchmarks.mixing
 
-Nothing is timed. Batches come from the training's own loader. One process takes all of them; another is
-killed on the way, and a third resumes from the epoch and number of the last batch that was written. The
-table compares both with the shares asked for. Corpora of synthetic cuts are written under
+Nothing is timed. Batches come from the sampler of the training; no features are loaded. One process takes all
+of them; another is killed on the way, and a third resumes from the epoch and number of the last batch that
+was written. The table compares both with the shares asked for. Corpora of synthetic cuts are written under
 exp/benchmarks/mixing and removed afterwards.
 """
 
@@ -143,7 +143,7 @@ def complete_lines(file: Path) -> list[str]:
 
 
 def record_batches(file: Path, batches: int) -> None:
-    """Append a line for each batch: epoch, its number, then corpus, group and seconds of what is in it."""
+    """Append a line for each batch: epoch, number, seconds by corpus and group, ids of the cuts."""
     done = complete_lines(file)
     file.write_text("".join(line + "\n" for line in done), encoding="utf-8")
     epoch, first = 1, 0
@@ -154,12 +154,16 @@ def record_batches(file: Path, batches: int) -> None:
     count = len(done)
     with file.open("a", encoding="utf-8") as stream:
         while count < batches:
-            for number, batch in enumerate(data.epoch(epoch, first), start=first):
+            sampler = data._sampler  # what the loader of TrainingData.epoch reads from
+            sampler.epoch, sampler.first_batch = epoch, first
+            for (_, number), lines in sampler:
+                cuts = [json.loads(line.line) for line in lines]
                 seconds: Counter[str] = Counter()
-                for name, length in zip(batch.ids, batch.lengths.tolist(), strict=True):
-                    seconds[name.rpartition("-")[0]] += length
-                cells = " ".join(f"{cell} {frames}" for cell, frames in sorted(seconds.items()))
-                stream.write(f"{epoch} {number} {cells} {' '.join(batch.ids[:2])}\n")
+                for cut in cuts:
+                    seconds[cut["id"].rpartition("-")[0]] += cut["duration"]
+                cells = " ".join(f"{cell} {amount}" for cell, amount in sorted(seconds.items()))
+                names = " ".join(cut["id"] for cut in cuts)
+                stream.write(f"{epoch} {number} {cells} | {names}\n")
                 stream.flush()
                 count += 1
                 if count == batches:
@@ -187,12 +191,12 @@ def kill_after(file: Path, batches: int, count: int) -> None:
 
 def shares_of(file: Path) -> dict[str, float]:
     """Share of the seconds by ``corpus-group``."""
-    frames: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
     for line in complete_lines(file):
-        cells = line.split()[2:-2]
-        for cell, count in zip(cells[::2], cells[1::2], strict=True):
-            frames[cell] += int(count)
-    return {cell: count / frames.total() for cell, count in frames.items()}
+        cells = line.partition(" | ")[0].split()[2:]
+        for cell, amount in zip(cells[::2], cells[1::2], strict=True):
+            seconds[cell] += int(amount)
+    return {cell: amount / seconds.total() for cell, amount in seconds.items()}
 
 
 def shares_asked() -> dict[str, float]:

@@ -108,11 +108,12 @@ describe() {
 train() {
     local sets left_out=
     sets=$(for_each_corpus test_set_of | sed 's/.*/"&"/' | paste -sd, -)
-    if [[ -f $mixture/cuts_test.jsonl.gz ]]; then
-        sets+="${sets:+,}\"$mixture\"" # the held-out group: its sentences and speakers
-        if cut -f 2 "$mixture/hours.tsv" | grep -qx gan; then
-            left_out=gan
-        fi
+    # The held-out group: its utterances, and all others of its sentences and speakers.
+    if cut -f 2 "$mixture/hours.tsv" | grep -qx gan; then
+        left_out=gan
+    fi
+    if [[ -n $left_out || -f $mixture/cuts_test.jsonl.gz ]]; then
+        sets+="${sets:+,}\"$mixture\""
     fi
     run_script train experiment=multi_dialect "data_dir=$mixture" "exp_dir=$exp_dir" \
         "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" data.keep_out_speakers=true \

@@ -47,7 +47,7 @@ class DataConfig:
     mixing: MixingConfig = field(default_factory=MixingConfig)  # further corpora, and shares of dialects
     num_workers: int = 1  # processes that load features; 0 = load within the training process
     prefetch_batches: int = 4  # batches that each worker keeps ready
-    cache: CacheConfig = field(default_factory=CacheConfig)  # of data that are on another machine
+    cache: CacheConfig = field(default_factory=CacheConfig)  # where files of data on another machine are kept
     distortion: DistortionConfig = field(default_factory=DistortionConfig)  # noise, rooms, volume
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
 

@@ -1,9 +1,9 @@
-"""Jobs over the workers of a Dask cluster.
+"""Runs jobs on the workers of a Dask cluster.
 
-The cluster is somebody else's: it is there before the run and stays after it, also after Ctrl-C. All workers
-see the data directory under the same path, because jobs carry paths and leave their results as files. A job
-may run twice (its worker was killed, or lost its connection and went on), even at the same time: every file
-is written under a name of its own and renamed when it is whole.
+The cluster exists before the run and continues after it, even after Ctrl-C. All workers must see the data
+directory under the same path, because jobs contain paths and write their results to files. A job may run
+twice, even at the same time (its worker was killed, or lost its connection and continued): every file is
+written under a unique name and renamed when complete.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Mark:
 
     Attributes:
         path: the file.
-        content: what it holds.
+        content: content of the file.
     """
 
     path: Path
@@ -94,14 +94,14 @@ class DaskWorkers:
         self._close()
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """Results in the order in which they are ready.
+        """Yield results in the order in which they are ready.
 
-        Jobs are drawn from the iterable as workers become free, two for each thread of the cluster. An
-        exception of a job is raised here, and the jobs that wait are cancelled. A job whose worker dies is
-        done again by another one.
+        Jobs are taken from the iterable as workers become free, two for each thread of the cluster. An
+        exception of a job is raised here, and waiting jobs are cancelled. If a worker dies, another worker
+        repeats its job.
 
         Raises:
-            UserError: jobs end their workers, or the scheduler is gone.
+            UserError: jobs kill their workers, or the scheduler has stopped.
         """
         queue = self._distributed.as_completed(loop=self._client.loop)
         remaining = iter(jobs)
@@ -141,7 +141,7 @@ class DaskWorkers:
             ) from error
 
     def _room(self) -> int:
-        """How many jobs may be out at a time, by the workers that there are now."""
+        """Number of jobs that may be submitted at a time, for the current workers."""
         return 2 * max(1, sum(self._client.nthreads().values()))
 
     def _check_workers(self) -> None:
@@ -169,7 +169,7 @@ class DaskWorkers:
 
 
 def _run(mark: Mark, function: Callable[[Job], Result], job: Job) -> Result:
-    """Runs a job on a worker. Workers may come while the run goes on, so that each job looks at the mark."""
+    """Run a job on a worker. Workers may join during the run, so each job checks the mark."""
     torch.set_num_threads(1)
     if not mark.seen():
         raise _not_shared(mark, _own_address())

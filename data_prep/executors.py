@@ -1,4 +1,4 @@
-"""Jobs over processes, with bounded queues and workers that do not outlive the run.
+"""Runs jobs in several processes, with bounded queues and workers that end with the run.
 
 The workers of a cluster are in :mod:`data_prep.cluster`.
 """
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Pool(Protocol):
-    """What does jobs in parallel."""
+    """Interface of pools that run jobs in parallel."""
 
     def __enter__(self) -> "Pool": ...
 
@@ -32,14 +32,14 @@ class Pool(Protocol):
 
 
 class Executor(Enum):
-    """What does the long jobs: processes of this machine, or the workers of a Dask cluster."""
+    """Executor of the long jobs: processes of this machine, or the workers of a Dask cluster."""
 
     processes = "processes"
     dask = "dask"
 
 
 class Workers:
-    """A pool of processes, made when it is first needed and used for all stages.
+    """A pool of processes, created when first needed and used for all stages.
 
     Args:
         count: number of processes; with 1 or less, jobs run in the calling process.
@@ -57,17 +57,17 @@ class Workers:
     ) -> None:
         if self._pool:
             if error is not None and not isinstance(error, Exception):
-                # Ctrl-C or SIGTERM. Files are written whole or not at all, so the running jobs may end here.
+                # Ctrl-C or SIGTERM. Files are written atomically, so the running jobs may be killed here.
                 for process in multiprocessing.active_children():
                     process.terminate()
-            # Before Python 3.12.1, waiting for a pool whose processes are gone may take for ever.
+            # Before Python 3.12.1, waiting for a pool whose processes have died may never return.
             self._pool.shutdown(wait=error is None or isinstance(error, Exception), cancel_futures=True)
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """Results in the order in which they are ready.
+        """Yield results in the order in which they are ready.
 
-        Jobs are drawn from the iterable only a few ahead, so that it may be a long, lazy one. An exception of
-        a job is raised here; jobs already begun run to their end.
+        Only a few jobs are taken from the iterable in advance, so that it may be long and lazy. An exception
+        of a job is raised here; running jobs are finished.
         """
         if self.count <= 1:
             yield from map(function, jobs)
@@ -84,8 +84,8 @@ class Workers:
 
     def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
         pool = self._processes()
-        # The pool starts its processes when it gets jobs. Ctrl-C in a terminal goes to all of them; with this
-        # mask, which they inherit, only the main process hears it, and ends them.
+        # The pool starts its processes when it gets jobs. Ctrl-C in a terminal is sent to all of them; they
+        # inherit this mask, so that only the main process receives it and ends them.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             return pool.submit(function, job)

@@ -2,9 +2,9 @@
 
 The features are those of :mod:`zipformer.data.features`.
 
-A shard is a file of features and a file of cuts that point into it. Both are renamed when they are complete,
-the cuts last: a file of cuts says that its shard is finished. Utterances whose audio cannot be read any more
-are listed in a third file.
+A shard is a file of features and a file of cuts that refer to it. Both are renamed when complete, the cuts
+last: if the file of cuts exists, the shard is finished. Utterances whose audio cannot be read any more are
+listed in a third file.
 """
 
 import json
@@ -50,16 +50,18 @@ def recorded_speed(directory: Path) -> tuple[float, tuple[str, ...]]:
 
 @dataclass
 class FeatureConfig:
-    """How features are made.
+    """Settings of the features.
 
     Attributes:
-        sampling_rate: Hz; other recordings are resampled.
-        speed_factors: the training split is copied once for each factor, played so much faster; [] or [1.0]
-            leaves it as it is. More factors, more (and more varied) training data, and as much more disk and
-            time per epoch.
-        shard_size: most utterances in one file of features. A killed run loses at most the shards in work.
-        shard_seconds: most seconds of audio in one file of features, before speed perturbation; null = any.
-            An hour is about 30 MB. With it, shard_size may be large, and long utterances make no huge files.
+        sampling_rate: sampling rate in Hz; recordings with another rate are resampled.
+        speed_factors: factors of the speed perturbation: the training split has a copy at each speed; [] or
+            [1.0] leaves it unchanged. More factors give more, and more varied, training data, and need
+            proportionally more disk space and time per epoch.
+        shard_size: largest number of utterances in one file of features. A killed run loses at most the
+            unfinished shards.
+        shard_seconds: most seconds of audio in one file of features, before speed perturbation; null = no
+            limit. An hour is about 30 MB. With this limit, shard_size may be large, and long utterances make
+            no huge files.
     """
 
     sampling_rate: int = 16000
@@ -84,16 +86,16 @@ class FeatureConfig:
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """One shard to be computed.
+    """A shard to compute.
 
     Attributes:
-        directory: where its files go.
-        index: its number in the split.
+        directory: folder of the files of the shard.
+        index: number of the shard in the split.
         cuts: utterances without features.
         speed_factors: see ``FeatureConfig``; empty for none.
         sampling_rate: sampling rate of the cuts, Hz.
-        may_lose: whether the shard is finished without utterances whose audio cannot be read any more, as
-            long as they are less than half of it; otherwise one of them ends the run.
+        may_lose: True to leave out utterances whose audio cannot be read any more, as long as they are less
+            than half of the shard; otherwise one such utterance ends the run.
     """
 
     directory: Path
@@ -105,7 +107,7 @@ class FeatureShard:
 
 
 class LostAudioError(Exception):
-    """Audio that could be read when it was checked, but not any more; the message names its file."""
+    """Audio that could be read in the checks but not any more; the message names the file."""
 
 
 def cuts_file(directory: Path, index: int) -> Path:
@@ -118,12 +120,12 @@ def features_file(directory: Path, index: int) -> Path:
 
 
 def lost_file(directory: Path, index: int) -> Path:
-    """Utterances of a shard that were lost, one JSON object a line; the file exists if there are any."""
+    """Lost utterances of a shard, one JSON object in each line; the file exists if there are any."""
     return directory / f"lost-{index:05d}.jsonl"
 
 
 def read_lost(directory: Path) -> Iterator[tuple[str, str]]:
-    """Id of each lost utterance of all shards, and what happened."""
+    """Id of each lost utterance of all shards, with the reason."""
     for path in sorted(directory.glob("lost-[0-9]*.jsonl")):
         for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
             entry = json.loads(line)
@@ -134,7 +136,7 @@ def extract_shard(shard: FeatureShard) -> float:
     """Compute and store the features of one shard; returns the seconds of audio in it.
 
     Raises:
-        UserError: audio cannot be loaded any more, of more utterances than the shard may lose.
+        UserError: the audio of more utterances than the shard may lose cannot be loaded any more.
     """
     extractor = fbank_extractor(shard.sampling_rate)
     final = features_file(shard.directory, shard.index)
@@ -168,7 +170,7 @@ def extract_shard(shard: FeatureShard) -> float:
 
 
 def _write_lost(lost: list[tuple[str, str]], path: Path) -> None:
-    path.unlink(missing_ok=True)  # of a run that was killed
+    path.unlink(missing_ok=True)  # left by a killed run
     if lost:
         entries = ({"utterance_id": utterance_id, "detail": detail} for utterance_id, detail in lost)
         with replacing(path) as temporary:
@@ -179,13 +181,13 @@ def _samples(cut: MonoCut) -> NDArray[np.float32]:
     """Audio of a cut, (1, number of samples).
 
     Raises:
-        LostAudioError: it cannot be loaded.
+        LostAudioError: the audio cannot be loaded.
     """
     try:
         samples = load_audio(cut)
     except Exception as error:
-        # Decoders raise any class of exception over a file that has changed; one recording must not end the
-        # run.
+        # Decoders raise many classes of exceptions for a file that has changed; one recording must not end
+        # the run.
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise LostAudioError(
             f"the audio {cut.recording.sources[0].source} could be read when it was checked, but not any "
@@ -197,10 +199,10 @@ def _samples(cut: MonoCut) -> NDArray[np.float32]:
 def _at_speed(
     cut: MonoCut, samples: NDArray[np.float32], factor: float
 ) -> tuple[MonoCut, NDArray[np.float32]]:
-    """A cut and its audio, played faster.
+    """A cut and its audio at another speed.
 
-    The copy's manifest would load the same audio; but decoding it again for each factor takes longer than all
-    the rest.
+    The manifest of the copy would load the same audio, but decoding it again for each factor would take
+    longer than everything else.
     """
     if factor == ORIGINAL_SPEED:
         return cut, samples

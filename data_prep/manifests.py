@@ -1,4 +1,4 @@
-"""Lhotse manifests on disk: those of the corpus, and what was found about their audio."""
+"""Lhotse manifests on disk: manifests of the corpus, and findings about their audio."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ from zipformer.files import replacing
 SPLITS = ("train", "valid", "test")
 SHUFFLE_SEED: Final = 20240229
 BUCKET_LINES: Final = 100_000  # lines shuffled at a time, about 200 MB of cuts
-_BUCKET_COMPRESSION: Final = 1  # the fastest: buckets live for seconds
+_BUCKET_COMPRESSION: Final = 1  # the fastest, because buckets exist only for seconds
 
 CorpusManifests = Mapping[str, tuple[RecordingSet, SupervisionSet]]
 Item = TypeVar("Item")
@@ -36,12 +36,12 @@ def supervisions_file(directory: Path, split: str) -> Path:
 
 
 def checked_file(directory: Path, split: str) -> Path:
-    """Cuts of the sound utterances, normalised, without features."""
+    """Cuts of the utterances without errors, normalised, without features."""
     return directory / "manifests" / f"checked_{split}.jsonl.gz"
 
 
 def probes_file(directory: Path, split: str, shard: int) -> Path:
-    """Findings about the audio of one shard of recordings, one JSON object a line."""
+    """Findings about the audio of one shard of recordings, one JSON object in each line."""
     return directory / "manifests" / f"probes_{split}" / f"{shard:05d}.jsonl"
 
 
@@ -56,8 +56,7 @@ def write_manifests(manifests: CorpusManifests, directory: Path) -> dict[str, in
         Number of recordings by split, in the order train, valid, test.
 
     Raises:
-        UserError: the corpus delivered an unknown split, nothing at all, or a supervision without
-            recording.
+        UserError: the corpus has an unknown split, no recordings, or a supervision without recording.
     """
     if unknown := sorted(set(manifests) - set(SPLITS)):
         raise UserError(f"the corpus delivered the splits {unknown}; known splits: {', '.join(SPLITS)}")
@@ -97,13 +96,13 @@ def read_checked_cuts(directory: Path, split: str) -> Iterator[MonoCut]:
 
 @dataclass(frozen=True)
 class ProbeShard:
-    """Recordings whose audio is to be probed together.
+    """Recordings whose audio is probed by one job.
 
     Attributes:
-        recordings: each with whether it is used as one channel (its transcripts name none of its own).
+        recordings: recordings, each with True if it is used as one channel (its transcripts name no channel).
         path: file of the findings.
-        converted: folder for the samples of those that have to be converted.
-        config: how recordings are read.
+        converted: folder for the samples of recordings that must be converted.
+        config: settings of reading audio.
     """
 
     recordings: list[tuple[Recording, bool]]
@@ -114,7 +113,7 @@ class ProbeShard:
 
 def probe_shard(shard: ProbeShard) -> int:
     """Probe the audio of some recordings and write the findings; returns the number of recordings."""
-    # Converted files are named by number: an id may be no name of a file.
+    # Converted files are named by number, because an id may not be a valid file name.
     probes = [
         probe_audio(recording, shard.config, shard.converted / f"{number:04d}.wav", mixed)
         for number, (recording, mixed) in enumerate(shard.recordings)
@@ -126,10 +125,10 @@ def probe_shard(shard: ProbeShard) -> int:
 
 
 def read_recordings_to_mix(directory: Path, split: str) -> Iterator[tuple[Recording, bool]]:
-    """Recordings, each with whether its channels are to be used as one.
+    """Recordings, each with True if its channels are to be used as one.
 
-    Supervisions of such a recording name a list of channels. Where the channels have transcripts of their
-    own, as in telephone calls, each supervision names one.
+    Supervisions of such a recording have a list of channels. If each channel has its own transcripts, as in
+    telephone calls, each supervision has one channel.
     """
     supervisions = read_supervisions(directory, split)
     supervision = next(supervisions, None)
@@ -145,30 +144,30 @@ def read_probes(directory: Path, split: str) -> Iterator[AudioProbe]:
     """Findings of all shards of a split, in the order of the recordings."""
     for path in sorted(probes_file(directory, split, 0).parent.glob("[0-9]*.jsonl")):
         if path.stem.isdigit():
-            # Not splitlines(), which also divides at characters that an id or a path may hold.
+            # Not splitlines(), which also divides at characters that may be in an id or a path.
             for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                 yield AudioProbe(**json.loads(line))
 
 
 def converted_folder(directory: Path, split: str, shard: int) -> Path:
-    """Samples of the recordings of a shard that had to be converted."""
+    """Folder for the samples of the recordings of a shard that must be converted."""
     return directory / "converted" / split / f"{shard:05d}"
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of ``size`` items, the last one maybe shorter."""
+    """Lists of ``size`` items; the last one may be shorter."""
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
 
 
 def grouped(cuts: Iterable[TimedCut], size: int, seconds: float | None) -> Iterator[list[TimedCut]]:
-    """Neighbouring cuts in groups of at most ``size``, and at most so many seconds unless one cut has more.
+    """Consecutive cuts in groups of at most ``size`` cuts and ``seconds`` of audio, but at least one cut.
 
     Args:
-        cuts: in order.
-        size: most cuts in a group.
-        seconds: most seconds of audio in a group; None = any.
+        cuts: cuts in order.
+        size: largest number of cuts in a group.
+        seconds: most seconds of audio in a group; None = no limit.
     """
     group: list[TimedCut] = []
     total = 0.0
@@ -183,7 +182,7 @@ def grouped(cuts: Iterable[TimedCut], size: int, seconds: float | None) -> Itera
 
 
 def _lines(path: Path) -> Iterator:
-    # An empty file is a manifest without items, which the reader of lhotse does not accept.
+    # An empty file is a manifest without items, which Lhotse's reader does not accept.
     if path.stat().st_size > 0:
         yield from load_manifest_lazy(path)
 
@@ -204,21 +203,22 @@ def _in_recording_order(split: str, recordings: RecordingSet, supervisions: Supe
 def shuffle_lines(sources: Iterable[Path], lines: int, target: Path) -> None:
     """Write the lines of gzip files into one gzip file, in an order drawn with a fixed seed.
 
-    Training reads cuts with a shuffling buffer that holds a small part of a large corpus. Corpora come sorted
-    by dialect and site, and a buffer mixes only neighbours: without this, dialects would come and go during
-    an epoch.
+    Training reads cuts through a shuffling buffer, which holds a small part of a large corpus. Corpora are
+    sorted by dialect and site, and a buffer mixes only neighbours: without this shuffle, the dialects would
+    not be spread evenly over an epoch.
 
-    Every line is first dealt to one of a few buckets beside ``target``, then each bucket is read, shuffled in
-    memory and appended: a uniformly random order, for which one bucket at a time is held.
+    Every line first goes to a random one of several buckets beside ``target``; then each bucket is read,
+    shuffled in memory and appended. The order is uniformly random, and only one bucket at a time is in
+    memory.
 
     Args:
         sources: gzip files of text lines, read in this order.
-        lines: how many lines there are, about; sets the number of buckets.
+        lines: approximate number of lines; determines the number of buckets.
         target: gzip file to write.
     """
     draw = random.Random(SHUFFLE_SEED)
     folder = target.with_name(f"{target.name}-buckets")
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir()
     buckets = [folder / f"{index}.gz" for index in range(max(1, -(-lines // BUCKET_LINES)))]
     with gzip.open(target, "wb") as final:

@@ -1,8 +1,8 @@
-"""One training set of several prepared corpora: common tokens and validation cuts, and the list of corpora.
+"""Makes one training set of several prepared corpora: common tokens, validation cuts, and a list of corpora.
 
-The directory that is written is the ``data_dir`` of the training, with ``data.mixing.file`` naming the
-``mixture.yaml`` in it. The training cuts stay where they are. The validation cuts are copied, because they
-are few, with their files named where they are now: a corpus that moves needs the mixture written again.
+The directory that is written is the ``data_dir`` of the training, and the ``mixture.yaml`` in it is its
+``data.mixing.file``. The training cuts stay where they are. The validation cuts, which are few, are copied
+with the present paths of their files: if a corpus moves, the mixture must be written again.
 """
 
 import logging
@@ -39,17 +39,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class MixtureConfig:
-    """Which corpora become one training set.
+    """Settings of fangyan mixture.
 
     Attributes:
-        file: YAML file that lists prepared corpora, see zipformer/data/mixture_file.py.
+        file: YAML file with the list of prepared corpora, see zipformer/data/mixture_file.py.
         data_dir: directory for tokens, validation cuts and ``mixture.yaml``.
         absent: ``error`` if a corpus of the file has no training cuts, ``skip`` to leave it out.
         held_out: dialect groups that are not trained on, for a test of speech that the model never heard.
             All their utterances go to the split test of data_dir, so that ``data.keep_out`` can name
             data_dir. They give no tokens, and are not in the validation.
         min_count: a character that occurs less often in the training text of all corpora is spelt in bytes.
-        cache: where files of corpora at a URL are kept.
+        cache: settings of the cache for corpora at a URL.
     """
 
     file: str = MISSING
@@ -89,7 +89,7 @@ def write_mixture(config: MixtureConfig) -> None:
     logger.info("%d validation cuts", valid)
     _write_held_out(folders, held_out, final_cuts_file(directory, "test"))
     write_text(directory / HOURS_FILE, "corpus\tgroup\tutterances\thours\n" + "".join(hours))
-    # Last: where this file is, the mixture is complete.
+    # Last, so that the mixture is complete if this file exists.
     entries = [
         {
             "data_dir": share.data_dir
@@ -138,7 +138,7 @@ def _group(cut: Cut | CutSummary) -> str:
 
 
 def _check_characters(corpus: Path, tokens: Path) -> None:
-    """Warn of characters of test sets that no training text has."""
+    """Warn of characters in test sets that no training text has."""
     for split in ("valid", "test"):
         file = final_cuts_file(corpus, split)
         if not file.is_file():

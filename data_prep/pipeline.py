@@ -1,8 +1,8 @@
-"""From a corpus to the cuts that training reads: manifests, checks, FBANK, tokens, final cuts.
+"""Prepares a corpus for training, in stages: manifests, checks, FBANK, tokens, final cuts.
 
-Each stage leaves files that are either complete or not there, and is noted in ``prepare.json`` when it is
-done. A run that was killed is simply started again: finished stages are skipped, and the two long ones
-(decoding all audio for the checks, FBANK) resume after their finished shards.
+Each stage writes its files atomically and is recorded in ``prepare.json`` when it is done. To resume a killed
+run, start it again: finished stages are skipped, and the two long ones (decoding all audio for the checks,
+FBANK) resume after their finished shards.
 """
 
 import logging
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 PROBLEMS_FILE = "problems.tsv"
 _PROBE_SHARD = 1000  # recordings
 _LOUD_LOSS = 0.1  # share of a split
-# Settings that what is prepared does not depend on.
+# Settings that do not affect the prepared data.
 _NOT_COMPARED = (
     "data_dir", "dataset", "executor", "scheduler", "num_workers", "corpus.workers", "storage"
 )  # fmt: skip
@@ -73,20 +73,20 @@ class PrepareConfig:
 
     Attributes:
         corpus: config of one of the registered corpora.
-        data_dir: where everything goes.
-        dataset: name of the prepared corpus, which results lie under; null = that of the folder.
-        executor: what decodes audio and computes features: ``processes`` of this machine, or ``dask`` for the
+        data_dir: folder of the prepared corpus.
+        dataset: name of the prepared corpus, for the folders of its results; null = name of ``data_dir``.
+        executor: executor of decoding and features: ``processes`` of this machine, or ``dask`` for the
             workers of a cluster that see data_dir and the audio under the same paths.
-        scheduler: address of the cluster's scheduler (tcp://host:8786), or its scheduler file.
-        num_workers: processes of this machine that decode audio and compute features.
-        storage: where the features are at the end: ``files``, or ``shar`` for tar files of Lhotse Shar below
-            data_dir/shar. A corpus that was prepared with ``files`` becomes Shar by the same command with
+        scheduler: address of the scheduler of the cluster (tcp://host:8786), or its scheduler file.
+        num_workers: number of processes of this machine that decode audio and compute features.
+        storage: final storage of the features: ``files``, or ``shar`` for tar files of Lhotse Shar below
+            data_dir/shar. To convert a corpus that was prepared with ``files``, run the same command with
             storage=shar; ``fbank`` is then removed.
-        audio: how recordings are read.
+        audio: settings of reading recordings.
         text: normalisation of the transcripts.
-        checks: what is checked and what happens with problems.
+        checks: limits of the checks, and treatment of problems.
         fbank: features and speed perturbation.
-        shar: how Shar is written.
+        shar: settings of Shar.
         tokens: choice of the tokens.
     """
 
@@ -112,15 +112,15 @@ class PrepareConfig:
 
     @property
     def directory(self) -> Path:
-        """Absolute, because the paths go into the manifests."""
+        """Absolute path of ``data_dir``, because manifests contain it."""
         return Path(self.data_dir).resolve()
 
 
 def prepare(config: PrepareConfig, console: Console | None = None) -> None:
-    """Prepare a corpus, or what is left of it to prepare.
+    """Prepare a corpus, resuming an earlier run.
 
     Raises:
-        UserError: with a message for the user; what was finished before stays.
+        UserError: the settings, the corpus or the machine prevent it; finished stages are kept.
     """
     with _workers(config) as workers:
         _Preparation(config, workers, console or Console()).run()
@@ -187,10 +187,10 @@ class _Preparation:
         recordings = self.state.stages["manifests"]["recordings"]
         return [split for split in SPLITS if split in recordings]
 
-    # The stages. Each returns what prepare.json is to say about it.
+    # The stages. Each returns its entry in prepare.json.
 
     def _manifests(self) -> dict[str, Any]:
-        # Shards of another corpus must not be taken for finished.
+        # Shards of another corpus must not count as finished.
         for outdated in ("manifests", "converted", "fbank", "tokens", SHAR_FOLDER):
             shutil.rmtree(self.directory / outdated, ignore_errors=True)
         manifests = self.corpus.prepare(self.config.corpus, self.directory)
@@ -218,7 +218,7 @@ class _Preparation:
         return {"utterances": counts, "problems": log.counts.total()}
 
     def _judge(self, log: ProblemLog, counts: dict[str, dict[str, Any]], file: Path) -> None:
-        """Show the problems; raise if they are a reason to stop."""
+        """Show the problems; raise UserError if they are a reason to stop."""
         if not log.counts:
             return
         self.console.print(log.table())
@@ -227,7 +227,7 @@ class _Preparation:
         stop = self.config.checks.on_problem is OnProblem.stop and dropped > 0
         empty = [split for split, count in counts.items() if not count["usable"]]
         if stop or empty:
-            self.state.forget()  # the corpus will have changed when this is run again
+            self.state.forget()  # at the next run the corpus will have changed
             reason = (
                 f"{dropped} utterances have an error"
                 if stop
@@ -244,7 +244,7 @@ class _Preparation:
                 logger.warning(message, 100 * share, split, count["dropped"], file)
 
     def _judge_labels(self, labels: Counter[str], counts: dict[str, dict[str, Any]]) -> None:
-        """Name the dialect labels that nobody knows; raise if too much of the corpus is lost by them."""
+        """List unknown dialect labels; raise UserError if too many utterances have one."""
         if not labels:
             return
         total = sum(count["usable"] + count["dropped"] for count in counts.values())
@@ -305,7 +305,7 @@ class _Preparation:
         return {"seconds_of_audio_in_last_run": round(seconds, 1), "lost": len(lost)}
 
     def _extract(self, split: str) -> float:
-        """Features of the shards of a split that are not there yet; returns their seconds of audio."""
+        """Compute the missing shards of features of a split; returns their seconds of audio."""
         folder = self.directory / "fbank" / split
         shards = self._feature_shards(split)
         there = sum(cuts_file(folder, index).is_file() for index in range(shards))
@@ -396,7 +396,7 @@ class _Preparation:
 
 
 def _summary(cuts: Iterator[MonoCut], coverage: TokenCoverage | None) -> dict[str, Any]:
-    """Utterances and hours, altogether and by dialect group; texts are added to the coverage."""
+    """Utterances and hours, in all and by dialect group; adds the texts to the coverage."""
     utterances: dict[str, int] = {}
     seconds = 0.0
     for cut in cuts:

@@ -1,4 +1,4 @@
-"""The command ``prepare``. The same command resumes a run that was killed."""
+"""The command ``prepare``, which also resumes a killed run."""
 
 import os
 import sys
@@ -24,6 +24,6 @@ def main(config: PrepareConfig) -> None:
         check_writable(directory, "choose another data_dir")
         with ending_at_once(), sole_use(directory), place_errors(directory, remedy):
             prepare(config)
-    except SystemExit as end:  # a signal; see Workers why nothing is waited for
+    except SystemExit as end:  # a signal; see Workers for why this does not wait
         sys.stdout.flush()
         os._exit(cast(int, end.code))

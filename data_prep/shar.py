@@ -1,8 +1,8 @@
-"""A prepared split as Lhotse Shar: the features, and the sound if wanted, in tar files.
+"""Writes a prepared split as Lhotse Shar: features, and optionally audio, in tar files.
 
-Shar is what object stores, slow shared disks and other toolkits want: few large files, and no path in them.
-``shar/SPLIT`` holds nothing but the files of Shar, so that ``CutSet.from_shar(in_dir=...)`` reads it. The
-cuts have the order of the manifest of the split, which is a random one for training.
+Shar has few large files without paths in them, which suits object stores, slow shared disks and other
+toolkits. ``shar/SPLIT`` has only the files of Shar, so that ``CutSet.from_shar(in_dir=...)`` can read it. The
+cuts have the order of the manifest of the split, which is random for training.
 
 A shard is finished when its file of cuts is there, which is renamed last.
 """
@@ -30,12 +30,12 @@ from zipformer.files import flush, remove_leftovers, temporary_beside, write_jso
 from zipformer.typed_json import read_json
 
 SHAR_FOLDER = "shar"  # in the data directory
-SETTINGS_FILE = "settings.json"  # in that folder: how Shar is written
+SETTINGS_FILE = "settings.json"  # in that folder: settings of Shar
 _NUMBER = 6  # digits, as Lhotse writes them
 
 
 class Storage(Enum):
-    """Where a prepared corpus keeps its features: in files of many utterances, or in tar files of Shar."""
+    """Storage of features: files of many utterances, or tar files of Shar."""
 
     files = "files"
     shar = "shar"
@@ -44,8 +44,8 @@ class Storage(Enum):
 class FeatureFormat(Enum):
     """Coding of features.
 
-    ``lilcom`` takes about a byte for a number and rounds it once more, by at most 1/64; ``numpy`` takes four
-    and changes nothing.
+    ``lilcom`` needs about one byte for each number and rounds once more, by at most 1/64; ``numpy`` needs
+    four bytes and is exact.
     """
 
     lilcom = "lilcom"
@@ -53,7 +53,7 @@ class FeatureFormat(Enum):
 
 
 class AudioFormat(Enum):
-    """Coding of sound. ``flac`` loses nothing of 16 bits; ``opus`` takes a tenth and changes the sound."""
+    """Coding of audio. ``flac`` is lossless for 16 bits; ``opus`` is lossy and needs a tenth of the space."""
 
     wav = "wav"
     flac = "flac"
@@ -63,15 +63,15 @@ class AudioFormat(Enum):
 
 @dataclass
 class SharConfig:
-    """How Shar is written.
+    """Settings of Shar.
 
     Attributes:
-        shard_size: most utterances in a shard.
-        shard_seconds: most seconds of audio in a shard. An hour is 30 MB of features (lilcom), 115 MB of
-            sound (wav).
+        shard_size: largest number of utterances in a shard.
+        shard_seconds: most seconds of audio in a shard. An hour is 30 MB of features (lilcom) or 115 MB of
+            audio (wav).
         features: coding of the features.
-        audio: coding of the sound, at the sampling rate of the features; null leaves the sound out. It is
-            needed to distort the sound in training (data.distortion), and by encoders that hear it.
+        audio: coding of the audio, at the sampling rate of the features; null leaves audio out. It is needed
+            to distort the audio in training (data.distortion), and by encoders that read audio.
     """
 
     shard_size: int = 1000
@@ -94,12 +94,12 @@ class SharConfig:
 
 @dataclass(frozen=True)
 class SharShard:
-    """One shard to be written.
+    """A shard to write.
 
     Attributes:
         directory: folder of the split.
         index: number of the shard.
-        cuts: its utterances, with features.
+        cuts: utterances of the shard, with features.
         fields: see :attr:`SharConfig.fields`.
     """
 
@@ -127,7 +127,7 @@ def write_shard(shard: SharShard) -> int:
     names = [*(shard_tar(field, shard.index) for field in shard.fields)]
     cuts_file = shard_cuts_file(shard.directory, shard.index)
     folder = temporary_beside(cuts_file)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     choose_filter()
     suffix = f".{shard.index:0{_NUMBER}d}"
@@ -158,11 +158,11 @@ def check_settings(directory: Path, settings: Mapping[str, Any], *, finished: bo
 
     Args:
         directory: data directory.
-        settings: those of this run.
-        finished: whether all shards are written, so that no other copy of the features is left.
+        settings: settings of this run.
+        finished: True if all shards are written, so that there is no other copy of the features.
 
     Raises:
-        UserError: they are, with other settings.
+        UserError: all shards are written, with other settings.
     """
     record = directory / SHAR_FOLDER / SETTINGS_FILE
     before = read_json(record, "prepare")
@@ -180,14 +180,14 @@ def check_settings(directory: Path, settings: Mapping[str, Any], *, finished: bo
 def write_splits(
     directory: Path, totals: Mapping[str, int], config: SharConfig, workers: Pool, console: Console
 ) -> dict[str, int]:
-    """Write the splits as Shar, then the manifests that name the features there.
+    """Write the splits as Shar, then the manifests that refer to it.
 
     Args:
         directory: data directory.
         totals: number of utterances by split.
-        config: how Shar is written.
-        workers: do the shards that are not there yet.
-        console: for the progress.
+        config: settings of Shar.
+        workers: pool that writes the missing shards.
+        console: console for the progress.
 
     Returns:
         Number of shards by split.
@@ -204,17 +204,17 @@ def write_splits(
                 advance(count)
         remove_leftovers(folder)
         shards[split] = jobs.count
-    # Not before all shards are there: until then, features are read from their old places.
+    # Only after all shards are written: until then, features are read from their old files.
     for split, count in shards.items():
         _write_manifest(directory, split, count, config)
     return shards
 
 
 class _Shards:
-    """The shards of a split that are not written yet; may be iterated once.
+    """The missing shards of a split; can be iterated once.
 
     Attributes:
-        count: number of shards so far, written or not.
+        count: number of shards so far, whether written or not.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How far a data directory is prepared, and with which configuration (``prepare.json``)."""
+"""The finished stages of a data directory, and its configuration (``prepare.json``)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ STAGES = ("manifests", "checks", "fbank", "tokens", "cuts")
 
 
 class PreparationState:
-    """The finished stages of a data directory, kept in a file that every finished stage rewrites.
+    """The finished stages of a data directory, in a file that every finished stage rewrites.
 
     Attributes:
-        stages: what each finished stage reported, by its name.
+        stages: report of each finished stage, by name.
     """
 
     def __init__(self, directory: Path, fingerprint: Mapping[str, Any]) -> None:
-        """Read the state of a directory, or begin one.
+        """Read the state of a directory, or start a new one.
 
         Args:
-            directory: the data directory; need not exist.
-            fingerprint: all settings that decide over what is prepared, by dotted key.
+            directory: data directory; need not exist.
+            fingerprint: all settings that affect the prepared data, by dotted key.
 
         Raises:
-            UserError: something was prepared there with other settings, and the message names the
-                keys; or the directory was moved before it was complete.
+            UserError: the directory was prepared with other settings (the message names the keys), or it was
+                moved before it was complete.
         """
         self._directory = directory
         self._begun = str(directory)
@@ -45,7 +45,7 @@ class PreparationState:
                 self.stages = before["stages"]
             begun = before.get("directory", str(directory))
             if set(STAGES) <= set(self.stages):
-                self._begun = begun  # which manifests name the files by
+                self._begun = begun  # the path in the manifests
             if begun != str(directory) and self.stages and not set(STAGES) <= set(self.stages):
                 raise UserError(
                     f"{directory} was begun as {begun} and moved before it was complete, and what is there "
@@ -54,12 +54,12 @@ class PreparationState:
         self._write()
 
     def finish(self, stage: str, report: Mapping[str, Any]) -> None:
-        """Note that a stage is complete."""
+        """Record that a stage is complete."""
         self.stages[stage] = dict(report)
         self._write()
 
     def forget(self) -> None:
-        """Note that no stage is complete, so that the next run begins anew with any settings."""
+        """Record that no stage is complete, so that the next run starts again with any settings."""
         self.stages = {}
         self._write()
 
@@ -86,7 +86,7 @@ def fingerprint(config: object, prefix: str = "") -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """Hash of a file's content, or of the names and sizes of all files in a folder, or ``missing``."""
+    """Hash of the content of a file, or of the names and sizes of all files in a folder; or ``missing``."""
     if path.is_dir():
         names = "".join(f"{file.relative_to(path)}\t{file.stat().st_size}\n" for file in files_below(path))
         return hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

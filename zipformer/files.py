@@ -1,8 +1,8 @@
-"""Files and folders that are either complete or not there, and what to say where a place cannot be written.
+"""Writes files and folders atomically, and reports places that cannot be written.
 
-What is written goes to a temporary name beside its place, is flushed to the disk, and is renamed. A process
-that is killed at any moment leaves the old content or the new one under the right name, never parts of both;
-at most a temporary one stays, which the next run removes or writes over.
+Content is written to a temporary name beside its place, flushed to the disk, and renamed. If a process is
+killed at any moment, the final name has the old or the new content, never parts of both; at most a temporary
+file remains, which the next run removes or overwrites.
 """
 
 import csv
@@ -242,7 +242,7 @@ def place_errors(place: Path | str, remedy: str) -> Iterator[None]:
 
     Args:
         place: named where the error names no file.
-        remedy: what to do, such as "choose another exp_dir".
+        remedy: advice to the user, such as "choose another exp_dir".
 
     Raises:
         StorageError: instead of such an error; other errors stay as they are.

@@ -29,11 +29,11 @@ _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 
 @dataclass(frozen=True)
 class FlacSum:
-    """The sum over all samples of a FLAC file, which its encoder has written into the header.
+    """Checksum of all samples of a FLAC file, from the header.
 
     Attributes:
         md5: MD5 of the samples as little-endian integers, channel by channel in each sample (RFC 9639).
-        bits: of each sample.
+        bits: number of bits of each sample.
     """
 
     md5: bytes

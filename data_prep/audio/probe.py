@@ -240,12 +240,12 @@ def _measure(path: Path, header: AudioHeader, flac: FlacSum | None) -> _Measured
 
 
 def _damage(found: ByteFindings, measured: _Measured, failure: str) -> str:
-    """What says that bytes inside a file are damaged; empty if nothing does.
+    """Evidence that bytes inside a file are damaged; empty if there is none.
 
     Args:
-        found: what the bytes of the file say.
-        measured: what was decoded.
-        failure: the error of soundfile, if it failed and PyAV has read the file.
+        found: findings in the bytes of the file.
+        measured: measurements of the decoded samples.
+        failure: error of soundfile, if it failed and PyAV has read the file.
     """
     if found.damaged:
         return found.damaged

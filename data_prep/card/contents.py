@@ -1,4 +1,4 @@
-"""What prepared corpora hold: amounts by split and dialect group, sentences, speakers, problems, licences.
+"""Contents of prepared corpora: amounts by split and dialect group, sentences, speakers, problems, licences.
 
 Manifests are read once, line by line. Memory is 16 bytes for each different sentence and speaker of a split,
 which are kept as 64-bit hashes: among 50 million sentences, the chance that any two are confused is 1 in
@@ -133,19 +133,20 @@ def total(amounts: Iterable[Amount]) -> Amount:
 
 @dataclass
 class Contents:
-    """What one prepared corpus holds.
+    """Contents of one prepared corpus.
 
     Attributes:
         name: name of the prepared corpus; different on every corpus of a card.
         place: folder or URL.
-        trained: whether its training split is trained on (its weight in a mixture is not 0).
-        licence, origin: as ``data_prep.corpora.Corpus`` has them.
-        amounts: by split and dialect group.
-        sentences: different normalised transcripts by split.
-        speakers: different names of speakers by split and dialect group.
-        without_speaker: number of utterances without the name of a speaker by split.
-        dropped: number of utterances that preparation did not use by split; None if unknown.
-        problems: how often preparation found a problem, by (problem, severity, split); None if unknown.
+        trained: True if the training split is used in training (its weight in a mixture is not 0).
+        licence, origin: see ``data_prep.corpora.Corpus``.
+        amounts: amount of data by split and dialect group.
+        sentences: distinct normalised transcripts by split.
+        speakers: distinct names of speakers by split and dialect group.
+        without_speaker: number of utterances without a speaker, by split.
+        dropped: number of utterances that preparation has dropped, by split; None if unknown.
+        problems: number of problems that preparation has found, by (problem, severity, split); None if
+            unknown.
     """
 
     name: str
@@ -162,7 +163,7 @@ class Contents:
 
     @property
     def splits(self) -> list[str]:
-        """Splits that are there, in the order train, valid, test."""
+        """Splits of the corpus, in the order train, valid, test."""
         return [split for split in SPLITS if any(split == there for there, _ in self.amounts)]
 
     def speakers_of(self, *splits: str) -> Hashes:
@@ -181,12 +182,12 @@ def read_corpus(
 
     Args:
         place: folder that was prepared, or Lhotse Shar in a folder or at a URL.
-        cache: where files at a URL are kept.
-        trained: whether its training split is trained on.
-        console: where progress is shown; the log by default.
+        cache: settings of the cache for files at a URL.
+        trained: True if the training split is used in training.
+        console: console for the progress; by default progress goes to the log.
 
     Raises:
-        UserError: nothing is prepared there, or a file is damaged.
+        UserError: there is no prepared corpus, or a file is damaged.
     """
     folder = open_data(place, cache)
     record: dict[str, Any] = read_json(folder / PREPARATION_FILE, "prepare") or {}

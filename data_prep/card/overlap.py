@@ -1,4 +1,4 @@
-"""Which sentences and speakers occur in more than one split or corpus.
+"""Finds sentences and speakers that occur in more than one split or corpus.
 
 Sentences are compared by their normalised transcripts, character for character, as ``data.keep_out`` does;
 speakers by their names, as ``data.keep_out_speakers`` does.

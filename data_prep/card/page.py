@@ -1,4 +1,4 @@
-"""The command ``fangyan card``: what is in the data, as ``card.md`` and a self-contained ``card.html``."""
+"""The command ``fangyan card``: describes the data in ``card.md`` and a self-contained ``card.html``."""
 
 import logging
 import re
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class CardConfig:
-    """Which corpora a data card describes.
+    """Settings of a data card.
 
     Attributes:
-        directory: where ``card.md`` and ``card.html`` go.
+        directory: folder for ``card.md`` and ``card.html``.
         data_dirs: prepared corpora, for instance test sets, besides those of the mixture.
-        mixture: YAML file that lists prepared corpora, see zipformer/data/mixture_file.py; null = none.
+        mixture: YAML file with a list of prepared corpora, see zipformer/data/mixture_file.py; null = none.
         absent: ``error`` if a corpus of the mixture has no training cuts, ``skip`` to leave it out.
-        cache: where files of corpora at a URL are kept.
+        cache: settings of the cache for corpora at a URL.
     """
 
     directory: str = MISSING
@@ -51,10 +51,10 @@ class Section:
 
     Attributes:
         title: heading.
-        text: a paragraph above the table.
-        table: the numbers; None if there are none.
+        text: paragraph above the table.
+        table: table of numbers; None if there is none.
         figure: ``data:`` address of a figure, in HTML only; None if there is none.
-        described: what the figure shows, for those who cannot see it.
+        described: description of the figure, for readers who cannot see it.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The tables of a data card, which the page in HTML and that in Markdown both show."""
+"""The tables of a data card, for the HTML page and the Markdown page."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

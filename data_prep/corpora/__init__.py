@@ -51,14 +51,14 @@ class Corpus:
     """A registered corpus.
 
     Attributes:
-        name: its name on the command line.
-        config_class: dataclass of its options.
-        prepare: its function.
-        inputs: gives the files that decide over what the manifests hold, such as the table of a folder. When
-            one of them changes, a directory prepared before does not count as prepared from this corpus any
-            more. Of a folder, the names and sizes of its files count.
-        finish: called with the data directory when its final cuts are there, to write what only this corpus
-            has beside them.
+        name: name on the command line.
+        config_class: dataclass of the options.
+        prepare: function that makes the manifests.
+        inputs: function that returns the files that the manifests depend on, such as the table of a folder.
+            If one of them changes, an earlier data directory no longer counts as prepared from this corpus.
+            For a folder, the names and sizes of its files count.
+        finish: function that is called with the data directory after the final cuts are written, to add files
+            that only this corpus has.
         scoring: convention by which error rates of its test sets are published, a name of
             ``zipformer.scoring.CONVENTIONS``.
         licence: licence and who states it; ``unknown`` where nobody does.
@@ -95,11 +95,11 @@ def register_corpus(
     licence: str = UNKNOWN,
     origin: str = UNKNOWN,
 ) -> Callable[[F], F]:
-    """Decorator that makes ``prepare(config, directory) -> manifests by split`` known under ``name``.
+    """Decorator that registers ``prepare(config, directory) -> manifests by split`` under ``name``.
 
     Args:
-        name: what a user writes after ``corpus=``.
-        config_class: dataclass of the corpus's options. Each corpus has a class of its own.
+        name: value of ``corpus=`` on the command line.
+        config_class: dataclass of the options. Each corpus has its own class.
         inputs, finish, scoring, licence, origin: see ``Corpus``.
 
     Raises:

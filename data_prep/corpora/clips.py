@@ -1,4 +1,4 @@
-"""Long recordings cut into utterances, once: seeking in a compressed file of hours is slow."""
+"""Cuts long recordings into utterances once, because seeking in a long compressed file is slow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Clip:
     """A part of a recording.
 
     Attributes:
-        file: where it goes, FLAC.
+        file: file of the clip, FLAC.
         start, end: seconds from the beginning of the recording.
     """
 
@@ -40,8 +40,8 @@ class CutJob:
 def cut(job: CutJob) -> int:
     """Decode a recording from its beginning to its end and write its clips: 16 kHz, one channel, 16 bits.
 
-    Clips that are there are kept. A recording that cannot be read leaves its clips unwritten, and so does a
-    clip that ends after its recording.
+    Existing clips are kept. Clips of a recording that cannot be read are not written, and neither are clips
+    that end after the recording.
 
     Returns:
         Number of clips written.
@@ -54,19 +54,19 @@ def cut(job: CutJob) -> int:
                 _write(clip.file, samples, rate)
                 written += 1
         except (FileNotFoundError, UndecodableError):
-            pass  # the reader names the recording itself for these clips, and the checks report it
+            pass  # for these clips the reader names the recording, and the checks report it
     return written
 
 
 def _parts(audio: Path, clips: Sequence[Clip]) -> Iterator[tuple[Clip, NDArray[np.float32], int]]:
-    """Clips in the order of their starts, their samples ``(frames,)`` and their rate in Hz."""
+    """Clips in the order of their starts, each with samples ``(frames,)`` and sampling rate in Hz."""
     header = read_header(audio)
     rate, begin = header.sampling_rate, 0
     held = np.zeros(0, dtype=np.float32)
     remaining = list(clips)
     for block in decode(audio, header):
         held = np.concatenate([held, block.mean(1)])
-        # Also those after a clip that ends later, or never: times of segments may overlap.
+        # Even after a clip that ends later, or never, because segments may overlap.
         complete = [clip for clip in remaining if round(clip.end * rate) <= begin + len(held)]
         for clip in complete:
             yield clip, held[round(clip.start * rate) - begin : round(clip.end * rate) - begin], rate

@@ -1,9 +1,9 @@
-"""``corpus=folder``: recordings of one's own, described by a table.
+"""``corpus=folder``: your own recordings, described by a table.
 
-The table (TSV, UTF-8, with a header) has a row per utterance: the path of its audio, its transcript, its
-dialect, and where known its speaker, site, sentence number, split, translation, and pronunciation in IPA or
-a romanisation. Column names are free (``corpus.columns``), so that tables made for other tools can be read as
-they are.
+The table (TSV, UTF-8, with a header) has a row for each utterance: path of the audio, transcript, dialect,
+and optionally speaker, site, sentence number, split, translation, and pronunciation in IPA or a romanisation.
+The names of the columns can be set (``corpus.columns``), so that tables made for other tools can be read
+unchanged.
 """
 
 import logging
@@ -30,7 +30,7 @@ from zipformer.errors import UserError
 logger = logging.getLogger(__name__)
 
 _HEADER_THREADS = 8
-_UNREADABLE_RATE = 16000  # Lhotse wants a rate even where there is no audio to have one
+_UNREADABLE_RATE = 16000  # Lhotse needs a rate even for audio that cannot be read
 
 
 @dataclass
@@ -38,21 +38,21 @@ class FolderConfig:
     """A folder of recordings and its table.
 
     Attributes:
-        tsv: the table.
-        audio_dir: folder that relative paths of the table start from; the table's own folder if not given.
-        delimiter: between the values of a line of the table.
-        quoted: whether quotation marks enclose values of the table, as in CSV; by default, where the
-            delimiter is not a tab. Otherwise they are ordinary characters.
+        tsv: file of the table.
+        audio_dir: folder for relative paths in the table; by default the folder of the table.
+        delimiter: character between the values of a line of the table.
+        quoted: true if quotation marks enclose values of the table, as in CSV; false if they are ordinary
+            characters. By default true unless the delimiter is a tab.
         encoding: encoding of the table, if it is neither UTF-8 nor UTF-16, e.g. ``gb18030`` or ``big5hkscs``.
-        columns: names of the table's columns.
+        columns: names of the columns of the table.
         keep: values of the rows to use, by column, e.g. ``{lang: [yue, nan]}``; all rows if empty.
-        dialect_map: id or label of the taxonomy for each dialect label of the table that the taxonomy does
-            not know, or that is ambiguous.
-        dialect_map_file: text file with more of them, a line each: label, tab, id. For labels that Hydra's
-            command line cannot take as keys, such as Chinese characters.
+        dialect_map: id or label of the taxonomy for each dialect label of the table that is not in the
+            taxonomy or is ambiguous.
+        dialect_map_file: text file with further mappings, one in each line: label, tab, id. For labels that
+            cannot be keys on Hydra's command line, such as Chinese characters.
         split_map: train, valid or test for each value of the split column, e.g. ``{dev: valid}``.
-        split: how sentences are held out where the table has no split column.
-        id_prefix: put before every utterance id, so that two prepared folders can be used together.
+        split: number and choice of held-out sentences, for a table without a split column.
+        id_prefix: prefix of every utterance id, so that two prepared folders can be used together.
     """
 
     tsv: str = MISSING
@@ -77,8 +77,8 @@ def _tables_of(config: FolderConfig) -> list[Path]:
 def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     """Manifests of the recordings in a table.
 
-    A dialect label that nobody knows or that is ambiguous, an empty transcript or a bad audio file is left
-    for the checks to report, together with the line of the table.
+    Unknown or ambiguous dialect labels, empty transcripts and bad audio files are reported later by the
+    checks, with the line of the table.
 
     Raises:
         UserError: the table itself cannot be used; the message names the line.
@@ -105,9 +105,7 @@ def prepare_folder(config: FolderConfig, directory: Path) -> CorpusManifests:
     parts: dict[str, tuple[dict[str, Recording], list[SupervisionSegment]]] = {}
     for row, split, recording in zip(rows, splits, recordings, strict=True):
         split_recordings, split_supervisions = parts.setdefault(split, ({}, []))
-        split_recordings.setdefault(
-            recording.id, recording
-        )  # a second row of this id is for the checks to report
+        split_recordings.setdefault(recording.id, recording)  # the checks report a second row with this id
         split_supervisions.append(_supervision(row, recording, varieties.get(row["dialect"])))
     return {
         split: (RecordingSet.from_recordings(found.values()), SupervisionSet.from_segments(supervisions))
@@ -122,7 +120,7 @@ def _utterance_id(row: Row) -> str:
 
 
 def _resolved(path: Path) -> Path:
-    """A path without links; one that no file can have stays as it is, for the checks to report."""
+    """A path with links resolved; an impossible path is returned unchanged, and the checks report it."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL character
@@ -130,10 +128,10 @@ def _resolved(path: Path) -> Path:
 
 
 def _varieties(rows: Sequence[Row], config: FolderConfig) -> dict[str, Variety]:
-    """Variety of each label of the table; without labels that are unknown or ambiguous.
+    """Variety of each label of the table, without unknown or ambiguous labels.
 
     Raises:
-        UserError: a mapping leads to no variety, or its file cannot be read.
+        UserError: a mapping does not lead to a variety, or its file cannot be read.
     """
     mapping = dict(config.dialect_map)
     if config.dialect_map_file:
@@ -191,7 +189,7 @@ def _split_of_row(row: Row, config: FolderConfig) -> str:
 
 
 def _recording(recording_id: str, file: Path) -> Recording:
-    """Recording as its header describes it; without samples where the file cannot be read."""
+    """Recording as described by its header; without samples if the file cannot be read."""
     frames, rate, channels = 0, _UNREADABLE_RATE, 1
     try:
         header = read_header(file)
@@ -223,7 +221,7 @@ def _supervision(row: Row, recording: Recording, variety: Variety | None) -> Sup
         recording_id=recording.id,
         start=0.0,
         duration=recording.duration,
-        # All channels: which of them are used is for audio.channel to say.
+        # All channels: audio.channel decides which are used.
         channel=recording.channel_ids if recording.num_channels > 1 else 0,
         text=row["text"],
         language=variety.group if variety else row["dialect"],  # which the checks report

@@ -157,7 +157,7 @@ def read_fields(
         needed: columns that it must have. Values of other columns may be missing at the end of a line.
         delimiter: between the values of a line.
         header: names of the columns of a table without a header.
-        quoted: whether quotation marks enclose values, as in CSV; else they are ordinary characters.
+        quoted: True if quotation marks enclose values, as in CSV; else they are ordinary characters.
 
     Raises:
         UserError: a column or a needed value is missing.

@@ -33,15 +33,15 @@ _HAN = re.compile(r"[\u4e00-\u9fff]+")
 
 @dataclass
 class MagicHubConfig:
-    """A set and its dialect.
+    """Settings of a MagicHub set.
 
     Attributes:
         root: folder of the unpacked set.
-        dialect: its dialect, an id or a label of the taxonomy, e.g. Guangzhou, Changsha or Nanchang; null
-            where each folder of a table has the name of its city.
-        dialect_map: id of the taxonomy for labels that it does not know.
+        dialect: dialect of the set, an id or a label of the taxonomy, e.g. Guangzhou, Changsha or Nanchang;
+            null if the folder of each table has the name of a city.
+        dialect_map: id of the taxonomy for labels that are not in it.
         split: train, valid or test, for the whole set.
-        name: beginning of the utterance ids, so that two sets can be used together; the folder's if null.
+        name: prefix of the utterance ids, so that two sets can be used together; null = name of the folder.
     """
 
     root: str = MISSING

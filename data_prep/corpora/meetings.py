@@ -93,8 +93,8 @@ class _Session:
         name: name of the session.
         split: train, valid or test.
         audio: the recording.
-        textgrid: its transcript.
-        folder: where the transcript lies, for the reports.
+        textgrid: transcript of the recording.
+        folder: folder of the transcript, for the reports.
     """
 
     name: str

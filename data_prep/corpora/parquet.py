@@ -1,4 +1,4 @@
-"""Parquet tables of corpora, a few rows at a time, and the audio that they hold."""
+"""Reads Parquet tables of corpora, a few rows at a time, and writes the audio in them to files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ def read_parquet(table: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]
     """Rows of a table.
 
     Args:
-        table: the file.
-        columns: columns that it must have; no others are read.
+        table: file of the table.
+        columns: columns to read, all of which must exist.
 
     Raises:
         UserError: a column is missing, the file is damaged, or pyarrow is not installed.
@@ -38,12 +38,12 @@ def read_parquet(table: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]
 
 
 def written_audio(value: bytes | Mapping[str, Any] | None, file: Path) -> Path:
-    """The file of an audio value, written unless an earlier run has done so.
+    """Write an audio value to a file, unless an earlier run has done so; returns the file.
 
     Args:
-        value: the bytes of a sound file, or a structure with them under ``bytes``. Without any, the file is
+        value: bytes of an audio file, or a structure with them under ``bytes``. Without bytes, the file is
             empty, and the checks report it.
-        file: where it goes.
+        file: file to write.
     """
     if not file.is_file():
         content = value.get("bytes") if isinstance(value, Mapping) else value

@@ -1,4 +1,4 @@
-"""TextGrid files of Praat, and how far the utterances of a meeting overlap."""
+"""Reads TextGrid files of Praat, and computes the overlap of the utterances of a meeting."""
 
 import re
 from bisect import bisect_left
@@ -60,7 +60,7 @@ def read_textgrid(path: Path) -> list[Segment]:
 
 
 class _Reader:
-    """Takes line after line and gathers the segments."""
+    """Reads line after line and collects the segments."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,7 +118,7 @@ class _Reader:
             )
 
     def _close(self, line: int) -> None:
-        """The end of an interval, which must have got its label."""
+        """Check at the end of an interval that it has a label."""
         if self._times is not None:
             raise UserError(_damaged(self.path, line, "an interval without text"))
 
@@ -131,7 +131,7 @@ def overlapped(segments: Sequence[Segment]) -> list[float]:
     """Share of each segment during which somebody else speaks, from 0 to 1.
 
     Args:
-        segments: sorted by their start, as ``read_textgrid`` gives them.
+        segments: segments sorted by their start, from ``read_textgrid``.
     """
     shares = []
     starts = [segment.start for segment in segments]

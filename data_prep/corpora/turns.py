@@ -14,14 +14,14 @@ _TIMES = re.compile(r"\[\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*\]")
 
 @dataclass(frozen=True)
 class Turn:
-    """What one speaker says without a pause.
+    """A turn of one speaker in a conversation.
 
     Attributes:
         origin: name of the file and number of the line, from 1.
         number: number of the turn in its file, from 1.
         start, end: seconds from the beginning of the recording.
         speaker: name of the speaker.
-        gender: what the corpus writes about the speaker.
+        gender: gender in the words of the corpus.
         text: raw transcript.
     """
 
@@ -42,7 +42,7 @@ def read_turns(transcript: Path, fallback: str | None = None) -> Iterator[Turn]:
         fallback: encoding of lines that are not UTF-8.
 
     Raises:
-        UserError: there is no such file, or a line is no turn.
+        UserError: there is no such file, or a line is not a turn.
     """
     for number, line in enumerate(read_lines(transcript, fallback=fallback), start=1):
         turn = _turn(transcript, number, line)

@@ -1,4 +1,4 @@
-"""Manifests from the utterances that a reader finds in its lists; the published sizes of a corpus."""
+"""Makes manifests from the utterances that a reader finds in lists; compares with published sizes."""
 
 import hashlib
 import logging
@@ -29,31 +29,31 @@ from zipformer.errors import UserError
 logger = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 5
-_RATE = 16000  # Hz; the checks put the rate of the file in its place
+_RATE = 16000  # Hz; the checks replace it by the rate of the file
 _GENDERS = {"f": "female", "女": "female", "m": "male", "男": "male"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What a corpus says about one utterance.
+    """One utterance as described by a corpus.
 
     Attributes:
         id: utterance id, unique over all corpora (it begins with the name of the corpus).
-        audio: its file.
+        audio: file of the audio.
         text: raw transcript.
-        dialect: its variety, or the label of the corpus where the taxonomy does not know it.
+        dialect: variety, or the label of the corpus if it is not in the taxonomy.
         split: train, valid or test.
-        origin: file and line that it was read from.
-        part: the corpus's own name of the list it is in.
+        origin: file and line of the utterance.
+        part: name that the corpus gives to the list of the utterance.
         speaker: speaker id, unique over all corpora; None if unknown.
-        gender: the corpus's own word for it.
-        duration: seconds, as the lists say; None if they do not.
+        gender: gender in the words of the corpus.
+        duration: seconds, from the lists; None if not given.
         start: seconds from the beginning of the file, for an utterance that is a part of it.
         recording: id of the recording that the utterance is a part of; None if it is the whole file.
-            Utterances of one recording follow each other.
+            Utterances of one recording must follow each other.
         site: place of the speaker.
-        sentence_id: the same for parallel sentences.
-        translation: in standard Mandarin.
+        sentence_id: id of the sentence, equal for parallel sentences.
+        translation: translation into standard Mandarin.
         romanisation: syllables with their tones.
     """
 
@@ -76,10 +76,10 @@ class Utterance:
 
 
 def manifests_of(utterances: Iterable[Utterance], directory: Path) -> CorpusManifests:
-    """Manifests of the utterances, written to the data directory as they come.
+    """Manifests of the utterances, written to the data directory one by one.
 
-    No audio is opened. A recording is described without samples (``num_samples`` 0), with the duration that
-    the lists give, if they do: the checks decode the file and compare.
+    No audio is opened. A recording is described without samples (``num_samples`` 0), with the duration from
+    the lists if given: the checks decode the file and compare.
 
     Raises:
         UserError: there are no utterances.
@@ -152,7 +152,7 @@ def _supervision(utterance: Utterance) -> SupervisionSegment:
 
 
 def variety_or_label(label: str, mapping: dict[str, str] | None = None) -> Variety | str:
-    """The variety of a label, or the label itself for the checks to report."""
+    """Variety of a label, or the label itself, which the checks then report."""
     try:
         return variety_of(label, mapping)
     except UnknownDialectError:
@@ -160,7 +160,7 @@ def variety_or_label(label: str, mapping: dict[str, str] | None = None) -> Varie
 
 
 def sentence_id_of(text: str) -> str | None:
-    """The same for texts that differ in marks, punctuation, case and width only; None for no text."""
+    """Id of a text, equal for texts that differ only in marks, punctuation, case and width; None if empty."""
     plain = re.sub(r"<[^<>]*>|\[[^\[\]]*\]", "", unicodedata.normalize("NFKC", text)).casefold()
     words = "".join(character for character in plain if character.isalnum())
     return hashlib.blake2b(words.encode(), digest_size=8).hexdigest() if words else None
@@ -169,7 +169,7 @@ def sentence_id_of(text: str) -> str | None:
 def split_of_speaker(speaker: str, valid: float, test: float) -> str:
     """Split of all utterances of a speaker, for corpora without official splits.
 
-    The draw depends on the speaker's id only: it stays when the corpus grows.
+    The draw depends only on the id of the speaker, so it does not change if the corpus grows.
 
     Args:
         speaker: speaker id.
@@ -186,8 +186,8 @@ def read_speaker_folders(corpus: str, audio: Path, transcripts: Path, speaker: s
     Args:
         corpus: name of the corpus, which ids begin with.
         audio: folder with ``{train,dev,test}/<speaker>/<id>.wav``.
-        transcripts: list of ``id word word ...``. Files that it does not name are counted and not used.
-        speaker: the characters of an id that name the speaker.
+        transcripts: list of ``id word word ...``. Files that are not in it are counted and not used.
+        speaker: slice of an id with the name of the speaker.
 
     Raises:
         UserError: a speaker of the list has no folder.
@@ -227,13 +227,13 @@ def read_speaker_folders(corpus: str, audio: Path, transcripts: Path, speaker: s
 
 @dataclass(frozen=True)
 class Published:
-    """A published size of a split or of one list of it.
+    """Published size of a split or of one list in it.
 
     Attributes:
         split: train, valid or test.
-        part: the corpus's own name of the list; None for the whole split.
-        utterances: how many the lists name; None if not published.
-        characters: characters of the normalised transcripts; None if not published.
+        part: name that the corpus gives to the list; None for the whole split.
+        utterances: number of utterances in the lists; None if not published.
+        characters: number of characters of the normalised transcripts; None if not published.
     """
 
     split: str
@@ -243,7 +243,7 @@ class Published:
 
 
 def compare_sizes(*published: Published) -> Callable[[Any, Path], None]:
-    """The ``finish`` of a corpus: logs where what was prepared differs from what is published."""
+    """A ``finish`` function for a corpus that logs differences between prepared and published sizes."""
 
     def finish(config: object, directory: Path) -> None:
         for message in deviations(published, directory):
@@ -253,9 +253,7 @@ def compare_sizes(*published: Published) -> Callable[[Any, Path], None]:
 
 
 def deviations(published: Sequence[Published], directory: Path) -> list[str]:
-    """How the sizes of a prepared corpus differ from the published ones; lists that are not there are left
-    out.
-    """
+    """Differences between the sizes of a prepared corpus and the published ones, for the lists that exist."""
     read: Counter[tuple[str, str | None]] = Counter()
     used: Counter[tuple[str, str | None]] = Counter()
     characters: Counter[tuple[str, str | None]] = Counter()

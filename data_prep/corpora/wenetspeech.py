@@ -40,7 +40,7 @@ class WenetSpeechConfig:
     Attributes:
         root: folder with WenetSpeech.json and audio.
         train: subset to train on, L, M, S or W; null for none.
-        valid: whether DEV is the validation split.
+        valid: use DEV as the validation split.
         test: test sets: TEST_NET, TEST_MEETING or both.
         text_fix: file with revised labels, lines ``sid text``, for the training split.
         cut: write the segments to the data directory as FLAC, about 60 MB an hour; else they are read from

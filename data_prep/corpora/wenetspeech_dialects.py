@@ -31,15 +31,16 @@ CHUAN_METADATA = "wsc_metadata.jsonl"
 
 @dataclass
 class WebSpeechConfig:
-    """Where metadata, clips and test sets lie.
+    """Locations of metadata, clips and test sets.
 
     Attributes:
         root: folder with the metadata; null to prepare the test sets alone.
         clips: folder of the clips; root if not given.
-        clip: name of a clip in it, with {key} for the utterance's id and {source} for its recording's.
+        clip: name of a clip in ``clips``, with {key} for the id of the utterance and {source} for that of the
+            recording.
         eval_root: folder of the test sets; null for none.
-        eval_sets: which of them are read.
-        min_confidence: utterances that the recognisers agree on less are left out.
+        eval_sets: test sets to read.
+        min_confidence: least confidence, the agreement of the recognisers; utterances below it are left out.
         valid: share of the recordings that are held out for validation.
     """
 
@@ -131,11 +132,11 @@ def _test_sets(
     """Utterances of the test sets.
 
     Args:
-        config: where they lie.
-        prefix: beginning of their ids.
+        config: settings with the locations.
+        prefix: prefix of the ids.
         content: name of the list of a set.
-        folders: folder of the audio of each set, where it is not wav.
-        variety: what is spoken.
+        folders: folder of the audio of each set, if it is not wav.
+        variety: variety of the test sets.
 
     Raises:
         UserError: neither metadata nor test sets are given.

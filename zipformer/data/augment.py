@@ -1,8 +1,7 @@
 """SpecAugment: time warping, frequency masks and time masks on log-mel features.
 
 Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019.
-Every draw comes from a generator that the caller passes in, so that a batch looks the same whenever it is
-made again, in whichever process.
+The caller passes the random generator, so that a batch is the same whenever it is made again, in any process.
 """
 
 import math
@@ -14,32 +13,32 @@ from numpy.typing import NDArray
 
 @dataclass
 class SpecAugmentConfig:
-    """How strongly features are distorted in training. One frame is 10 ms."""
+    """Settings of SpecAugment. One frame is 10 ms."""
 
-    probability: float = 0.9  # share of the utterances that are distorted at all; 0 turns SpecAugment off
-    time_warp_frames: int = 80  # a moment moves by at most this much; 0 = no warping
-    num_frame_masks: int = 10  # at most; short utterances get fewer, see max_masked_fraction
+    probability: float = 0.9  # share of the utterances that are distorted; 0 turns SpecAugment off
+    time_warp_frames: int = 80  # largest shift of time warping, in frames; 0 = no warping
+    num_frame_masks: int = 10  # most time masks; short utterances get fewer, see max_masked_fraction
     max_frame_mask: int = 100  # widest time mask, in frames
-    max_masked_fraction: float = 0.15  # bound on the share of frames under time masks
-    num_feature_masks: int = 2  # each at a random place; they may overlap
+    max_masked_fraction: float = 0.15  # largest share of frames under time masks
+    num_feature_masks: int = 2  # number of frequency masks at random places; they may overlap
     max_feature_mask: int = 27  # every frequency mask is narrower than this, in mel bins
 
 
 class SpecAugment:
-    """Distort the features of one utterance. Masked places take the utterance's mean value."""
+    """Distorts the features of one utterance. Masked values are replaced by the mean of the utterance."""
 
     def __init__(self, config: SpecAugmentConfig) -> None:
         self.config = config
 
     def __call__(self, features: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return a distorted copy of ``features`` (T, F), or ``features`` itself when the draw says so.
+        """Return a distorted copy of ``features`` (T, F), or, with 1 - probability, ``features`` itself.
 
         Features must be those of one utterance without padding: the widths depend on T.
         """
         config = self.config
         if rng.random() >= config.probability:
             return features
-        features = time_warp(features, config.time_warp_frames, rng)  # a copy, also where nothing moved
+        features = time_warp(features, config.time_warp_frames, rng)  # a copy, even without warping
         num_frames, num_bins = features.shape
         mean = features.mean()
 
@@ -56,14 +55,14 @@ class SpecAugment:
 
 
 def _mask(max_width: int, size: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a mask [start, end) within ``size`` whose width is uniform over 0 .. max_width - 1."""
+    """Draw a mask [start, end) within ``size``, with a width that is uniform over 0 .. max_width - 1."""
     width = min(int(rng.integers(max(1, max_width))), size)
     start = int(rng.integers(size - width + 1))
     return start, start + width
 
 
 def time_warp(features: NDArray[np.float32], max_shift: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Move one random frame by at most ``max_shift``, stretching one side of it and squeezing the other.
+    """Move one random frame by at most ``max_shift``, stretching one side of it and compressing the other.
 
     Returns a new array of the same shape (T, F), interpolated linearly in time. Utterances of at most
     2 * max_shift + 1 frames are copied unchanged.

@@ -1,4 +1,4 @@
-"""Cuts of a prepared corpus: the manifest of a split, its utterances, the sentence that an utterance says."""
+"""Reads the cuts of a prepared corpus, and the sentence of an utterance."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,12 +13,12 @@ from zipformer.errors import UserError
 
 
 def encoder_frames(num_frames: int) -> int:
-    """Encoder frames (25/s) that ``num_frames`` feature frames (100/s) become."""
+    """Number of encoder frames (25/s) from ``num_frames`` feature frames (100/s)."""
     return ((num_frames - 7) // 2 + 1) // 2
 
 
 class Supervision(Protocol):
-    """What is looked at of a supervision of Lhotse."""
+    """The fields of a Lhotse supervision that are used here."""
 
     @property
     def id(self) -> str: ...
@@ -34,7 +34,7 @@ def read_cuts(manifest: Path) -> CutSet:
     """Open a manifest of cuts lazily.
 
     Returns:
-        Cuts that name the files of their features and recordings as they are now.
+        Cuts with the present paths of their features and recordings.
 
     Raises:
         UserError: there is no such file.
@@ -52,7 +52,7 @@ def find_manifest(data_dir: Path, split: str) -> Path:
     """Path of the cuts of a split.
 
     Raises:
-        UserError: there is none; the message lists the splits that there are.
+        UserError: there is no such split; the message lists all splits.
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
@@ -65,11 +65,11 @@ def find_manifest(data_dir: Path, split: str) -> Path:
 
 
 def read_test_cuts(manifest: Path, reference: str = "text") -> list[Cut]:
-    """The cuts of a split, all of them recognisable, and with the field that is the reference.
+    """Read the cuts of a split, and check that all can be recognised and have the reference.
 
     Raises:
-        UserError: files of features are missing.
-        UserError: there is none, or some cannot be recognised, scored or told apart; names up to ten.
+        UserError: there are no cuts, files of features are missing, or some cuts cannot be recognised or
+            scored, or have the same id; the message names up to ten.
     """
     cuts = list(read_cuts(manifest))
     if not cuts:
@@ -102,7 +102,7 @@ def sentence_of(supervision: Supervision, field: str) -> str:
     """The sentence of an utterance: its transcript for ``text``, else a field of ``custom``.
 
     Raises:
-        UserError: the utterance has none.
+        UserError: the utterance has no sentence.
     """
     sentence = supervision.text if field == "text" else (supervision.custom or {}).get(field)
     if not sentence:

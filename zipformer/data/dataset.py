@@ -1,8 +1,8 @@
-"""Which data a result was computed on: name and digest of a prepared split, and the folder of its results.
+"""Identity of the data behind a result: name and digest of a prepared split, and the folder of its results.
 
-Results of several test sets lie side by side in ``model_dir/results/{name}``. The name is the one that
+Results on several test sets are side by side in ``model_dir/results/{name}``. The name is the one that
 preparation recorded in ``data_dir/dataset.json``, or else that of the folder. ``results/{name}/dataset.json``
-says which data the name stands for there, so that other data of the same name replace nothing.
+identifies the data behind the name, so that results on other data of the same name replace nothing.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from zipformer.errors import UserError
 from zipformer.files import write_json
 
 DATASET_FILE = "dataset.json"
-# What the names of result folders begin with.
+# Prefixes of the names of result folders.
 RESULT_KINDS = (
     "decode",
     "translation",
@@ -34,14 +34,14 @@ RESULT_KINDS = (
     "interpret",
     "layers",
 )
-SHOWN_DIGITS = 12  # of a digest, in messages
+SHOWN_DIGITS = 12  # digits of a digest in messages
 
 _NAME = re.compile(r"[\w+][\w.+-]*")
 _NOT_IN_NAME = re.compile(r"[^\w.+-]+")
 _LABELS = ("subdialect", "site", "sentence_id")
-# What no result depends on: the text before normalisation, and the place in the tables of the corpus.
+# Fields that no result depends on: the text before normalisation, and the place in the tables of the corpus.
 _UNUSED = ("raw_text", "raw_translation", "origin")
-# Where Lhotse's chunked storage keeps features: offset in the file, then the bytes of each chunk.
+# Key of features in Lhotse's chunked storage: offset in the file, then the bytes of each chunk.
 _CHUNKS = re.compile(r"\d+(,\d+)+")
 
 
@@ -53,9 +53,9 @@ class DataSet:
         name: name of the corpus, and of the folder of its results.
         split: name of the split.
         digest: digest of all utterances: ids, times, texts, labels, and the sizes of the stored features,
-            which change with the sound. The order of the utterances and the places of files are not in it,
-            so that data which are moved, or prepared again in the same way, keep it.
-        recordings: digest without the texts; equal where one corpus is transcribed in two ways.
+            which change with the audio. It does not include the order of the utterances and the paths of
+            files, so that it is the same if data are moved, or prepared again in the same way.
+        recordings: digest without the texts; equal for two transcriptions of the same corpus.
     """
 
     name: str
@@ -64,11 +64,11 @@ class DataSet:
     recordings: str
 
     def record(self) -> dict[str, str]:
-        """For the files of results."""
+        """Record for result files."""
         return asdict(self)
 
     def claim(self, model_dir: Path) -> Path:
-        """The folder of the results, which from now on is this data set's own; errors as :meth:`check`."""
+        """Reserve the folder of the results for this data set and return it; errors as in :meth:`check`."""
         self.check(model_dir)
         folder = model_dir / "results" / self.name
         splits = _claims(folder)
@@ -81,15 +81,15 @@ class DataSet:
                     for split, data in sorted(splits.items())
                 },
             }
-            # One process may decode while another one embeds.
+            # One process may decode while another process embeds.
             write_json(folder / DATASET_FILE, content, shared=True)
         return folder
 
     def check(self, model_dir: Path) -> None:
-        """See that the folder of the results is free for this data set.
+        """Check that the folder of the results is not used by another data set.
 
         Raises:
-            UserError: there are results of other data of the same name and split.
+            UserError: there are results on other data with the same name and split.
         """
         folder = model_dir / "results" / self.name
         before = _claims(folder).get(self.split)
@@ -106,12 +106,11 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
 
     Args:
         data_dir: prepared corpus.
-        split: which cuts.
-        name: name of the corpus; None = as :func:`name_of` says.
+        split: name of the split.
+        name: name of the corpus; None = see :func:`name_of`.
 
     Raises:
-        UserError: there is no such manifest.
-        UserError: it is damaged, or the name cannot be that of a folder.
+        UserError: the manifest is missing or damaged, or the name is not a valid name of a folder.
     """
     manifest = data_dir / f"cuts_{split}.jsonl.gz"
     if not manifest.is_file():
@@ -123,10 +122,10 @@ def read_dataset(data_dir: Path, split: str, name: str | None = None) -> DataSet
 
 
 def name_of(data_dir: Path, name: str | None = None) -> str:
-    """The name of a prepared corpus: the given one, or else the recorded one, or else that of its folder.
+    """Name of a prepared corpus: the given name, or else the recorded name, or else that of the folder.
 
     Raises:
-        UserError: it cannot be that of a folder.
+        UserError: the name is not a valid name of a folder.
     """
     if name is None:
         file = data_dir / DATASET_FILE
@@ -143,14 +142,14 @@ def name_of(data_dir: Path, name: str | None = None) -> str:
 
 
 def plain_name(text: str) -> str:
-    """A text with underscores for what the name of a data set cannot hold; may be empty."""
+    """A text with underscores for characters that a data set name cannot have; may be empty."""
     return _NOT_IN_NAME.sub("_", text).lstrip(".-")
 
 
 def record_name(data_dir: Path, name: str | None) -> str:
-    """Write the name of a corpus into its directory, for :func:`name_of`; returns it.
+    """Record the name of a corpus in its directory, for :func:`name_of`; returns the name.
 
-    None keeps the name that was recorded before, or else records that of the folder.
+    None keeps the recorded name, or else records that of the folder.
     """
     name = name_of(data_dir, name)
     file = data_dir / DATASET_FILE
@@ -161,23 +160,23 @@ def record_name(data_dir: Path, name: str | None) -> str:
 
 
 def dataset_names(model_dir: Path) -> list[str]:
-    """The data sets that a model directory has results of."""
+    """Names of the data sets with results in a model directory."""
     return sorted(path.parent.name for path in (model_dir / "results").glob(f"*/{DATASET_FILE}"))
 
 
 def choose_dataset(
     model_dir: Path, wanted: str | None, *, made_by: str = "fangyan decode and fangyan embed"
 ) -> str:
-    """The data set whose results are to be read: the wanted one, or the only one that there is.
+    """Choose the data set of the results to read: the wanted one, or the only one.
 
     Args:
         model_dir: model directory.
         wanted: name of the data set; None for the only one.
-        made_by: scripts that make the results that are missing, for the message.
+        made_by: commands that make missing results, for the message.
 
     Raises:
-        UserError: there are no results, or none of the wanted one.
-        UserError: there are several to choose from.
+        UserError: there are no results, no results on the wanted data set, or several data sets to choose
+            from.
     """
     names = dataset_names(model_dir)
     results = model_dir / "results"
@@ -195,7 +194,7 @@ def choose_dataset(
 
 
 def unplaced_results(model_dir: Path) -> list[str]:
-    """A message about results that lie outside the folder of a data set; empty where there are none."""
+    """Messages about results outside the folder of a data set; empty if there are none."""
     results = model_dir / "results"
     found = [
         path.name
@@ -213,7 +212,7 @@ def unplaced_results(model_dir: Path) -> list[str]:
 
 
 def dataset_behind(record: object) -> DataSet | None:
-    """What a result file says of its data; None where it says nothing, or nothing that can be read."""
+    """Data set from the record in a result file; None if missing or malformed."""
     if not isinstance(record, Mapping):
         return None
     values = [record.get(key) for key in ("name", "split", "digest", "recordings")]
@@ -223,7 +222,7 @@ def dataset_behind(record: object) -> DataSet | None:
 
 
 def claimed(model_dir: Path, name: str, split: str) -> DataSet | None:
-    """The data that a name stands for among the results of a model; None where it is not recorded."""
+    """Data set behind a name among the results of a model; None if not recorded."""
     return _claims(model_dir / "results" / name).get(split)
 
 
@@ -242,7 +241,7 @@ def _claims(folder: Path) -> dict[str, DataSet]:
 
 
 def _has_results(folder: Path, split: str) -> bool:
-    """Whether there are any, finished ones."""
+    """Whether there are finished results of a split."""
     found = folder.glob(f"*-{split}*")
     return any(path.is_dir() and path.suffix != ".partial" for path in found)
 
@@ -271,13 +270,13 @@ def _digests(manifest: Path, _modified: int, _size: int) -> tuple[str, str]:
         raise UserError(
             f"{manifest}, after line {count}, is damaged ({error}): prepare the data again"
         ) from error
-    # Sums do not depend on the order, and those of different cuts hardly agree by chance.
+    # Sums do not depend on the order, and sums of different cuts are hardly ever equal by accident.
     first, second = (hashlib.sha256(f"{count} {total}".encode()).hexdigest() for total in totals)
     return first, second
 
 
 def _contents(cut: dict[str, Any]) -> tuple[bytes, bytes]:
-    """What the digests of a cut are taken of: everything, and everything but texts."""
+    """Bytes for the two digests of a cut: all fields, and all fields except texts."""
     features, recording = cut.get("features"), cut.get("recording")
     if features:
         key = features.get("storage_key")

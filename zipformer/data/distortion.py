@@ -1,9 +1,8 @@
-"""Distortions of the sound in training: noise, reverberation, volume; features are computed afterwards.
+"""Distortions of the audio in training: noise, reverberation, volume, before features are computed.
 
-Stored features cannot be distorted so. Where any distortion is switched on, or ``compute=true``, features
-are computed from the recordings while the model trains, by the processes that load batches
-(``data.num_workers``). Every draw comes from a generator that the caller passes in, so that a batch sounds
-the same whenever it is made again, in whichever process.
+Stored features cannot be distorted in this way. With any distortion, or with ``compute=true``, features are
+computed from the recordings during training, by the processes that load batches (``data.num_workers``). The
+caller passes the random generator, so that a batch is the same whenever it is made again, in any process.
 """
 
 from collections.abc import Sequence
@@ -26,16 +25,16 @@ KEPT_FILES = 200  # noises and rooms that each worker keeps in memory, as sample
 
 @dataclass
 class DistortionConfig:
-    """How the sound of training utterances is changed; nothing by default."""
+    """Settings of the distortion of training audio; none by default."""
 
-    compute: bool = False  # compute features from the recordings, even where nothing is distorted
+    compute: bool = False  # compute features from the recordings, even without distortion
     noise_dir: str | None = None  # recordings of noise, music or speech, in folders of any depth (MUSAN)
     noise_probability: float = 0.5  # share of the utterances that get noise
-    noise_snr: list[float] = field(default_factory=lambda: [10.0, 20.0])  # dB, from and to
+    noise_snr: list[float] = field(default_factory=lambda: [10.0, 20.0])  # range of the SNR in dB
     reverb_dir: str | None = None  # room impulse responses, in folders of any depth
     reverb_probability: float = 0.3  # share of the utterances that get a room
-    volume_probability: float = 0.0  # share of the utterances that get louder or softer
-    volume: list[float] = field(default_factory=lambda: [0.125, 2.0])  # factor of the samples, from and to
+    volume_probability: float = 0.0  # share of the utterances with another volume
+    volume: list[float] = field(default_factory=lambda: [0.125, 2.0])  # range of the factor of the samples
 
     def __post_init__(self) -> None:
         for name in ("noise_probability", "reverb_probability", "volume_probability"):
@@ -50,20 +49,20 @@ class DistortionConfig:
 
     @property
     def distorts(self) -> bool:
-        """Whether any sound is changed."""
+        """Whether any audio is changed."""
         return self.noise_dir is not None or self.reverb_dir is not None or self.volume_probability > 0
 
     @property
     def computes(self) -> bool:
-        """Whether features are computed in training instead of read."""
+        """Whether features are computed in training instead of read from files."""
         return self.compute or self.distorts
 
 
 class Distortion:
-    """Features of an utterance whose sound is changed first.
+    """Computes the features of an utterance from distorted audio.
 
     Raises:
-        UserError: a folder holds no recording.
+        UserError: a folder has no recording.
     """
 
     def __init__(self, config: DistortionConfig) -> None:
@@ -72,7 +71,7 @@ class Distortion:
         self.rooms = _recordings(config.reverb_dir, "data.distortion.reverb_dir")
 
     def __call__(self, cut: Cut, rng: np.random.Generator) -> NDArray[np.float32]:
-        """FBANK features (T, F) of a cut, as preparation would store them if it sounded so.
+        """FBANK features (T, F) of the distorted cut, as preparation would compute them.
 
         Raises:
             UserError: the cut has no recording.
@@ -85,7 +84,7 @@ class Distortion:
         samples = load_audio(cut)[0]
         rate = cut.sampling_rate
         config = self.config
-        # All is drawn before anything is done, so that each draw has its place whatever the others decide.
+        # All numbers are drawn first, so that each draw is independent of the outcome of the others.
         chances, places = rng.random(3), rng.random(3)
         gain = rng.uniform(config.volume[0], config.volume[1])
         snr = rng.uniform(config.noise_snr[0], config.noise_snr[1])
@@ -103,16 +102,16 @@ class Distortion:
 def add_noise(
     samples: NDArray[np.float32], noise: NDArray[np.float32], *, snr: float, start: int = 0
 ) -> NDArray[np.float32]:
-    """Add a stretch of noise, repeated where it is too short.
+    """Add noise to speech; noise that is too short is repeated.
 
     Args:
-        samples: (n,) speech.
-        noise: (m,), m at least 1.
-        snr: power of the speech over that of the stretch, in dB.
+        samples: samples of the speech (n,).
+        noise: samples of the noise (m,), m at least 1.
+        snr: ratio of the powers of speech and noise in this stretch, in dB.
         start: first sample of the noise.
 
     Returns:
-        (n,); the speech as it is where either of them is silent.
+        Samples (n,); the speech unchanged if speech or noise is silent.
     """
     stretch = np.take(noise, np.arange(start, start + len(samples)), mode="wrap")
     speech_power, noise_power = np.mean(np.square(samples)), np.mean(np.square(stretch))
@@ -123,8 +122,8 @@ def add_noise(
 
 
 def reverberate(samples: NDArray[np.float32], room: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Speech (n,) in a room with an impulse response (m,): not delayed, as long and as loud as before."""
-    from scipy.signal import fftconvolve  # 60 MB and half a second, which a training without rooms is spared
+    """Speech (n,) in a room with an impulse response (m,), without delay, with the same length and level."""
+    from scipy.signal import fftconvolve  # takes 60 MB and half a second, only needed with rooms
 
     direct = int(np.abs(room).argmax())
     heard = fftconvolve(samples, room)[direct : direct + len(samples)].astype(np.float32)

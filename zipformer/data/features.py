@@ -1,4 +1,4 @@
-"""80-dimensional Kaldi FBANK features, as preparation stores them and as models expect them.
+"""80-dimensional Kaldi FBANK features, for preparation and for models.
 
 The features are those that Kaldi computes without dither and with the frames centred (``snip_edges=False``):
 25 ms Povey windows every 10 ms, pre-emphasis 0.97, 80 mel filters from 20 Hz to 400 Hz below the Nyquist

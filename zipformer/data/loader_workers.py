@@ -1,4 +1,4 @@
-"""The processes that load features beside the training: how they start, and what is said when one dies."""
+"""Starts the processes that load features for the training, and explains the death of one."""
 
 import errno
 from collections.abc import Iterator
@@ -41,12 +41,12 @@ def begin_worker(number: int) -> None:
 
 @contextmanager
 def explaining_dead_workers() -> Iterator[None]:
-    """Say what to do where a worker process has died; PyTorch raises that anywhere in the main process.
+    """Context that explains the death of a worker process, which PyTorch raises anywhere in the main process.
 
-    The message of a UserError in a worker comes here with a traceback around it, which is taken off.
+    The message of a UserError in a worker arrives here with a traceback around it, which is removed.
 
     Raises:
-        UserError: instead of PyTorch's error.
+        UserError: raised instead of PyTorch's error.
     """
     try:
         yield

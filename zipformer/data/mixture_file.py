@@ -36,7 +36,7 @@ def read_mixture(file: Path, absent: str = "error") -> list[CorpusShare]:
         absent: ``error``, or ``skip`` for leaving out a corpus without training cuts.
 
     Raises:
-        UserError: the file is missing or wrong, lists a corpus twice, or lists one that is absent.
+        UserError: the file is missing or wrong, lists a corpus twice, or lists a corpus that is absent.
     """
     if absent not in ABSENT:
         raise UserError(f"absent={absent} is not known: choose one of {', '.join(ABSENT)}")
@@ -75,7 +75,7 @@ def with_listed_corpora(config: MixingConfig) -> MixingConfig:
     """The mixture whose corpora are those of ``config.file``; the same mixture if it names no file.
 
     Raises:
-        UserError: as :func:`read_mixture`, or corpora are given in two ways.
+        UserError: corpora are given in two ways, or see :func:`read_mixture`.
     """
     if config.file is None:
         return config

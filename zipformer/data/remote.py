@@ -1,8 +1,8 @@
-"""Files of a folder on another machine: fetched when they are needed, whole, into a cache of bounded size.
+"""Fetches files of a folder on another machine when they are needed, into a cache of bounded size.
 
-A folder of the cache stands for the remote one and holds its files under the same names. A note in it says
-where they come from, so that a process that finds a file missing there can fetch it without being told.
-Several processes and several runs may use one cache.
+A folder of the cache corresponds to the remote folder and has its files under the same names. A note in it
+gives the remote place, so that any process can fetch a missing file. Several processes and several runs may
+share a cache.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ _GIB = 1 << 30
 
 @dataclass
 class CacheConfig:
-    """Where files of remote data are kept.
+    """Settings of the cache of remote data.
 
     Attributes:
         directory: folder on a disk of this machine.
-        gib: most space that tar files take there, in GiB; those that were not read for the longest time are
-            removed first, and fetched again when they are needed.
+        gib: largest total size of tar files in the cache, in GiB; files that were not read for the longest
+            time are removed first, and fetched again when needed.
     """
 
     directory: str = "~/.cache/fangyan"
@@ -51,19 +51,19 @@ class CacheConfig:
             raise UserError(f"data.cache.gib={self.gib} must be greater than 0")
 
     def folder_of(self, place: str) -> Path:
-        """The folder of the cache that stands for a place: a URL, a command, or a folder."""
+        """Folder of the cache for a place: a URL, a command, or a folder."""
         digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return Path(self.directory).expanduser().absolute() / digest
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the files below a folder of the cache come from.
+    """Remote source of the files in a folder of the cache.
 
     Attributes:
-        folder: the folder of the cache.
+        folder: folder of the cache.
         place: URL of the remote folder, or ``pipe:COMMAND`` with ``{}`` for the name of a file; the command
-            writes the file to its standard output.
+            writes the file to standard output.
         gib: see :class:`CacheConfig`.
     """
 
@@ -79,7 +79,7 @@ class Source:
 
         Raises:
             MissingFileError: the remote folder has no such file.
-            DataFileError: it cannot be fetched whole.
+            DataFileError: the file cannot be fetched completely.
         """
         path = self.folder / name
         if path.is_file():
@@ -99,10 +99,11 @@ class Source:
         return path
 
     def fetch_again(self, name: str) -> Path:
-        """Fetch a file that may have changed since it came into the cache.
+        """Fetch a file again that may have changed since it was fetched.
 
         Raises:
-            UserError: it has, and so have perhaps the files that belong to it; or as :meth:`fetch`.
+            UserError: the file has changed, and so perhaps have the files that belong to it; or see
+                :meth:`fetch`.
         """
         path = self.folder / name
         before = path.read_bytes() if path.is_file() else None
@@ -116,7 +117,7 @@ class Source:
         return self.fetch(name)
 
     def exists(self, name: str) -> bool:
-        """Whether the remote folder has a file; a command is taken at its word when it is run."""
+        """Whether the remote folder has a file; not checked for a command."""
         if self.place.startswith(_COMMAND) or (self.folder / name).is_file():
             return True
         try:
@@ -129,7 +130,7 @@ class Source:
         return f"{self.place.rstrip('/')}/{quote(name)}"
 
     def _remove_oldest(self, keep: Path) -> None:
-        """Remove tar files of the whole cache until the rest fits; a process that reads one goes on."""
+        """Remove tar files of the whole cache until the rest fits; running reads are not affected."""
         found = []
         for path in self.folder.parent.glob("*/**/*.tar"):
             try:
@@ -147,9 +148,9 @@ class Source:
 
 
 class DataFileError(UserError):
-    """A file of data that cannot be read; the message names it and says what to do.
+    """A file of data that cannot be read; the message names the file and the remedy.
 
-    Lhotse raises every error anew, with the arguments of its functions behind the message; they are left out.
+    Lhotse raises errors again with the arguments of its functions after the message; these are removed.
     """
 
     def __init__(self, message: str) -> None:
@@ -157,16 +158,16 @@ class DataFileError(UserError):
 
 
 class MissingFileError(DataFileError):
-    """A file that is not there."""
+    """A file that does not exist."""
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URL or a command, and no folder of this machine."""
+    """Whether a place is a URL or a command instead of a folder of this machine."""
     return place.startswith((*_URLS, _COMMAND))
 
 
 def open_source(place: str, cache: CacheConfig) -> Source:
-    """The cache of a remote place, with its note."""
+    """Open the cache of a remote place, and write its note."""
     source = Source(cache.folder_of(place), place, cache.gib)
     note = {"place": source.place, "gib": source.gib}
     if read_json(source.folder / SOURCE_FILE, "train") != note:
@@ -175,7 +176,7 @@ def open_source(place: str, cache: CacheConfig) -> Source:
 
 
 def source_of(path: Path) -> Source | None:
-    """Where a file of the cache comes from; None for a file that is in no cache."""
+    """Remote source of a file in the cache; None for a file outside any cache."""
     for folder in path.parents:
         if (folder / SOURCE_FILE).is_file():
             note = read_json(folder / SOURCE_FILE, "train") or {}
@@ -184,11 +185,11 @@ def source_of(path: Path) -> Source | None:
 
 
 def local_file(path: Path) -> Path:
-    """A file, fetched first if it belongs to a cache and is not there.
+    """Path of a file, which is fetched first if it belongs to a cache and is missing.
 
     Raises:
-        MissingFileError: it is not there, or not at its source.
-        DataFileError: it cannot be fetched.
+        MissingFileError: the file does not exist, or not at its source.
+        DataFileError: the file cannot be fetched.
     """
     if not path.is_file():
         source = source_of(path)
@@ -199,15 +200,15 @@ def local_file(path: Path) -> Path:
 
 
 def touch(path: Path) -> None:
-    """Note that a file of a cache is in use, so that it is not among the first to be removed."""
+    """Mark a file of a cache as used, so that it is not removed first."""
     try:
         os.utime(path)
-    except OSError:  # removed by now, or read-only: it is only a hint
+    except OSError:  # already removed, or read-only: this is only a hint
         return
 
 
 def _with_attempts(action: Callable[[], None], url: str) -> None:
-    """Do what may fail for a moment: a connection that breaks, a server that is busy."""
+    """Try an action several times, because a connection may break or a server may be busy."""
     for attempt in range(_ATTEMPTS):
         try:
             action()
@@ -219,7 +220,7 @@ def _with_attempts(action: Callable[[], None], url: str) -> None:
                 ) from error
             reason = f"HTTP {error.code} {error.reason}"
         except (OSError, http.client.HTTPException) as error:
-            # URLError, a time-out, a reset, a body that ends too early; but not a full disk
+            # URLError, a time-out, a reset, a truncated body; but not a full disk
             if isinstance(error, OSError) and error.errno in OF_THE_PLACE:
                 raise
             reason = str(getattr(error, "reason", None) or error)

@@ -1,16 +1,16 @@
-"""Lhotse Shar as training data: from a folder, a URL or a command to a prepared directory.
+"""Lhotse Shar as training data: makes a prepared directory from a folder, a URL or a command.
 
-Shar keeps the cuts in ``cuts.000000.jsonl.gz`` and their data in tar files beside it
-(``features.000000.tar``, ``recording.000000.tar``), with numbers from 000000 on. Here the cuts of all shards
-are copied once into one manifest, in which every cut names the tar that holds its data. From then on Shar is
-a prepared corpus like any other: the same selection, mixtures, batches and resume. A process reads the data
-of its own utterances only, each by one read at a known place (:mod:`zipformer.data.tar`), and a tar that is
-remote is fetched, whole, when the first of its utterances is needed (:mod:`zipformer.data.remote`).
+Shar has the cuts in ``cuts.000000.jsonl.gz`` and their data in tar files beside it (``features.000000.tar``,
+``recording.000000.tar``), numbered from 000000. Here the cuts of all shards are copied once into one
+manifest, in which every cut names the tar with its data. Then Shar is a prepared corpus like any other, with
+the same selection, mixtures, batches and resuming. A process reads only the data of its own utterances, each
+by one read at a known position (:mod:`zipformer.data.tar`). A remote tar is fetched as a whole when the first
+of its utterances is needed (:mod:`zipformer.data.remote`).
 
-Three things may take the place of a data directory:
+Instead of a data directory, a setting may give
 
 - a folder of Shar, written by ``fangyan prepare storage=shar`` (``DIR/shar/train``) or by Lhotse;
-- the URL of such a folder, or ``pipe:COMMAND`` with ``{}`` where the name of a file goes, as in
+- the URL of such a folder, or ``pipe:COMMAND`` with ``{}`` for the name of a file, as in
   ``pipe:aws s3 cp s3://bucket/corpus/{} -``;
 - the URL or the command of a directory that ``fangyan prepare storage=shar`` wrote, with tokens and splits.
 """
@@ -38,12 +38,12 @@ from zipformer.typed_json import read_json
 logger = logging.getLogger(__name__)
 
 DATA_FIELDS = ("features", "recording")
-INDEX_FILE = "shar.json"  # beside the manifest of a folder of Shar: what it was made from
+INDEX_FILE = "shar.json"  # beside the manifest of a folder of Shar: record of its source
 
 _FILE = re.compile(r"([^.]+)\.(\d{6,})\.(tar|jsonl|jsonl\.gz)")
-_PLACEHOLDER = "shar"  # Lhotse's type of what lies in a tar
-_THREADS = 16  # that ask whether remote files are there
-_COMPRESSION = 1  # the manifest is a copy that is read often
+_PLACEHOLDER = "shar"  # Lhotse's type of data in a tar
+_THREADS = 16  # threads that check for remote files
+_COMPRESSION = 1  # fast, because the manifest is a copy that is read often
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Shards:
 
     Attributes:
         cuts: manifests, by shard.
-        tars: by field, the tar of each shard, in the order of ``cuts``; absolute, or relative to the manifest
-            that is made of them.
+        tars: tar of each shard, in the order of ``cuts``, by field; absolute, or relative to the manifest.
     """
 
     cuts: Sequence[Path]
@@ -61,15 +60,15 @@ class Shards:
 
 
 def open_data(place: str, cache: CacheConfig, split: str = "train") -> Path:
-    """The data directory that a place stands for; a folder that was prepared stands for itself.
+    """The data directory for a place; a prepared folder is returned unchanged.
 
     Args:
-        place: folder, URL or command, see the module's description.
-        cache: where manifests and remote files are kept.
-        split: name of the split that a folder of Shar is to be.
+        place: folder, URL or command, see the docstring of the module.
+        cache: settings of the cache for manifests and remote files.
+        split: name for the split that a folder of Shar contains.
 
     Raises:
-        UserError: a file of a shard is missing or cut off; a remote file cannot be fetched.
+        UserError: a file of a shard is missing or truncated, or a remote file cannot be fetched.
     """
     if not is_remote(place):
         folder = Path(place)
@@ -91,10 +90,10 @@ def open_data(place: str, cache: CacheConfig, split: str = "train") -> Path:
 
 
 def shards_of(folder: Path) -> Shards:
-    """The shards in a folder, all of them whole as far as names and ends of files tell.
+    """The shards in a folder, checked by the names and ends of files.
 
     Raises:
-        UserError: the file of a shard is missing, or a tar is cut off.
+        UserError: the file of a shard is missing, or a tar is truncated.
     """
     files: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -125,11 +124,11 @@ def shards_of(folder: Path) -> Shards:
 
 
 def placed_cuts(file: Path, tars: Mapping[str, str]) -> Iterator[bytes]:
-    """The lines of a shard's cuts, which name the tars that hold their data.
+    """Lines of the cuts of a shard, with the names of the tars that have their data.
 
     Args:
         file: cuts of one shard.
-        tars: by field, the tar of the shard; a path as manifests have it.
+        tars: tar of the shard, by field; a path as in manifests.
 
     Raises:
         UserError: a line is not a cut of Shar, or the file is damaged.
@@ -152,7 +151,7 @@ def placed_cuts(file: Path, tars: Mapping[str, str]) -> Iterator[bytes]:
 
 
 def _place(cut: dict[str, Any], field: str, tar: str) -> None:
-    """Say in a cut where the data of a field are, unless it has none."""
+    """Write into a cut where the data of a field are, unless it has none."""
     manifest = cut.get(field)
     if manifest is None:
         return
@@ -180,10 +179,10 @@ def _check_cache(cache: CacheConfig) -> None:
 def _with_manifest(
     directory: Path, state: Mapping[str, Any], split: str, shards: Callable[[], Shards]
 ) -> Path:
-    """A data directory whose manifest names the data of shards; made anew where they have changed."""
+    """A data directory with a manifest of the data in shards; made again if they have changed."""
     manifest = directory / f"cuts_{split}.jsonl.gz"
     record = directory / f"{split}-{INDEX_FILE}"
-    found = shards()  # also where the manifest is there: a tar may have vanished
+    found = shards()  # even if the manifest exists, because a tar may be missing
     if not manifest.is_file() or read_json(record, "train") != state:
         record.unlink(missing_ok=True)
         write_manifest(found, manifest)
@@ -192,7 +191,7 @@ def _with_manifest(
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """What changes when the cuts of a folder of Shar do."""
+    """State of a folder of Shar, which changes with its cuts."""
     states = {path.name: path.stat() for path in sorted(folder.glob("cuts.*"))}
     return {
         "place": str(folder.absolute()),
@@ -201,7 +200,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _remote_shards(source: Source) -> Shards:
-    """Fetch the cuts of all shards, up to the first number that is not there."""
+    """Fetch the cuts of all shards, up to the first missing number."""
     cuts: list[Path] = []
     while True:
         name = f"cuts.{len(cuts):06d}.jsonl.gz"
@@ -213,7 +212,7 @@ def _remote_shards(source: Source) -> Shards:
                     f"{source.place} is neither a prepared directory nor Lhotse Shar: it has no "
                     f"{PREPARATION_FILE} and no cuts.000000.jsonl.gz. {error}"
                 ) from error
-            # A command that fails may only have lost its connection: then this fails too.
+            # A failed command may only have lost the connection: then this fails too.
             source.fetch_again(cuts[-1].name)
             break
     logger.info("%s: %d shards", source.place, len(cuts))
@@ -238,7 +237,7 @@ def _remote_shards(source: Source) -> Shards:
 
 
 def _said(cuts: Path, field: str) -> bool:
-    """Whether the first cut of a shard says that the data of a field are in a tar."""
+    """Whether, by its first cut, a shard has the data of a field in a tar."""
     line = next(placed_cuts(cuts, {field: ""}), None)
     if line is None:
         return False
@@ -250,7 +249,7 @@ def _said(cuts: Path, field: str) -> bool:
 
 
 def _prepared(source: Source, split: str) -> Path:
-    """Fetch what training reads of a prepared directory before the first batch."""
+    """Fetch the files of a prepared directory that training reads before the first batch."""
     record = read_json(source.folder / PREPARATION_FILE, "prepare") or {}
     stages = record.get("stages", {})
     if "shar" not in stages:

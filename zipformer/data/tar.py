@@ -1,8 +1,8 @@
-"""Features and sound of one utterance, read by its id out of a tar file of Lhotse Shar.
+"""Reads features and audio of an utterance, by id, from a tar file of Lhotse Shar.
 
-In such a tar, an utterance has two members: its data (``ID.llc``, ``ID.npy``, ``ID.flac``, ...) and its
-manifest (``ID.json``). The headers are read once for each open tar, by jumping from one to the next; then an
-utterance costs one read at a known place.
+In such a tar, an utterance has two members: data (``ID.llc``, ``ID.npy``, ``ID.flac``, ...) and manifest
+(``ID.json``). The headers are read once for each open tar, by seeking from one to the next; then an utterance
+needs one read at a known position.
 """
 
 import os
@@ -23,16 +23,16 @@ from zipformer.data.remote import DataFileError, local_file, source_of, touch
 
 FEATURES_IN_TAR = "shar_tar"  # storage type of features in a tar
 AUDIO_IN_TAR = "shar_tar"  # type of a source of audio in a tar
-_END_BYTES = 2 * tarfile.BLOCKSIZE  # of zeros, with which every whole tar ends
+_END_BYTES = 2 * tarfile.BLOCKSIZE  # zeros at the end of every complete tar
 _OPEN_TARS = 64
 _MANIFEST, _NO_DATA = ".json", (".nodata", ".nometa")
 
 
 class TarFile:
-    """The data of an open tar, by utterance.
+    """An open tar, with access by utterance.
 
     Raises:
-        DataFileError: it is missing, cut off, or no tar.
+        DataFileError: the file is missing, truncated, or not a tar.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class TarFile:
         """Data of an utterance, and the suffix of its member.
 
         Raises:
-            DataFileError: the tar has no data of it.
+            DataFileError: the tar has no data of the utterance.
         """
         if utterance_id not in self._members:
             raise DataFileError(
@@ -84,7 +84,7 @@ class TarFile:
 
 
 def _open(path: Path) -> int:
-    """Descriptor of a tar, which is fetched first if it belongs to a cache."""
+    """File descriptor of a tar, which is fetched first if it belongs to a cache."""
     for last in (False, False, True):
         if source_of(path) is not None:
             local_file(path)
@@ -92,17 +92,17 @@ def _open(path: Path) -> int:
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            # Another process may have made room in the cache just now.
+            # Another process may just have removed it from the cache.
             if last or source_of(path) is None:
                 raise DataFileError(f"{path} does not exist: {remedy_for(path)}") from error
     raise AssertionError("not reached")
 
 
 def check_end(path: Path) -> None:
-    """See that a tar ends as a whole one does, which takes one short read.
+    """Check the end of a tar, which takes one short read.
 
     Raises:
-        DataFileError: it is cut off.
+        DataFileError: the tar is truncated.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -114,7 +114,7 @@ def check_end(path: Path) -> None:
 
 
 def remedy_for(path: Path) -> str:
-    """What to do about a bad tar."""
+    """Advice to the user about a damaged tar."""
     if (source := source_of(path)) is not None:
         name = str(path.relative_to(source.folder))
         there = source.place if source.place.startswith("pipe:") else source.url(name)
@@ -129,7 +129,7 @@ def _open_tar(path: Path) -> TarFile:
 
 @register_reader
 class TarFeaturesReader(FeaturesReader):
-    """Lhotse's reader of features whose ``storage_path`` is a tar, and ``storage_key`` an utterance id."""
+    """Lhotse reader of features in a tar: ``storage_path`` is the tar, ``storage_key`` an utterance id."""
 
     name = FEATURES_IN_TAR
 
@@ -156,7 +156,7 @@ class TarFeaturesReader(FeaturesReader):
 
 @dataclass
 class TarAudioSource(AudioSource):
-    """Sound of an utterance in a tar, which ``source`` names; it is read when samples are asked for."""
+    """Audio of an utterance in the tar ``source``; read when samples are needed."""
 
     utterance_id: str = ""
 

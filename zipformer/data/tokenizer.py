@@ -1,8 +1,8 @@
-"""Text to token ids and back.
+"""Conversion of text to token ids and back.
 
-A ``Tokenizer`` reads the sentencepiece model that data preparation trained: the characters of the corpus are
-pieces, and any other character is spelt by the bytes of its UTF-8 form, so that no text is lost. Ids 0, 1 and
-2 are ``<blk>``, ``<sos/eos>`` and ``<unk>``.
+A ``Tokenizer`` uses the sentencepiece model of data preparation: the characters of the corpus are pieces, and
+any other character is spelt by its bytes in UTF-8, so that no text is lost. Ids 0, 1 and 2 are ``<blk>``,
+``<sos/eos>`` and ``<unk>``.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ TOKEN_TABLE_FILE = "tokens.txt"
 BLANK, SOS_EOS, UNKNOWN = 0, 1, 2
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
 
-_SPACE_PIECE = "▁"  # how sentencepiece writes a space
+_SPACE_PIECE = "▁"  # a space in sentencepiece
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _UNKNOWN_SIGN = "⁇"
 
@@ -37,7 +37,7 @@ class Tokenizer:
             model: a serialised sentencepiece model.
 
         Raises:
-            UserError: the bytes are no sentencepiece model, or one with other special ids.
+            UserError: the bytes are not a sentencepiece model, or it has other special ids.
         """
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -56,8 +56,7 @@ class Tokenizer:
         """Read a model file, or ``tokens.model`` in a directory.
 
         Raises:
-            UserError: there is no such file.
-            UserError: the file is not a model of this toolkit.
+            UserError: there is no such file, or it is not a model of this toolkit.
         """
         path = Path(path)
         file = path / TOKENS_FILE if path.is_dir() else path
@@ -81,7 +80,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """Number of tokens, special ones and bytes included."""
+        """Number of tokens, including special tokens and bytes."""
         return len(self.pieces)
 
     @property
@@ -97,8 +96,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. ``decode(encode(text)) == text``, except that ``▁`` becomes a space.
 
-        ``<blk>`` and ``<sos/eos>`` give nothing, ``<unk>`` gives ``⁇``; bytes that are no UTF-8 (a model may
-        emit any) give the replacement character U+FFFD.
+        ``<blk>`` and ``<sos/eos>`` give nothing, ``<unk>`` gives ``⁇``; bytes that are not valid UTF-8, which
+        a model may emit, give the replacement character U+FFFD.
 
         Raises:
             IndexError: an id is not below ``size``.

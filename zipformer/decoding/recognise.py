@@ -58,7 +58,7 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
         manifest.
 
     Raises:
-        UserError: as :func:`recognise`.
+        UserError: see :func:`recognise`.
     """
     exit_ = Exit(config.method)
     return config.folder, recognise(config, {exit_: config.folder})[exit_]
@@ -79,7 +79,7 @@ def decode_exits(
         only).
 
     Raises:
-        UserError: as :func:`recognise`.
+        UserError: see :func:`recognise`.
     """
     model_dir = Path(config.model_dir)
     check_model_files(model_dir)

@@ -44,7 +44,7 @@ def write_results(
         directory: an existing directory; files of these names in it are replaced.
         scored: the aligned utterances.
         rows: their error rates, from `score`.
-        header: what was scored (method, split, data set, model directory); stands before the rows in
+        header: description of the results (method, split, data set, model directory); before the rows in
             ``cer.json``.
         convention: the convention that the utterances were aligned by; ``cer.json`` names it.
         top_confusions: errors listed for each dialect and kind of error.

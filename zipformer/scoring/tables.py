@@ -1,4 +1,4 @@
-"""Transcripts to the rows of an error-rate table and to the list of frequent confusions."""
+"""Computes the rows of an error-rate table and the list of frequent confusions from transcripts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -18,7 +18,7 @@ KIND_LEVEL = "kind"  # level of the rows for the kinds of units of a convention,
 
 @dataclass(frozen=True)
 class Transcript:
-    """What one utterance says and what was recognised; fields that a corpus does not know are None.
+    """Reference and hypothesis of an utterance with its labels; unknown fields are None.
 
     ``duration`` is that of the utterance in seconds; ``part`` is the corpus's own name of
     the list that it is in.
@@ -37,7 +37,7 @@ class Transcript:
 
     @property
     def sentence(self) -> Hashable:
-        """What makes two utterances the same sentence: its id, else the text, else the utterance itself."""
+        """Key of the sentence: the sentence id, else the text, else the utterance itself."""
         if self.sentence_id is not None:
             return "sentence", self.sentence_id
         text = "".join(characters(self.reference))
@@ -227,7 +227,7 @@ def confusions(scored: Iterable[ScoredUtterance], top: int | None = None) -> lis
 
     Args:
         scored: aligned utterances.
-        top: how many to keep for each dialect and kind; None keeps all.
+        top: number of confusions to keep for each dialect and kind; None keeps all.
 
     Returns:
         The overall list first, then the dialects by name; within each, substitutions, deletions, insertions,

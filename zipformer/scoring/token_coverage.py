@@ -1,7 +1,7 @@
-"""Characters of reference texts that no token of a model writes: each of them is always an error.
+"""Counts characters of reference texts that a model cannot write, because they are always errors.
 
-A model that was trained on Simplified text cannot write a Traditional reference: a third of its characters
-are no tokens, and the error rate has a floor that no model could go below. So decoding, training and
+For example, a model that was trained on Simplified text cannot write a Traditional reference: a third of the
+characters have no token, which is a lower limit of the error rate. Therefore decoding, training and
 preparation count them.
 """
 

@@ -1,4 +1,4 @@
-"""Settings of any training run, and the checks that need more than one of them."""
+"""Settings of all trainings, and checks that involve several of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ class OptimConfig:
     """ScaledAdam and Eden, see :mod:`zipformer.optim.scaled_adam` and :mod:`zipformer.optim.eden`."""
 
     lr: float = 0.045  # base learning rate, before the factors of batches, epochs and warm-up
-    clipping_scale: float = 2.0  # gradients longer than this many times their usual length are shortened
+    clipping_scale: float = 2.0  # clips gradients longer than this multiple of their median length
     lr_batches: float = (
         7500.0  # steps after which the learning rate begins to fall; larger = higher for longer
     )
-    lr_epochs: float = 3.5  # the same in epochs
+    lr_epochs: float = 3.5  # epochs after which the learning rate begins to fall
     warmup_batches: float = 500.0  # steps over which the learning rate rises from warmup_start of its value
-    warmup_start: float = 0.1  # share of the learning rate that the warm-up begins with
+    warmup_start: float = 0.1  # share of the learning rate at the start of the warm-up
     # Share of max_steps over which the learning rate falls linearly to 0 at the end of the run; more leaves
     # fewer steps at the full rate. 0 = the rate does not fall to 0.
     cooldown: float = 0.0
@@ -36,20 +36,20 @@ class OptimConfig:
 class TrainConfig:
     """One training run, which ends at the first of ``num_epochs``, ``max_steps`` and ``max_minutes``.
 
-    These are the settings of every task; each task has a class of its own that extends this one.
+    These settings are common to all tasks; each task has its own class, which extends this one.
     """
 
     task: str = MISSING  # what is learnt, see zipformer/tasks
-    exp_dir: str = MISSING  # receives checkpoints, logs and metrics
+    exp_dir: str = MISSING  # folder for checkpoints, logs and metrics
     data_dir: str = MISSING  # prepared corpus: cuts_train and cuts_valid, features, tokens; or its URL
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
-    num_epochs: int | None = None  # end after so many passes over the training data
-    max_steps: int | None = None  # end after so many steps
+    num_epochs: int | None = None  # end after this many passes over the training data
+    max_steps: int | None = None  # end after this many steps
     max_minutes: float | None = None  # limit on training and validation, over all runs into exp_dir
     init_from: str | None = (
-        None  # model directory to take weights from; what does not fit is counted and left out
+        None  # model directory to load weights from; weights that do not fit are counted and left out
     )
     seed: int = 42  # random seed of the first weights, the order of batches, augmentation, dropout
     device: str = "auto"  # cpu, cuda, or auto for CUDA where there is one
@@ -61,25 +61,26 @@ class TrainConfig:
     # The model's schedules run on a clock that counts batches of this many seconds of audio over all
     # processes. Smaller = schedules (dropout, layer skipping, regularisers) end after fewer steps.
     ref_duration: float = 600.0
-    # Where that clock starts. A model that was trained before (init_from) does not want the layer skipping
-    # and dropout of a beginner: 20000 is past the end of nearly all schedules.
+    # Start of the clock of the schedules. A model that was trained before (init_from) does not need the layer
+    # skipping and dropout of the start of training: 20000 is after the end of nearly all schedules.
     clock_start: float = 0.0
     average_period: int = 200  # steps between the samples of the running average
     log_interval: int = 50  # steps between reports; steps 1 and 10 are reported too
-    save_interval: int = 4000  # steps
-    keep_last: int = 5  # whole checkpoints
-    keep_averages: int = 20  # running averages kept of older ones, spread over the run
+    save_interval: int = 4000  # steps between checkpoints
+    keep_last: int = 5  # number of complete checkpoints to keep
+    keep_averages: int = 20  # number of running averages of older checkpoints to keep, spread over the run
     max_bad_steps: int = 50  # give up after this many non-finite steps in a row
 
 
 def check(config: TrainConfig, task_problems: Sequence[str] = ()) -> None:
-    """Check what one setting alone cannot show.
+    """Check settings that depend on each other.
 
     Args:
-        task_problems: what the task finds wrong with its own settings.
+        config: settings of the training.
+        task_problems: problems in the settings of the task.
 
     Raises:
-        UserError: lists every problem, with the settings to change.
+        UserError: there are problems; the message lists all, with the settings to change.
     """
     problems = []
     if config.num_epochs is None and config.max_steps is None and config.max_minutes is None:
@@ -135,7 +136,7 @@ def check(config: TrainConfig, task_problems: Sequence[str] = ()) -> None:
 
 
 def missing_data(data_dir: str, splits: Sequence[str], *, tokens: bool) -> list[str]:
-    """What a task finds wrong where a prepared corpus lacks splits, or tokens that it needs."""
+    """Problems of a task with a prepared corpus that lacks splits or tokens."""
     paths = [f"cuts_{split}.jsonl.gz" for split in splits] + [f"tokens/{TOKENS_FILE}"] * tokens
     if missing := [path for path in paths if not (Path(data_dir) / path).is_file()]:
         return [f"data_dir={data_dir} has no {', '.join(missing)}: prepare it with fangyan prepare"]

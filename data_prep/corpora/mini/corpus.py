@@ -36,13 +36,13 @@ class MiniConfig:
     Attributes:
         seed: random seed of the whole corpus; the same seed gives the same bytes.
         varieties: ids of the taxonomy, from those that ``data_prep.corpora.mini.readings`` can read.
-        held_out: groups that get test sites only.
+        held_out: groups that have only test sites.
         shared_sentences: training sentences that every trained variety says.
         own_sentences: further training sentences that each trained variety draws for itself. More of either
             means more training audio: about 2 seconds a sentence and variety.
-        word_repetitions: how often every word of the lexicon is said by itself in each trained variety, as
-            YuBao has words beside its sentences. A word leaves little doubt about which sound is which
-            character, so that training finds the characters many times sooner than from sentences alone.
+        word_repetitions: number of times that every word of the lexicon is spoken alone in each trained
+            variety, as YuBao has words beside its sentences. In a single word it is clear which sound belongs
+            to which character, so that training learns the characters much faster than from sentences alone.
         valid_sentences: validation sentences, the same for every trained variety, spoken by voices of their
             own.
         test_sentences: test sentences, the same at every site.

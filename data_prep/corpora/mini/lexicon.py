@@ -23,7 +23,7 @@ class Entry:
     """One concept.
 
     Attributes:
-        concept: its name in English, e.g. ``umbrella``.
+        concept: name of the concept in English, e.g. ``umbrella``.
         classes: word classes, e.g. ``("goods", "lent")``.
         words: word by group or variety; ``cmn`` is always there.
     """

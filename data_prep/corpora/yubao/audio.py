@@ -1,8 +1,8 @@
-"""The recordings: WAV or MP4 files named by utterance id, in folders of any kind.
+"""Recordings of YuBao: WAV or MP4 files named by utterance id, in any folders.
 
-The platform serves videos. Their sound is decoded with PyAV, which brings the libraries of FFmpeg along, to
-16-bit WAV with all its channels, as ``mp4_to_wav.sh`` of the benchmark does. Which of them are used, of WAV
-files and of videos alike, ``audio.channel`` says.
+The platform provides videos. Their audio is decoded with PyAV, which includes the libraries of FFmpeg, to
+16-bit WAV with all channels, like ``mp4_to_wav.sh`` of the benchmark. ``audio.channel`` selects the channels,
+of WAV files and of videos.
 """
 
 import os
@@ -25,7 +25,7 @@ _LENGTH_TOLERANCE_SECONDS = 0.25
 
 
 class AudioFileError(Exception):
-    """A file that cannot be decoded; the message names it and says why."""
+    """A file that cannot be decoded; the message has the name and the reason."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class FoundAudio:
     """The files of a folder.
 
     Attributes:
-        files: the file of each wanted utterance that was found, by its id.
-        others: files whose name is another id.
+        files: file of each wanted utterance that was found, by utterance id.
+        others: files whose name is not the id of a wanted utterance.
     """
 
     files: dict[str, Path]
@@ -44,12 +44,12 @@ class FoundAudio:
 def find_audio(
     folder: Path, wanted: Container[str], id_of_number: Callable[[Path], str | None] = lambda path: None
 ) -> FoundAudio:
-    """Look for the audio of utterances anywhere below a folder, also in folders that are links.
+    """Find the audio of utterances anywhere below a folder, including folders that are links.
 
     Args:
-        folder: where to look.
+        folder: folder to search.
         wanted: ids of the utterances.
-        id_of_number: id of the utterance in a file that has another name, if it can be told.
+        id_of_number: function that returns the id of the utterance in a file with another name, or None.
 
     Raises:
         UserError: the folder is missing, or two files of one kind have the same utterance id.
@@ -76,17 +76,17 @@ def find_audio(
 
 
 def recording_of(utterance_id: str, source: Path, converted: Path) -> Recording:
-    """Manifest of a recording as its header describes it.
+    """Manifest of a recording, from its header.
 
     Args:
-        utterance_id: its id.
+        utterance_id: id of the utterance.
         source: WAV or MP4 file.
-        converted: where the sound of an MP4 file is written to, unless an earlier run has done so and the
-            video is still the same.
+        converted: file for the audio of an MP4 file, written unless an earlier run has done so from the same
+            video.
 
     Raises:
         AudioFileError: the file cannot be read.
-        UserError: an MP4 file, and PyAV is not installed.
+        UserError: it is an MP4 file and PyAV is not installed.
     """
     if source.suffix.lower() == ".mp4":
         if not converted.is_file() or converted.stat().st_mtime_ns != source.stat().st_mtime_ns:
@@ -108,12 +108,12 @@ def recording_of(utterance_id: str, source: Path, converted: Path) -> Recording:
 
 
 def decode_video(source: Path, target: Path) -> None:
-    """Write the sound of a video as WAV: 16 kHz, 16 bit, with all its channels.
+    """Write the audio of a video as WAV: 16 kHz, 16 bit, with all channels.
 
-    The file gets the time of the video, which tells later whether it was made from it.
+    The file gets the modification time of the video, which shows later whether it was made from it.
 
     Raises:
-        AudioFileError: no sound in it, or it cannot be decoded to its end.
+        AudioFileError: the video has no audio, or cannot be decoded to its end.
         UserError: PyAV is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""What is there of every site and what is missing."""
+"""Completeness of every site: sentences that are present and missing."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class SiteCompleteness:
-    """Which of the 50 sentences a site has.
+    """The missing sentences, of 50, of a site.
 
     Attributes:
         site: the site.
-        not_in_table: numbers of the sentences that the metadata do not have.
-        without_recording: numbers of those that they have, but without an audio file.
+        not_in_table: numbers of the sentences that are not in the metadata.
+        without_recording: numbers of the sentences in the metadata without an audio file.
     """
 
     site: BenchmarkSite
@@ -42,7 +42,7 @@ class SiteCompleteness:
 
     @property
     def recordings(self) -> int:
-        """Sentences that are in the table and have an audio file."""
+        """Number of sentences that are in the table and have an audio file."""
         return self.sentences_in_table - len(self.without_recording)
 
 
@@ -51,7 +51,7 @@ def completeness(
     sentences: Mapping[str, Mapping[int, Sentence]],
     files: Mapping[str, Path],
 ) -> list[SiteCompleteness]:
-    """Compare the metadata (by site id and number) and the files (by utterance id) with what should be."""
+    """Compare the metadata (by site id and number) and the files (by utterance id) with the benchmark."""
     numbers = range(1, SENTENCES + 1)
     return [
         SiteCompleteness(
@@ -68,7 +68,7 @@ def completeness(
 
 
 def write_completeness(path: Path, found: Sequence[SiteCompleteness], threshold: int) -> None:
-    """``completeness.tsv``: a line per site; missing sentences as ranges of numbers (``3,17-19``)."""
+    """Write ``completeness.tsv``: one line for each site, with missing sentences as ranges (``3,17-19``)."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -88,7 +88,7 @@ def write_completeness(path: Path, found: Sequence[SiteCompleteness], threshold:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, consecutive ones drawn together.
+    """Increasing numbers as text, with ranges for consecutive numbers.
 
     >>> ranges([3, 17, 18, 19])
     '3,17-19'

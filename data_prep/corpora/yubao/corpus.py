@@ -1,12 +1,12 @@
-"""``corpus=yubao``: the YuBao retrieval benchmark (arXiv 2601.07274), from what its user has obtained.
+"""``corpus=yubao``: the YuBao retrieval benchmark (arXiv 2601.07274), from files that the user has obtained.
 
-Fifty sentences at each of 78 sites in eight dialect groups, all of them in the split test. The metadata
-tables name the recordings; the recordings are WAV files, or the videos of the platform as MP4, in any folders
-below ``audio_dir``. Some sites lack sentences: ``completeness.tsv`` in the data directory says which. A site
-without any is an error. Beside ``cuts_test.jsonl.gz``, each site has a CutSet of its own,
+The benchmark has fifty sentences at each of 78 sites in eight dialect groups, all in the split test. The
+metadata tables list the recordings; the recordings are WAV files, or the videos of the platform as MP4, in
+any folders below ``audio_dir``. Some sites lack sentences: ``completeness.tsv`` in the data directory lists
+them. A site without any sentence is an error. Beside ``cuts_test.jsonl.gz``, each site has its own CutSet,
 ``sites/{group}/{site id}.jsonl.gz``.
 
-How the data are obtained: ``recipes/yubao/README.md``.
+``recipes/yubao/README.md`` describes how to obtain the data.
 """
 
 import logging
@@ -49,9 +49,9 @@ _NAMES_SHOWN = 5
 
 
 class Incomplete(Enum):
-    """What happens to sites with fewer recordings than ``min_sentences``.
+    """Treatment of sites with fewer recordings than ``min_sentences``.
 
-    ``keep``: they are used, as in the paper. ``drop``: they are left out. ``stop``: they are an error.
+    ``keep``: use them, as in the paper. ``drop``: leave them out. ``stop``: end with an error.
     """
 
     keep = "keep"
@@ -61,16 +61,17 @@ class Incomplete(Enum):
 
 @dataclass
 class YubaoConfig:
-    """Where the data are, and what to do about gaps in them.
+    """Settings of YuBao: the data, and the treatment of incomplete sites.
 
     Attributes:
         metadata: table of the recordings, Parquet or TSV, or a folder with such tables.
         audio_dir: folder of the WAV or MP4 files, named by utterance id, or by city and number
-            (CITY_0001.mp4) in a folder that has the name or id of the site; subfolders are searched.
-        site_list: another list of sites than the benchmark's 78, in the form of
+            (CITY_0001.mp4) in a folder with the name or id of the site; subfolders are searched.
+        site_list: another list of sites instead of the 78 of the benchmark, in the format of
             data_prep/corpora/yubao/sites.tsv.
-        min_sentences: recordings, of 50, from which a site counts as complete.
-        incomplete: what happens to sites with fewer, but at least one: ``keep``, ``drop`` or ``stop``.
+        min_sentences: number of recordings, of 50, from which a site counts as complete.
+        incomplete: treatment of sites with fewer recordings, but at least one: ``keep``, ``drop`` or
+            ``stop``.
     """
 
     metadata: str = MISSING
@@ -90,11 +91,11 @@ def _site_list(config: YubaoConfig) -> Path:
 
 
 def write_site_cuts(config: YubaoConfig, directory: Path) -> None:
-    """Divide the final cuts of a data directory into one CutSet a site.
+    """Divide the final cuts of a data directory into one CutSet for each site.
 
     Raises:
-        UserError: a site has no usable recording left. The final cuts are removed then, because a
-            table without this site would not be that of the benchmark.
+        UserError: a site has no usable recording. The final cuts are then removed, because results without
+            this site would not be those of the benchmark.
     """
     folder = directory / SITES_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -118,12 +119,12 @@ def write_site_cuts(config: YubaoConfig, directory: Path) -> None:
 
 @register_corpus("yubao", YubaoConfig, inputs=_inputs, finish=write_site_cuts)
 def prepare_yubao(config: YubaoConfig, directory: Path) -> CorpusManifests:
-    """Manifests of the benchmark, after everything about its tables and files has been checked.
+    """Manifests of the benchmark, after all checks of its tables and files.
 
-    Videos are decoded to ``directory/decoded``; those that an earlier run has decoded are kept.
+    Videos are decoded to ``directory/decoded``; files from an earlier run are kept.
 
     Raises:
-        UserError: rows, sites or files that cannot be used; the message names them.
+        UserError: rows, sites or files cannot be used; the message names them.
     """
     if not 1 <= config.min_sentences <= SENTENCES:
         raise UserError(f"corpus.min_sentences is {config.min_sentences}; it must be from 1 to {SENTENCES}")
@@ -153,7 +154,7 @@ def prepare_yubao(config: YubaoConfig, directory: Path) -> CorpusManifests:
 
 
 def _report_oddities(metadata: Metadata, audio: FoundAudio, sites: Sequence[BenchmarkSite]) -> None:
-    """Log what is no error, but should be looked at."""
+    """Log oddities that are no errors but should be checked."""
     for site_id, others in metadata.namesakes.items():
         logger.info("the tables have other sites of the name of %s, which are not used: %s", site_id, others)
     for number, texts in metadata.disagreements.items():
@@ -182,8 +183,7 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str)
     """The sites that are used.
 
     Raises:
-        UserError: a site is not in the table, or has no recording, or too few of them where that is to
-            be an error.
+        UserError: a site is not in the table, has no recording, or, with ``incomplete=stop``, has too few.
     """
     faults = []
     for one in found:
@@ -211,10 +211,10 @@ def _usable(found: Sequence[SiteCompleteness], config: YubaoConfig, advice: str)
 
 
 def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) -> list[Recording]:
-    """Recordings of all sentences, in their order.
+    """Recordings of all sentences, in the order of the sentences.
 
     Raises:
-        UserError: files that cannot be read, or that are in the folder of another site.
+        UserError: files cannot be read, or are in the folder of another site.
     """
     _require_own_folders(sentences, audio)
 
@@ -241,7 +241,7 @@ def _recordings(sentences: Sequence[Sentence], audio: FoundAudio, folder: Path) 
 
 
 def _require_own_folders(sentences: Sequence[Sentence], audio: FoundAudio) -> None:
-    """A folder that has the name of a site holds recordings of this site."""
+    """Check that a folder with the name of a site has only recordings of this site."""
     names = {same_name(sentence.site.name): sentence.site for sentence in sentences}
     faults = []
     for sentence in sentences:

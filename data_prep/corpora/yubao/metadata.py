@@ -1,8 +1,8 @@
-"""The metadata tables: what is said in which recording.
+"""Reads the metadata tables, which describe the recordings.
 
-A table is a Parquet file or TSV (UTF-8, with a header) with the columns of ``COLUMNS`` and a row per
-utterance. The platform's whole table has some 57,000 rows of 1,250 sites; only those of the wanted sites are
-kept.
+A table is a Parquet file or TSV (UTF-8, with a header) with the columns ``COLUMNS`` and a row for each
+utterance. The whole table of the platform has about 57,000 rows of 1,250 sites; only the rows of the wanted
+sites are kept.
 """
 
 import logging
@@ -29,18 +29,18 @@ UTTERANCE_ID = re.compile(r"(?P<speaker>(?P<site_id>[0-9A-Z]{5})[0-9A-Za-z]*?)(?
 
 @dataclass(frozen=True)
 class Sentence:
-    """One row: what is said in one recording.
+    """One row, which describes one recording.
 
     Attributes:
         utterance_id: name of the recording, without suffix.
-        site: where.
-        speaker: the part of the utterance id that names site and speaker.
-        number: number of the sentence, 1 to 50; the same number is the same sentence at every site.
-        transcript: the sentence in the words of the dialect, as the table has it.
-        translation: the sentence in Mandarin, as the table has it.
-        ipa: its sounds in the International Phonetic Alphabet with tone digits; may be empty.
-        english: the sentence in English; may be empty.
-        subgrouping: the platform's own words on the dialect; may be empty.
+        site: site of the recording.
+        speaker: part of the utterance id with site and speaker.
+        number: number of the sentence, 1 to 50; equal numbers are the same sentence at every site.
+        transcript: sentence in the words of the dialect, unchanged from the table.
+        translation: sentence in Mandarin, unchanged from the table.
+        ipa: pronunciation in the International Phonetic Alphabet with tone digits; may be empty.
+        english: sentence in English; may be empty.
+        subgrouping: dialect in the words of the platform; may be empty.
         origin: file and row.
     """
 
@@ -58,12 +58,12 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the tables say of the wanted sites.
+    """Metadata of the wanted sites.
 
     Attributes:
-        sentences: wanted sentences by site id, then by number. A wanted site without rows has none.
-        namesakes: ids of other sites of the same name that are in the tables as well, by wanted site id.
-        disagreements: numbers of sentences whose English text is not the same at all sites, with the texts.
+        sentences: wanted sentences by site id, then by number; empty for a wanted site without rows.
+        namesakes: ids of other sites with the same name in the tables, by wanted site id.
+        disagreements: English texts of sentences for which they differ between sites, by number.
     """
 
     sentences: dict[str, dict[int, Sentence]]
@@ -74,11 +74,11 @@ class Metadata:
 def metadata_files(path: Path) -> list[Path]:
     """The tables: ``path`` itself, or the Parquet files or else the TSV files anywhere below a folder.
 
-    The folder may be a cache of the Hugging Face Hub (``hf download``): of several revisions of a data set
-    there, the newest counts.
+    The folder may be a cache of the Hugging Face Hub (``hf download``): of several revisions of a data set in
+    it, the newest is used.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no tables.
     """
     if path.is_file():
         return [path]
@@ -96,9 +96,9 @@ def read_metadata(files: Sequence[Path], sites: Sequence[BenchmarkSite]) -> Meta
     """Read the rows of the wanted sites.
 
     Raises:
-        UserError: a table cannot be read or lacks columns; or rows that cannot be used: an id that is
-            no utterance id, that is there twice, or that belongs to a site of another name; a sentence that
-            a site has twice. One message names all of them.
+        UserError: a table cannot be read or lacks columns, or rows cannot be used: the id is not an utterance
+            id, occurs twice, or belongs to a site with another name; or a site has a sentence twice. One
+            message names all of them.
     """
     reader = _Reader(sites)
     others = []
@@ -120,7 +120,7 @@ def read_metadata(files: Sequence[Path], sites: Sequence[BenchmarkSite]) -> Meta
 
 
 def _newest_revisions(files: Sequence[Path]) -> list[Path]:
-    """Without the older revisions in a Hugging Face cache (``datasets--NAME/snapshots/REVISION/...``)."""
+    """Remove older revisions in a Hugging Face cache (``datasets--NAME/snapshots/REVISION/...``)."""
     revision_of: dict[Path, Path | None] = {}
     newest: dict[Path, tuple[float, Path]] = {}
     for file in files:
@@ -138,7 +138,7 @@ def _newest_revisions(files: Sequence[Path]) -> list[Path]:
 
 
 class _Reader:
-    """Collects the wanted rows, and what is wrong with them."""
+    """Collects the wanted rows and their faults."""
 
     def __init__(self, sites: Sequence[BenchmarkSite]) -> None:
         self._by_id = {site.site_id: site for site in sites}
@@ -224,7 +224,7 @@ def _columns(file: Path) -> list[str]:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows with their number: the line of a TSV file, the place from 1 in a Parquet file."""
+    """Rows with their number: the line in a TSV file, or the index from 1 in a Parquet file."""
     yield from (_parquet_rows if _is_parquet(file) else _tsv_rows)(file)
 
 

@@ -1,7 +1,8 @@
-"""Recordings that are named by a city and a number, as ``download_video.js`` beside the paper saves them.
+"""Recordings that are named by a city and a number, as ``download_video.js`` of the paper saves them.
 
-``CITY_0007.mp4`` is the seventh video of the page of a site. The file alone does not say which site that is:
-two sites of a city get the same names. The folder does, if it has the name or the id of a site.
+``CITY_0007.mp4`` is the seventh video on the page of a site. The name of the file does not identify the site:
+files of two sites of a city have the same names. The folder identifies it, if it has the name or the id of a
+site.
 """
 
 import logging
@@ -28,14 +29,14 @@ class NumberedNames:
     def __init__(self, sentences: Mapping[str, Mapping[int, Sentence]]) -> None:
         self._by_folder: dict[str, Mapping[int, Sentence]] = {}
         for site_id, of_site in sentences.items():
-            # The seventh video is sentence 7 only if no sentence before it is missing on the page.
+            # The seventh video is sentence 7 only if no earlier sentence is missing on the page.
             if of_site and sorted(of_site) == list(range(1, len(of_site) + 1)):
                 site = next(iter(of_site.values())).site
                 self._by_folder[same_name(site.name)] = self._by_folder[site_id] = of_site
         self._found: list[Path] = []
 
     def utterance_id(self, path: Path) -> str | None:
-        """Id of the utterance in a file, or None where its name or folder does not tell it."""
+        """Id of the utterance in a file; None if name and folder do not identify it."""
         match = _NUMBERED.fullmatch(path.stem)
         of_site = self._by_folder.get(same_name(path.parent.name), {})
         if match is None or (sentence := of_site.get(int(match["number"]))) is None:
@@ -44,7 +45,7 @@ class NumberedNames:
         return sentence.utterance_id
 
     def report(self) -> None:
-        """Log what was taken for what, because the number alone cannot be checked."""
+        """Log the assignment, because the numbers alone cannot be checked."""
         if self._found:
             logger.warning(
                 "%d recordings are named by number (%s): each is taken for the sentence of this number at "
@@ -55,7 +56,7 @@ class NumberedNames:
 
     @staticmethod
     def advice(others: Sequence[Path]) -> str:
-        """What to do about numbered files that nothing is known of; empty if there are none."""
+        """Advice about numbered files that could not be identified; empty if there are none."""
         numbered = [path for path in others if _NUMBERED.fullmatch(path.stem)]
         if not numbered:
             return ""

@@ -1,8 +1,8 @@
 """The sites of the benchmark: 78 places in eight dialect groups.
 
-``sites.tsv`` has a line per site: its group in our taxonomy, its id on the platform (the first five
-characters of every utterance id), and its name as the platform writes it (province, prefecture, county).
-The groups stand in the order of the paper's table.
+``sites.tsv`` has one line for each site: group in our taxonomy, id on the platform (the first five characters
+of every utterance id), and name as the platform writes it (province, prefecture, county). The groups are in
+the order of the table in the paper.
 """
 
 import re
@@ -18,7 +18,7 @@ SITES_FILE = Path(__file__).with_name("sites.tsv")
 COLUMNS = ["group", "site_id", "site"]
 SITE_ID_LENGTH = 5
 
-# Whole words: 粤 alone also stands in 客家话粤台片, and 湘 in names of places.
+# Whole words: 粤 alone is also in 客家话粤台片, and 湘 in names of places.
 GROUPS_OF_WORDS = {
     "官话": ("cmn", "mandarin"),
     "闽语": ("nan", "cdo"),
@@ -56,7 +56,7 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
     """Read a list of sites, by default that of the benchmark.
 
     Raises:
-        UserError: the file is missing or not a list of sites; the message names the line.
+        UserError: the file is missing or is not a list of sites; the message names the line.
     """
     try:
         header, records, faults = read_records(path)
@@ -94,10 +94,10 @@ def read_sites(path: Path = SITES_FILE) -> list[BenchmarkSite]:
 
 
 def groups_named(subgrouping: str) -> set[str]:
-    """Dialect groups that the platform's words on a dialect name, e.g. ``{"yue"}`` for ``粤语广府片``."""
+    """Dialect groups in the platform's description of a dialect, e.g. ``{"yue"}`` for ``粤语广府片``."""
     return {group for word in _GROUP_WORDS.findall(subgrouping) for group in GROUPS_OF_WORDS[word]}
 
 
 def same_name(name: str) -> str:
-    """A name without what differs between copies of it: width of parentheses, spaces."""
+    """A name without variation in the width of parentheses and in spaces."""
     return "".join(unicodedata.normalize("NFKC", name).split())

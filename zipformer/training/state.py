@@ -63,6 +63,7 @@ class TrainingState:
         environment: Mapping[str, Any],
         trained_hours: Mapping[str, float],
         known_dialects: Sequence[str] = (),
+        sampler_state: Mapping[str, Any] | None = None,
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process calls this, the main one writes.
 
@@ -72,6 +73,7 @@ class TrainingState:
             environment: what the run runs on.
             trained_hours: hours of training audio by dialect group.
             known_dialects: groups that the weights were trained on before this run.
+            sampler_state: what :meth:`restore` returns, the same in every process.
 
         Returns:
             The checkpoint, in the main process.
@@ -88,6 +90,7 @@ class TrainingState:
                 "scheduler": self.scheduler.state_dict(),
                 "processes": processes,
                 "task": self.task.own_state(),
+                "sampler": sampler_state,
             },
             record={
                 **asdict(self.counters),
@@ -100,12 +103,17 @@ class TrainingState:
             },
         )
 
-    def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
+    def restore(
+        self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Put everything back as it was when the checkpoint was written, and say so in the log.
 
         Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the
         same, and the epoch starts over. A process that the earlier run did not have takes the clock of the
         first process.
+
+        Returns:
+            the state that the sampler can continue the epoch from, if there is one.
 
         Raises:
             CheckpointError: the checkpoint holds another model than ``config`` describes.
@@ -152,6 +160,8 @@ class TrainingState:
                 "; ".join(other_order.values()),
             )
             self.counters.batches = 0
+        sampler_state: Mapping[str, Any] | None = training.get("sampler")
+        return None if other_order else sampler_state
 
     def _report(self, checkpoint: Checkpoint, changed: Mapping[str, str]) -> None:
         if not self.world.is_main:

@@ -50,6 +50,8 @@ def direct(corpus: Path, config: DataConfig = CONFIG, kept_out: frozenset[str] =
 def assert_same(found: Selection, expected: Selection) -> None:
     for field in fields(Selection):
         value, other = getattr(found, field.name), getattr(expected, field.name)
+        if field.name == "line_index":
+            continue  # where the index lies
         if field.name in ("durations", "numbers"):
             assert np.asarray(value).dtype == np.asarray(other).dtype
             np.testing.assert_array_equal(value, other)
@@ -124,7 +126,7 @@ def test_rewritten_manifest_is_selected_anew(corpus: Path) -> None:
     assert old != new  # the old one is removed
 
 
-@pytest.mark.parametrize("name", ["selection.json", "durations.npy", "numbers.npy"])
+@pytest.mark.parametrize("name", ["selection.json", "durations.npy", "numbers.npy", "places.gzidx"])
 @pytest.mark.parametrize("damage", ["changed", "short", "missing"])
 def test_damaged_index_is_made_again(
     corpus: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture

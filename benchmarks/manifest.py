@@ -139,13 +139,11 @@ def measure(directory: Path, count: int, workers: int, batches: int) -> list[Tim
     seconds = (time.perf_counter() - begin) / PLAIN_CUTS * count
     cases.append(Timing("selection by whole cuts", [seconds], note=f"{PLAIN_CUTS:,} cuts, times all cuts"))
 
-    with measured("first start, which selects and writes the index") as case:
+    with measured("first start, which selects and writes the index", cases):
         data = TrainingData(manifest, tokenizer, config)
-    cases.append(case)
-    with measured("from there to the first batch") as case:
+    with measured("from there to the first batch", cases):
         epoch = data.epoch(1)
         next(epoch)
-    cases.append(case)
 
     memory = []
     begin = time.perf_counter()
@@ -158,18 +156,16 @@ def measure(directory: Path, count: int, workers: int, batches: int) -> list[Tim
     cases.append(Timing(f"{batches} batches", [seconds], max(memory), f"{note}, at the end {memory[-1]:.0f}"))
     del epoch
 
-    with measured("second start") as case:
+    with measured("second start", cases):
         data = TrainingData(manifest, tokenizer, config)
-    cases.append(case)
     for share, state, sampling in states_within_epoch(data, config.max_duration):
         name = f"at {share:.0%} of the epoch"
         if sampling is not None:
             cases.append(replace(sampling, name=f"sampling from the start, {name}"))
         data = TrainingData(manifest, tokenizer, config)
-        with measured(f"resuming {name}") as case:
+        with measured(f"resuming {name}", cases):
             data.restore(state)
             next(data.epoch(1, first_batch=state["batch"] + STATE_INTERVAL - 1))
-        cases.append(case)
     return cases
 
 
@@ -204,14 +200,13 @@ def states_within_epoch(
 
 
 @contextmanager
-def measured(name: str) -> Iterator[Timing]:
-    """Wall seconds and memory of what runs within; the note has its CPU seconds."""
-    case = Timing(name)
+def measured(name: str, cases: list[Timing]) -> Iterator[None]:
+    """Append the wall seconds and memory of what runs within; the note has its CPU seconds."""
     begin, processor = time.perf_counter(), time.process_time()
-    yield case
-    case.seconds.append(time.perf_counter() - begin)
-    case.note = CPU_NOTE.format(time.process_time() - processor)
-    case.mebibytes = resident_mebibytes()
+    yield
+    seconds = time.perf_counter() - begin
+    note = CPU_NOTE.format(time.process_time() - processor)
+    cases.append(Timing(name, [seconds], resident_mebibytes(), note))
 
 
 def resident_mebibytes() -> float:

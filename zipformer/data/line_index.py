@@ -2,26 +2,26 @@
 
 A file compressed by gzip can only be read from its start, unless something holds the 32 KiB of text before a
 place in the middle: the decompressor needs them. The library ``indexed_gzip`` keeps such places, one in every
-8 MiB of text. The index beside them says which line starts after each.
+8 MiB of text. Beside them lies which line is the first to start in every MiB.
 """
 
+import gzip
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from indexed_gzip import IndexedGzipFile
 
 from zipformer.data.manifest import lines_of, read_lines
 
-SPAN_BYTES = (
-    8 << 20
-)  # of text between two places; a place takes 32 KiB, reading starts up to a span too early
+_STEP_BYTES = 1 << 20  # of text between two lines whose place is known
+_SPAN_BYTES = 8 << 20  # of text between two places to decompress from, each of which takes 32 KiB
 # indexed_gzip starts each read at the place before it: reading far more at once than a span costs little.
-_STREAM_BYTES = 4 * SPAN_BYTES
-_SPANS_FILE = "spans.npy"
+_STREAM_BYTES = 32 << 20
+_STEPS_FILE = "steps.npy"
 _PLACES_FILE = "places.gzidx"
 
 
@@ -30,7 +30,7 @@ class LineIndex:
 
     Attributes:
         manifest: JSON lines, compressed by gzip if the name ends in ``.gz``.
-        numbers: number of the first line that starts in each span, counted from 0.
+        numbers: number of the first line that starts in each step, counted from 0.
         offsets: where that line starts in the text, in bytes.
         places: file of ``indexed_gzip``; None where the manifest is not compressed, or not indexed.
     """
@@ -45,37 +45,40 @@ class LineIndex:
         self.numbers, self.offsets = [0], [0]
         self.places: Path | None = None
         if folder is not None:
-            self.numbers, self.offsets = np.load(folder / _SPANS_FILE).tolist()
+            self.numbers, self.offsets = np.load(folder / _STEPS_FILE).tolist()
             self.places = folder / _PLACES_FILE if manifest.suffix == ".gz" else None
 
-    def lines_from(self, number: int, block_bytes: int = _STREAM_BYTES) -> Iterator[bytes]:
-        """The line of this number, counted from 0, and all after it.
-
-        Args:
-            block_bytes: read at once where reading starts in the middle.
-        """
-        span = bisect_right(self.numbers, number) - 1
-        if span == 0:
+    def lines_from(self, number: int) -> Iterator[bytes]:
+        """The line of this number, counted from 0, and all after it."""
+        step = self._step(number)
+        if step == 0:
             yield from islice(read_lines(self.manifest), number, None)
             return
         with self._open() as file:
-            file.seek(self.offsets[span])
-            yield from islice(lines_of(file, block_bytes), number - self.numbers[span], None)
+            file.seek(self.offsets[step])
+            yield from islice(lines_of(file, _STREAM_BYTES), number - self.numbers[step], None)
 
     def lines_at(self, numbers: Iterable[int]) -> Iterator[bytes]:
         """The lines of some numbers, which ascend."""
         lines: Iterator[bytes] = iter(())
-        ahead = -1  # number of the next line; -1 = nothing is open
-        for number in numbers:
-            start = self.numbers[bisect_right(self.numbers, number) - 1]
-            if ahead < 0 or ahead < start:
-                lines, ahead = self.lines_from(start, SPAN_BYTES), start
-            yield next(islice(lines, number - ahead, None))
-            ahead = number + 1
+        ahead = -1  # number of the next line; -1 = nothing is read
+        with self._open() as file:
+            for number in numbers:
+                step = self._step(number)
+                if ahead < self.numbers[step]:
+                    file.seek(self.offsets[step])
+                    lines, ahead = lines_of(file, _STEP_BYTES), self.numbers[step]
+                yield next(islice(lines, number - ahead, None))
+                ahead = number + 1
+
+    def _step(self, number: int) -> int:
+        return bisect_right(self.numbers, number) - 1
 
     def _open(self) -> BinaryIO:
-        if self.places is None:
+        if self.manifest.suffix != ".gz":
             return self.manifest.open("rb")
+        if self.places is None:
+            return cast(BinaryIO, gzip.open(self.manifest))
         file = _open_gzip(self.manifest)
         file.import_index(str(self.places))
         return cast(BinaryIO, file)
@@ -90,10 +93,11 @@ def write_line_index(manifest: Path, folder: Path) -> list[str]:
     compressed = manifest.suffix == ".gz"
     numbers, offsets = [0], [0]
     lines = position = 0
-    with _open_gzip(manifest) if compressed else manifest.open("rb") as file:
+    file: Any = _open_gzip(manifest) if compressed else manifest.open("rb")
+    with file:
         while block := file.read(_STREAM_BYTES):
-            for begin in range(0, len(block), SPAN_BYTES):
-                part = block[begin : begin + SPAN_BYTES]
+            for begin in range(0, len(block), _STEP_BYTES):
+                part = block[begin : begin + _STEP_BYTES]
                 end = part.find(b"\n")
                 if position and end >= 0:
                     numbers.append(lines + 1)
@@ -102,10 +106,10 @@ def write_line_index(manifest: Path, folder: Path) -> list[str]:
                 position += len(part)
         if compressed:
             file.export_index(str(folder / _PLACES_FILE))
-    np.save(folder / _SPANS_FILE, np.array([numbers, offsets]))
-    return [_SPANS_FILE, *([_PLACES_FILE] if compressed else [])]
+    np.save(folder / _STEPS_FILE, np.array([numbers, offsets]))
+    return [_STEPS_FILE, *([_PLACES_FILE] if compressed else [])]
 
 
 def _open_gzip(path: Path) -> IndexedGzipFile:
     # The buffer is small because all reads are large: those go around it.
-    return IndexedGzipFile(str(path), spacing=SPAN_BYTES, buffer_size=1 << 16, drop_handles=False)
+    return IndexedGzipFile(str(path), spacing=_SPAN_BYTES, buffer_size=1 << 16, drop_handles=False)

@@ -11,7 +11,8 @@ from zipformer.data.line_index import LineIndex, write_line_index
 @pytest.fixture(autouse=True)
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans as short as indexed_gzip allows: it needs more than the 32 KiB that it keeps of each."""
-    monkeypatch.setattr(line_index, "SPAN_BYTES", 100_000)
+    monkeypatch.setattr(line_index, "_SPAN_BYTES", 100_000)
+    monkeypatch.setattr(line_index, "_STEP_BYTES", 50_000)
     monkeypatch.setattr(line_index, "_STREAM_BYTES", 400_000)
 
 

@@ -3,6 +3,9 @@
 Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed +
 epoch, and SpecAugment draws from a generator seeded with all four. So training resumes with the same
 batches, for any number of workers, from the epoch and the number of its batches that were used.
+
+The sampler forms the batches one after the other. So that a run that resumes need not form all those before
+it, a checkpoint has a state of the sampler, from at most ``STATE_INTERVAL`` batches before.
 """
 
 import logging
@@ -44,7 +47,7 @@ from zipformer.data.shar import open_data
 from zipformer.errors import UserError
 
 EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
-STATE_INTERVAL = 100  # batches; a run that resumes samples fewer than these again
+STATE_INTERVAL = 100  # batches from one state that is kept to the next
 SOUND = 1  # distinguishes the generator of distortions from that of SpecAugment
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
 

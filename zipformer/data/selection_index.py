@@ -3,7 +3,10 @@
 A manifest of 50 million cuts takes minutes to select from. The result is a number or two for each cut: it
 lies in ``selections/<key>`` beside the manifest, and every later start and every other process of the run
 maps it into memory. The key is a digest of all that the result depends on: the bytes of the manifest, the
-settings, the tokenizer, the texts that are kept out, and the source code that selects.
+settings, the tokenizer, the texts and speakers that are kept out, and the source code that selects.
+
+Beside it lies where the lines of the manifest are (:mod:`zipformer.data.line_index`), so that a run that
+resumes reads them from the middle.
 """
 
 import errno

@@ -5,10 +5,9 @@ place in the middle: the decompressor needs them. The library ``indexed_gzip`` k
 8 MiB of text. Beside them lies which line is the first to start in every MiB.
 """
 
-import gzip
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -60,16 +59,21 @@ class LineIndex:
 
     def lines_at(self, numbers: Iterable[int]) -> Iterator[bytes]:
         """The lines of some numbers, which ascend."""
-        lines: Iterator[bytes] = iter(())
-        ahead = -1  # number of the next line; -1 = nothing is read
-        with self._open() as file:
+        if len(self.numbers) == 1:
+            lines, ahead = read_lines(self.manifest), 0
             for number in numbers:
-                step = self._step(number)
-                if ahead < self.numbers[step]:
-                    file.seek(self.offsets[step])
-                    lines, ahead = lines_of(file, _STEP_BYTES), self.numbers[step]
                 yield next(islice(lines, number - ahead, None))
                 ahead = number + 1
+            return
+        with self._open() as file:
+            # One read for each span: every read decompresses from the place at the start of the span.
+            for _, group in groupby(numbers, key=lambda n: self.offsets[self._step(n)] // _SPAN_BYTES):
+                wanted = list(group)
+                first, after = self._step(wanted[0]), self._step(wanted[-1]) + 1
+                file.seek(self.offsets[first])
+                end = self.offsets[after] if after < len(self.offsets) else None
+                text = file.read(-1 if end is None else end - self.offsets[first]).split(b"\n")
+                yield from (text[number - self.numbers[first]] for number in wanted)
 
     def _step(self, number: int) -> int:
         return bisect_right(self.numbers, number) - 1
@@ -77,8 +81,6 @@ class LineIndex:
     def _open(self) -> BinaryIO:
         if self.manifest.suffix != ".gz":
             return self.manifest.open("rb")
-        if self.places is None:
-            return cast(BinaryIO, gzip.open(self.manifest))
         file = _open_gzip(self.manifest)
         file.import_index(str(self.places))
         return cast(BinaryIO, file)

@@ -1,4 +1,4 @@
-"""How well each aligner times characters, against the synthesiser, which knows when it speaks a syllable.
+"""Timing errors of each aligner on synthesised speech, where the synthesiser knows the time of each syllable.
 
 python -m benchmarks.alignment --model-dir exp/mini/averaged --data-dir data/mini
 """
@@ -27,12 +27,13 @@ Seconds = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Errors:
-    """Of the characters of one utterance, in seconds.
+    """Timing errors of the characters of one utterance, in seconds.
 
     Attributes:
-        inside: is the centre within the syllable?
-        centres: of the character less that of the syllable.
-        boundaries: the same of where they begin, then of where they end.
+        inside: True where the centre of the character lies within the syllable.
+        centres: centre of the character minus the centre of the syllable.
+        boundaries: start of the character minus start of the syllable, for all characters; then the same for
+            the ends.
     """
 
     inside: NDArray[np.bool_]
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def spoken(data_dir: Path) -> dict[str, Seconds]:
-    """When the syllables of every test utterance begin, and the last of them ends, by id."""
+    """Start of every syllable and end of the last one, in seconds, by id of the test utterance."""
     files = sorted(data_dir.glob(f"audio/test/*/*/{SYLLABLES}"))
     if not files:
         raise SystemExit(
@@ -78,11 +79,11 @@ def spoken(data_dir: Path) -> dict[str, Seconds]:
 
 
 def errors_of(utterance: AlignedUtterance, boundaries: Seconds) -> Errors:
-    """Compare the characters of an utterance with the syllables that were spoken for them.
+    """Compare the times of the characters with those of the spoken syllables.
 
     Args:
-        utterance: whose words are characters.
-        boundaries: (characters+1,) in seconds.
+        utterance: aligned utterance, one word for each character.
+        boundaries: boundaries of the spoken syllables (characters+1,), in seconds.
     """
     starts = np.array([word.start_seconds for word in utterance.words])
     ends = np.array([word.end_seconds for word in utterance.words])
@@ -100,7 +101,7 @@ def errors_of(utterance: AlignedUtterance, boundaries: Seconds) -> Errors:
 
 
 def summary(errors: list[Errors]) -> Iterator[str]:
-    """Cells of the table: number of characters, share inside, mean absolute errors, mean error."""
+    """Table cells: number of characters, share of centres inside, mean absolute errors, mean error."""
     inside = np.concatenate([error.inside for error in errors])
     centres = np.concatenate([error.centres for error in errors])
     boundaries = np.concatenate([error.boundaries for error in errors])

@@ -1,18 +1,19 @@
-"""Coverage of 95 % intervals: how often they hold the true rate, in simulated test sets whose truth is known.
+"""Coverage of 95 % intervals: how often they contain the true rate, in simulated test sets.
 
-Every test set draws new sentences and new sites, 50 sentences that all of its sites read. Error rates are
-those of one dialect; retrieval is from one group of sites to another.
+Every test set draws new sites and 50 new sentences, which all of its sites read. Error rates are those of one
+dialect; retrieval goes from one group of sites to another.
 
-Error rates: an utterance of 6 to 17 characters has binomial errors, the logit of whose probability is -1.7
-plus normal effects of the sentence (standard deviation 0.7), of the site and of the utterance (0.7). Sites
-that vary little have an effect of 0.3, so that two of three have CERs between 15 and 24 %; sites that vary
-much one of 0.6. Retrieval: an embedding (16 numbers) is that of its sentence plus normal noise of the
-utterance, whose size is 0.9 times log-normal factors of the sentence (0.3) and of the site (0.2 or 0.45). The
-queries of a group of sites are searched in the pools of all sites of the other one.
+Error rates: an utterance has 6 to 17 characters and binomial errors. The logit of the error probability is
+-1.7 plus normal effects of the sentence (standard deviation 0.7), of the site and of the utterance (0.7). The
+standard deviation of the sites is 0.3 where they vary little, so that two of three sites have a CER between
+15 and 24 %, and 0.6 where they vary much. Retrieval: an embedding (16 numbers) is that of its sentence plus
+normal noise of the utterance. The standard deviation of the noise is 0.9 times log-normal factors of the
+sentence (0.3) and of the site (0.2 or 0.45). The queries of one group of sites are searched in the pools of
+all sites of the other group.
 
-"Percentiles" are the intervals that are often reported: of resampled utterances for error rates, of resampled
-sentences and sites for recall. "Student" are those of this package. With one site, the truth is that of this
-site.
+"Percentiles" are the intervals that are often reported: percentiles over resampled utterances for error
+rates, over resampled sentences and sites for recall. "Student" are the intervals of this package. With one
+site, the true rate is the rate of this site.
 """
 
 import argparse
@@ -42,7 +43,7 @@ SITES = (2, 3, 5, 10)
 def character_errors(
     random: Generator, *, sites: int, of_site: float, sentences: int = SENTENCES
 ) -> tuple[Floats, Floats]:
-    """Errors and characters (S,Q) of one test set, whose sites have an effect of ``of_site``."""
+    """Errors and characters (S,Q) of one test set; ``of_site`` is the standard deviation of sites."""
     characters = np.broadcast_to(random.integers(6, 18, sentences), (sites, sentences))
     logit = MEAN_LOGIT + random.normal(0, OF_UTTERANCE, (sites, sentences))
     logit = logit + random.normal(0, OF_SENTENCE, sentences)
@@ -59,7 +60,7 @@ def true_error_rate(of_site: float) -> float:
 
 
 def interval_of_library(errors: Floats, characters: Floats, random: Generator) -> Interval:
-    """What fangyan decode gives."""
+    """Interval that ``fangyan decode`` reports."""
     sites, sentences = errors.shape
     design = Design(
         np.tile(np.arange(sentences), sites),
@@ -72,7 +73,7 @@ def interval_of_library(errors: Floats, characters: Floats, random: Generator) -
 
 
 def percentiles_of_utterances(errors: Floats, characters: Floats, random: Generator) -> Interval:
-    """Percentiles of resampled utterances, as if these were independent."""
+    """Percentiles over resampled utterances, as if utterances were independent."""
     drawn = random.integers(errors.size, size=(RESAMPLES, errors.size))
     rates = errors.ravel()[drawn].sum(axis=1) / characters.ravel()[drawn].sum(axis=1)
     low, high = np.quantile(rates, [0.025, 0.975])
@@ -87,7 +88,7 @@ def coverage_of_error_rates(
     seed: int,
     method: Callable[[Floats, Floats, Generator], Interval] = interval_of_library,
 ) -> float:
-    """Share of the test sets whose interval holds the true error rate."""
+    """Share of the test sets whose interval contains the true error rate."""
     random, truth = np.random.default_rng((seed, sites)), true_error_rate(of_site)
     held = 0
     for _ in range(data_sets):
@@ -113,15 +114,15 @@ def retrieval_hits(random: Generator, *, sites: int, of_site: float) -> Floats:
 def coverage_of_recall(
     *, sites: int, of_site: float, data_sets: int, seed: int, truth_sets: int = 2000, shown: bool = False
 ) -> tuple[float, float, float]:
-    """Share of the test sets whose interval of recall@1 holds the true one.
+    """Share of the test sets whose interval of recall@1 contains the true recall.
 
     Args:
-        sites: of each of the two groups.
+        sites: number of sites in each of the two groups.
         of_site: standard deviation of the logarithm of a site's noise.
-        data_sets: that are simulated.
-        seed: of all draws.
-        truth_sets: further test sets, whose mean recall is the true one.
-        shown: a progress bar.
+        data_sets: number of simulated test sets.
+        seed: random seed of all draws.
+        truth_sets: number of further test sets; their mean recall is taken as the true one.
+        shown: show a progress bar.
 
     Returns:
         Coverage by percentiles of the resamples, coverage by the library, and the true recall.

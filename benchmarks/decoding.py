@@ -1,9 +1,10 @@
-"""Transducer searches: audio per second, against icefall's, with the same heads and equal hypotheses.
+"""Transducer searches: speed compared with icefall's, with the same heads and equal hypotheses.
 
     python -m benchmarks.decoding --icefall DIR
 
-The heads are those of a model size with random weights, the frames are random. Blank is given the bias with
-which it wins four of five frames, as in a trained model, where about five of 25 frames a second emit a token.
+The heads have the sizes of a model in conf/model and random weights; the frames are random. The bias of blank
+is chosen so that blank wins four of five frames, as in a trained model, where about five of 25 frames a
+second emit a token.
 """
 
 import argparse
@@ -30,10 +31,12 @@ BLANK_SHARE = 0.8
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], "decoding.json")
     parser.add_argument("--icefall", type=Path, help="folder of a checkout of icefall")
-    parser.add_argument("--size", default="small", help="of the model, as in conf/model")
+    parser.add_argument("--size", default="small", help="model size, a name in conf/model")
     parser.add_argument("--vocabulary", type=int, default=500)
     parser.add_argument("--utterances", type=int, default=20, help="in the batch")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of the longest; the shortest has half")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="longest utterance; the shortest has half"
+    )
     parser.add_argument("--beam", type=int, default=4)
     options = parser.parse_args()
     if options.threads:
@@ -62,7 +65,7 @@ def main() -> None:
 def compare(
     method: str, cases: dict[str, Any], frames: Tensor, lengths: Tensor, options: argparse.Namespace
 ) -> None:
-    """Our search of a kind and icefall's, or ours alone."""
+    """Time our search of one kind, and icefall's if a checkout is given."""
     ours, theirs = f"{method} search", f"icefall's {method} search"
     chosen = {name: cases[name] for name in (ours, theirs) if name in cases}
     seconds = float(lengths.sum()) / FRAMES_PER_SECOND
@@ -86,7 +89,7 @@ def compare(
 
 
 def draw_frames(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Frames (N,T,D) of the encoder's size, and lengths (N,) from half to all of T."""
+    """Random encoder output (N,T,D), and lengths (N,) from T/2 to T."""
     config = OmegaConf.load(Path("conf") / "model" / f"{options.size}.yaml")
     random = torch.Generator().manual_seed(0)
     longest = int(options.seconds * FRAMES_PER_SECOND)
@@ -97,7 +100,7 @@ def draw_frames(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def draw_heads(options: argparse.Namespace, frames: Tensor) -> Any:
-    """Predictor and joiner as attributes, as the searches need them of a transducer."""
+    """A stand-in for a transducer, with the attributes that the searches read: predictor and joiner."""
     config = OmegaConf.load(Path("conf") / "model" / f"{options.size}.yaml")
     torch.manual_seed(0)
     predictor = Predictor(options.vocabulary, config.predictor_dim, config.context_size, clock=Clock())

@@ -1,4 +1,4 @@
-"""Filter-bank features: seconds of audio per second of one core, and how far the numbers lie apart.
+"""Filter-bank features: speed on one core compared with other extractors, and the largest difference.
 
     python -m benchmarks.fbank
 
@@ -21,7 +21,7 @@ RATE = 16000
 KALDI = "kaldi-native-fbank"
 
 Samples = NDArray[np.float32]  # (1, number of samples), between -1 and 1
-Extract = Callable[[Samples], NDArray[np.float32]]  # to (T, NUM_FILTERS)
+Extract = Callable[[Samples], NDArray[np.float32]]  # returns (T, NUM_FILTERS)
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def speech(utterances: int) -> list[Samples]:
-    """Noise between pauses, as loud and as long (2 to 10 s) as utterances are."""
+    """Noise bursts with pauses, as loud and as long (2 to 10 s) as utterances."""
     random = np.random.default_rng(0)
     result = []
     for _ in range(utterances):
@@ -92,7 +92,7 @@ def farthest(extract: Extract, utterances: list[Samples], expected: list[NDArray
 
 
 def kaldi_extractor() -> Extract | None:
-    """kaldi-native-fbank with the same settings, where it is installed."""
+    """kaldi-native-fbank with the same settings; None if it is not installed."""
     try:
         import kaldi_native_fbank
     except ModuleNotFoundError:

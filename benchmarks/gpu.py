@@ -1,9 +1,9 @@
-"""Kernels for CUDA: against plain PyTorch, torchaudio, and the bare matrix product or copy.
+"""CUDA kernels compared with plain PyTorch, torchaudio, and a bare matrix product or copy.
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --only lattice seqsim
 
-Without a GPU it says what it would measure.
+Without a GPU it lists what it would measure.
 """
 
 from argparse import Namespace
@@ -35,7 +35,7 @@ from zipformer.optim.scaled_adam import ScaledAdam
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
 YUBAO_UTTERANCES, YUBAO_FRAMES, DIMENSION = 3_499, 262_000, 768
-# Of dense bfloat16 matrix products, without sparsity.
+# Peak of dense bfloat16 matrix products, without sparsity.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 LOSS_WEIGHTS = {"simple": 0.5, "pruned": 1.0, "ctc": 0.2, "attention": 0.8}
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def compare_lattice(options: Namespace) -> None:
-    """Sums over the full lattice and over a band, with occupations: kernel, plain PyTorch."""
+    """Sums and occupations of the full lattice and of a band: kernel, plain PyTorch."""
     from zipformer.losses import lattice_cuda
 
     for N, T, U, R in ((8, 250, 40, 5), (60, 250, 60, 5), (16, 1000, 300, 5)):
@@ -83,7 +83,7 @@ def compare_lattice(options: Namespace) -> None:
 
 
 def compare_transducer(options: Namespace) -> None:
-    """Transducer loss with backward: smoothed and pruned, by kernels and plain; torchaudio's unpruned one."""
+    """Transducer loss with backward: smoothed and pruned, by kernels and in plain PyTorch; torchaudio's."""
     N, T, U, R, J = 8, 250, 40, 5, 512
     for V in (500, 5000):
         am, lm = (torch.randn(N, t, V, device="cuda", requires_grad=True) for t in (T, U + 1))
@@ -127,7 +127,7 @@ def compare_transducer(options: Namespace) -> None:
 
 
 def compare_ctc(options: Namespace) -> None:
-    """CTC loss with backward: kernels, PyTorch's."""
+    """CTC loss with backward: kernels, PyTorch."""
     for N, T, U, V in ((60, 250, 60, 500), (60, 250, 60, 5000)):
         scores = torch.randn(N, T, V, device="cuda", requires_grad=True)
         symbols = torch.randint(1, V, (N, U), device="cuda")
@@ -148,10 +148,10 @@ def compare_ctc(options: Namespace) -> None:
 
 
 def compare_layers(options: Namespace) -> None:
-    """Swoosh with dropout and a linear layer, BiasNorm, forward and backward: kernel, plain, a copy."""
+    """Swoosh with dropout and a linear layer, and BiasNorm, with backward: kernel, plain PyTorch, a copy."""
     N, T, C = 60, 500, 1536
     x = torch.randn(N, T, C, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    # A linear layer of one output leaves little but the activation to be measured.
+    # With one output, the linear layer costs little, so that the activation dominates the time.
     weight = torch.randn(1, C, device="cuda", dtype=torch.bfloat16)
     mask = (torch.rand(N, 1, C, device="cuda") > 0.1).to(x.dtype)
     norm = BiasNorm(C, clock=Clock()).cuda().eval()
@@ -230,7 +230,7 @@ def compare_seqsim(options: Namespace) -> None:
 
 
 def compare_training(options: Namespace) -> None:
-    """A training step of the large model in bfloat16, 60 and 120 times 10 s: kernels, plain PyTorch."""
+    """Training step of the large model in bfloat16, 60 and 120 utterances of 10 s: kernels, plain PyTorch."""
     content = OmegaConf.merge(OmegaConf.structured(AsrModelConfig), OmegaConf.load(CONF / "large.yaml"))
     content.vocab_size = 500
     config = config_from_dict(cast(dict[str, Any], OmegaConf.to_container(content)))
@@ -288,7 +288,7 @@ def in_plain_pytorch(call: Callable[[], object]) -> Callable[[], None]:
 
 
 def with_memory(timing: Timing, call: Callable[[], object]) -> Timing:
-    """The timing with the highest memory of one more call."""
+    """The timing with the peak memory added, which one more call measures."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -298,7 +298,7 @@ def with_memory(timing: Timing, call: Callable[[], object]) -> Timing:
 
 
 def describe_step(step: Callable[[], object], timing: Timing) -> str:
-    """Utilisation of the matrix units, number of kernels, and share of the time in which none of them ran."""
+    """Share of peak FLOPS, number of kernels, and share of the time in which no kernel ran."""
     with FlopCounterMode(display=False) as counter:
         step()
     parts = []
@@ -318,7 +318,7 @@ def describe_step(step: Callable[[], object], timing: Timing) -> str:
 
 
 def draw_lengths(utterances: int, frames: int) -> Tensor:
-    """Lengths of at least 20 frames that add up to a number of frames, spread like those of sentences."""
+    """Lengths of at least 20 frames whose sum is ``frames``, distributed like those of sentences."""
     random = torch.Generator().manual_seed(0)
     share = torch.rand(utterances, generator=random, dtype=torch.float64) + 0.25
     lengths = 20 + (share / share.sum() * (frames - 20 * utterances)).floor().long()

@@ -1,7 +1,7 @@
-"""Fair comparisons on a noisy machine: all cases in turn, round after round, in one process.
+"""Fair comparisons on a noisy machine: all cases take turns, round after round, in one process.
 
-Absolute times mean little on a shared machine; the ratio of two cases that took turns within one run does.
-Every benchmark prints a table, says on which machine and with which shapes, and writes the same as JSON.
+On a shared machine, absolute times mean little; compare cases by the ratio of their times within one run.
+Every benchmark prints a table with the machine and the shapes of the inputs, and writes the same as JSON.
 """
 
 import argparse
@@ -31,13 +31,13 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the rounds of one case, and what they are compared with.
+    """Times of one case in all rounds.
 
     Attributes:
-        name: of the case.
-        seconds: of every round.
-        mebibytes: highest memory above that before the call; None where it was not measured.
-        note: what a reader must know, e.g. why there are no numbers.
+        name: name of the case.
+        seconds: seconds of each round.
+        mebibytes: peak memory of the call less the memory before it, in MiB; None if not measured.
+        note: remark for the reader, e.g. why there are no numbers.
     """
 
     name: str
@@ -60,9 +60,9 @@ def take_turns(
     """Time the cases A B C A B C ..., after one untimed call of each.
 
     Args:
-        cases: what to call, by name.
+        cases: functions to time, by name.
         rounds: timed calls of each case, at least 5.
-        device: with ``cuda`` the device is waited for before and after every call.
+        device: with ``cuda``, every call is timed between two synchronisations of the device.
     """
     wait = torch.cuda.synchronize if device == "cuda" else _nothing
     for call in cases.values():
@@ -80,12 +80,12 @@ def take_turns(
 
 
 def peak_mebibytes(prepare: Callable[..., Callable[[], object]], *arguments: Any) -> float:
-    """Memory that a call needs above what was there before it, in a process of its own.
+    """Peak memory of a call less the memory before it, in MiB, measured in a process of its own.
 
     Args:
-        prepare: a module-level function that makes the inputs and returns the call to measure. The call runs
-            once before on the same inputs, for what is compiled and loaded only once.
-        arguments: of ``prepare``.
+        prepare: module-level function that makes the inputs and returns the call to measure. The call runs
+            once before on the same inputs, so that compiling and loading are not counted.
+        arguments: arguments of ``prepare``.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (prepare, arguments))
@@ -110,7 +110,7 @@ def _peak(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ..
 
 
 def status_kib(field_name: str) -> int:
-    """A size of this process as Linux tells it, in KiB, e.g. VmRSS now or VmHWM at its highest."""
+    """A memory size of this process as Linux reports it, in KiB, e.g. VmRSS (current) or VmHWM (peak)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field_name + ":"):
             return int(line.split()[1])
@@ -123,9 +123,10 @@ def report(
     """Print the table of one comparison and add it to a JSON file.
 
     Args:
-        title: what is compared.
-        timings: of the cases, in the order to print.
-        baseline: name of the case whose time is divided by every other's: above 1 is faster than it.
+        title: title of the comparison.
+        timings: times of the cases, in the order to print.
+        baseline: name of the case to compare with. The table shows its time divided by that of each case: a
+            case above 1 is faster.
         shapes: sizes of the inputs.
         output: JSON file; a comparison with the same title is replaced, others are kept.
     """
@@ -159,7 +160,7 @@ def report(
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know to judge a number."""
+    """Hardware and software that the numbers depend on."""
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -181,7 +182,7 @@ def arguments(description: str, output: str) -> argparse.ArgumentParser:
     """The options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each case")
-    parser.add_argument("--threads", type=int, default=0, help="of PyTorch on the CPU; 0 = all cores")
+    parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch on the CPU; 0 = all cores")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, default=Path("exp/benchmarks") / output, help="JSON file")
     return parser

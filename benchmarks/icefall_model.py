@@ -1,8 +1,8 @@
-"""icefall's Zipformer with CTC and attention decoder, out of a checkout that the reader has.
+"""icefall's Zipformer with CTC and attention decoder, from a local checkout of icefall.
 
-icefall imports k2 for its Swoosh functions. Where k2 is not installed, a stand-in with the same functions in
-plain PyTorch takes its place: one fused kernel a pass where PyTorch has one, and a derivative kept in eight
-bits for backward, as k2 keeps it (without its random rounding, which would only cost time here).
+icefall imports k2 for its Swoosh functions. If k2 is not installed, a stand-in with the same functions in
+plain PyTorch replaces it: one fused kernel for each pass where PyTorch has one, and a derivative stored in
+eight bits for backward, as in k2 (without k2's random rounding, which would only cost time here).
 """
 
 import importlib
@@ -28,11 +28,11 @@ _IGNORED = -1
 
 
 class IcefallModel(nn.Module):
-    """What icefall trains with ``--use-transducer 0 --use-ctc 1 --use-attention-decoder 1``.
+    """The model that icefall trains with ``--use-transducer 0 --use-ctc 1 --use-attention-decoder 1``.
 
     Args:
         checkout: folder of the icefall repository.
-        config: sizes; what icefall fixes (front end kernels, ratios) is as in its recipe anyway.
+        config: model sizes. Front-end kernels and ratios are fixed by icefall's recipe.
     """
 
     def __init__(self, checkout: Path, config: AsrModelConfig) -> None:
@@ -84,7 +84,7 @@ class IcefallModel(nn.Module):
         self._optimizer_class = recipe["optim"].ScaledAdam
 
     def set_batch_count(self, batch: float) -> None:
-        """Training time of every schedule, as icefall's training loop sets it."""
+        """Set the batch count that every schedule reads, as icefall's training loop does."""
         for name, module in self.named_modules():
             if hasattr(module, "batch_count"):
                 module.batch_count = batch
@@ -92,7 +92,7 @@ class IcefallModel(nn.Module):
                 module.name = name
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """Its ScaledAdam, with clipping, over all parameters."""
+        """icefall's ScaledAdam with gradient clipping, over all parameters."""
         groups = [{"named_params": list(self.named_parameters()), "lr": lr}]
         return self._optimizer_class(groups, lr=lr, clipping_scale=2.0)
 
@@ -140,7 +140,7 @@ def import_recipe(checkout: Path) -> dict[str, ModuleType]:
     if importlib.util.find_spec("k2") is None:
         sys.modules["k2"] = _K2("k2")
         sys.modules["k2.version"] = _K2("k2.version")
-    # The package without its __init__, which loads decoders that need all of k2.
+    # The package without its __init__, which imports decoders that need all of k2.
     package = ModuleType("icefall")
     package.__path__ = [str(checkout / "icefall")]
     sys.modules["icefall"] = package
@@ -150,7 +150,7 @@ def import_recipe(checkout: Path) -> dict[str, ModuleType]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         modules = {name: importlib.import_module(name) for name in names}
-        # Of the same name as this package.
+        # icefall's module has the same name as this package.
         spec = importlib.util.spec_from_file_location("icefall_zipformer", recipe / "zipformer.py")
         assert spec is not None
         assert spec.loader is not None

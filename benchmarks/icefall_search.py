@@ -1,8 +1,8 @@
-"""icefall's transducer searches, out of a checkout that the reader has.
+"""icefall's transducer searches, from a local checkout of icefall.
 
-Only ``modified_beam_search`` and ``greedy_search_batch`` are called. Of k2 they need a ragged tensor with two
-axes that hands out its rows; a stand-in with slices of a plain tensor takes its place. What else their file
-imports (language models, lattices) is never touched, so any name will do.
+Only ``modified_beam_search`` and ``greedy_search_batch`` are called. From k2 they need only the rows of a
+ragged tensor with two axes; a stand-in replaces it by slices of a plain tensor. The other imports of
+icefall's file (language models, lattices) are never used, so empty stand-ins replace them.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ def import_searches(checkout: Path) -> ModuleType:
     """icefall's file of searches.
 
     Raises:
-        FileNotFoundError: no checkout there.
+        FileNotFoundError: the folder is not an icefall checkout.
     """
     file = checkout / FILE
     if not file.is_file():
@@ -51,7 +51,7 @@ def import_searches(checkout: Path) -> ModuleType:
 
 
 class IcefallHeads(nn.Module):
-    """A predictor and a joiner under the names that icefall's searches use."""
+    """A predictor and a joiner with the attribute names that icefall's searches use."""
 
     def __init__(self, predictor: Predictor, joiner: Joiner) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _Joiner(nn.Module):
 
 
 class RaggedShape:
-    """Rows of several lengths; axis 1 is the only one that is asked for."""
+    """Rows of several lengths; only axis 1 is supported."""
 
     def __init__(self, row_splits: Tensor, cached_tot_size: int) -> None:
         self._row_splits = row_splits
@@ -97,7 +97,7 @@ class RaggedShape:
 
 
 class RaggedTensor:
-    """Values (total,) by rows."""
+    """Values (total,), divided into rows."""
 
     def __init__(self, shape: RaggedShape, value: Tensor) -> None:
         self._rows = value.split(shape.row_splits(1).diff().tolist())

@@ -36,7 +36,7 @@ from zipformer.data.tokenizer import Tokenizer
 DIRECTORY = Path("exp/benchmarks/manifest")
 CHARACTERS = [chr(0x4E00 + n) for n in range(3000)]
 MATRICES = 300  # feature matrices that the cuts share
-PLAIN_CUTS = 20_000  # on which the plain way is timed
+PLAIN_CUTS = 20_000  # cuts on which the plain way is timed
 WRITTEN_CUTS = 5_000_000  # a longer manifest repeats these
 MOVED_BATCHES = 1000  # after which the state is taken that stands for later ones
 CPU_NOTE = "{:.2f} s of CPU in the main process"
@@ -46,14 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cuts", type=int, default=5_000_000)
     parser.add_argument("--workers", type=int, default=1, help="processes that load features")
-    parser.add_argument("--batches", type=int, default=1000, help="over which memory is watched")
+    parser.add_argument("--batches", type=int, default=1000, help="batches over which memory is measured")
     parser.add_argument("--output", type=Path, default=Path("exp/benchmarks/manifest.json"))
     options = parser.parse_args()
     try:
         begin = time.perf_counter()
         write_corpus(DIRECTORY, options.cuts)
         Console().print(f"{options.cuts:,} cuts written in {time.perf_counter() - begin:.0f} s")
-        # A process whose memory is its own, and which may start workers.
+        # A process of its own, so that its memory can be measured; no daemon, because it may start workers.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             arguments = (DIRECTORY, options.cuts, options.workers, options.batches)
             cases = pool.submit(measure, *arguments).result()
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def write_corpus(directory: Path, count: int) -> None:
-    """``cuts_train.jsonl.gz`` with so many cuts, the features that they share, and tokens."""
+    """Write ``cuts_train.jsonl.gz`` with ``count`` cuts, the features that they share, and tokens."""
     directory.mkdir(parents=True, exist_ok=True)
     write_tokens(train_token_model(["".join(CHARACTERS)]), directory / "tokens")
     random = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def write_corpus(directory: Path, count: int) -> None:
 
 
 def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCut]:
-    """Cuts of 2 to 10 seconds with stored features; ID and TEXT stand for what differs between copies."""
+    """Cuts of 2 to 10 seconds with stored features; copies replace the placeholders ID and TEXT."""
     with LilcomChunkyWriter(str(directory / "feats")) as storage:
         for _ in range(MATRICES):
             frames = int(random.integers(200, 1000))
@@ -128,7 +128,7 @@ def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCu
 
 
 def measure(directory: Path, count: int, workers: int, batches: int) -> list[Timing]:
-    """Start-up, memory over many batches, and going on in the middle of an epoch."""
+    """Time to the first batch, memory over many batches, and resuming in the middle of an epoch."""
     manifest, tokenizer = directory / "cuts_train.jsonl.gz", Tokenizer.load(directory / "tokens")
     config = DataConfig(max_duration=200.0, num_workers=workers)
     cases = []
@@ -210,7 +210,7 @@ def measured(name: str, cases: list[Timing]) -> Iterator[None]:
 
 
 def resident_mebibytes() -> float:
-    """Memory of this process and the workers that it started."""
+    """Memory of this process and of its workers, in MiB."""
     processes = [multiprocessing.current_process(), *multiprocessing.active_children()]
     total = 0
     for process in processes:

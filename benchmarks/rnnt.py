@@ -1,12 +1,13 @@
-"""Pruned RNN-T against its peers: the sums over the lattice alone, and the whole loss with its gradients.
+"""Pruned RNN-T compared with other packages: the lattice sums alone, and the whole loss with gradients.
 
     python -m benchmarks.rnnt                     # on the CPU, with 1 thread and with all
     python -m benchmarks.rnnt --device cuda
 
-The whole loss starts from what a model has when its projections are done: scores of the trivial joiner, am
-(N, T, V) and lm (N, U+1, V), and the two terms of the joiner, (N, T, J) and (N, U+1, J). It is smoothed loss,
-ranges, joiner (tanh and output layer), pruned loss, and the gradients by all of them and by the output layer.
-Peers: ``fast_rnnt`` (`pip install fast_rnnt`, built from source), ``k2``, torchaudio's unpruned loss.
+The whole loss starts after the projections of the model, from the scores of the trivial joiner, am (N, T, V)
+and lm (N, U+1, V), and the two terms of the joiner, (N, T, J) and (N, U+1, J). It computes the smoothed loss,
+the pruning ranges, the joiner (tanh and output layer), the pruned loss, and the gradients of all inputs and
+of the output layer. The other packages are ``fast_rnnt`` (`pip install fast_rnnt`, built from source),
+``k2``, and torchaudio with its unpruned loss.
 """
 
 import importlib
@@ -32,11 +33,11 @@ N, T, U, J, R = 8, 250, 40, 512, 5
 SHAPES = {"N": N, "T": T, "U": U}
 LM_SCALE = 0.25
 PEERS = ("fast_rnnt", "k2")
-MAX_FULL_LOGITS = 2**28  # of torchaudio's loss, 1 GiB
+MAX_FULL_LOGITS = 2**28  # most logits for torchaudio's loss, 1 GiB
 
 
 class Problem(NamedTuple):
-    """A batch of utterances of the same length, so that no case gains by leaving out padding."""
+    """A batch of utterances of equal length, so that no package gains by skipping padding."""
 
     am: Tensor  # (N, T, V)
     lm: Tensor  # (N, U+1, V)
@@ -99,7 +100,7 @@ def plain_loss(problem: Problem) -> Tensor:
 
 
 def peer_loss(peer: ModuleType, problem: Problem) -> Tensor:
-    """With fast_rnnt or k2, which have the same functions."""
+    """The loss by fast_rnnt or k2, which have the same functions."""
     am, lm, frames, states, weight, bias, symbols, *_ = problem
     boundary = _boundary(problem)
     simple, (symbol_grad, blank_grad) = peer.rnnt_loss_smoothed(
@@ -128,7 +129,7 @@ def peer_loss(peer: ModuleType, problem: Problem) -> Tensor:
 
 
 def torchaudio_loss(problem: Problem) -> Tensor:
-    """The joiner's loss over the full lattice; there is no smoothed loss, and no band to find."""
+    """The joiner's loss over the full lattice, without smoothed loss and pruning."""
     logits = F.linear(
         torch.tanh(problem.frames.unsqueeze(2) + problem.states.unsqueeze(1)), problem.weight, problem.bias
     )
@@ -137,7 +138,7 @@ def torchaudio_loss(problem: Problem) -> Tensor:
 
 
 def prepare_loss(case: str, vocab: int, device: str, threads: int) -> Callable[[], object]:
-    """The call that computes the loss and its gradients."""
+    """Function that computes the loss and its gradients."""
     torch.set_num_threads(threads)
     problem = make_problem(vocab, device)
     losses: dict[str, Callable[[Problem], Tensor]] = {
@@ -151,7 +152,7 @@ def prepare_loss(case: str, vocab: int, device: str, threads: int) -> Callable[[
 
 
 def lattice_cases(device: str) -> dict[str, Callable[[], object]]:
-    """Log-probability and occupations of given scores in float32."""
+    """Functions that compute log-probability and occupations from float32 scores, by name of the package."""
     generator = torch.Generator().manual_seed(0)
     label = (torch.randn(N, U, T, generator=generator) - 4.0).to(device)
     blank = (torch.randn(N, U + 1, T, generator=generator) - 1.0).to(device)

@@ -1,9 +1,9 @@
-"""SeqSim of whole sites: against the bare matrix product, and against loops over pairs.
+"""SeqSim of whole sites, compared with a bare matrix product and with loops over pairs.
 
     python -m benchmarks.seqsim
     python -m benchmarks.seqsim --device cuda --utterances 3499
 
-Lengths are drawn like those of YuBao (3,499 utterances of 75 frames in the mean, 768 dimensions).
+Lengths are distributed as in YuBao (3,499 utterances of 75 frames on average, 768 dimensions).
 """
 
 from argparse import Namespace
@@ -40,7 +40,7 @@ def draw(utterances: int, dimension: int, random: torch.Generator, device: str) 
 
 
 def compare_with_gemm(x: Packed, y: Packed, options: Namespace) -> None:
-    """The limit: all cosines by one matrix product, written to memory and not looked at."""
+    """Compare with the lower limit of the time: one matrix product that writes all cosines to memory."""
     columns = y.frames.T
     cosines = x.frames.new_empty(len(x.frames), len(y.frames))
     timings = take_turns(
@@ -65,7 +65,7 @@ def compare_with_gemm(x: Packed, y: Packed, options: Namespace) -> None:
 
 
 def compare_with_loops(x: Packed, y: Packed, options: Namespace) -> None:
-    """Both loops get normalised frames; the inner one differs."""
+    """Compare with two loops over pairs of utterances, on normalised frames."""
     xs, ys = unpack(x), unpack(y)
     timings = take_turns(
         {
@@ -107,7 +107,7 @@ def of_a_pair(x: Tensor, y: Tensor) -> Tensor:
 
 
 def frame_by_frame(x: Tensor, y: Tensor) -> Tensor:
-    """SeqSim of two utterances, the best match of each frame searched by itself."""
+    """SeqSim of two utterances by a loop that finds the best match of each frame."""
     precision = torch.stack([(y @ frame).amax() for frame in x]).mean()
     recall = torch.stack([(x @ frame).amax() for frame in y]).mean()
     return 2 * precision * recall / (precision + recall)

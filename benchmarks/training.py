@@ -1,12 +1,12 @@
-"""Seconds and memory of a training step: forward, backward and optimiser; against icefall's where given.
+"""Time and memory of a training step (forward, backward, optimiser), optionally compared with icefall's.
 
     python -m benchmarks.training --model large --icefall ~/icefall
     python -m benchmarks.training --model tiny --utterances 13 --seconds 3 --tokens 10 --icefall ~/icefall
 
-Every case lives in a process of its own, because memory, the treatment of denormal numbers and what the C
-library does with freed memory belong to a process. They take turns; a process that waits computes nothing.
-"icefall tuned" is icefall with the settings of a process that this package's training makes: denormal numbers
-are flushed to zero, and freed memory is kept.
+Every case runs in a process of its own, because memory, the treatment of denormal numbers and the reuse of
+freed memory by the C library are properties of a process. The processes take turns; a waiting process
+computes nothing. "icefall tuned" is icefall with the process settings of this package's training: denormal
+numbers are flushed to zero, and freed memory is kept.
 Losses are CTC and attention decoder (where the model has one): icefall's transducer loss needs k2.
 """
 
@@ -35,7 +35,7 @@ from zipformer.training.environment import prepare_cpu
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
 LEARNING_RATE = 0.0045
 WEIGHTS = {"ctc": 0.2, "attention": 0.8}
-# Reference batches: the first, and one past the end of nearly all schedules.
+# Batch counts to measure at: the first batch, and one after nearly all schedules have ended.
 MOMENTS = {"at the start": 0.0, "late": 20000.0}
 NAMES = ("fangyan", "fangyan checkpointing", "icefall", "icefall tuned")
 Losses = Callable[[], dict[str, Tensor]]
@@ -43,14 +43,15 @@ Losses = Callable[[], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Case:
-    """What one process trains, and how.
+    """Model and settings of the training in one process.
 
     Attributes:
         model: name of a file in ``conf/model``.
-        icefall: a checkout, to train icefall's model of the same sizes; None: this package's.
+        icefall: folder of an icefall checkout, to train icefall's model of the same sizes; None trains this
+            package's model.
         checkpoint: recompute activations in backward.
-        compute_dtype: of autocast, for CUDA.
-        tuned: denormals are flushed to zero and freed memory is kept, as this package's training does.
+        compute_dtype: dtype of autocast, on CUDA.
+        tuned: flush denormals to zero and keep freed memory, as this package's training does.
     """
 
     model: str
@@ -68,7 +69,7 @@ class Case:
 
 
 class Trainee:
-    """A process that makes one training step whenever asked."""
+    """A process that makes one training step on request."""
 
     def __init__(self, case: Case) -> None:
         context = multiprocessing.get_context("spawn")
@@ -87,10 +88,10 @@ class Trainee:
         self._pipe.recv()
 
     def finish(self) -> tuple[float, float]:
-        """End the process; returns the highest memory of its steps in MiB, weights and all, and CPU seconds.
+        """End the process; returns the peak memory of its steps in MiB, with the weights, and CPU seconds.
 
-        The latter are of its cheapest step, over all threads; where others use the machine, they tell more of
-        one thread's work than the clock does.
+        The CPU seconds are those of the cheapest step, summed over all threads. On a shared machine they are
+        a better measure of the work of one thread than elapsed time.
         """
         self._pipe.send("finish")
         mebibytes, cpu_seconds = self._pipe.recv()
@@ -159,14 +160,14 @@ def _training_step(case: Case) -> Callable[[], None]:
 
 
 def model_config(name: str, vocab_size: int) -> AsrModelConfig:
-    """Sizes of a file in ``conf/model``, without transducer."""
+    """Model sizes from a file in ``conf/model``, without transducer."""
     content = OmegaConf.merge(OmegaConf.structured(AsrModelConfig), OmegaConf.load(CONF / f"{name}.yaml"))
     plain: Any = OmegaConf.to_container(content)
     return config_from_dict({**plain, "vocab_size": vocab_size, "transducer": False})
 
 
 def compare(base: Case, icefall: Path | None, names: Collection[str], *, rounds: int) -> list[Timing]:
-    """Rows of the table for one moment of training."""
+    """Table rows for one point in training."""
     ours = replace(base, compute_dtype=torch.bfloat16 if base.device == "cuda" else None)
     peer = replace(ours, icefall=icefall)
     every = dict(
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=40, help="of every transcript")
     parser.add_argument("--vocab-size", type=int, default=500)
     parser.add_argument(
-        "--cases", nargs="*", choices=NAMES, default=NAMES, help="those of large take 5 GB of memory each"
+        "--cases", nargs="*", choices=NAMES, default=NAMES, help="with model large, each takes 5 GB of memory"
     )
     parser.add_argument("--moments", nargs="*", choices=list(MOMENTS), default=list(MOMENTS))
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Checks of a corpus: every problem of every utterance is found and named, and sound utterances become cuts.
+"""Checks of a corpus: reports every problem of every utterance, and makes cuts of all sound utterances.
 
-The checks stream over the manifests. What they keep in memory is the ids and audio digests of all utterances,
+The checks stream over the manifests. They keep in memory only the ids and audio digests of all utterances,
 and the speakers and sentences of the valid and test splits.
 """
 
@@ -21,14 +21,14 @@ from data_prep.text.normaliser import Examined, TextNormaliser
 from data_prep.text.translations import with_normalised_translation
 from zipformer.errors import UserError
 
-# Held-out splits first: a training utterance that clashes with them is the one to be dropped.
+# Held-out splits first, so that of two utterances that clash the training utterance is dropped.
 CHECK_ORDER = ("test", "valid", "train")
 
-# A supervision this close to its whole recording was made from the recording's header.
+# A supervision this close to the whole recording in length was made from the header of the recording.
 _WHOLE_TOLERANCE_SECONDS = 0.001
 # Lists round durations, and coders of MP3 add up to 0.1 s of padding.
 _LIST_TOLERANCE_SECONDS = 0.15
-# A segment may end this much after its recording, because times are often rounded to frames.
+# A segment may end this much after the recording, because times are often rounded to frames.
 _END_TOLERANCE_SECONDS = 0.011
 
 _PACE_FROM_SECONDS = 5.0  # shorter recordings may be silence for the most part
@@ -36,7 +36,7 @@ _CHARACTERS_SHOWN = 30
 
 
 class OnProblem(Enum):
-    """``drop`` goes on without the bad utterances, ``stop`` ends the run after all of them are reported."""
+    """``drop`` leaves out the bad utterances and continues; ``stop`` reports all of them and ends the run."""
 
     drop = "drop"
     stop = "stop"
@@ -44,18 +44,20 @@ class OnProblem(Enum):
 
 @dataclass
 class CheckConfig:
-    """What is checked, and what happens then.
+    """Limits of the checks, and what a problem leads to.
 
     Attributes:
-        on_problem: go on without the utterances that have an error, or stop.
-        min_duration: seconds; shorter utterances are a ``zero_duration``.
-        max_duration: seconds; longer utterances are ``overlong``. Raising it costs memory in training.
-        max_characters_per_second: more are ``text_too_long``. Fast speech has about 10 Han characters a
-            second; three letters of an alphabet count as one. The encoder has 25 frames a second.
-        min_characters_per_second: fewer are ``text_too_short``, in utterances of more than 5 seconds.
-        max_unknown_dialects: share of the utterances whose dialect label may be unknown or ambiguous. More
-            end the run, because a mapping of the label brings them back.
-        severities: gravity of each kind of problem.
+        on_problem: ``drop`` the utterances that have an error and continue, or ``stop``.
+        min_duration: seconds; a shorter utterance has the problem ``zero_duration``.
+        max_duration: seconds; a longer utterance is ``overlong``. A larger value costs memory in training.
+        max_characters_per_second: above it, a transcript is ``text_too_long``. Fast speech has about 10 Han
+            characters a second; three letters of an alphabet count as one. The encoder has 25 frames a
+            second.
+        min_characters_per_second: below it, a transcript is ``text_too_short``, in utterances of more than 5
+            seconds.
+        max_unknown_dialects: largest share of utterances with an unknown or ambiguous dialect label. A larger
+            share ends the run, because mapping the labels makes these utterances usable.
+        severities: severity of each kind of problem.
     """
 
     on_problem: OnProblem = OnProblem.drop
@@ -68,16 +70,16 @@ class CheckConfig:
 
 
 class CorpusChecker:
-    """Checks the splits of one corpus one after the other, in ``CHECK_ORDER``.
+    """Checks the splits of a corpus, one after the other in ``CHECK_ORDER``.
 
     Args:
         config: limits and severities.
-        normaliser: makes the transcript of the cuts.
+        normaliser: normalises the transcripts of the cuts.
         sampling_rate: sampling rate of the features, Hz; other recordings are resampled.
         log: receives the problems.
 
     Attributes:
-        unknown_labels: number of utterances by dialect label that is unknown or ambiguous.
+        unknown_labels: number of utterances for each unknown or ambiguous dialect label.
     """
 
     def __init__(
@@ -90,7 +92,8 @@ class CorpusChecker:
         self._groups = frozenset(groups())
         self._ids: dict[str, str] = {}  # utterance id -> split
         self._audio: dict[str, str] = {}  # digest -> recording id
-        # By speaker, and by sentence ("id" or "text", value): the first split and utterance that has it.
+        # For each speaker, and each sentence ("id" or "text", value): split and id of the first utterance
+        # with it.
         self._held_out_speakers: dict[str, tuple[str, str]] = {}
         self._held_out_sentences: dict[tuple[str, str], tuple[str, str]] = {}
         self.unknown_labels: Counter[str] = Counter()
@@ -109,7 +112,8 @@ class CorpusChecker:
             supervisions: utterances in the order of their recordings.
 
         Raises:
-            UserError: a supervision has no recording, or not in this order.
+            UserError: a supervision has no recording, or the supervisions are not in the order of the
+                recordings.
         """
         remaining = iter(supervisions)
         supervision = next(remaining, None)
@@ -163,19 +167,19 @@ class CorpusChecker:
     def _audio_problems(
         self, described: Recording, recording: Recording, probe: AudioProbe
     ) -> list[tuple[str, str]]:
-        """Problems of a recording, which all its utterances share.
+        """Problems of a recording; all utterances in it share them.
 
         Args:
             described: the recording as the manifest of the corpus describes it.
             recording: the recording as its file was decoded.
-            probe: what was found in the file.
+            probe: findings about the file.
         """
         found = [(kind, detail) for kind, detail in probe.findings]
         if not probe.decodable:
             return found
         length, rate = described.num_samples, described.sampling_rate
-        # A manifest that says what the header says was made from it; faults of the header are in the
-        # findings. One without samples was made from a list, which may give a rounded duration or none.
+        # A manifest equal to the header was made from it; faults of the header are among the findings. A
+        # manifest without samples was made from a list, which may give a rounded duration or none.
         if not length and not described.transforms:
             decoded = probe.num_samples / probe.sampling_rate
             if described.duration and abs(decoded - described.duration) > _LIST_TOLERANCE_SECONDS:
@@ -232,7 +236,7 @@ class CorpusChecker:
     def _pace_problems(
         self, recording: Recording, supervision: SupervisionSegment, text: str, whole: bool
     ) -> list[tuple[str, str]]:
-        """More or less text than the audio has time for."""
+        """Problems of a transcript that is too long or too short for the duration."""
         duration = min(supervision.duration, recording.duration - supervision.start)
         if not whole or not text or duration < self._config.min_duration:
             return []
@@ -250,13 +254,13 @@ class CorpusChecker:
         return []
 
     def _whole(self, audio_problems: list[tuple[str, str]]) -> bool:
-        """Whether the length of the audio says something about its transcript.
+        """Whether the length of the transcript can be checked against the length of the audio.
 
-        It does not where a part of the audio is missing and the utterance is left out for that. Where what
-        is left is to be used all the same, it must have the time for the text.
+        It cannot if a part of the audio is missing and the utterance is left out for that reason. If the rest
+        is to be used nevertheless, it must be long enough for the text.
         """
         return not _undecodable(audio_problems) and not any(
-            kind in ("truncated_audio", "unread_audio")
+            kind in ("truncated_audio", "damaged_audio", "unread_audio")
             and getattr(self._config.severities, kind) is Severity.error
             for kind, _ in audio_problems
         )
@@ -330,7 +334,7 @@ class CorpusChecker:
 
 
 def _as_decoded(recording: Recording, probe: AudioProbe) -> Recording:
-    """A recording with the length, rate and file that its samples were found to have."""
+    """The recording with the length, rate and file that decoding has found."""
     if not probe.decodable or recording.transforms:
         return recording
     source = probe.converted or recording.sources[0].source
@@ -355,7 +359,7 @@ def _of_whole_recording(supervision: SupervisionSegment, recording: Recording) -
 
 
 def _channel(supervision: SupervisionSegment, recording: Recording, probe: AudioProbe) -> int:
-    """Number of the channel of a recording that an utterance is read from."""
+    """Number of the channel that an utterance is read from."""
     if probe.mixed and probe.decodable and recording.num_channels > 1:
         return recording.channel_ids[probe.channels[0]]
     if recording.num_channels == 1:
@@ -364,7 +368,7 @@ def _channel(supervision: SupervisionSegment, recording: Recording, probe: Audio
 
 
 def _level(channel: int, recording: Recording, probe: AudioProbe) -> float:
-    """Level of what is used of a recording in dBFS; 0 where it is not known."""
+    """Level in dBFS of the channel or mix that is used; 0 if not known."""
     if not probe.decodable or not probe.num_samples:
         return 0.0
     if probe.mixed or channel not in recording.channel_ids[: len(probe.channel_levels)]:
@@ -373,7 +377,7 @@ def _level(channel: int, recording: Recording, probe: AudioProbe) -> float:
 
 
 def weighted_length(text: str) -> float:
-    """About the syllables of a text: one for a Han character or digit, a third for another letter."""
+    """Approximate number of syllables: one for a Han character or digit, a third for any other letter."""
     categories = Counter(unicodedata.category(c) for c in text)
     letters = categories["Lu"] + categories["Ll"] + categories["Lm"]
     return categories["Lo"] + categories["Nd"] + categories["Nl"] + letters / 3
@@ -384,7 +388,7 @@ def _undecodable(audio_problems: list[tuple[str, str]]) -> bool:
 
 
 def _sentence_keys(supervision: SupervisionSegment, text: str) -> list[tuple[str, str]]:
-    """A sentence is known by its number and by its words; either one in two splits is an overlap."""
+    """Keys of a sentence, its number and its words; either one in two splits is an overlap."""
     sentence_id = (supervision.custom or {}).get("sentence_id")
     keys = [("id", str(sentence_id))] if sentence_id not in (None, "") else []
     return [*keys, ("text", text)] if text else keys

@@ -1,8 +1,7 @@
-"""Text files with a header and one record a line, as spreadsheets, databases and other toolkits write them.
+"""Reads text files with a header and one record a line, as spreadsheets, databases and other toolkits write.
 
-What can be read without a guess is read: UTF-8 with or without byte order mark, UTF-16, gzip, line ends of
-any system, empty columns at the end. Anything else ends in one message that names the file, the line and what
-to do about it.
+It reads everything that needs no guess: UTF-8 with or without byte order mark, UTF-16, gzip, line ends of any
+system, empty columns at the end. For anything else, one message names the file, the line and the remedy.
 """
 
 import codecs
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from zipformer.errors import UserError, listed
 
-# What a file that is no text begins with, and what it is then.
+# First bytes of files that are not text, and the kind of file.
 _OTHER_KINDS = (
     (b"PAR1", "a Parquet file"),
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
@@ -38,7 +37,7 @@ _CHARACTERS_SHOWN = 30
 
 @dataclass(frozen=True)
 class Record:
-    """The values of one line, and its number in the file, from 1 (the header is line 1)."""
+    """The values of one line, and the line number in the file, from 1 (the header is line 1)."""
 
     line: int
     values: list[str]
@@ -48,13 +47,12 @@ def read_text(path: Path, encoding: str = "utf-8", setting: str | None = None) -
     """The text of a file, with ``\\n`` at the end of each line.
 
     Args:
-        path: file, or its gzip.
-        encoding: encoding of files that do not tell it themselves. A byte order mark tells it, and so do the
-            zero bytes of UTF-16.
-        setting: name of the setting that gives another encoding, for the messages.
+        path: text file, may be compressed with gzip.
+        encoding: encoding of files that do not show it by a byte order mark or by the zero bytes of UTF-16.
+        setting: name of the user's setting for the encoding, for the messages.
 
     Raises:
-        UserError: there is no such file, or it is not text of this encoding.
+        UserError: there is no such file, or it is not text in this encoding.
     """
     data = _content(path)
     for start, kind in _OTHER_KINDS:
@@ -70,7 +68,7 @@ def read_text(path: Path, encoding: str = "utf-8", setting: str | None = None) -
     except UnicodeDecodeError as error:
         raise UserError(_not_decodable(path, data, used, error, setting)) from error
     text = text.removeprefix("\ufeff")
-    # Lines of old Mac programs end in CR alone. CR in a file with LF is dealt with where values are read.
+    # Lines of old Mac programs end in CR alone. A CR in a file with LF is handled where values are read.
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
     if (position := text.find("\0")) >= 0:
         raise UserError(
@@ -91,18 +89,18 @@ def read_records(
     """Read a table.
 
     Args:
-        path: its file, see :func:`read_text`.
-        delimiter: between the values of a line.
-        quoted: whether values may stand in quotation marks as in CSV (RFC 4180), and hold delimiters and line
-            breaks then. Otherwise quotation marks are ordinary characters.
+        path: file of the table, see :func:`read_text`.
+        delimiter: character between the values of a line.
+        quoted: True if values may be in quotation marks as in CSV (RFC 4180); such a value may contain
+            delimiters and line breaks. Otherwise quotation marks are ordinary characters.
         encoding: see :func:`read_text`.
-        settings: what the names of the settings ``delimiter``, ``quoted`` and ``encoding`` begin with
-            (``corpus``), for the messages; None if the user cannot choose them.
+        settings: prefix of the names of the settings ``delimiter``, ``quoted`` and ``encoding`` in messages,
+            such as ``corpus``; None if the user cannot choose them.
 
     Returns:
-        The header, the records (empty lines are left out), and a list to which reading the records adds a
-        message for each line that cannot be used. Values have no spaces at their ends, and there are as many
-        in each record as in the header.
+        The header, the records (without empty lines), and a list to which reading the records adds a message
+        for each line that cannot be used. Values are stripped of spaces, and each record has as many as the
+        header.
 
     Raises:
         UserError: the file cannot be read or is empty.
@@ -130,7 +128,7 @@ def read_records(
 
 
 def seeming_delimiter(header: Sequence[str], delimiter: str, wanted: Sequence[str]) -> str | None:
-    """The delimiter by which a header that was not divided would have the wanted columns."""
+    """The delimiter that would divide an undivided header into the wanted columns; None if none would."""
     line = delimiter.join(header)
     for candidate in ("\t", ",", ";", "|"):
         names = {name.strip().strip('"').casefold() for name in line.split(candidate)}
@@ -163,7 +161,7 @@ def _content(path: Path) -> bytes:
 
 
 def _utf16_of(data: bytes) -> str | None:
-    """UTF-16 without byte order mark: every second byte of a header in ASCII is zero."""
+    """Which UTF-16 a file without byte order mark has: every second byte of an ASCII header is zero."""
     start = data[:16]
     if len(start) >= 4 and len(start) % 2 == 0:
         if not any(start[1::2]) and all(start[::2]):

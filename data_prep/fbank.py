@@ -22,12 +22,30 @@ from numpy.typing import NDArray
 from data_prep.manifests import write_jsonl
 from zipformer.data.audio import load_audio
 from zipformer.data.features import fbank_extractor
+from zipformer.data.manifest import PREPARATION_FILE
 from zipformer.errors import UserError
 from zipformer.files import replacing
+from zipformer.typed_json import read_json
 
 logger = logging.getLogger(__name__)
 
 ORIGINAL_SPEED = 1.0
+
+
+def recorded_speed(directory: Path) -> tuple[float, tuple[str, ...]]:
+    """How to tell the utterances of a prepared training split from their copies at other speeds.
+
+    Args:
+        directory: the prepared corpus, which says what its speed factors were.
+
+    Returns:
+        Speed of the utterances that stand for the recordings, which is 1 wherever that is among the factors;
+        and the ends of the ids of the copies.
+    """
+    settings = (read_json(directory / PREPARATION_FILE, "prepare") or {}).get("settings", {})
+    factors = settings.get("fbank.speed_factors") or [ORIGINAL_SPEED]
+    speed = ORIGINAL_SPEED if ORIGINAL_SPEED in factors else factors[0]
+    return speed, tuple(f"_sp{factor}" for factor in factors if factor not in (speed, ORIGINAL_SPEED))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Warnings of other packages that a user can do nothing about."""
+"""Hides warnings of other packages that a user can do nothing about."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_jieba_warnings() -> Iterator[None]:
-    """For the import of jieba, or of what imports it: its ``pkg_resources`` warns of its own removal."""
+    """Context for importing jieba, or a package that does: ``pkg_resources`` warns of its own removal."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
         yield
@@ -16,7 +16,7 @@ def without_jieba_warnings() -> Iterator[None]:
 
 @contextmanager
 def without_native_stderr() -> Iterator[None]:
-    """For a short call of a C++ library that writes to the standard error itself; exceptions still come."""
+    """Context that silences a C++ library which writes to standard error; exceptions are still raised."""
     before = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:

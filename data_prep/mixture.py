@@ -17,11 +17,13 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from omegaconf import MISSING
 
-from data_prep.manifests import final_cuts_file, write_jsonl
+from data_prep.fbank import recorded_speed
+from data_prep.manifests import SPLITS, final_cuts_file, write_jsonl
+from data_prep.taxonomy import groups
 from data_prep.tokens import train_token_model, write_tokens
 from zipformer.data.cuts import read_cuts
 from zipformer.data.dataset import record_name
-from zipformer.data.manifest import read_summaries
+from zipformer.data.manifest import CutSummary, read_summaries
 from zipformer.data.mixing import CorpusShare
 from zipformer.data.mixture_file import MIXTURE_FILE, read_mixture
 from zipformer.data.remote import CacheConfig, is_remote
@@ -43,6 +45,9 @@ class MixtureConfig:
         file: YAML file that lists prepared corpora, see zipformer/data/mixture_file.py.
         data_dir: directory for tokens, validation cuts and ``mixture.yaml``.
         absent: ``error`` if a corpus of the file has no training cuts, ``skip`` to leave it out.
+        held_out: dialect groups that are not trained on, for a test of speech that the model never heard.
+            All their utterances go to the split test of data_dir, so that ``data.keep_out`` can name
+            data_dir. They give no tokens, and are not in the validation.
         min_count: a character that occurs less often in the training text of all corpora is spelt in bytes.
         cache: where files of corpora at a URL are kept.
     """
@@ -50,16 +55,17 @@ class MixtureConfig:
     file: str = MISSING
     data_dir: str = MISSING
     absent: str = "error"
+    held_out: list[str] = field(default_factory=list)
     min_count: int = 1
     cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 def write_mixture(config: MixtureConfig) -> None:
-    """Write tokens, validation cuts, ``hours.tsv`` (by corpus and dialect group) and ``mixture.yaml``.
+    """Write tokens, validation and held-out cuts, ``hours.tsv`` (by corpus and group) and ``mixture.yaml``.
 
     Raises:
-        UserError: the file is wrong, a corpus is absent or of another dialect group, or an id occurs twice
-            among the validation cuts.
+        UserError: the file is wrong, a corpus is absent or of another dialect group, a held-out group is
+            unknown, or an id occurs twice among the validation cuts or among the held-out cuts.
     """
     directory = Path(config.data_dir).resolve()
     shares = read_mixture(Path(config.file), config.absent)
@@ -70,13 +76,18 @@ def write_mixture(config: MixtureConfig) -> None:
         )
     folders = [open_data(share.data_dir, config.cache) for share in shares]
     hours: list[str] = []
-    model = train_token_model(_texts(shares, folders, hours), config.min_count)
+    held_out = frozenset(config.held_out)
+    if unknown := sorted(held_out - set(groups())):
+        raise UserError(f"held_out={', '.join(unknown)} is no dialect group; choose of {', '.join(groups())}")
+    model = train_token_model(_texts(shares, folders, held_out, hours), config.min_count)
     size = write_tokens(model, directory / "tokens")
     logger.info("%d tokens of %d corpora in %s", size, len(shares), directory / "tokens")
     for folder in folders:
         _check_characters(folder, directory / "tokens")
-    valid = write_jsonl(CutSet, _validation_cuts(shares, folders), final_cuts_file(directory, "valid"))
+    cuts = _validation_cuts(shares, folders, held_out)
+    valid = write_jsonl(CutSet, cuts, final_cuts_file(directory, "valid"))
     logger.info("%d validation cuts", valid)
+    _write_held_out(folders, held_out, final_cuts_file(directory, "test"))
     write_text(directory / HOURS_FILE, "corpus\tgroup\tutterances\thours\n" + "".join(hours))
     # Last: where this file is, the mixture is complete.
     entries = [
@@ -93,7 +104,9 @@ def write_mixture(config: MixtureConfig) -> None:
     record_name(directory, None)
 
 
-def _texts(shares: Sequence[CorpusShare], folders: Sequence[Path], hours: list[str]) -> Iterator[str]:
+def _texts(
+    shares: Sequence[CorpusShare], folders: Sequence[Path], held_out: frozenset[str], hours: list[str]
+) -> Iterator[str]:
     """Training text of all corpora with a weight; checks the groups, and adds the lines of ``hours.tsv``."""
     for share, folder in zip(shares, folders, strict=True):
         if share.weight == 0:
@@ -102,7 +115,7 @@ def _texts(shares: Sequence[CorpusShare], folders: Sequence[Path], hours: list[s
         seconds: dict[str, float] = defaultdict(float)
         utterances: dict[str, int] = defaultdict(int)
         for cut in read_summaries(file):
-            group = (cut.supervisions[0].language if cut.supervisions else None) or "unknown"
+            group = _group(cut)
             seconds[group] += cut.duration
             utterances[group] += 1
             for supervision in cut.supervisions:
@@ -111,12 +124,17 @@ def _texts(shares: Sequence[CorpusShare], folders: Sequence[Path], hours: list[s
                         f"{file}: the mixture says group {share.group}, but utterance {cut.id} is of "
                         f"{supervision.language}: correct the group, or leave it out"
                     )
-                yield supervision.text or ""
+                if supervision.language not in held_out:
+                    yield supervision.text or ""
         for group in sorted(seconds):
             amount = seconds[group] / 3600
             logger.info("%s: %s, %d utterances, %.2f h", share.data_dir, group, utterances[group], amount)
             name = share.data_dir if is_remote(share.data_dir) else folder.resolve().name
             hours.append(f"{name}\t{group}\t{utterances[group]}\t{amount:.4f}\n")
+
+
+def _group(cut: Cut | CutSummary) -> str:
+    return (cut.supervisions[0].language if cut.supervisions else None) or "unknown"
 
 
 def _check_characters(corpus: Path, tokens: Path) -> None:
@@ -133,13 +151,17 @@ def _check_characters(corpus: Path, tokens: Path) -> None:
             logger.warning("%s", warning)
 
 
-def _validation_cuts(shares: Sequence[CorpusShare], folders: Sequence[Path]) -> Iterator[Cut]:
+def _validation_cuts(
+    shares: Sequence[CorpusShare], folders: Sequence[Path], held_out: frozenset[str]
+) -> Iterator[Cut]:
     seen: dict[str, str] = {}
     for share, folder in zip(shares, folders, strict=True):
         file = final_cuts_file(folder, "valid")
         if not file.is_file() or share.weight == 0:
             continue
         for cut in read_cuts(file):
+            if _group(cut) in held_out:
+                continue
             if cut.id in seen:
                 raise UserError(
                     f"the validation cut {cut.id} is in {seen[cut.id]} and in {share.data_dir}: remove one "
@@ -147,3 +169,34 @@ def _validation_cuts(shares: Sequence[CorpusShare], folders: Sequence[Path]) -> 
                 )
             seen[cut.id] = share.data_dir
             yield cut
+
+
+def _write_held_out(folders: Sequence[Path], held_out: frozenset[str], target: Path) -> None:
+    """Write the utterances of held-out groups, of all splits, without copies at other speeds."""
+    target.unlink(missing_ok=True)
+    if not held_out:
+        return
+    count = write_jsonl(CutSet, _held_out_cuts(folders, held_out), target)
+    logger.info("%d utterances of %s are held out", count, ", ".join(sorted(held_out)))
+    if not count:
+        target.unlink()
+
+
+def _held_out_cuts(folders: Sequence[Path], held_out: frozenset[str]) -> Iterator[Cut]:
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        _, copies = recorded_speed(folder)
+        for split in SPLITS:
+            file = final_cuts_file(folder, split)
+            if not file.is_file() or not any(_group(cut) in held_out for cut in read_summaries(file)):
+                continue
+            for cut in read_cuts(file):
+                if _group(cut) not in held_out or (split == "train" and cut.id.endswith(copies)):
+                    continue
+                if cut.id in seen:
+                    raise UserError(
+                        f"the held-out cut {cut.id} is in {seen[cut.id]} and in {folder}: remove one of them "
+                        "from the mixture"
+                    )
+                seen[cut.id] = folder
+                yield cut

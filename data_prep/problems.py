@@ -1,4 +1,4 @@
-"""Kinds of problems a corpus can have, and the log that collects them."""
+"""The kinds of problems that a corpus can have, and the log that collects problems."""
 
 import csv
 from collections import Counter
@@ -18,7 +18,7 @@ COLUMNS = ("utterance_id", "split", "problem", "detail", "remedy", "severity")
 
 
 class Severity(Enum):
-    """``error``: the utterance is not used. ``warning``: it is reported and used. ``ignore``: it is used."""
+    """``error``: the utterance is not used. ``warning``: it is reported and used. ``ignore``: only used."""
 
     error = "error"
     warning = "warning"
@@ -27,53 +27,55 @@ class Severity(Enum):
 
 @dataclass
 class Severities:
-    """How grave each kind of problem is.
+    """Severity of each kind of problem.
 
     Attributes:
         missing_audio: the audio file does not exist.
-        unreadable_audio: the audio file cannot be decoded, or holds samples that are no numbers.
-        truncated_audio: the audio file is cut off; what is left can be decoded.
-        unread_audio: the audio file holds more sound than its header promises, and than can be decoded.
-        silent_audio: there is no sound: nothing above -80 dBFS (root mean square).
-        faint_audio: nothing above -60 dBFS.
+        unreadable_audio: the audio file cannot be decoded, or has samples that are NaN or infinite.
+        truncated_audio: the audio file is cut off; the rest can be decoded.
+        damaged_audio: bytes inside the audio file are damaged; decoders leave out or invent the sound there.
+        unread_audio: the audio file holds more sound than the header promises and a decoder reads.
+        silent_audio: the level (root mean square) is below -80 dBFS.
+        faint_audio: the level is below -60 dBFS.
         not_full_scale: samples far beyond -1 to 1, such as integers written as floating-point numbers.
         clipped_audio: more than one sample in a hundred stays at full scale.
         frozen_audio: the samples do not change in one stretch of more than half of the recording.
         lost_audio: the audio could be read when it was checked, but not when its features were computed.
-        audio_mismatch: the file holds another number of samples, or another rate, than its manifest says.
+        audio_mismatch: number of samples or sampling rate of the file differ from those in the manifest.
         zero_duration: the utterance is empty or shorter than ``min_duration``.
         overlong: the utterance is longer than ``max_duration``.
-        sampling_rate: the recording has another rate than the features; it is resampled.
+        sampling_rate: the recording does not have the sampling rate of the features; it is resampled.
         several_channels: the recording has more than one channel; ``audio.channel`` says which are used.
-        missing_channel: the recording has several channels, but not that of ``audio.channel``.
-        beyond_audio: the transcript's segment begins before or ends after its recording.
-        no_transcript: a recording that no transcript belongs to (it is not used in any case).
-        empty_text: there is no transcript.
-        empty_after_normalisation: nothing of the transcript is left by normalisation.
-        unknown_composition: a bracketed composition without a character; its components stay in the text.
-        unmatched_bracket: a bracket without its partner, so that it is unclear what is a remark. A known
-            label beside it is left out, other words stay.
-        unknown_label: Latin letters or numbers in square or angle brackets, which are left out as a label.
-        dropped_remark: Han characters in parentheses, which are left out.
-        dropped_symbol: a symbol that may be spoken (%, +, ½, the dash of 3-5) and is left out.
+        missing_channel: the recording has several channels, but not the channel of ``audio.channel``.
+        beyond_audio: the segment of the transcript begins before or ends after the recording.
+        no_transcript: a recording without any transcript (never used).
+        empty_text: the transcript is empty.
+        empty_after_normalisation: the transcript is empty after normalisation.
+        unknown_composition: a bracketed composition without a known character; its components are kept.
+        unmatched_bracket: a bracket without its partner, so that it is unclear which words are a remark. A
+            known label beside it is removed, other words are kept.
+        unknown_label: Latin letters or numbers in square or angle brackets, removed as a label.
+        dropped_remark: Han characters in parentheses, removed.
+        dropped_symbol: a symbol that may be spoken (%, +, ½, the dash of 3-5), removed.
         unusual_letter: a letter that is neither Han, Latin nor Bopomofo, or is of private use, or a component
-            of Han characters such as 亻; it stays.
-        untranscribed_speech: a mark of speech that could not be written down (□, *, <unk>) and is left out.
+            of Han characters such as 亻; kept.
+        untranscribed_speech: a mark for speech that could not be written down (□, *, <unk>), removed.
         text_too_long: more characters a second than anyone speaks (``max_characters_per_second``).
         text_too_short: far fewer characters a second than people speak (``min_characters_per_second``).
         unknown_dialect: the dialect is not a group of the taxonomy, or its label is ambiguous.
-        duplicate_id: an utterance with this id came before.
+        duplicate_id: an earlier utterance has the same id.
         duplicate_audio: another recording has exactly the same samples.
-        sentence_overlap: a training utterance whose sentence (id or text) is in the valid or test split.
-        speaker_overlap: a training utterance whose speaker is in the valid or test split.
-        held_out_sentence_overlap: a validation utterance whose sentence is in the test split: the model is
-            chosen by a sentence that it is tested on.
-        held_out_speaker_overlap: a validation utterance whose speaker is in the test split.
+        sentence_overlap: the sentence (id or text) of a training utterance is in the valid or test split.
+        speaker_overlap: the speaker of a training utterance is in the valid or test split.
+        held_out_sentence_overlap: the sentence of a validation utterance is in the test split, so that the
+            model is chosen by a sentence it is tested on.
+        held_out_speaker_overlap: the speaker of a validation utterance is in the test split.
     """
 
     missing_audio: Severity = Severity.error
     unreadable_audio: Severity = Severity.error
     truncated_audio: Severity = Severity.error
+    damaged_audio: Severity = Severity.error
     unread_audio: Severity = Severity.error
     silent_audio: Severity = Severity.error
     faint_audio: Severity = Severity.warning
@@ -115,8 +117,10 @@ REMEDIES: dict[str, str] = {
     " AIFF, AU, CAF, W64 and NIST SPHERE can be read; pip install 'fangyan[audio]' adds MP4, M4A, AAC, AMR,"
     " WMA and WebM",
     "truncated_audio": "copy the file again, or use what is left: checks.severities.truncated_audio=warning",
-    "unread_audio": "write the file anew: for a WAV file, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3"
-    " and Ogg files can be read whole after pip install 'fangyan[audio]'",
+    "damaged_audio": "copy the file again, or use it as it is: checks.severities.damaged_audio=warning",
+    "unread_audio": "divide files that were joined byte by byte, or join their samples; for a WAV file whose"
+    " header was not finished, ffmpeg -ignore_length 1 -i BAD.wav GOOD.wav; MP3 and Ogg files can be read"
+    " whole after pip install 'fangyan[audio]'",
     "silent_audio": "remove the utterance, or choose the channel with the speech: audio.channel=1",
     "faint_audio": "listen to it; amplify it if it is speech",
     "not_full_scale": "divide the samples by their full scale, e.g. 32768, and write the file again",
@@ -158,9 +162,10 @@ REMEDIES: dict[str, str] = {
     "held_out_speaker_overlap": "keep a speaker in one split",
 }
 
-# Where the remedy above is to set the severity that a problem has already.
+# Remedies for problems that already have the severity which the remedy above advises to set.
 _REMEDIES_OF_SEVERITIES = {
     ("truncated_audio", Severity.warning): "copy the file again; what is left of it is used",
+    ("damaged_audio", Severity.warning): "copy the file again; what was decoded is used",
     ("unmatched_bracket", Severity.error): "correct the transcript, or use such utterances:"
     " checks.severities.unmatched_bracket=warning",
     ("untranscribed_speech", Severity.error): "complete the transcript, or use such utterances:"
@@ -171,13 +176,13 @@ _REMEDIES_OF_SEVERITIES = {
 
 
 def remedy_of(kind: str, severity: Severity) -> str:
-    """What a user can do about a problem that has this severity now."""
+    """Advice to the user for a problem with its present severity."""
     return _REMEDIES_OF_SEVERITIES.get((kind, severity), REMEDIES[kind])
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of one utterance (or of a recording, where no utterance is known)."""
+    """One problem of one utterance (or of a recording, if no utterance is known)."""
 
     utterance_id: str
     split: str
@@ -186,11 +191,11 @@ class Problem:
 
 
 class ProblemLog:
-    """Writes problems to a TSV file as they come, and counts them.
+    """Writes problems to a TSV file as they are found, and counts them.
 
     Attributes:
         counts: number of problems by (kind, split).
-        dropped: number of utterances with an error by split.
+        dropped: number of utterances with an error, by split.
     """
 
     def __init__(self, stream: TextIO, severities: Severities) -> None:
@@ -233,9 +238,9 @@ class ProblemLog:
 
 
 def append_problems(path: Path, problems: list[Problem], severities: Severities) -> None:
-    """Add problems that were found after the checks to the file of all problems.
+    """Add problems that were found after the checks to the problems file.
 
-    Kinds that are there already are taken out first, so that a stage that is begun again repeats nothing.
+    Entries of the same kinds are removed first, so that a stage that is started again adds no duplicates.
     """
     kinds = {problem.kind for problem in problems}
     with (

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a plain line every some seconds elsewhere."""
+"""Progress of a long job: a bar on a terminal, otherwise a log line every few seconds."""
 
 import logging
 import threading
@@ -24,16 +24,16 @@ def progress(
     console: Console | None = None,
     interval: float = INTERVAL_SECONDS,
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far a job is; gives a function that counts further units as done, from any thread.
+    """Show the progress of a job; yields a function that adds finished units, callable from any thread.
 
     Args:
-        what: the job in a few words.
+        what: name of the job, in a few words.
         total: number of units.
-        unit: what is counted, in the plural.
+        unit: name of the units, in the plural.
         done: units that were finished before, for example by an earlier run.
-        console: where the bar is drawn; standard output by default. If it is not a terminal, lines go to the
+        console: console for the bar; standard output by default. If it is not a terminal, lines go to the
             log.
-        interval: seconds between two lines of the log. A job that is over before has none.
+        interval: seconds between two lines of the log. A shorter job logs none.
     """
     console = console or Console()
     if console.is_terminal:
@@ -57,7 +57,7 @@ def progress(
 
 
 class _Lines(threading.Thread):
-    """Logs the state at fixed intervals, also while no unit is finished for long."""
+    """Logs the progress at fixed intervals, even if no unit has been finished since the last line."""
 
     def __init__(self, what: str, total: int, unit: str, done: int, interval: float) -> None:
         super().__init__(name=f"progress of {what}", daemon=True)

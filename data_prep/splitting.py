@@ -1,4 +1,4 @@
-"""Division of utterances into train, valid and test, so that no sentence is in two of them."""
+"""Divides utterances into train, valid and test, with every sentence in one split only."""
 
 import hashlib
 import logging
@@ -11,23 +11,23 @@ from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Fewer test sentences than this give intervals that are too wide to compare models by.
+# With fewer test sentences, intervals are too wide to compare models.
 ENOUGH_TEST_SENTENCES = 30
 ENOUGH_VALID_SENTENCES = 10
 
 
 @dataclass
 class SplitConfig:
-    """How many sentences are held out.
+    """Number and choice of the held-out sentences.
 
     Attributes:
-        valid: sentences for validation: a number below 1 is a fraction of all sentences, else a count. By
-            default a twentieth, but in small corpora up to an eighth (rounded up), so that there are 10.
-        test: sentences for the test, likewise. By default a tenth, but in small corpora up to a quarter
-            (rounded up), so that there are 30.
-        seed: another seed draws other sentences.
-        complete_first: draw the held-out sentences from those that were recorded in most dialects first. For
-            parallel recordings, so that every dialect has all of the test sentences.
+        valid: sentences for validation: a number below 1 is a fraction of all sentences, otherwise a count.
+            By default a twentieth, but at least 10, or an eighth (rounded up) where that is fewer than 10.
+        test: sentences for the test, a fraction or a count likewise. By default a tenth, but at least 30, or
+            a quarter (rounded up) where that is fewer than 30.
+        seed: random seed of the draw.
+        complete_first: hold out the sentences that were recorded in most dialects first. For parallel
+            recordings, so that every dialect has all of the test sentences.
     """
 
     valid: float | None = None
@@ -38,7 +38,7 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class Sentence:
-    """What an utterance says: its number where known, its words, and the dialect it says them in."""
+    """The sentence of an utterance: number where known, words, and dialect."""
 
     sentence_id: str | None
     text: str
@@ -48,8 +48,8 @@ class Sentence:
 def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> list[str]:
     """Split of each utterance.
 
-    Utterances with the same sentence id *or* the same text belong together, and so do those that are linked
-    through others. The result depends on the seed and the sentences, not on their order.
+    Utterances with the same sentence id *or* the same text go to the same split, and so do utterances that
+    are linked through others. The result depends on the seed and the sentences, not on their order.
 
     Raises:
         UserError: the numbers of sentences do not leave any for training.
@@ -77,20 +77,21 @@ def split_by_sentence(utterances: Sequence[Sentence], config: SplitConfig) -> li
 
 
 def interval_of_error_rate(characters: float, error_rate: float = 0.2) -> float:
-    """Half the width of the 95 % interval of a character error rate, as a share.
+    """Half the width of the 95 % interval of a character error rate, as a fraction.
 
-    Binomial, with twice the variance because errors come in groups (a sentence is hard or easy as a whole).
+    The variance is twice the binomial one, because errors come in groups (a sentence is hard or easy as a
+    whole).
 
     Args:
-        characters: number of characters in the different sentences of the test set; more speakers of the
-            same ones add little.
+        characters: number of characters in the different sentences of the test set; further speakers of the
+            same sentences add little information.
         error_rate: assumed error rate of the model, 0 to 1.
     """
     return 1.96 * math.sqrt(2 * error_rate * (1 - error_rate) / characters) if characters else 1.0
 
 
 def warn_of_few(utterances: Sequence[Sentence], splits: Sequence[str]) -> None:
-    """Log how sure an error rate can be, where there are few test sentences."""
+    """Log a warning with the width of the interval if there are few test sentences."""
     lengths: dict[str, int] = {}
     for utterance, split in zip(utterances, splits, strict=True):
         if split == "test":
@@ -107,9 +108,10 @@ def warn_of_few(utterances: Sequence[Sentence], splits: Sequence[str]) -> None:
 
 
 def _count(amount: float | None, total: int, *, share: int, enough: int, at_most: int) -> int:
-    """Sentences to hold out: the configured amount, else one in ``share``, but at least ``enough``.
+    """Number of sentences to hold out: the configured amount, or one in ``share`` but at least ``enough``.
 
-    In small corpora ``enough`` gives way to 1 sentence in ``at_most``; three sentences or fewer all train.
+    Where one in ``at_most`` (rounded up) is fewer than ``enough``, it takes the place of ``enough``. Of three
+    sentences or fewer, none is held out.
     """
     if amount is None:
         return max(round(total / share), min(enough, -(-total // at_most))) if total > 3 else 0
@@ -135,6 +137,6 @@ def _linked(utterances: Sequence[Sentence]) -> list[str]:
     members: dict[Hashable, list[str]] = defaultdict(list)
     for node in nodes:
         members[root(node)].append(" ".join(node))
-    # Named after its smallest member, so that the order of the table does not matter.
+    # A set is named after its smallest member, so that the order of the table does not matter.
     names = {top: min(group) for top, group in members.items()}
     return [names[root(node)] for node in nodes]

@@ -1,4 +1,4 @@
-"""Tables that describe utterances, one row each."""
+"""Reads tables that describe utterances, one in each row."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,19 +14,19 @@ REQUIRED = ("path", "text", "dialect")
 class Columns:
     """Names of the columns of a table.
 
-    ``path``, ``text`` and ``dialect`` must be there. The others are used if they are there; but one that was
-    given another name than the default must be there too. Upper and lower case are told apart only where a
-    table has both. ``ipa`` and ``romanisation`` hold pronunciations:
-    syllables with their tones, a space between them, one for each character of the text.
+    ``path``, ``text`` and ``dialect`` are required. The others are optional, unless their name was set to
+    something else than the default. Upper and lower case are distinguished only where a table has both.
+    ``ipa`` and ``romanisation`` hold pronunciations: one syllable with its tone for each character of the
+    text, separated by spaces.
     """
 
-    path: str = "path"  # audio file, from the folder of the table
+    path: str = "path"  # audio file, relative to the folder of the table
     text: str = "text"  # transcript
     dialect: str = "dialect"  # label of the dialect
     id: str = "id"  # id of the utterance
-    site: str = "site"  # place where it is spoken
+    site: str = "site"  # place where the dialect is spoken
     speaker: str = "speaker"  # speaker of the utterance
-    sentence_id: str = "sentence_id"  # the same for parallel sentences
+    sentence_id: str = "sentence_id"  # number or id, equal for parallel sentences
     split: str = "split"  # train, valid or test
     translation: str = "translation"  # translation of the sentence
     ipa: str = "ipa"  # pronunciation in IPA, a syllable for each character
@@ -35,7 +35,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its values by the field names of ``Columns``, and where it stands (``table.tsv:17``)."""
+    """One row: values by the field names of ``Columns``, and file and line of the row (``table.tsv:17``)."""
 
     values: Mapping[str, str]
     origin: str
@@ -60,11 +60,12 @@ def read_table(
     """Read a table.
 
     Args:
-        path: text file with a header line, or its gzip.
-        columns: names of its columns.
-        delimiter: between the values of a line.
+        path: text file with a header line, may be compressed with gzip.
+        columns: names of the columns.
+        delimiter: character between the values of a line.
         keep: values of the rows to keep, by column name (as in the file). Other rows are left out.
-        quoted: whether quotation marks enclose values, as in CSV; None means unless the delimiter is a tab.
+        quoted: True if quotation marks may enclose values, as in CSV; None: True unless the delimiter is a
+            tab.
         encoding: encoding of a file without a byte order mark.
 
     Raises:
@@ -75,7 +76,7 @@ def read_table(
         raise UserError(f"the table {path} does not exist; set corpus.tsv to your table")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name the file of the table in it: set corpus.tsv to your table")
-    delimiter = delimiter.replace("\\t", "\t")  # as shells and Hydra pass a tab on
+    delimiter = delimiter.replace("\\t", "\t")  # shells and Hydra pass a tab as \t
     quoted = delimiter != "\t" if quoted is None else quoted
     header, records, faults = read_records(
         path, delimiter, quoted=quoted, encoding=encoding, settings="corpus"
@@ -101,7 +102,7 @@ def read_table(
 
 
 def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: str) -> dict[str, str]:
-    """Field name -> column name, for the columns that are there."""
+    """Column name by field name, for the columns that the table has."""
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise UserError(
             f"{path}:1: the columns {twice} are there more than once; rename or remove all but one of each"
@@ -119,7 +120,7 @@ def _used_columns(path: Path, header: list[str], columns: Columns, delimiter: st
 
 
 def _column(name: str, header: list[str]) -> str:
-    """The column that a name means: the one of this name, else the only one that differs from it in case."""
+    """The column of this name, or else the only column whose name differs from it only in case."""
     if name in header:
         return name
     alike = [column for column in header if column.casefold() == name.casefold()]

@@ -1,11 +1,10 @@
-"""Dialect groups and the varieties below them, and the way from a corpus's own label to them.
+"""Dialect groups and the varieties below them, and the mapping from the labels of a corpus to them.
 
-Every table of the toolkit speaks of a *group* (``yue``, ``wuu``, ...; ISO 639-3 where there is a code) and,
-where it is known, of a *subdialect* (``wuu-shanghai``). Corpora label their recordings in many ways;
-``variety_of`` is the only place where such a label becomes one of these names. The names and labels
-themselves are data: ``taxonomy.tsv`` has one line per variety with its id, its Chinese and English name, and
-further labels separated by semicolons. Labels that mean one thing in one corpus and another in the next are
-refused: ``ambiguous.tsv`` has them, with the ids they may stand for.
+Every table of the toolkit uses a *group* (``yue``, ``wuu``, ...; ISO 639-3 where there is a code) and, where
+known, a *subdialect* (``wuu-shanghai``). Corpora label their recordings in many ways; ``variety_of`` is the
+only function that maps such labels. The names and labels are data: ``taxonomy.tsv`` has one line per variety
+with id, Chinese and English name, and further labels separated by semicolons. Labels whose meaning depends on
+the corpus are refused: ``ambiguous.tsv`` lists them, with the ids they may stand for.
 """
 
 import csv
@@ -29,12 +28,12 @@ class UnknownDialectError(UserError):
 
 
 class AmbiguousDialectError(UnknownDialectError):
-    """A label that means one thing in one corpus and another in the next."""
+    """A label whose meaning depends on the corpus."""
 
 
 @dataclass(frozen=True)
 class Variety:
-    """What an utterance is spoken in.
+    """The variety of Chinese that an utterance is spoken in.
 
     Attributes:
         group: dialect group, e.g. ``wuu``; goes to ``supervision.language``.
@@ -47,7 +46,7 @@ class Variety:
 
     @property
     def id(self) -> str:
-        """The most exact name: the subdialect where known, else the group."""
+        """The most specific id: the subdialect where known, else the group."""
         return self.subdialect or self.group
 
 
@@ -63,7 +62,7 @@ class TaxonomyEntry:
 
 @dataclass(frozen=True)
 class Ambiguity:
-    """What an ambiguous label may stand for: ids of the taxonomy, and the reason in words."""
+    """Possible meanings of an ambiguous label, as ids of the taxonomy, and the reason in words."""
 
     ids: tuple[str, ...]
     why: str
@@ -82,10 +81,10 @@ def entries() -> tuple[TaxonomyEntry, ...]:
 
 
 def variety_of_id(name: str) -> Variety:
-    """The variety with an id of the taxonomy, written exactly so.
+    """The variety with an id of the taxonomy, which must match exactly.
 
     Raises:
-        UnknownDialectError: there is no such id. The message lists those that there are.
+        UnknownDialectError: there is no such id. The message lists all ids.
     """
     for entry in entries():
         if entry.variety.id == name:
@@ -99,11 +98,11 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
     Args:
         label: the label as the corpus writes it. Case, spaces, punctuation, and simplified or traditional
             characters do not matter: ``Xi'an``, ``xian`` and ``XI AN`` are one label.
-        dialect_map: further labels of this corpus, from the label to any label or id of the taxonomy. They
-            win over the labels of the taxonomy.
+        dialect_map: label or id of the taxonomy for further labels of this corpus. It takes precedence over
+            the labels of the taxonomy.
 
     Raises:
-        UnknownDialectError: nobody knows the label, or it is ambiguous. The message says how to map it.
+        UnknownDialectError: the label is unknown or ambiguous. The message says how to map it.
     """
     wanted = _key(label)
     for source, target in (dialect_map or {}).items():
@@ -113,7 +112,7 @@ def variety_of(label: str, dialect_map: Mapping[str, str] | None = None) -> Vari
 
 
 def label_fault(label: str) -> str:
-    """Why a label has no variety, in short, and how to map it."""
+    """Short message: why a label has no variety, and how to map it."""
     try:
         variety = _variety_of_label(label)
     except AmbiguousDialectError as error:
@@ -124,11 +123,11 @@ def label_fault(label: str) -> str:
 
 
 def map_setting(label: str, target: str = "<id>") -> str:
-    """How a user maps a label to an id, in a form that Hydra's command line takes."""
+    """Setting that maps a label to an id, written so that Hydra's command line accepts it."""
     key = _key(label)
     if re.fullmatch(r"[a-z][a-z0-9]*", key) and key not in ("null", "true", "false", "inf", "nan"):
         return f"'+corpus.dialect_map={{{key}: {target}}}'"
-    # Keys of other letters, or with brackets, are errors on Hydra's command line.
+    # Hydra's command line rejects keys with other letters or with brackets.
     return f"corpus.dialect_map_file=FILE with the line '{label}<TAB>{target}' in FILE"
 
 
@@ -169,7 +168,7 @@ def _name(variety_id: str) -> str:
 
 @lru_cache(maxsize=1)
 def _varieties_by_label() -> dict[str, Variety]:
-    """Every spelling the taxonomy knows, but for those that are ambiguous."""
+    """Variety by label, for all labels of the taxonomy that are not ambiguous."""
     table: dict[str, Variety] = {}
     for entry in entries():
         for label in (entry.variety.id, entry.chinese, entry.english, *entry.labels):

@@ -1,8 +1,8 @@
 """Tokens: the characters of the training text, and bytes for everything else.
 
-The model is a sentencepiece character model. Its training depends on the text only through the counts of the
-characters, so it is given those counts instead of the text: memory does not grow with the corpus, and the
-same counts give the same bytes.
+The model is a sentencepiece character model. Its training depends only on the counts of the characters, so it
+receives these counts instead of the text: memory does not grow with the corpus, and the same counts give the
+same model, byte for byte.
 """
 
 import io
@@ -25,15 +25,15 @@ _BYTES = 256
 
 @dataclass
 class TokenConfig:
-    """How the tokens are chosen.
+    """Choice of the tokens.
 
     Attributes:
-        min_count: a character that occurs less often in the training text is spelt in bytes. More keeps the
-            vocabulary small; 1 makes every training character a token.
-        further_data_dirs: prepared data directories whose training text is counted too, so that one
-            vocabulary serves a model that is trained on both.
-        reuse: a tokens.model (or the directory of one) to take over instead of training one, e.g. that of a
-            model to be fine-tuned.
+        min_count: a character that occurs less often in the training text is spelt in bytes. A larger value
+            keeps the vocabulary small; 1 makes every character of the training text a token.
+        further_data_dirs: prepared data directories whose training text is counted too, to share one
+            vocabulary in a model that is trained on all of them.
+        reuse: existing tokens.model (or its directory) to use instead of training one, e.g. that of a model
+            to be fine-tuned.
     """
 
     min_count: int = 1
@@ -45,8 +45,8 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
     """Train the sentencepiece model.
 
     Args:
-        texts: normalised training transcripts; read once.
-        min_count: least number of occurrences of a character that becomes a token.
+        texts: normalised training transcripts; iterated once.
+        min_count: least number of occurrences of a character for it to become a token.
 
     Returns:
         The serialised model: ids 0 to 2 are ``<blk>``, ``<sos/eos>``, ``<unk>``, then 256 bytes, then the
@@ -89,10 +89,10 @@ def train_token_model(texts: Iterable[str], min_count: int = 1) -> bytes:
 
 
 def further_manifests(data_dirs: Sequence[str]) -> list[Path]:
-    """The training cuts of ``further_data_dirs``.
+    """Files of the training cuts of ``further_data_dirs``.
 
     Raises:
-        UserError: one of the directories has none.
+        UserError: one of the directories has no training cuts.
     """
     files = [final_cuts_file(Path(directory), "train") for directory in data_dirs]
     for file in files:
@@ -102,7 +102,7 @@ def further_manifests(data_dirs: Sequence[str]) -> list[Path]:
 
 
 def further_texts(data_dirs: Sequence[str]) -> Iterator[str]:
-    """The training text of ``further_data_dirs``; errors as of :func:`further_manifests`."""
+    """Training transcripts of ``further_data_dirs``; raises the errors of :func:`further_manifests`."""
     for file in further_manifests(data_dirs):
         for cut in load_manifest_lazy(file):
             yield cut.supervisions[0].text
@@ -125,7 +125,7 @@ def read_token_model(path: str | Path) -> bytes:
     """Read a token model to be reused.
 
     Raises:
-        UserError: there is none, or its special ids are not those of this toolkit.
+        UserError: there is no token model, or its special ids are not those of this toolkit.
     """
     path = Path(path)
     file = path / TOKENS_FILE if path.is_dir() else path

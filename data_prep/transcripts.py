@@ -1,8 +1,9 @@
 """A copy of a prepared corpus with its transcripts rewritten: same audio, features and splits.
 
-This measures the effect of orthography on a model without extracting features again. Two things can change:
-the script that a dialect group is written in, and the normalisation of the transcripts
-(:mod:`data_prep.text.normaliser`). Tokens are made anew from the new training text.
+With it, the effect of orthography on a model can be measured without extracting features again. Two things
+can
+change: the script that a dialect group is written in, and the normalisation of the transcripts
+(:mod:`data_prep.text.normaliser`). New tokens are made from the new training text.
 """
 
 import logging
@@ -45,16 +46,16 @@ STATE_FILE = "transcripts.json"
 
 @dataclass
 class TranscriptsConfig:
-    """How the transcripts are to be written.
+    """Settings of the rewriting.
 
     Attributes:
-        source: prepared data directory. Its features are used where they lie.
-        data_dir: the new data directory.
-        dataset: name of the new corpus, which results lie under; null = that of the folder.
-        scripts: OpenCC conversion of the raw transcripts of each dialect group, which comes first: ``s2hk``,
-            ``s2tw`` or ``s2t`` writes simplified text in the script of Hong Kong, of Taiwan, or in plain
-            traditional characters. Other groups stay as their corpus has them.
-        text: normalisation, which comes after.
+        source: prepared data directory. The copy uses its features in place.
+        data_dir: new data directory.
+        dataset: name of the new corpus, for the folder of its results; null = name of ``data_dir``.
+        scripts: OpenCC conversion for the raw transcripts of each dialect group: ``s2hk``, ``s2tw`` or
+            ``s2t`` converts simplified text to the script of Hong Kong, of Taiwan, or to plain traditional
+            characters. Groups that are not named are not converted.
+        text: normalisation of the transcripts, after the conversion.
         tokens: choice of the tokens.
     """
 
@@ -69,8 +70,8 @@ class TranscriptsConfig:
 def rewrite_transcripts(config: TranscriptsConfig) -> None:
     """Write ``cuts_{split}.jsonl.gz``, the tokens, and ``problems.tsv`` into ``data_dir``.
 
-    A ``data_dir`` that is complete already is kept. The problems are those of the transcripts, each with its
-    utterance and remedy.
+    A ``data_dir`` that is already complete is kept. ``problems.tsv`` lists the problems of the transcripts,
+    each with utterance and remedy.
 
     Raises:
         UserError: the source is not prepared, a conversion is not known, or a transcript is empty
@@ -116,10 +117,10 @@ def rewrite_transcripts(config: TranscriptsConfig) -> None:
 
 
 class Rewriting:
-    """Cuts with their transcripts written anew; what may be wrong with a transcript goes to the log.
+    """Cuts with rewritten transcripts; problems of a transcript go to the log of problems.
 
     Attributes:
-        changed: transcripts of the last split that are not what they were.
+        changed: number of transcripts in the last split that have changed.
         groups: dialect groups of all utterances.
 
     Raises:
@@ -153,7 +154,7 @@ class Rewriting:
             yield fastcopy(absolute, supervisions=[written])
 
     def _examined(self, group: str | None, raw: str) -> Examined:
-        """The transcript of a dialect group as it is to be written."""
+        """The rewritten transcript of an utterance of a dialect group."""
         converter = self._converters.get(group or "")
         return self._normaliser.examine(converter.convert(raw) if converter else raw)
 

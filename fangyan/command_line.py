@@ -1,4 +1,4 @@
-"""Runs a command: settings by Hydra, their help, and one message for what a user can correct."""
+"""Runs a command: reads its settings with Hydra, prints its help, and reports user errors in one message."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ HYDRA_FLAGS = (
     "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
-# Errors of a folder or disk that the user names: error number and remedy.
+# Remedy by error number, for errors of a folder or disk that the user named.
 PLACES = {
     errno.EACCES: "allow reading and writing there, or give another place",
     errno.EPERM: "allow reading and writing there, or give another place",
@@ -47,14 +47,14 @@ def run_script(file: str) -> None:
 def run(name: str, arguments: Sequence[str], *, call: str, conf_dir: Path) -> None:
     """Run a command with the settings of ``conf`` and of the command line.
 
-    ``--help`` lists the settings with their values and meanings. What a user can correct ends the program
-    with one message that says how; any other exception keeps its traceback. With ``HYDRA_FULL_ERROR=1`` a
-    command line that cannot be understood raises, too.
+    ``--help`` lists the settings with their values and meanings. An error that the user can correct ends the
+    program with one message that says how; any other exception keeps its traceback. With
+    ``HYDRA_FULL_ERROR=1`` an invalid command line raises the exception of Hydra as well.
 
     Args:
         name: key of :data:`fangyan.commands.COMMANDS`.
         arguments: command line after the name of the command.
-        call: how the user started the command, for the help and for messages.
+        call: command as the user typed it, shown in the help and in messages.
         conf_dir: folder of the configuration files.
     """
     register(name, conf_dir)
@@ -86,7 +86,7 @@ def run(name: str, arguments: Sequence[str], *, call: str, conf_dir: Path) -> No
 
 
 def _or_error(command_help: CommandHelp, work: Callable[[], Any]) -> Any:
-    """Do work that reads the command line; an error in the command line ends the program with one line."""
+    """Run ``work``, which reads the command line; a wrong command line ends the program with one line."""
     if os.environ.get("HYDRA_FULL_ERROR"):
         return work()
     with _raised_by_hydra():

@@ -1,7 +1,8 @@
-"""The table of commands: what each does, and the function that does it.
+"""The table of commands: for each command, a description and its function.
 
-A command's function takes one dataclass, which its parameter is annotated with: the settings of the command.
-It is imported when the command runs, so that listing the commands is fast.
+The function of a command takes one argument, a dataclass with the settings of the command; the annotation of
+the parameter names the dataclass. The function is imported only when the command runs, so that the commands
+can be listed fast.
 """
 
 import importlib
@@ -21,13 +22,13 @@ class Command:
     """One command.
 
     Attributes:
-        about: what the command does, in one sentence.
-        body: its function, as ``module:function``.
-        config: name of its file in ``conf``; none = the name of the command.
-        groups: function, as ``module:function``, that names choices of config groups which are made in code:
-            by group, the name and the dataclass of each choice.
-        global_groups: those of these groups whose choices are settings of the command itself, not of a part.
-        runs: other commands whose settings this one composes.
+        about: description of the command in one sentence.
+        body: function of the command, as ``module:function``.
+        config: name of the configuration file in ``conf``; none = the name of the command.
+        groups: function, as ``module:function``, that returns the choices of config groups that are defined
+            in code: for each group, the name and the dataclass of each choice.
+        global_groups: groups among these whose choices are settings of the command itself, not of one part.
+        runs: other commands that this one runs and whose settings it includes.
     """
 
     about: str
@@ -63,6 +64,10 @@ COMMANDS = {
     "mixture": Command(
         "Make one training set of prepared corpora: common tokens, common validation, checks.",
         "data_prep.mixture:write_mixture",
+    ),
+    "card": Command(
+        "Describe prepared corpora on a page: hours, speakers, overlap, problems, licences.",
+        "data_prep.card.page:main",
     ),
     "train": Command(
         "Train a model; the same command resumes, and torchrun starts it in several processes.",
@@ -136,9 +141,9 @@ COMMANDS = {
 
 
 def register(name: str, conf_dir: Path = CONF_DIR) -> None:
-    """Make the settings of a command known to Hydra, so that a wrong key or type is an error that names it.
+    """Register the settings of a command with Hydra, so that a wrong key or type is an error that names it.
 
-    The schema is stored as ``NAME_schema``. Choices of a group that are made in code are stored as
+    The schema is stored as ``NAME_schema``. Choices of a group that are defined in code are stored as
     ``GROUP/CHOICE_schema``, and also as ``GROUP/CHOICE`` where no file of that name is in ``conf``.
 
     Args:

@@ -1,4 +1,4 @@
-"""The help of a command, and the one line that answers a command line which cannot be understood."""
+"""The help of a command, and the one-line error message for an invalid command line."""
 
 import difflib
 import re
@@ -32,7 +32,7 @@ class CommandHelp:
 
     Args:
         command: key of :data:`fangyan.commands.COMMANDS`.
-        call: how the user started the command: ``fangyan train`` or ``python scripts/train.py``.
+        call: command as the user typed it: ``fangyan train`` or ``python scripts/train.py``.
         conf_dir: folder of the configuration files.
     """
 
@@ -42,7 +42,7 @@ class CommandHelp:
 
     @property
     def groups(self) -> dict[str, Any]:
-        """Groups of configurations that the command chooses from, each with its default choice."""
+        """Default choice of each group of configurations that the command has."""
         content = OmegaConf.load(self.conf_dir / f"{self.name}.yaml")
         assert isinstance(content, DictConfig)
         chosen: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class CommandHelp:
         return chosen
 
     def choices(self, group: str) -> dict[str, str]:
-        """Configurations of a group, with the comment at their head."""
+        """Configurations of a group, each with the comment at the head of its file."""
         found = {}
         for path in sorted((self.conf_dir / group).glob("*.yaml"), key=lambda path: path.stem):
             lines = []
@@ -70,7 +70,7 @@ class CommandHelp:
 
     @property
     def examples(self) -> list[str]:
-        """Example command lines, which stand in the comment at the head of the configuration."""
+        """Example command lines, from the comment at the head of the configuration."""
         text = (self.conf_dir / f"{self.name}.yaml").read_text(encoding="utf-8").replace("\\\n#", "")
         lines = re.findall(rf"^# (.*\bfangyan {self.command} .*)$", text, flags=re.MULTILINE)
         program = self.call.removeprefix("python ")
@@ -90,7 +90,7 @@ class CommandHelp:
             return compose(self.name, overrides=[*settings, *left_out])
 
     def text(self, arguments: Sequence[str]) -> str:
-        """The help. Its values are those of the command line, so ``--help experiment=mini`` shows mini's."""
+        """The help, with the values of this command line: ``--help experiment=mini`` shows those of mini."""
         width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
         composed = self.compose(arguments)
         lines = [*textwrap.wrap(COMMANDS[self.command].about, width), ""]
@@ -111,7 +111,7 @@ class CommandHelp:
         return "\n".join(lines)
 
     def ask_for(self, missing: Sequence[str], settings: DictConfig) -> str:
-        """A message that asks for the settings that must be given and says what they mean."""
+        """Message that asks for the missing settings and says what they mean."""
         parts = []
         for key in missing:
             meaning = _meaning(settings, key)

@@ -21,12 +21,12 @@ def meaning_of(settings_class: type, name: str) -> str:
 
         @dataclass
         class Training:
-            seed: int = 42  # of the weights
-            # What is
-            # listened to.
+            seed: int = 42  # random seed of the weights
+            # Audio file,
+            # 16 kHz.
             path: str = "a"
 
-        meaning_of(Training, "path")  # "What is listened to."
+        meaning_of(Training, "path")  # "Audio file, 16 kHz."
     """
     for base in settings_class.__mro__:
         if base is not object and (meaning := _meanings(base).get(name)):

@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Printing of tables by commands."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """Print tables at full width, also where the terminal or log file is narrower or of unknown width."""
+    """Print tables at full width, even if the terminal is narrower or the output is a file."""
     console = Console()
     for table in tables:
         natural = console.measure(table, options=console.options.update(max_width=10_000)).maximum

@@ -1,8 +1,8 @@
-"""Devices: which one to use, its kernels, its memory, and small values on their way to it and back.
+"""Devices: choice of the device, kernels, memory, and transfer of small values to it and back.
 
-Functions that have a kernel in Triton ask :func:`has_kernels` about the device of their tensors. Triton comes
-with the CUDA builds of PyTorch. Everywhere else they take the plain path, which is also the reference that
-the kernels are tested against.
+Functions with a Triton kernel check the device of their tensors with :func:`has_kernels`. Triton comes with
+the CUDA builds of PyTorch. Otherwise they take the plain path, which is also the reference in tests of the
+kernels.
 """
 
 import ctypes
@@ -28,10 +28,10 @@ _enabled = True
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name, where ``auto`` means CUDA if there is one and CPU otherwise.
+    """The device with a name; ``auto`` means CUDA if available, otherwise CPU.
 
     Raises:
-        UserError: no device has that name, or it says CUDA where there is none.
+        UserError: there is no device with that name, or no CUDA device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,10 +44,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next tensor, where the C library is glibc.
+    """Let the C library keep freed memory for the next tensor, if it is glibc.
 
-    By default it returns large blocks to the system, which clears every page again when the next step asks
-    for it: half of the time of a convolution on the CPU. Memory in use then stays at its peak.
+    By default glibc returns large blocks to the system, which clears every page again for the next step: half
+    of the time of a convolution on the CPU. With this setting, memory in use stays at its peak.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -58,16 +58,16 @@ def keep_freed_memory() -> None:
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether functions of tensors on a device should call kernels: it is a CUDA device, with Triton.
+    """Whether functions should call kernels on a device: it is a CUDA device, and Triton is installed.
 
-    Where only Triton is missing, the log says so, once.
+    If only Triton is missing, the log says so once.
     """
     return _enabled and device.type == "cuda" and _triton_is_installed()
 
 
 @contextmanager
 def plain_pytorch() -> Iterator[None]:
-    """No kernels inside this context: to measure what they bring, or to look for an error."""
+    """Context without kernels, to measure their effect or to look for an error."""
     global _enabled
     before, _enabled = _enabled, False
     try:
@@ -78,7 +78,7 @@ def plain_pytorch() -> Iterator[None]:
 
 @functools.cache
 def _triton_is_installed() -> bool:
-    """Whether there is a Triton whose kernels can gather: 3.3, which PyTorch 2.7 came with, or later."""
+    """Whether Triton 3.3 (the version of PyTorch 2.7) or later is installed, whose kernels can gather."""
     installed = importlib.util.find_spec("triton") is not None
     usable = installed and hasattr(importlib.import_module("triton.language"), "gather")
     if not usable:
@@ -88,12 +88,12 @@ def _triton_is_installed() -> bool:
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Whether looking at a value of the tensor makes nobody wait."""
+    """Whether reading a value of the tensor needs no synchronisation with a device."""
     return tensor.is_cpu
 
 
 class HostCopy:
-    """A tensor's values as they are when all work queued so far is done, wanted on the host some time later.
+    """Copy of a tensor to the host that does not wait: values after all work queued so far, to be read later.
 
     Args:
         values: tensor on any device.
@@ -110,7 +110,7 @@ class HostCopy:
             self._values = values.to("cpu", copy=True)
 
     def read(self) -> list[Any]:
-        """The values as numbers. Waits for what was queued before the copy, not for what came after."""
+        """The values as numbers. Waits for work queued before the copy, not for later work."""
         if self._ready is not None:
             self._ready.synchronize()
         return self._values.tolist()
@@ -121,7 +121,7 @@ class HostCopy:
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A host tensor on a device; through pinned memory, as a copy out of any other makes the host wait."""
+    """Copy a host tensor to a device through pinned memory, so that the host does not wait."""
     if device.type == "cuda" and tensor.is_cpu:
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The processes of one training run: a single one, or those that torchrun started."""
+"""The processes of one training run: a single process, or those that torchrun started."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from zipformer.device import HostCopy, choose_device, upload
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among all processes of the run, and its device."""
+    """Rank of this process among all processes of the run, and its device."""
 
     rank: int
     size: int
@@ -22,7 +22,7 @@ class World:
 
     @classmethod
     def join(cls, device: str = "auto") -> "World":
-        """Join the process group that torchrun describes in the environment; alone without torchrun.
+        """Join the process group that torchrun describes in the environment, if any.
 
         Args:
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is one. Processes of one machine take
@@ -40,7 +40,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes files and talks."""
+        """True in the one process that writes files and prints."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class World:
         return values
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -68,9 +68,9 @@ class World:
 
 
 class Agreement:
-    """Numbers of every process, of which all processes learn the largest without waiting for one another.
+    """Exchanges numbers between processes, so that all get the largest ones, without waiting.
 
-    What is handed in at one step is sent while the next one runs, and read at its end.
+    Numbers passed in at one step are sent while the next step runs, and read at its end.
     """
 
     def __init__(self, world: World) -> None:
@@ -78,9 +78,9 @@ class Agreement:
         self._sent: tuple[Tensor, dist.Work] | HostCopy | None = None
 
     def exchange(self, values: Sequence[int]) -> list[int]:
-        """Hand in values, and get the largest of those that all processes handed in at the call before.
+        """Pass in values, and get the largest values of all processes at the previous call.
 
-        The first call gives zeros. A process that is alone gets what it hands in.
+        The first call returns zeros. A single process gets its own values.
         """
         if self.world.size == 1:
             return list(values)
@@ -89,7 +89,7 @@ class Agreement:
         work = dist.all_reduce(tensor, dist.ReduceOp.MAX, async_op=True)
         assert work is not None
         if tensor.is_cuda:
-            work.wait()  # lets the stream wait, not the host
+            work.wait()  # makes the stream wait, not the host
             self._sent = HostCopy(tensor)
         else:
             self._sent = tensor, work
@@ -105,6 +105,6 @@ class Agreement:
         return tensor.tolist()
 
     def finish(self) -> None:
-        """Wait for what is under way; every process has called ``exchange`` equally often."""
+        """Wait for pending exchanges; every process must have called ``exchange`` equally often."""
         self._receive()
         self._sent = None

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 class UserError(ValueError):
     """The settings, the data or the machine prevent the work; the message says what to change.
 
-    Classes below it exist only where some code has to tell one kind from another.
+    There are subclasses only where code must distinguish kinds of errors.
     """
 
 
 def listed(title: str, faults: Sequence[str], shown: int = 10) -> str:
-    """A message that names the first faults, one a line, and counts the rest."""
+    """A message with the first faults, one on each line, and the number of the others."""
     more = len(faults) - shown
     lines = [f"{title}:", *faults[:shown], *([f"and {more} more"] if more > 0 else [])]
     return "\n  ".join(lines)

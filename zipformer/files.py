@@ -28,9 +28,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zipformer.errors import UserError
+from zipformer.lock import one_writer
 
 # Errors of a place, not of the program: its user can mend them.
-OF_THE_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+OF_THE_PLACE = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR),
+    errno.EFBIG,  # 4 GiB on many USB disks, or a limit of the shell (ulimit -f)
+)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # an old kernel, or a file system without it
 _OWN_NAMES: ContextVar[bool] = ContextVar("own_names", default=False)  # see own_names()
@@ -140,7 +144,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def replacing_folder(directory: Path, *, keep_others: bool = True) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of ``directory`` when the block ends well.
 
-    After an error, ``directory`` is as it was.
+    After an error, ``directory`` is as it was. Processes that replace the same folder wait for each other;
+    the content is that of the last one.
 
     Args:
         directory: the folder.
@@ -152,17 +157,18 @@ def replacing_folder(directory: Path, *, keep_others: bool = True) -> Iterator[P
     """
     final = Path(os.path.realpath(directory))
     partial = final.with_name(f".{final.name.lstrip('.')}.partial")
-    _recover(final)
-    remove_folder(partial)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if keep_others and final.is_dir():
-            _keep_others(final, partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    replace_folder(partial, final)
+    with one_writer(final, wait=True):
+        _recover(final)
+        remove_folder(partial)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            if keep_others and final.is_dir():
+                _keep_others(final, partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        replace_folder(partial, final)
 
 
 def replace_folder(complete: Path, directory: Path) -> None:

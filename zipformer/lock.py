@@ -1,17 +1,18 @@
 """One run at a time in a directory.
 
-The lock is one of the operating system (``fcntl.lockf``, which also works over NFS) on the file ``.lock``, so
-it ends with the process that holds it, however that ends, and worker processes do not inherit it. The file
-says who holds it.
+The lock is a lock of the operating system (``fcntl.lockf``, which also works over NFS) on the file ``.lock``.
+It ends with the process that holds it, even after a crash, and worker processes do not inherit it. The file
+names the holder.
 
-Some shared file systems (BeeGFS as delivered, Lustre with ``localflock``) grant the lock on two machines at
-once, and some have no locks. So what the file says counts as well: a run that ends empties it, and what
-another machine has written there is believed until somebody removes the file.
+Some shared file systems (BeeGFS by default, Lustre with ``localflock``) grant the lock on two machines at
+once, and some have no locks. Therefore the content of the file counts as well: a run empties the file at its
+end, and an entry of another machine is valid until somebody removes the file.
 """
 
 import errno
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -21,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zipformer.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -32,11 +35,11 @@ class Holder:
 
     Attributes:
         host: name of the machine, or of the container.
-        machine: identifies the running system; containers of one machine share it.
+        machine: id of the running system; containers of one machine share it.
         pid: process id.
-        started: clock ticks from the start of the machine to that of the process. A process of the same id
-            that started at another time is another one.
-        since: when it took the lock, local time.
+        started: clock ticks from the start of the machine to the start of the process. A process with the
+            same id and another start is another process.
+        since: local time at which it took the lock.
     """
 
     host: str
@@ -61,7 +64,7 @@ class Holder:
 
 @contextmanager
 def sole_use(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory, which is made if it is not there.
+    """Hold the lock of a directory, which is created if missing.
 
     Raises:
         UserError: another process holds it.
@@ -77,6 +80,60 @@ def sole_use(directory: Path) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def one_writer(place: Path, *, wait: bool) -> Iterator[None]:
+    """Let one process at a time write a file or folder, which may be replaced meanwhile.
+
+    The lock is on the file ``.NAME.lock`` beside the place, which is removed at the end. Only the lock of the
+    operating system counts here: what a killed process leaves stops nobody, on any machine.
+
+    Args:
+        place: the file or folder; the folder around it is made if it is not there.
+        wait: wait until another writer has finished; else raise.
+
+    Raises:
+        UserError: another process writes it, and ``wait`` is false.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name.lstrip('.')}.lock")
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock_writer(descriptor, place, wait=wait)
+            if _is_open_at(descriptor, path):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock_writer(descriptor: int, place: Path, *, wait: bool) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        if not wait:
+            raise UserError(
+                f"another process is writing {place}: wait for it or stop it, then start this again"
+            ) from None
+        logger.info("Another process is writing %s; waiting for it", place)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    """Whether a path still names an open file: the writer before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _take(descriptor: int, path: Path) -> None:
@@ -103,20 +160,20 @@ def _take(descriptor: int, path: Path) -> None:
 
 
 def _may_live(holder: Holder, me: Holder, *, locked: bool) -> bool:
-    """Whether a process that wrote itself into a lock file may still run.
+    """Whether the process in a lock file may still run.
 
     Args:
-        holder: the process that the lock file names.
-        me: the process that calls.
-        locked: the operating system has given the lock to ``me``.
+        holder: process in the lock file.
+        me: calling process.
+        locked: True if the operating system has given the lock to ``me``.
     """
     if holder.machine == me.machine:
         return not locked and _started(holder.pid) == holder.started
-    return holder.host != me.host  # the same host with another start has been restarted
+    return holder.host != me.host  # the same host with another machine id was restarted
 
 
 def _read(descriptor: int) -> Holder | None:
-    """Who is written into the file; None where nobody is, or a crash left less than the whole."""
+    """Holder in the file; None if there is none, or the entry is incomplete after a crash."""
     try:
         return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
     except (ValueError, TypeError):
@@ -124,9 +181,9 @@ def _read(descriptor: int) -> Holder | None:
 
 
 def _started(pid: int) -> int | None:
-    """Clock ticks from the start of the machine to that of a process; None where there is no such process."""
+    """Clock ticks from the start of the machine to that of a process; None if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return int(text.rpartition(")")[2].split()[19])  # the name before ")" may hold anything
+    return int(text.rpartition(")")[2].split()[19])  # the name before ")" may have any characters

@@ -23,13 +23,13 @@ from zipformer.layers.schedule import Clock, Schedule
 from zipformer.model_config import AsrModelConfig, read_config, write_config
 from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 
-MIN_FRAMES = 9  # features of the shortest utterance that gives one encoder frame
+MIN_FRAMES = 9  # feature frames of the shortest utterance with one encoder frame
 
 H = TypeVar("H", bound=Head)
 
 
 class AsrModel(nn.Module):
-    """Front end and encoder, with the heads that the configuration names.
+    """Front end and encoder, with the configured heads.
 
     ``clock`` drives every training schedule: the trainer sets ``clock.batch``.
 
@@ -62,18 +62,18 @@ class AsrModel(nn.Module):
             self.heads[name] = heads()[name].head_class.build(settings, sizes)
 
     def all_heads(self) -> list[Head]:
-        """The heads of this model, in the order in which they were built."""
+        """All heads of this model, in the order in which they were built."""
         return [head for head in self.heads.values() if isinstance(head, Head)]
 
     def find(self, head_class: type[H]) -> H | None:
-        """The head of a class; None where the model has none."""
+        """The head of a class; None if the model has none."""
         return next((head for head in self.heads.values() if isinstance(head, head_class)), None)
 
     def head(self, head_class: type[H]) -> H:
         """The head of a class.
 
         Raises:
-            UserError: the model has none.
+            UserError: the model has no such head.
         """
         found = self.find(head_class)
         if found is None:
@@ -82,9 +82,7 @@ class AsrModel(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Feature frames of silence that must follow the longest utterance
-        (:mod:`zipformer.encoder.margin`).
-        """
+        """Feature frames of silence needed after the longest utterance (:mod:`zipformer.encoder.margin`)."""
         return padding_margin(self.config.encoder)
 
     def encode(
@@ -99,20 +97,20 @@ class AsrModel(nn.Module):
         """Encoder frames of a batch.
 
         Args:
-            features: (N, T, feature_dim) float, 100 frames a second.
-            lengths: (N,) int64, valid frames, each at least 9.
+            features: features (N, T, feature_dim), 100 frames a second.
+            lengths: number of valid frames, (N,) int64, each at least 9.
             chunk_size: frames of a chunk at 50 per second, -1 = no chunks; None = as configured. Causal
                 models only.
             left_context_frames: frames at 50 per second that attention sees left of the chunk, -1 = all.
-            layer: give the output of this layer instead, counted over the whole encoder (0 = front end).
+            layer: return the output of this layer instead, counted over the whole encoder (0 = front end).
 
         Returns:
-            Frames (N, T', output_dim) at 25 a second and their lengths (N,); T' = ((T-7)//2+1)//2. Of a layer
-            they are at the frame rate and have the channels of its stack.
+            Frames (N, T', output_dim) at 25 a second and their lengths (N,); T' = ((T-7)//2+1)//2. With
+            ``layer`` they have the frame rate and the channels of its stack.
 
         Raises:
-            UserError: features too short for one encoder frame, a chunk size the model cannot run with, or
-                no such layer.
+            UserError: the features are too short for one encoder frame, the model cannot run with the chunk
+                size, or there is no such layer.
         """
         if layer is not None:
             outputs = self.encode_layers(
@@ -133,7 +131,7 @@ class AsrModel(nn.Module):
         chunk_size: int | None = None,
         left_context_frames: int | None = None,
     ) -> LayerOutputs:
-        """The outputs of every layer and stack from one pass; arguments and errors as of :meth:`encode`."""
+        """The outputs of every layer and stack from one pass; arguments and errors as in :meth:`encode`."""
         x, lengths = self._front_end(features, lengths)
         return LayerOutputs.compute(
             self.encoder, x, lengths, chunk_size=chunk_size, left_context_frames=left_context_frames
@@ -165,20 +163,21 @@ class AsrModel(nn.Module):
         """Losses of every head, each summed over the batch, in nats and fp32.
 
         Args:
-            features: (N, T, feature_dim).
-            lengths: (N,) valid frames.
-            tokens: N transcripts, without blank and sos/eos.
-            translations, sentences, spoken, supervisions: what else is known about the utterances, see
-                :class:`zipformer.heads.head.EncodedBatch`. Losses that need what is not given are left out.
-            only: names of the losses to compute; none = all. The parameters of the heads that are left out
-                get a gradient of zero: with several processes, every one must take part in every step.
+            features: features (N, T, feature_dim).
+            lengths: number of valid frames (N,).
+            tokens: tokens of the N transcripts, without blank and sos/eos.
+            translations, sentences, spoken, supervisions: further targets, see
+                :class:`zipformer.heads.head.EncodedBatch`. Losses without their targets are left out.
+            only: names of the losses to compute; None = all. The parameters of the heads that are left out
+                get a zero gradient: with several processes, every parameter must have a gradient in every
+                step.
 
         Returns:
-            By their names, the losses of the heads in their order. An utterance with more tokens than frames
-            makes a loss infinite.
+            Losses by name, in the order of the heads. A loss is infinite if an utterance has more tokens than
+            frames.
 
         Raises:
-            UserError: as :meth:`encode`, or the number of transcripts is not N.
+            UserError: the number of transcripts is not N, or see :meth:`encode`.
         """
         if len(tokens) != features.shape[0]:
             raise UserError(f"{len(tokens)} transcripts for a batch of {features.shape[0]} utterances")
@@ -188,7 +187,7 @@ class AsrModel(nn.Module):
         idle: list[Head] = []
         for head in self.all_heads():
             losses |= head.losses(batch, head.loss_names if only is None else only)
-            # A head with one of two losses leaves parameters out as well, such as the start of translations.
+            # A head with only one of its losses leaves out parameters too, such as the start of translations.
             if not losses.keys() >= set(head.loss_names):
                 idle.append(head)
         if torch.is_grad_enabled() and losses:
@@ -198,9 +197,9 @@ class AsrModel(nn.Module):
         return losses
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a directory, created where needed.
+        """Write ``config.json`` and ``model.safetensors`` into a directory, which is created if missing.
 
-        Both change together or not at all; other files of the directory stay.
+        Both are replaced together or not at all; other files in the directory are kept.
         """
         with replacing_folder(Path(directory)) as folder:
             write_config(self.config, folder)
@@ -215,9 +214,8 @@ class AsrModel(nn.Module):
             The model on CPU, in evaluation mode.
 
         Raises:
-            UserError: a file of the directory is missing.
-            UserError: a file that cannot be read, another format version, an unknown or missing key, or
-                missing, unexpected or misshapen tensors.
+            UserError: a file is missing or cannot be read, the format version is different, a key is unknown
+                or missing, or tensors are missing, unexpected or misshapen.
         """
         directory = Path(directory)
         for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -245,7 +243,7 @@ class AsrModel(nn.Module):
 
 
 def shortened(lines: Sequence[str], most: int = 10) -> list[str]:
-    """The first lines, and how many more there are: models of two sizes differ in a thousand tensors."""
+    """The first lines and the number of the others, because models of two sizes differ in many tensors."""
     more = [f"and {len(lines) - most} more"] if len(lines) > most else []
     return [*lines[:most], *more]
 

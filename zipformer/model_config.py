@@ -1,4 +1,4 @@
-"""What shapes a model, and how it is written beside the weights (``config.json``) and read back, strictly."""
+"""The configuration of a model, and strict reading and writing of ``config.json`` beside the weights."""
 
 import json
 from collections.abc import Collection
@@ -23,19 +23,19 @@ _FORMAT_VERSION = 2
 
 @dataclass
 class AsrModelConfig:
-    """Everything that shapes an :class:`~zipformer.model.AsrModel`.
+    """Configuration of an :class:`~zipformer.model.AsrModel`.
 
     Attributes:
         feature_dim: channels of the features, 80 mel bins.
-        vocab_size: tokens including blank 0, sos/eos 1 and unk 2; 0 = to be filled in from the tokens.
+        vocab_size: number of tokens including blank 0, sos/eos 1 and unk 2; 0 = filled in from the tokens.
         encoder: sizes of front end and encoder.
-        transducer: have a predictor, a joiner and the linear layers of the simple loss.
+        transducer: give the model a transducer: predictor, joiner and the linear layers of the simple loss.
         predictor_dim: channels of the predictor, a multiple of 4.
         joiner_dim: channels in which encoder and predictor are added.
-        context_size: tokens that the predictor sees.
-        ctc: have a CTC head.
+        context_size: number of tokens that the predictor sees.
+        ctc: give the model a CTC head.
         attention_decoder: sizes of the attention decoder; ``num_layers`` 0 = none.
-        text_alignment: the head that learns from a text encoder; off by default.
+        text_alignment: settings of the head that learns from a text encoder; off by default.
         heads: settings of further heads by their registered name (:mod:`zipformer.heads`).
     """
 
@@ -52,13 +52,13 @@ class AsrModelConfig:
     heads: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.head_settings()  # raises for what cannot be
+        self.head_settings()  # raises an error for invalid settings
 
     def head_settings(self) -> dict[str, Any]:
         """Settings of every head that the model has, by name, in the order in which they are built.
 
         Raises:
-            UserError: a head or a setting that does not exist, or a value that cannot be.
+            UserError: a head or a setting does not exist, or a value is invalid.
         """
         transducer = TransducerConfig(self.predictor_dim, self.joiner_dim, self.context_size)
         own: dict[str, tuple[bool, Any]] = {
@@ -72,11 +72,11 @@ class AsrModelConfig:
 
     @property
     def has_tokens(self) -> bool:
-        """Whether a head is for tokens; an encoder by itself needs no vocabulary."""
+        """Whether a head uses tokens; an encoder alone needs no vocabulary."""
         return any(heads()[name].head_class.vocabulary_modules for name in self.head_settings())
 
     def without_heads(self) -> "AsrModelConfig":
-        """The configuration of the same front end and encoder alone."""
+        """The configuration of the same front end and encoder without heads."""
         return replace(
             self,
             vocab_size=0,
@@ -109,11 +109,11 @@ def write_config(config: AsrModelConfig, directory: Path) -> None:
 
 
 def read_config(directory: Path) -> AsrModelConfig:
-    """Read what :func:`write_config` wrote.
+    """Read a configuration from :func:`write_config`.
 
     Raises:
-        UserError: there is no ``config.json``.
-        UserError: it cannot be read, has another format version, or an unknown or missing key.
+        UserError: there is no ``config.json``, it cannot be read, has another format version, or an unknown
+            or missing key.
     """
     path = directory / CONFIG_FILE
     try:

@@ -1,4 +1,4 @@
-"""A model directory: the names of its files, and what is recorded of the training of its model."""
+"""A model directory: names of its files, and records about the training of the model."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,15 @@ from zipformer.typed_json import names_or_none, read_json
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROVENANCE_FILE = "provenance.json"
-RECORD_FILE = "checkpoint.json"  # of a checkpoint, which is a model directory too
-MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)  # what recognition needs
+RECORD_FILE = "checkpoint.json"  # record of a checkpoint, which is a model directory too
+METRICS_FILE = "metrics.jsonl"  # numbers of a training, in the experiment folder around its model
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE, TOKEN_TABLE_FILE)  # files for recognition
 
 logger = logging.getLogger(__name__)
 
 
 def check_model_files(model_dir: Path) -> None:
-    """Raise UserError that names every missing file of a model directory."""
+    """Raise UserError if files of a model directory are missing, and name them."""
     missing = [name for name in MODEL_FILES if not (model_dir / name).is_file()]
     if missing:
         found = "is not there" if not model_dir.is_dir() else f"lacks {', '.join(missing)}"
@@ -29,10 +30,10 @@ def check_model_files(model_dir: Path) -> None:
 
 
 def trained_groups(model_dir: Path) -> list[str] | None:
-    """``trained_dialects`` of ``provenance.json``; None where it is not recorded.
+    """``trained_dialects`` of ``provenance.json``; None if not recorded.
 
     Raises:
-        MalformedResultError: a field that is not a list of names.
+        MalformedResultError: the field is not a list of names.
     """
     path = model_dir / PROVENANCE_FILE
     content = read_json(path, "average")
@@ -40,15 +41,15 @@ def trained_groups(model_dir: Path) -> list[str] | None:
 
 
 def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_dir: Path) -> None:
-    """Check the setting ``trained``: a misspelt name would make its dialect held out.
+    """Check the setting ``trained``: with a misspelt name, a trained dialect would count as held out.
 
     Args:
         names: value of the setting; None is not checked.
-        dialects: dialect of each utterance that is retrieved.
-        model_dir: model directory whose ``trained_dialects`` may be named as well.
+        dialects: dialect of each utterance in the retrieval.
+        model_dir: model directory; its ``trained_dialects`` are valid names as well.
 
     Raises:
-        UserError: an unknown name.
+        UserError: a name is unknown.
         MalformedResultError: see :func:`trained_groups`.
     """
     if names is None:
@@ -62,7 +63,7 @@ def check_trained(names: Sequence[str] | None, dialects: Iterable[str], model_di
 
 
 def trained_translation_field(model_dir: Path) -> str:
-    """The field of the supervisions that a model was trained to translate to, as far as that is recorded.
+    """Field of the supervisions with the translations of the training, if recorded.
 
     Raises:
         MalformedResultError: ``provenance.json`` is damaged.
@@ -73,12 +74,12 @@ def trained_translation_field(model_dir: Path) -> str:
 
 
 def dialects_of(source: Path) -> list[str]:
-    """Dialect groups that a model directory or a checkpoint was trained on, its own starts included.
+    """Dialect groups that a model directory or checkpoint was trained on, with those of its start weights.
 
-    None, with a warning, where it does not say: a model of icefall, for example.
+    Empty, with a warning, if there is no record, for example in a model of icefall.
 
     Raises:
-        MalformedResultError: the file that says so is damaged.
+        MalformedResultError: the file with this record is damaged.
     """
     for name, keys, maker in (
         (PROVENANCE_FILE, ("trained_dialects",), "average"),

@@ -1,4 +1,4 @@
-"""Where the results of a model go: its own directory, or another one where that cannot be written."""
+"""The directory for results of a model: that of the model, or another one if it is read-only."""
 
 import os
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _REMEDY_OF_READERS = (
 
 
 def results_place(model_dir: Path, results_dir: str | None) -> Path:
-    """The model directory that receives results: the model's own, or ``results_dir``.
+    """The model directory that receives results: that of the model, or ``results_dir``.
 
-    ``results_dir`` gets links to the files of the model, and from then on is a model directory itself: give
-    it as ``model_dir`` to the scripts that read the results.
+    ``results_dir`` gets links to the files of the model and so becomes a model directory itself: give it as
+    ``model_dir`` to the commands that read the results.
 
     Raises:
         UserError: there is no such model directory.
-        StorageError: the place cannot be written, or ``results_dir`` holds another model.
+        StorageError: the directory cannot be written, or ``results_dir`` has another model.
     """
     if results_dir is None:
         check_writable(model_dir / "results", REMEDY)
@@ -45,10 +45,10 @@ def results_place(model_dir: Path, results_dir: str | None) -> Path:
 
 @contextmanager
 def writable_results(model_dir: Path) -> Iterator[None]:
-    """Run a script that puts its results into a model directory, which must be writable.
+    """Context for a command that writes results into a model directory, which must be writable.
 
     Raises:
-        StorageError: it is read-only or full; at once, where that can be told.
+        StorageError: the directory is read-only or full; raised at once if this is known.
     """
     check_writable(model_dir / "results", _REMEDY_OF_READERS)
     with place_errors(model_dir / "results", _REMEDY_OF_READERS):

@@ -1,4 +1,4 @@
-"""Average the weights of a training run and write a model directory."""
+"""The command ``average``: averages the weights of a training and writes a model directory."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from zipformer.training.checkpoint import Checkpoint
 
 
 def main(config: AverageConfig) -> Path:
-    """Average as configured; the task of the training scores the windows among which it is chosen."""
+    """Average as configured; the task of the training scores the candidate windows."""
     return write_averaged_model(config, scorer_of_task)
 
 
 def scorer_of_task(end: Checkpoint, data_dir: Path | None, world: World) -> WindowScorer | None:
-    """What scores averages of a training's weights, from the task that a checkpoint is of."""
+    """Scorer for averages of the weights, from the task of a checkpoint."""
     task = task_named(end.record["config"]["task"]).task_class
     return task.window_scorer(end, data_dir, world)

@@ -1,8 +1,8 @@
-"""How a process ends on SIGTERM and SIGINT (Ctrl-C): training with a checkpoint, its loaders after it.
+"""Handling of SIGTERM and SIGINT (Ctrl-C): training writes a checkpoint, then its worker processes end.
 
-Both signals often reach every process of a job, not only the one that can do something about them: Ctrl-C in
-a terminal, ``docker stop``, Slurm and torchrun all send to a group. So the main process alone obeys. It
-finishes its step, writes the checkpoint, and then ends its worker processes, which ignore the signals.
+Both signals often reach every process of a job: Ctrl-C in a terminal, ``docker stop``, Slurm and torchrun all
+send them to a group of processes. Only the main process acts on them. It finishes its step, writes the
+checkpoint, and then ends its worker processes, which ignore the signals.
 """
 
 import multiprocessing
@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Slurm and torchrun may send the same signal twice within moments; a person who insists takes longer.
+# Slurm and torchrun may send the same signal twice within a short time; a person who presses Ctrl-C again is
+# slower.
 _SECONDS_UNTIL_INSISTING = 1.0
 
 
 class StopSignals:
-    """Notes the signals that come within :meth:`noted`.
+    """Records the signals that arrive within :meth:`noted`.
 
     Args:
-        speak: say at once on standard error that the signal was seen; the step at hand may take minutes.
+        speak: report the signal at once on standard error, because the current step may take minutes.
 
     Attributes:
         received: number of the first signal, 0 until one comes.
@@ -50,16 +51,16 @@ class StopSignals:
         if self.speak:
             name = signal.Signals(number).name
             again = "; Ctrl-C once more ends at once, without a checkpoint" if number == signal.SIGINT else ""
-            # Not by logging or print, which may be busy with a line that this one interrupts.
+            # Not by logging or print, which this signal may have interrupted in the middle of a line.
             os.write(2, f"{name}: finishing the step at hand, then writing a checkpoint{again}\n".encode())
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """SIGTERM and SIGINT raise SystemExit with the status that shells give them, 143 or 130.
+    """Context in which SIGTERM and SIGINT raise SystemExit with the usual status of shells, 143 or 130.
 
-    For as long as there is nothing to save. The default actions would do, but for the traceback of Ctrl-C and
-    for a process that is the first of its container, to which SIGTERM without a handler does nothing.
+    Use it while there is nothing to save. The default actions would print a traceback for Ctrl-C, and SIGTERM
+    without a handler has no effect on the first process of a container.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -81,10 +82,10 @@ def _handling(handler: "signal._HANDLER") -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait until the block ends.
+    """Hold SIGTERM and SIGINT back until the block ends.
 
-    Processes and threads that are started within never receive them: they inherit the mask. Without it, a
-    worker would die of a signal that comes while it starts.
+    Processes and threads that are started in the block never receive them, because they inherit the mask.
+    Without it, a signal during the start of a worker would kill it.
     """
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -94,10 +95,10 @@ def held_back() -> Iterator[None]:
 
 
 def obey_only_the_parent() -> None:
-    """Let this worker process end with its parent or at its SIGTERM; ignore SIGTERM and SIGINT of all others.
+    """Let this worker process end with its parent or on its SIGTERM; ignore the signals of all others.
 
-    The parent's SIGTERM is how :mod:`multiprocessing` ends its workers when the main process ends. A parent
-    that is killed sends none, and a worker that is writing a batch for it would wait for ever.
+    :mod:`multiprocessing` ends workers by SIGTERM from the parent when the main process ends. A parent that
+    is killed sends no signal, and a worker that is writing a batch for it would wait for ever.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     parent = multiprocessing.parent_process()

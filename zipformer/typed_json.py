@@ -1,6 +1,6 @@
-"""JSON of results and of model directories as typed values.
+"""Reads JSON of results and of model directories as typed values.
 
-A file that is missing is None or an empty list; a malformed one is an error that names its place.
+A missing file gives None or an empty list; a malformed file is an error that names the place.
 """
 
 import json
@@ -13,7 +13,7 @@ from zipformer.errors import UserError
 
 Row = TypeVar("Row")
 
-# JSON values that a field of a row may have, by the field's type
+# Types of JSON values for a field of a row, by the type of the field
 ACCEPTED: dict[Any, tuple[type, ...]] = {
     int: (int,),
     int | None: (int, type(None)),
@@ -25,22 +25,22 @@ ACCEPTED: dict[Any, tuple[type, ...]] = {
 
 
 class MalformedResultError(UserError):
-    """A result file that does not hold what it should; names the file, the place and the remedy."""
+    """A malformed result file; the message names the file, the place and the remedy."""
 
     def __init__(self, path: Path, what: str, maker: str) -> None:
         super().__init__(f"{path}: {what}. Make the file again with fangyan {maker}, or delete it")
 
 
 def read_json(path: Path, maker: str) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no file."""
+    """Read a JSON object; None if there is no file."""
     return json_object(path, path.read_text(encoding="utf-8"), maker) if path.is_file() else None
 
 
 def names_or_none(content: Mapping[str, Any], key: str, path: Path, maker: str) -> list[str] | None:
-    """A list of names; None where it is not recorded.
+    """A list of names; None if not recorded.
 
     Raises:
-        MalformedResultError: a field that is not a list of names.
+        MalformedResultError: the field is not a list of names.
     """
     names = content.get(key)
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
@@ -76,7 +76,7 @@ def require(
 
 
 def read_row(row_type: type[Row], values: object, path: Path, place: str, maker: str) -> Row:
-    """A dataclass from a mapping that has its fields with their types (more are ignored).
+    """Make a dataclass from a mapping with its fields and types (further keys are ignored).
 
     Fields with a default may be missing.
     """
@@ -97,5 +97,5 @@ def read_row(row_type: type[Row], values: object, path: Path, place: str, maker:
 
 
 def read_rows(row_type: type[Row], values: Iterable[object], path: Path, place: str, maker: str) -> list[Row]:
-    """Dataclasses from a list of mappings, as :func:`read_row`; ``place`` names the list."""
+    """Make dataclasses from a list of mappings, like :func:`read_row`; ``place`` names the list."""
     return [read_row(row_type, row, path, f"{place}, row {n}", maker) for n, row in enumerate(values, 1)]

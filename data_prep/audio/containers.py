@@ -1,11 +1,13 @@
-"""What the bytes of an audio file say about its length, to be compared with what a decoder reads from it.
+"""Findings about the sound of an audio file by its bytes, to compare with what a decoder reads from it.
 
-A decoder believes the header. A recorder that crashed leaves a header that promises less than the file holds;
-an interrupted copy leaves one that promises more; and MP3 and Ogg files have no length in their header at
-all. Nothing is decoded here: only the headers of chunks, pages and frames are read.
+A decoder trusts the header. After a crash of the recorder, the header promises less than the file holds; in
+an interrupted copy, it promises more; and the headers of MP3 and Ogg files do not contain the length. Bytes
+inside a file may be damaged: FLAC and Ogg have checksums of the sound, and in MP3 a frame is missing where it
+should begin. Nothing is decoded here.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,43 +16,63 @@ from typing import BinaryIO
 from data_prep.audio.mpeg import MpegLength, mpeg_length
 
 _BUFFER_BYTES = 1 << 20
-# Programs that write WAV to a pipe do not know its length and put a huge one into the header.
+# Programs that write WAV to a pipe do not know the length and write a huge one into the header.
 _STREAMED_LENGTH = 0x7FFFF000
-# Less than this behind the promised end is no speech. The bytes are for formats whose byte rate is not known.
+# Anything shorter behind the promised end is no speech. Bytes are for formats with an unknown byte rate.
 _TRAILING_BYTES = 4096
 _TRAILING_SECONDS = 0.1
+# Ogg computes the CRC of zlib with the bits of each byte, and those of the result, in reverse order.
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Begin a FLAC stream: its signature and the header of STREAMINFO, the last block of metadata or not.
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 
 
 @dataclass(frozen=True)
-class ByteFindings:
-    """What the bytes of a file say about the length of its sound.
+class FlacSum:
+    """The sum over all samples of a FLAC file, which its encoder has written into the header.
 
     Attributes:
-        truncated: how the file is cut off; empty if nothing says so.
-        unread: which bytes behind the promised end no decoder reads; empty if there are none.
-        streams: logical streams one after the other, of which some decoders read the first one only.
+        md5: MD5 of the samples as little-endian integers, channel by channel in each sample (RFC 9639).
+        bits: of each sample.
+    """
+
+    md5: bytes
+    bits: int
+
+
+@dataclass(frozen=True)
+class ByteFindings:
+    """Faults of the sound of an audio file, found in its bytes.
+
+    Attributes:
+        truncated: description of how the file is cut off; empty if there is no sign of it.
+        unread: description of the bytes behind the promised end, which no decoder reads; empty if there are
+            none.
+        damaged: description of the damaged bytes inside the file; empty if there is no sign of any.
+        streams: number of logical streams one after the other. Some decoders read only the first.
         mpeg: frames of an MP3 file; None for other files.
+        flac: sum over the samples of a FLAC file; None for other files and where the header has none.
     """
 
     truncated: str = ""
     unread: str = ""
+    damaged: str = ""
     streams: int = 1
     mpeg: MpegLength | None = None
+    flac: FlacSum | None = None
 
 
 @dataclass(frozen=True)
 class _Chunks:
-    """How the chunks of a container are laid out.
+    """Layout of the chunks in a container format.
 
     Attributes:
         start: position of the first chunk.
         id_bytes: length of a chunk's id.
         size: format of a chunk's size, for ``struct``.
         data: id of the chunk of samples.
-        alignment: chunks begin at multiples of so many bytes.
-        counts_header: whether the size counts the chunk's own header.
+        alignment: chunks begin at multiples of this number of bytes.
+        counts_header: True if the size of a chunk includes the chunk's header.
     """
 
     start: int
@@ -78,7 +100,7 @@ _CONTAINERS = {
 
 
 def byte_findings(path: Path) -> ByteFindings:
-    """Walk through a file of any format; formats that are not known have no findings.
+    """Examine a file of any format; unknown formats have no findings.
 
     Raises:
         OSError: the file cannot be read.
@@ -88,8 +110,9 @@ def byte_findings(path: Path) -> ByteFindings:
         magic = file.read(4)
         if magic in _CONTAINERS:
             return _chunk_findings(file, size, magic)
-        if magic == b"fLaC":
-            return ByteFindings(streams=_flac_streams(file))
+        start = _tag_bytes(file, 0) if magic[:3] == b"ID3" else 0
+        if _read_at(file, start, 4) == b"fLaC":
+            return ByteFindings(streams=_flac_streams(file), flac=_flac_sum(file, start))
         if magic == b"OggS":
             return _ogg_findings(file, size)
         if magic == b".snd":
@@ -98,7 +121,11 @@ def byte_findings(path: Path) -> ByteFindings:
             return ByteFindings() if unknown else _compare(file, size, offset, promised, None, 0)
         if magic == b"NIST":
             return _nist_findings(file, size)
-        return ByteFindings(mpeg=mpeg_length(file, size))
+        mpeg = mpeg_length(file, size)
+        lost = mpeg.lost_bytes if mpeg else 0
+        return ByteFindings(
+            mpeg=mpeg, damaged=f"{lost} bytes between its frames are no frames" if lost else ""
+        )
 
 
 def _read_at(file: BinaryIO, position: int, count: int) -> bytes:
@@ -114,10 +141,10 @@ def _compare(
 
     Args:
         file: the file.
-        size: its bytes.
+        size: size of the file in bytes.
         start: position of the first sample.
-        promised: bytes of samples by the header.
-        layout: how the chunks that may follow are laid out; None where nothing may.
+        promised: bytes of samples that the header promises.
+        layout: layout of the chunks that may follow; None where nothing may follow.
         byte_rate: bytes per second, 0 if unknown.
     """
     there = max(0, size - start)
@@ -168,7 +195,7 @@ def _tag_bytes(file: BinaryIO, position: int) -> int:
 
 
 def _has_content(file: BinaryIO, position: int) -> bool:
-    """Whether other bytes than zeros (space that a recorder has reserved) are behind a position."""
+    """Whether non-zero bytes follow a position; zeros are space that a recorder has reserved."""
     file.seek(position)
     while block := file.read(_BUFFER_BYTES):
         if block.strip(b"\0"):
@@ -179,9 +206,9 @@ def _has_content(file: BinaryIO, position: int) -> bool:
 def _chunks(
     file: BinaryIO, size: int, position: int, layout: _Chunks, last: bytes | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Id, position and length of chunk after chunk, as long as they look like chunks that end in the file.
+    """Id, position and length of each chunk, until something is no chunk or ends behind the file.
 
-    The chunk ``last`` is the last one, and may be longer than the file.
+    Reading stops after the chunk ``last``, which may be longer than the file.
     """
     while position + layout.header_bytes <= size:
         header = _read_at(file, position, layout.header_bytes)
@@ -230,10 +257,10 @@ def _nist_findings(file: BinaryIO, size: int) -> ByteFindings:
 
 
 def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
-    """Ogg: the last page of every logical stream says that it is the last one (RFC 3533)."""
+    """Ogg: the last page of every logical stream is marked as the last one (RFC 3533)."""
     position, streams, pages = 0, 0, 0
     open_streams: dict[int, int] = {}  # serial number -> number of its last page
-    lost = 0
+    lost, wrong = 0, 0
     while position + 27 <= size:
         header = _read_at(file, position, 27)
         if header[:4] != b"OggS":
@@ -246,19 +273,29 @@ def _ogg_findings(file: BinaryIO, size: int) -> ByteFindings:
             streams += not open_streams  # streams that are open at the same time are not one after the other
         elif serial in open_streams:
             lost += max(0, number - open_streams[serial] - 1)
+        wrong += _ogg_crc(_read_at(file, position, length)) != header[22:26]
         open_streams[serial] = number
         if flags & 4:
             del open_streams[serial]
         pages += 1
         position += length
+    damaged = f"{wrong} of {pages} pages of the Ogg stream have a wrong checksum" if wrong else ""
     if open_streams or not pages:
-        return ByteFindings("cut off: the last page of the Ogg stream is missing")
+        return ByteFindings("cut off: the last page of the Ogg stream is missing", damaged=damaged)
     if lost:
-        return ByteFindings(f"{lost} pages of the Ogg stream are missing")
+        return ByteFindings(f"{lost} pages of the Ogg stream are missing", damaged=damaged)
     left = _unexplained(file, size, position, None)
     if left >= _TRAILING_BYTES and _has_content(file, size - left):
-        return ByteFindings(unread=f"{left} bytes follow the last page of the Ogg stream")
-    return ByteFindings(streams=max(1, streams))
+        return ByteFindings(unread=f"{left} bytes follow the last page of the Ogg stream", damaged=damaged)
+    return ByteFindings(damaged=damaged, streams=max(1, streams))
+
+
+def _ogg_crc(page: bytes) -> bytes:
+    """Checksum of a page as it stands in bytes 22 to 25 of the page (RFC 3533, section 6)."""
+    content = page[:22] + b"\0\0\0\0" + page[26:]
+    # zlib begins with all bits set and inverts the result; Ogg begins with 0.
+    crc = zlib.crc32(content.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_REVERSED_BITS)
 
 
 def _flac_streams(file: BinaryIO) -> int:
@@ -270,3 +307,10 @@ def _flac_streams(file: BinaryIO) -> int:
         streams += sum(block.count(start) for start in _FLAC_STARTS)
         overlap = block[-(len(_FLAC_STARTS[0]) - 1) :]
     return max(1, streams)
+
+
+def _flac_sum(file: BinaryIO, start: int) -> FlacSum | None:
+    """The sum in STREAMINFO, the first block of a stream that begins at ``start``; None if it is not set."""
+    info = _read_at(file, start + 8, 34)
+    bits = ((info[12] & 1) << 4 | info[13] >> 4) + 1
+    return FlacSum(info[18:], bits) if any(info[18:]) else None

@@ -1,8 +1,7 @@
 """Decoding of audio files of any format, block by block.
 
-soundfile (libsndfile) reads what most corpora consist of. What it cannot read goes to PyAV (the libraries of
-FFmpeg), where that is installed: the extra ``audio``. Every failure over a file becomes an
-``UndecodableError``.
+soundfile (libsndfile) reads the formats of most corpora. PyAV (the libraries of FFmpeg) reads the others, if
+it is installed: the extra ``audio``. Every failure with a file becomes an ``UndecodableError``.
 """
 
 import stat
@@ -21,7 +20,8 @@ except ImportError:
     av = None  # type: ignore[assignment]
 
 _BLOCK_FRAMES = 1 << 18
-# FFmpeg guesses at files without a signature (text as subtitles, raw samples as MP3). These formats have one.
+# FFmpeg guesses the format of files without a signature (text becomes subtitles, raw samples MP3). These
+# formats have a signature.
 _SIGNED_FORMATS = frozenset(
     [
         "mov",
@@ -46,9 +46,9 @@ _SIGNED_FORMATS = frozenset(
     ]
 )
 _UNSIGNED_FORMATS = {"mp3": (".mp3", ".mp2", ".mpga"), "aac": (".aac",), "ac3": (".ac3",), "eac3": (".eac3",)}
-# Formats whose header holds the length; that of others is an estimate.
+# Formats with the length in the header; the length of others is an estimate.
 _EXACT_FORMATS = frozenset(["mov", "matroska", "asf", "flac", "wv", "ape", "tta"])
-_RATES = range(2000, 768001)  # Hz, of sound
+_RATES = range(2000, 768001)  # Hz, sampling rates of sound
 
 
 class UndecodableError(Exception):
@@ -57,16 +57,17 @@ class UndecodableError(Exception):
 
 @dataclass(frozen=True)
 class AudioHeader:
-    """What a file says about itself.
+    """The header of an audio file.
 
     Attributes:
         sampling_rate: samples per second, Hz.
         num_channels: channels in the file.
-        num_samples: per channel, as the header promises; 0 where it does not say.
+        num_samples: samples per channel that the header promises; 0 where it does not say.
         decoder: ``soundfile`` or ``PyAV``.
-        format: libsndfile's or FFmpeg's name.
-        exact: whether a smaller number of samples than promised means that some are missing.
-        seekable: whether soundfile can begin in the middle, which Lhotse needs.
+        format: name of the format in libsndfile or FFmpeg.
+        exact: True if fewer decoded samples than ``num_samples`` mean that some are missing; False if
+            ``num_samples`` is an estimate.
+        seekable: True if soundfile can start reading in the middle, which Lhotse needs.
     """
 
     sampling_rate: int
@@ -80,10 +81,10 @@ class AudioHeader:
 
 @contextmanager
 def _undecodable() -> Iterator[None]:
-    """Turn any exception of a decoder over one file into an ``UndecodableError``.
+    """Turn any exception that a decoder raises for one file into an ``UndecodableError``.
 
-    Decoders raise many classes of exceptions over broken files: their own, OSError, ValueError, RuntimeError,
-    OverflowError, even MemoryError for a length that a header makes up. One file must not end a preparation.
+    For broken files, decoders raise many classes of exceptions: their own, OSError, ValueError, RuntimeError,
+    OverflowError, even MemoryError for a wrong length in a header. One file must not end a preparation.
     """
     try:
         yield
@@ -120,7 +121,7 @@ def require_ordinary_file(path: Path) -> None:
 
 
 def read_header(path: Path) -> AudioHeader:
-    """Header of an audio file, by the first decoder that can open it.
+    """Header of an audio file, read by the first decoder that can open the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -164,9 +165,11 @@ def _av_header(path: Path, first: UndecodableError) -> AudioHeader:
             seconds = (
                 float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             )
-            if not seconds and not container.streams.video and container.duration:
-                seconds = container.duration / av.time_base
             name = container.format.name.split(",")[0]
+            if not seconds and not container.streams.video and container.duration:
+                # The duration of Matroska counts from time 0, where a part of a longer file does not begin.
+                start = container.start_time or 0 if name == "matroska" else 0
+                seconds = (container.duration - max(0, start)) / av.time_base
             rate = stream.rate
             _require_sound(rate, stream.channels)
             exact = name in _EXACT_FORMATS and seconds > 0
@@ -196,7 +199,7 @@ def decode(path: Path, header: AudioHeader) -> Iterator[NDArray[np.float32]]:
     """
     blocks = _soundfile_blocks(path) if header.decoder == "soundfile" else _av_blocks(path, header)
     while True:
-        with _undecodable():  # not around the yield: errors of the caller are none of the file
+        with _undecodable():  # not around the yield: an error of the caller is no fault of the file
             block = next(blocks, None)
         if block is None:
             return
@@ -231,14 +234,14 @@ def _av_frames(
         try:
             yield from packet.decode()
         except av.InvalidDataError:
-            # Where MP3 files were joined, the first frame lacks what its predecessor should have held. How
-            # much is left out altogether is found by counting the frames.
+            # Where MP3 files were joined, the first frame needs data from the frame before, which is missing.
+            # Counting the frames shows how much is left out altogether.
             if container.format.name != "mp3":
                 raise
 
 
 def other_decoder(path: Path, header: AudioHeader) -> AudioHeader | None:
-    """Header by PyAV of a file that soundfile opens, but does not read whole; None if PyAV cannot open it."""
+    """Header by PyAV of a file that soundfile opens but does not read whole; None if PyAV cannot open it."""
     if av is None or header.decoder == "PyAV":
         return None
     try:

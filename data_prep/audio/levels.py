@@ -1,4 +1,4 @@
-"""Level and content of the channels of a recording, measured while it is decoded."""
+"""Level and content of the channels of a recording, measured while the recording is decoded."""
 
 from dataclasses import dataclass
 
@@ -6,39 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE_DBFS = -80.0
-"""A lower level is silence: 3 steps of 16-bit samples, or less."""
+"""A lower level counts as silence: about 3 quantisation steps of 16-bit samples or less."""
 
 FAINT_DBFS = -60.0
 """A lower level is reported: speech is usually recorded at -15 to -35 dBFS."""
 
 CHANNEL_FLOOR_DB = 30.0
-"""A channel so much weaker than the strongest one has no sound of its own, but hum, noise or cross-talk."""
+"""A channel this much weaker than the strongest one has only hum, noise or cross-talk."""
 
 FULL_SCALE_PEAK = 4.0
-"""Larger samples are no overshoot beyond -1 to 1, but integers written as floating-point numbers."""
+"""Larger samples are not overshoot beyond -1 to 1 but integers written as floating-point numbers."""
 
 CLIPPED_SHARE = 0.01
 FROZEN_SHARE = 0.5
 
 _CLIPPED_FROM = 0.98  # the largest sample of 8 bits is 0.992, of mu-law 0.980
-# Power of a mean, relative to the mean of unrelated channels: 0 for opposite channels, and for equal ones the
-# number of channels.
+# Power of the mean of channels divided by its power if they were unrelated: 0 for opposite channels, the
+# number of channels for equal ones.
 _CANCELLING = 0.25
 
 
 def decibels(power: float) -> float:
-    """Power, as 1.0 is that of a square wave at full scale, in dBFS; at least -200."""
+    """Power in dBFS, at least -200; a square wave at full scale has power 1.0."""
     return float(10 * np.log10(max(power, 1e-20)))
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Which channels make the one that is used.
+    """The channels whose mean is used.
 
     Attributes:
-        channels: their numbers; the mean of them is used.
-        reason: for the report, e.g. ``channel 0 has no sound``.
-        level: root mean square of the result without its constant part, dBFS.
+        channels: numbers of the channels.
+        reason: reason for the choice, for the report, e.g. ``channel 0 has no sound``.
+        level: root mean square of the mean without its constant part, dBFS.
     """
 
     channels: tuple[int, ...]
@@ -51,9 +51,9 @@ class Levels:
 
     Attributes:
         samples: number of samples per channel.
-        finite: whether all of them are numbers.
+        finite: True if no sample is NaN or infinite.
         peak: largest absolute sample.
-        longest_constant: samples of the longest stretch in which no channel changes.
+        longest_constant: length in samples of the longest stretch in which no channel changes.
     """
 
     def __init__(self, channels: int) -> None:
@@ -99,11 +99,11 @@ class Levels:
         return [decibels(power) for power in self._covariance().diagonal()]
 
     def clipped_share(self, channels: tuple[int, ...]) -> float:
-        """Share of the samples that stay at full scale, in the worst of some channels."""
+        """Share of the samples that stay at full scale, in the worst of the given channels."""
         return float(self._clipped[list(channels)].max() / max(1, self.samples))
 
     def _covariance(self) -> NDArray[np.float64]:
-        """Of the channels, (channels, channels); the diagonal is their power."""
+        """Covariance of the channels, (channels, channels); the diagonal is their power."""
         count = max(1, self.samples)
         mean = self._sum / count
         covariance: NDArray[np.float64] = self._products / count - np.outer(mean, mean)
@@ -113,7 +113,7 @@ class Levels:
         """Channels to use.
 
         Args:
-            wanted: number of a channel; None for the mean of those that have sound.
+            wanted: number of a channel; None for the mean of the channels that have sound.
         """
         covariance = self._covariance()
         powers = covariance.diagonal()

@@ -1,8 +1,8 @@
 """Length of an MP3 file, counted frame by frame.
 
-Many MP3 files begin with a frame that holds no sound, but the number of frames (``Xing``, ``Info``). Without
-it, decoders estimate the length from the bit rate of the first frame, which is wrong where the bit rate
-changes.
+Many MP3 files begin with a frame that holds the number of frames instead of sound (``Xing``, ``Info``).
+Without it, decoders estimate the length from the bit rate of the first frame, which is wrong where the bit
+rate changes.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,15 @@ class MpegLength:
     """Frames of an MP3 file.
 
     Attributes:
-        samples: per channel, in all frames with sound.
+        samples: samples per channel in all frames with sound.
         samples_per_frame: samples in each frame.
-        sampling_rates: sampling rates in Hz, in the order in which they come first; more than one where
-            streams were joined.
+        sampling_rates: sampling rates in Hz, in the order of their first frames; more than one where streams
+            were joined.
         frames: number of frames with sound.
-        promised_frames: what the ``Xing`` or ``Info`` frame says; None without one.
+        promised_frames: number of frames that the ``Xing`` or ``Info`` frame gives; None without such a
+            frame.
+        lost_bytes: number of bytes between frames that are neither frames nor tags, counted where they are at
+            least a frame long. Joined files leave less of their last frame.
     """
 
     samples: int
@@ -42,6 +45,7 @@ class MpegLength:
     sampling_rates: tuple[int, ...]
     frames: int
     promised_frames: int | None
+    lost_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class _Frame:
 
 
 def _frame(header: bytes) -> _Frame | None:
-    """Meaning of the four bytes that a frame begins with; None if they are something else."""
+    """Frame that begins with these four bytes; None if they do not begin a frame."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -75,13 +79,18 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
     if _frame(file.read(4)) is None:
         return None
     samples, frames, samples_per_frame, promised = 0, 0, 0, None
+    lost_bytes, shortest = 0, size
     rates: dict[int, None] = {}
     while position + 4 <= size:
         file.seek(position)
         frame = _frame(file.read(4))
         if frame is None:
             following = _behind_tags(file, position)
-            position = following if following > position else _next_frame(file, position + 1, size)
+            if following == position:
+                following = _next_frame(file, position + 1, size)
+                if shortest <= following - position and following < size:
+                    lost_bytes += following - position
+            position = following
             continue
         if (
             not samples
@@ -94,10 +103,13 @@ def mpeg_length(file: BinaryIO, size: int) -> MpegLength | None:
             break  # the last frame is not complete
         samples += frame.samples
         samples_per_frame = frame.samples
+        shortest = min(shortest, frame.length)
         frames += 1
         rates.setdefault(frame.sampling_rate)
         position += frame.length
-    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised) if frames else None
+    if not frames:
+        return None
+    return MpegLength(samples, samples_per_frame, tuple(rates), frames, promised, lost_bytes)
 
 
 def _promised_frames(file: BinaryIO, position: int, frame: _Frame) -> int | None:
@@ -127,7 +139,7 @@ def _behind_tags(file: BinaryIO, position: int) -> int:
 
 
 def _next_frame(file: BinaryIO, position: int, size: int) -> int:
-    """Position of the next frame that is followed by another or the end of the file; ``size`` for none."""
+    """Position of the next frame that another frame or the end of the file follows; ``size`` if none."""
     while position < size:
         file.seek(position)
         block = file.read(_SEARCHED_BYTES)

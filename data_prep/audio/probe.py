@@ -1,7 +1,8 @@
-"""What an audio file really holds, found by decoding it, and which of its channels are used.
+"""Decodes an audio file to find its real content and its faults, and chooses the channels to use.
 
-Most recordings are used where they are. Two kinds are decoded into WAV files in the data directory, and used
-from there: those whose channels are mixed, and those that Lhotse cannot read.
+Most recordings are used where they are. Two kinds are decoded into WAV files in the data directory and used
+from
+there: recordings whose channels are mixed, and recordings that Lhotse cannot read.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import soundfile
 from lhotse import Recording
 from numpy.typing import NDArray
 
-from data_prep.audio.containers import ByteFindings, byte_findings
+from data_prep.audio.containers import ByteFindings, FlacSum, byte_findings
 from data_prep.audio.decoding import AudioHeader, UndecodableError, decode, other_decoder, read_header
 from data_prep.audio.levels import CLIPPED_SHARE, FROZEN_SHARE, FULL_SCALE_PEAK, Levels, Mix
 from zipformer.errors import UserError
@@ -23,13 +24,14 @@ from zipformer.files import replacing
 
 MEAN = "mean"
 
-# Lhotse gives files of these names to programs that are not installed.
+# Lhotse passes files with these suffixes to programs that are not installed.
 _NOT_FOR_LHOTSE = frozenset({".sph", ".mp4", ".m4a", ".m4b"})
 # Coders pad the sound to whole blocks, and the header may count the padding or not.
 _LENGTH_TOLERANCE_SECONDS = 0.25
-_TOLERATED_FRAMES = 4  # of MPEG; decoders leave out those that the encoder has added
+_TOLERATED_FRAMES = 4  # MPEG frames; decoders leave out frames that the encoder has added
 _WAV_BYTES = 1 << 32
 _SAMPLE_BYTES = 4
+_EXACT_BITS = 24  # of an integer sample that a floating-point number of 32 bits holds exactly
 
 
 @dataclass
@@ -37,10 +39,10 @@ class AudioConfig:
     """How recordings are read.
 
     Attributes:
-        channel: ``mean``, or the number of the channel to use (from 0) of recordings with several. The mean
-            is that of the channels that have sound: one that is 30 dB weaker than the loudest is left out,
-            and where the channels cancel each other, the loudest is used alone. Where transcripts name a
-            channel each, as in corpora of telephone calls, that one is used instead.
+        channel: ``mean``, or the number of the channel to use (from 0), for recordings with several channels.
+            The mean is taken over the channels that have sound: a channel 30 dB weaker than the loudest is
+            left out, and where the channels cancel each other, the loudest is used alone. Where each
+            transcript names its channel, as in corpora of telephone calls, that channel is used instead.
     """
 
     channel: str = MEAN
@@ -62,18 +64,18 @@ class AudioProbe:
     """Findings about the audio of one recording.
 
     Attributes:
-        recording_id: the recording.
+        recording_id: id of the recording.
         findings: kind and details of each problem of the file.
         sampling_rate: samples per second in the file, 0 where it could not be read.
         num_samples: samples per channel that could be decoded.
-        promised_samples: samples per channel by the header of the file.
-        num_channels: channels of the file.
-        mixed: whether the recording is used as one channel; else its supervisions name theirs.
-        channels: those that are used if so, and of which the mean is taken.
-        used: says why these.
-        level: level of what is used, dBFS.
+        promised_samples: samples per channel that the header of the file promises.
+        num_channels: number of channels in the file.
+        mixed: True if the recording is used as one channel; False if each supervision names its channel.
+        channels: numbers of the channels whose mean is used, if ``mixed``.
+        used: reason for the choice of channels, in words.
+        level: level of the mean that is used, dBFS.
         channel_levels: level of each channel, dBFS.
-        converted: file with the decoded samples that takes the place of the recording's own; empty for none.
+        converted: file with the decoded samples, which replaces the recording's own file; empty for none.
         digest: hash of the decoded samples and the rate; equal for copies of a file.
     """
 
@@ -108,16 +110,16 @@ def probe_audio(
     target: Path | None = None,
     mixed: bool = True,
 ) -> AudioProbe:
-    """Decode the whole file of a recording and say what is in it.
+    """Decode the whole file of a recording and report its content and faults.
 
-    A header alone does not tell: the files of interrupted copies have sound headers. Audio that is not one
-    file is taken as its manifest describes it.
+    A header alone is not enough: interrupted copies have correct headers. If the audio is not one file, its
+    manifest is trusted.
 
     Args:
-        recording: its manifest.
-        config: which channel is used.
-        target: where the samples are written to if Lhotse cannot read the file or channels are to be mixed.
-        mixed: whether the recording is used as one channel; else all of its channels are kept.
+        recording: manifest of the recording.
+        config: choice of the channel.
+        target: file for the samples, written if Lhotse cannot read the recording or channels are to be mixed.
+        mixed: use the recording as one channel; otherwise all channels are kept.
 
     Raises:
         UserError: ``target`` cannot be written.
@@ -178,51 +180,86 @@ def probe_audio(
 
 @dataclass(frozen=True)
 class _Reading:
-    header: AudioHeader  # by the decoder that has read the file
+    header: AudioHeader  # read by the decoder that decoded the file
     levels: Levels
     digest: str
     findings: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class _Measured:
+    levels: Levels
+    digest: str
+    md5: bytes  # of the samples as FLAC computes it; empty where it was not asked for
+
+
 def _read(path: Path, header: AudioHeader) -> _Reading:
-    """Decode a file with the decoder that gets most of it.
+    """Decode a file with the decoder that reads most of it.
 
     Raises:
         UndecodableError: no decoder can read it.
         OSError: the file cannot be read.
     """
     found = byte_findings(path)
-    other = None
+    other, failure = None, ""
     try:
-        levels, digest = _measure(path, header)
+        measured = _measure(path, header, found.flac)
     except UndecodableError as first:
         if (other := other_decoder(path, header)) is None:
             raise
         try:
-            header, (levels, digest) = other, _measure(path, other)
+            header, measured = other, _measure(path, other, found.flac)
         except UndecodableError as second:
             raise UndecodableError(f"soundfile: {first}; PyAV: {second}") from second
-    if _left_out(found, header, levels) and (other := other_decoder(path, header)):
+        failure = str(first)
+    if _left_out(found, header, measured.levels) and (other := other_decoder(path, header)):
         try:
-            more, more_digest = _measure(path, other)
-            if more.samples > levels.samples:
-                header, levels, digest = other, more, more_digest
+            more = _measure(path, other, found.flac)
+            if more.levels.samples > measured.levels.samples:
+                header, measured = other, more
         except UndecodableError:
-            pass  # what the first decoder has left out is reported
-    return _Reading(header, levels, digest, _length_findings(found, header, levels))
+            pass  # the part that the first decoder has left out is reported
+    findings = _length_findings(found, header, measured.levels)
+    if not findings and (damage := _damage(found, measured, failure)):
+        findings.append(("damaged_audio", damage))
+    return _Reading(header, measured.levels, measured.digest, findings)
 
 
-def _measure(path: Path, header: AudioHeader) -> tuple[Levels, str]:
+def _measure(path: Path, header: AudioHeader, flac: FlacSum | None) -> _Measured:
     levels = Levels(header.num_channels)
     digest = hashlib.blake2b(f"{header.sampling_rate} {header.num_channels}".encode(), digest_size=16)
+    md5 = hashlib.md5(usedforsecurity=False) if flac and flac.bits <= _EXACT_BITS else None
     for block in decode(path, header):
         levels.add(block)
         digest.update(np.ascontiguousarray(block).tobytes())
-    return levels, digest.hexdigest()
+        if flac and md5:
+            integers = (block * 2.0 ** (flac.bits - 1)).astype("<i4")
+            low_bytes = integers.view(np.uint8).reshape(*block.shape, _SAMPLE_BYTES)
+            md5.update(low_bytes[:, :, : -(-flac.bits // 8)].tobytes())
+    return _Measured(levels, digest.hexdigest(), md5.digest() if md5 else b"")
+
+
+def _damage(found: ByteFindings, measured: _Measured, failure: str) -> str:
+    """What says that bytes inside a file are damaged; empty if nothing does.
+
+    Args:
+        found: what the bytes of the file say.
+        measured: what was decoded.
+        failure: the error of soundfile, if it failed and PyAV has read the file.
+    """
+    if found.damaged:
+        return found.damaged
+    if found.flac and measured.md5 and found.streams == 1:
+        wrong = measured.md5 != found.flac.md5
+        because = f"; soundfile: {failure}" if failure else ""
+        return f"its samples do not have the MD5 that its header promises{because}" if wrong else ""
+    if failure and not found.mpeg:  # soundfile cannot read all MP3 files that were joined
+        return f"soundfile cannot read all of it ({failure}); PyAV can, and may leave out or invent parts"
+    return ""
 
 
 def _left_out(found: ByteFindings, header: AudioHeader, levels: Levels) -> str:
-    """What a decoder has not read of the sound that the bytes of a file hold; empty if nothing."""
+    """Description of the sound in the file that the decoder has not read; empty if it has read everything."""
     if found.streams > 1 and header.decoder == "soundfile":
         return f"there are {found.streams} streams one after the other, of which only the first can be read"
     mpeg = found.mpeg
@@ -269,7 +306,7 @@ def _content_findings(levels: Levels, mix: Mix, header: AudioHeader) -> list[tup
 def _chosen(
     blocks: Iterator[NDArray[np.float32]], channels: tuple[int, ...] | None
 ) -> Iterator[NDArray[np.float32]]:
-    """Mean of some channels, (number, 1); all channels if None."""
+    """Mean of the given channels, (number, 1); all channels if None."""
     for block in blocks:
         yield block if channels is None else block[:, list(channels)].mean(1, dtype=np.float64)[:, None]
 
@@ -277,7 +314,7 @@ def _chosen(
 def _write_converted(
     blocks: Iterator[NDArray[np.float32]], probe: AudioProbe, channels: int, target: Path
 ) -> None:
-    """Write samples as they are, in 32 bits, so that nothing is clipped or rounded.
+    """Write samples unchanged as 32-bit floats, so that nothing is clipped or rounded.
 
     Raises:
         UserError: the file cannot be written.

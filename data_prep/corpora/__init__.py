@@ -43,6 +43,7 @@ from zipformer.errors import UserError
 
 CorpusFunction = Callable[[Any, Path], CorpusManifests]
 F = TypeVar("F", bound=CorpusFunction)
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Corpus:
             has beside them.
         scoring: convention by which error rates of its test sets are published, a name of
             ``zipformer.scoring.CONVENTIONS``.
+        licence: licence and who states it; ``unknown`` where nobody does.
+        origin: address or publisher that the corpus is obtained from; ``unknown`` for recordings of a user.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Corpus:
     inputs: Callable[[Any], Iterable[Path]]
     finish: Callable[[Any, Path], None]
     scoring: str
+    licence: str
+    origin: str
 
 
 def _no_inputs(config: object) -> Iterable[Path]:
@@ -87,13 +92,15 @@ def register_corpus(
     inputs: Callable[[Any], Iterable[Path]] = _no_inputs,
     finish: Callable[[Any, Path], None] = _nothing_more,
     scoring: str = "plain",
+    licence: str = UNKNOWN,
+    origin: str = UNKNOWN,
 ) -> Callable[[F], F]:
     """Decorator that makes ``prepare(config, directory) -> manifests by split`` known under ``name``.
 
     Args:
         name: what a user writes after ``corpus=``.
         config_class: dataclass of the corpus's options. Each corpus has a class of its own.
-        inputs, finish, scoring: see ``Corpus``.
+        inputs, finish, scoring, licence, origin: see ``Corpus``.
 
     Raises:
         UserError: the name or the class is taken, or the class is not a dataclass.
@@ -108,7 +115,7 @@ def register_corpus(
                     f"corpus {name!r} ({config_class.__name__}) clashes with the registered corpus "
                     f"{other.name!r} ({other.config_class.__name__}): name and config class must be its own"
                 )
-        _registered[name] = Corpus(name, config_class, function, inputs, finish, scoring)
+        _registered[name] = Corpus(name, config_class, function, inputs, finish, scoring, licence, origin)
         return function
 
     return register

@@ -42,6 +42,8 @@ class AidatatangConfig:
     AidatatangConfig,
     inputs=lambda config: [Path(config.root) / TRANSCRIPTS],
     finish=compare_sizes(Published("test", characters=468_933)),
+    licence="CC BY-NC-ND 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/62",
 )
 def prepare_aidatatang(config: AidatatangConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

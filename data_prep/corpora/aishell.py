@@ -53,6 +53,8 @@ class AishellConfig:
         Published("valid", utterances=14_326),
         Published("test", utterances=7_176, characters=104_765),
     ),
+    licence="Apache-2.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/33",
 )
 def prepare_aishell(config: AishellConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""
@@ -81,7 +83,13 @@ def _aishell3_lists(config: Aishell3Config) -> list[Path]:
     return [Path(config.root) / name for name in ("train/content.txt", "test/content.txt", "spk-info.txt")]
 
 
-@register_corpus("aishell3", Aishell3Config, inputs=_aishell3_lists)
+@register_corpus(
+    "aishell3",
+    Aishell3Config,
+    inputs=_aishell3_lists,
+    licence="Apache-2.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/93",
+)
 def prepare_aishell3(config: Aishell3Config, directory: Path) -> CorpusManifests:
     """Manifests of the official test set and of train without its validation speakers."""
     root = corpus_root(config.root, "train/content.txt", "test/content.txt", "spk-info.txt")

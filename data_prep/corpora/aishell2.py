@@ -44,6 +44,8 @@ def _lists(config: Aishell2Config) -> list[Path]:
     Aishell2Config,
     inputs=_lists,
     finish=compare_sizes(Published("valid", utterances=2_500), Published("test", utterances=5_000)),
+    licence="for academic research by application, as stated by AISHELL",
+    origin="AISHELL (company), by application",
 )
 def prepare_aishell2(config: Aishell2Config, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

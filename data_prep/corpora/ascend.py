@@ -50,6 +50,8 @@ def _tables(root: Path, part: str) -> list[Path]:
         Published("test", utterances=1_315),
     ),
     scoring="mer",
+    licence="CC BY-SA 4.0, as stated by its page at Hugging Face",
+    origin="https://huggingface.co/datasets/CAiRE/ASCEND",
 )
 def prepare_ascend(config: AscendConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits; their audio is written first."""

@@ -65,7 +65,13 @@ def _lists(config: CommonVoiceConfig) -> list[Path]:
     return [folder / f"{name}.tsv" for name in (config.train, "dev", "test", "clip_durations")]
 
 
-@register_corpus("common_voice", CommonVoiceConfig, inputs=_lists)
+@register_corpus(
+    "common_voice",
+    CommonVoiceConfig,
+    inputs=_lists,
+    licence="CC0, as stated by Mozilla",
+    origin="Mozilla Data Collective (account needed)",
+)
 def prepare_common_voice(config: CommonVoiceConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three splits of a locale."""
     folder = corpus_root(config.root, config.locale) / config.locale

@@ -56,6 +56,8 @@ def _lists(config: FleursConfig) -> list[Path]:
         Published("test", "cmn_hans_cn", utterances=945),
         Published("test", "yue_hant_hk", utterances=819),
     ),
+    licence="CC BY 4.0, as stated by its page at Hugging Face",
+    origin="https://huggingface.co/datasets/google/fleurs",
 )
 def prepare_fleurs(config: FleursConfig, directory: Path) -> CorpusManifests:
     """Manifests of the official splits of all languages together."""

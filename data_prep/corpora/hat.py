@@ -68,7 +68,14 @@ def _tables(root: Path) -> list[Path]:
     return sorted([*root.rglob("*_edit.csv"), *root.rglob("train.csv")])
 
 
-@register_corpus("hat", HatConfig, inputs=lambda config: _tables(Path(config.root)), scoring="syllables")
+@register_corpus(
+    "hat",
+    HatConfig,
+    inputs=lambda config: _tables(Path(config.root)),
+    scoring="syllables",
+    licence="by registration, as stated by the Formosa Speech project; no public licence is known",
+    origin="Formosa Speech in the Wild (FSW)",
+)
 def prepare_hat(config: HatConfig, directory: Path) -> CorpusManifests:
     """Manifests of all tables below the folder."""
     root = corpus_root(config.root)

@@ -52,7 +52,12 @@ def _lists(config: KeSpeechConfig) -> list[Path]:
 
 
 @register_corpus(
-    "kespeech", KeSpeechConfig, inputs=_lists, finish=compare_sizes(Published("test", utterances=19_723))
+    "kespeech",
+    KeSpeechConfig,
+    inputs=_lists,
+    finish=compare_sizes(Published("test", utterances=19_723)),
+    licence="own terms (no commercial use, no adaptation, no redistribution), as stated by its authors",
+    origin="https://github.com/KeSpeech/KeSpeech",
 )
 def prepare_kespeech(config: KeSpeechConfig, directory: Path) -> CorpusManifests:
     """Manifests of all lists. A sentence has one id in all dialects, so that retrieval can pair them."""

@@ -41,7 +41,12 @@ def _lists(config: MagicDataConfig) -> list[Path]:
 
 
 @register_corpus(
-    "magicdata", MagicDataConfig, inputs=_lists, finish=compare_sizes(Published("test", characters=239_927))
+    "magicdata",
+    MagicDataConfig,
+    inputs=_lists,
+    finish=compare_sizes(Published("test", characters=239_927)),
+    licence="CC BY-NC-ND 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/68",
 )
 def prepare_magicdata(config: MagicDataConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

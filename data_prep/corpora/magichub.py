@@ -63,7 +63,13 @@ def _tables(root: Path) -> list[Path]:
     return sorted(path for name in TABLES for path in root.rglob(name))
 
 
-@register_corpus("magichub", MagicHubConfig, inputs=_lists)
+@register_corpus(
+    "magichub",
+    MagicHubConfig,
+    inputs=_lists,
+    licence="CC BY-NC-ND 4.0, as stated by MagicHub",
+    origin="MagicHub, a page for each set (account needed)",
+)
 def prepare_magichub(config: MagicHubConfig, directory: Path) -> CorpusManifests:
     """Manifests of one set."""
     root = corpus_root(config.root)

@@ -43,6 +43,8 @@ def _lists(config: MdccConfig) -> list[Path]:
     MdccConfig,
     inputs=_lists,
     finish=compare_sizes(Published("valid", utterances=5_663), Published("test", utterances=12_492)),
+    licence="signed research licence, as stated by its authors",
+    origin="Google Drive, by its authors",
 )
 def prepare_mdcc(config: MdccConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

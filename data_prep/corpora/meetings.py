@@ -138,6 +138,8 @@ def _alimeeting_sessions(config: AliMeetingConfig) -> Iterator[_Session]:
     Aishell4Config,
     inputs=lambda config: [session.textgrid for session in _aishell4_sessions(config)],
     scoring="m2met",
+    licence="CC BY-SA 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/111",
 )
 def prepare_aishell4(config: Aishell4Config, directory: Path) -> CorpusManifests:
     """Manifests of the parts that are there."""
@@ -152,6 +154,8 @@ def prepare_aishell4(config: Aishell4Config, directory: Path) -> CorpusManifests
     AliMeetingConfig,
     inputs=lambda config: [session.textgrid for session in _alimeeting_sessions(config)],
     scoring="m2met",
+    licence="CC BY-SA 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/119",
 )
 def prepare_alimeeting(config: AliMeetingConfig, directory: Path) -> CorpusManifests:
     """Manifests of the parts that are there."""

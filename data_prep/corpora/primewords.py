@@ -35,7 +35,13 @@ class PrimewordsConfig:
     test_speakers: float = 0.03
 
 
-@register_corpus("primewords", PrimewordsConfig, inputs=lambda config: [Path(config.root) / LIST])
+@register_corpus(
+    "primewords",
+    PrimewordsConfig,
+    inputs=lambda config: [Path(config.root) / LIST],
+    licence="CC BY-NC-ND 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/47",
+)
 def prepare_primewords(config: PrimewordsConfig, directory: Path) -> CorpusManifests:
     """Manifests of all utterances of the list, divided by speaker."""
     return manifests_of(_utterances(corpus_root(config.root, LIST, "audio_files"), config), directory)

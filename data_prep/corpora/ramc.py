@@ -45,7 +45,14 @@ def _lists(config: RamcConfig) -> list[Path]:
     return [*(_list(root, part) for part in PARTS), root / SET / "TXT"]
 
 
-@register_corpus("ramc", RamcConfig, inputs=_lists, scoring="wenetspeech")
+@register_corpus(
+    "ramc",
+    RamcConfig,
+    inputs=_lists,
+    scoring="wenetspeech",
+    licence="CC BY-NC-ND 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/123",
+)
 def prepare_ramc(config: RamcConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""
     root = corpus_root(config.root, *(f"DataPartition/{part}.tsv" for part in PARTS), f"{SET}/TXT")

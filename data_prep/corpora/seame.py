@@ -69,6 +69,8 @@ def _test_lists(config: SeameConfig) -> list[Path]:
     SeameConfig,
     inputs=lambda config: [*_transcripts(Path(config.root)), *_test_lists(config)],
     scoring="mer",
+    licence="licence of the Linguistic Data Consortium, as stated in its catalogue",
+    origin="LDC2015S04",
 )
 def prepare_seame(config: SeameConfig, directory: Path) -> CorpusManifests:
     """Manifests of all transcripts."""

@@ -41,6 +41,7 @@ def _sets(root: Path) -> list[Path]:
     SpeechioConfig,
     inputs=lambda config: [folder / METADATA for folder in _sets(Path(config.root))],
     scoring="speechio",
+    origin="https://github.com/SpeechColab/Leaderboard",
 )
 def prepare_speechio(config: SpeechioConfig, directory: Path) -> CorpusManifests:
     """Manifests of all sets that are there.

@@ -36,7 +36,12 @@ class StcmdsConfig:
     test_speakers: float = 0.02
 
 
-@register_corpus("stcmds", StcmdsConfig)
+@register_corpus(
+    "stcmds",
+    StcmdsConfig,
+    licence="CC BY-NC-ND 4.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/38",
+)
 def prepare_stcmds(config: StcmdsConfig, directory: Path) -> CorpusManifests:
     """Manifests of all files, divided by speaker."""
     return manifests_of(_utterances(corpus_root(config.root), config), directory)

@@ -36,6 +36,8 @@ class TalcsConfig:
     TalcsConfig,
     inputs=lambda config: [Path(config.root) / part / "label.txt" for part in PARTS],
     scoring="mer",
+    licence="by application, as stated by its authors; no public licence is known",
+    origin="TAL Education (company), by application",
 )
 def prepare_talcs(config: TalcsConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

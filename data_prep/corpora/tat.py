@@ -94,6 +94,8 @@ def _inputs(config: TatConfig) -> list[Path]:
     TatConfig,
     inputs=_inputs,
     scoring="syllables",
+    licence="signed, no commercial use, as stated by the Formosa Speech project",
+    origin="Formosa Speech in the Wild (FSW)",
 )
 def prepare_tat(config: TatConfig, directory: Path) -> CorpusManifests:
     """Manifests of all parts that are there."""

@@ -41,6 +41,8 @@ class TeochewWildConfig:
     "teochew_wild",
     TeochewWildConfig,
     inputs=lambda config: [Path(config.root) / file for file in (Path(ANNOTATION), *LABELS.values())],
+    licence="CC BY 4.0, as stated by its page at Hugging Face",
+    origin="https://huggingface.co/datasets/panlr/teochew_wild",
 )
 def prepare_teochew_wild(config: TeochewWildConfig, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

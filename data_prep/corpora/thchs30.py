@@ -30,7 +30,11 @@ class Thchs30Config:
 
 
 @register_corpus(
-    "thchs30", Thchs30Config, finish=compare_sizes(Published("test", utterances=2_495, characters=81_139))
+    "thchs30",
+    Thchs30Config,
+    finish=compare_sizes(Published("test", utterances=2_495, characters=81_139)),
+    licence="Apache-2.0, as stated by OpenSLR",
+    origin="https://www.openslr.org/18",
 )
 def prepare_thchs30(config: Thchs30Config, directory: Path) -> CorpusManifests:
     """Manifests of the three official splits."""

@@ -85,6 +85,8 @@ def _lists(config: WenetSpeechConfig) -> list[Path]:
         Published("test", "TEST_MEETING", utterances=8_370, characters=220_358),
     ),
     scoring="wenetspeech",
+    licence="CC BY 4.0, rights of the audio stay with its owners, as stated by its authors",
+    origin="https://github.com/wenet-e2e/WenetSpeech",
 )
 def prepare_wenetspeech(config: WenetSpeechConfig, directory: Path) -> CorpusManifests:
     """Manifests of the chosen subsets; their segments are cut first."""

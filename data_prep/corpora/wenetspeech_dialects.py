@@ -85,6 +85,9 @@ def _lists(config: WebSpeechConfig, metadata: str, content: str) -> list[Path]:
         Published("test", "Short", utterances=7_060), Published("test", "Long", utterances=370)
     ),
     scoring="wsyue",
+    licence="CC BY-NC 4.0 for the evaluation sets, as stated by their page at Hugging Face; "
+    "training part unknown",
+    origin="https://github.com/ASLP-lab/WenetSpeech-Yue",
 )
 def prepare_wenetspeech_yue(config: WenetSpeechYueConfig, directory: Path) -> CorpusManifests:
     """Manifests of the metadata and of the test sets."""
@@ -106,6 +109,9 @@ def prepare_wenetspeech_yue(config: WenetSpeechYueConfig, directory: Path) -> Co
         Published("test", "Easy", utterances=6_981), Published("test", "Hard", utterances=1_392)
     ),
     scoring="wsyue",
+    licence="Apache-2.0 for metadata and evaluation sets, as stated by their pages at "
+    "Hugging Face; audio unknown",
+    origin="https://github.com/ASLP-lab/WenetSpeech-Chuan",
 )
 def prepare_wenetspeech_chuan(config: WenetSpeechChuanConfig, directory: Path) -> CorpusManifests:
     """Manifests of the metadata and of the test sets."""

@@ -49,6 +49,8 @@ def _tables(config: WuBenchConfig) -> list[Path]:
     inputs=_tables,
     finish=compare_sizes(Published("test", utterances=4_851)),
     scoring="wsyue",
+    licence="Apache-2.0, as stated by its page at Hugging Face",
+    origin="https://huggingface.co/datasets/ASLP-lab/WenetSpeech-Wu-Bench",
 )
 def prepare_wu_bench(config: WuBenchConfig, directory: Path) -> CorpusManifests:
     """Manifests of the test; its audio is written first, where an earlier run has not done so."""

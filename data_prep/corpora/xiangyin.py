@@ -60,6 +60,8 @@ class XiangYinConfig:
     "xiangyin",
     XiangYinConfig,
     inputs=lambda config: [Path(config.root) / TABLE],
+    licence="CC BY-NC-SA 4.0, as stated by its authors",
+    origin="cxcxcxcx/xiangyin_dataset at Hugging Face (a form)",
 )
 def prepare_xiangyin(config: XiangYinConfig, directory: Path) -> CorpusManifests:
     """Manifests with all recordings of a sentence in one split."""

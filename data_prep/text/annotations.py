@@ -1,7 +1,7 @@
-"""What transcribers write between the words: labels of sounds, remarks in parentheses, composed characters.
+"""Rules for annotations in transcripts: labels of sounds, remarks in parentheses, composed characters.
 
-Each rule names the corpora it comes from. What is left out although it may be spoken is reported, see
-:mod:`data_prep.text.characters`.
+Each rule names the corpora it was made for. If a rule removes something that may be spoken, it reports it,
+see :mod:`data_prep.text.characters`.
 """
 
 import csv
@@ -43,7 +43,7 @@ _ARITY = dict.fromkeys("⿰⿱⿴⿵⿶⿷⿸⿹⿺⿻⿼⿽㇯", 2) | dict.from
 _DESCRIPTION = re.compile("[" + "".join(_ARITY) + "]")
 # Signs between components: Unicode's, and those of the Buddhist texts of CBETA ([亻*厓], [亻+厓]).
 _COMPOSING_SIGNS = re.compile("[" + "".join(_ARITY) + r"*+/@\s]")
-# 【不要】 can be two words in brackets as well: only square brackets make these one character.
+# 【不要】 may also be two words in brackets: only in square brackets are they one character.
 _AMBIGUOUS = ("不", "勿", "多角", "衣甲")
 
 _PROSODY = re.compile(r"#[1-4](?![0-9])")  # corpora for synthesis: 卡尔普#2陪外孙#1玩滑梯#4。
@@ -53,14 +53,14 @@ _MARKED_WORD = re.compile(r"#([^#\s0-9]+)#")  # DiaMoE marks words with er: 一#
 
 @lru_cache(maxsize=1)
 def composed_characters() -> Mapping[str, str]:
-    """Characters by their components (``composed.tsv``)."""
+    """Character by components (``composed.tsv``)."""
     with COMPOSED_FILE.open(encoding="utf-8", newline="") as stream:
         return {row["components"]: row["character"] for row in csv.DictReader(stream, delimiter="\t")}
 
 
 @lru_cache(maxsize=1)
 def _labels() -> Mapping[str, str]:
-    """By label in lower case, whether it marks an ``event`` or ``speech`` that nobody could write down."""
+    """Kind of each label, in lower case: ``event``, or ``speech`` that could not be written down."""
     with LABELS_FILE.open(encoding="utf-8", newline="") as stream:
         return {row["label"]: row["marks"] for row in csv.DictReader(stream, delimiter="\t")}
 
@@ -75,7 +75,7 @@ def _unclosed_label() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def without_markup(text: str) -> str:
-    """Without the markup of web pages: ``&amp;`` is &, ``<b>好</b>`` is 好; 1,000 is 1000."""
+    """Remove the markup of web pages (``&amp;`` becomes &, ``<b>好</b>`` 好) and the comma in 1,000."""
     while (plain := _ENTITY.sub(lambda match: html.unescape(match[0]), text)) != text:
         text = plain
     text = _NASAL.sub("ⁿ", text)
@@ -84,7 +84,7 @@ def without_markup(text: str) -> str:
 
 
 def without_number_signs(text: str) -> str:
-    """Without the # of prosodic breaks and of marked words; any other # stays."""
+    """Remove the # of prosodic breaks and of marked words; keep any other #."""
     if "#" not in text:
         return text
     if _PROSODY_AT_END.search(text):
@@ -93,9 +93,9 @@ def without_number_signs(text: str) -> str:
 
 
 def composed(text: str, known: Mapping[str, str], report: Report) -> str:
-    """Compositions as the character they are: ``[亻厓]``, ``【亻厓】``, ``⿰亻厓`` and ``[亻*厓]`` are 𠊎.
+    """Replace compositions by their character: ``[亻厓]``, ``【亻厓】``, ``⿰亻厓``, ``[亻*厓]`` become 𠊎.
 
-    Components without a character in ``known`` stay, and are reported.
+    Components without a character in ``known`` are kept and reported.
     """
     text = _SQUARE.sub(lambda match: _composed_in_square(match, known, report), text)
     text = _OTHER_BRACKETS.sub(lambda match: _composed_in_other(match, known, report), text)
@@ -103,7 +103,7 @@ def composed(text: str, known: Mapping[str, str], report: Report) -> str:
 
 
 def _composed_bare(text: str, known: Mapping[str, str]) -> str:
-    """Components without any sign, where the first can be nothing else."""
+    """Replace components without any sign, if the first can only be a component."""
     if COMPONENT.search(text):
         for components, character in known.items():
             if COMPONENT.match(components):
@@ -135,7 +135,7 @@ def _composed_in_other(match: re.Match[str], known: Mapping[str, str], report: R
 
 
 def _described(text: str, known: Mapping[str, str], report: Report) -> str:
-    """Ideographic description sequences without brackets."""
+    """Replace ideographic description sequences without brackets."""
     position = 0
     while found := _DESCRIPTION.search(text, position):
         start, position = found.start(), found.end()
@@ -161,12 +161,12 @@ def _end_of_description(text: str, start: int) -> int | None:
 
 
 def _components(content: str) -> str:
-    """``⿰亻厓``, ``亻*厓`` and ``亻厓`` name the same composition."""
+    """Components without signs: ``⿰亻厓``, ``亻*厓`` and ``亻厓`` are the same composition."""
     return _COMPOSING_SIGNS.sub("", content)
 
 
 def without_labels(text: str, report: Report) -> str:
-    """Without the labels of sounds, in any brackets or marks; labels that nobody knows are reported."""
+    """Remove the labels of sounds, in brackets or marks of any kind; report unknown labels."""
     text = _TAG.sub(" ", text)
     text = _MARKED_LABEL.sub(lambda match: _without_label(match[2], match[0], report, marks_words=True), text)
     text = _ANGLE.sub(lambda match: _without_label(match[1], match[1], report, marks_words=False), text)
@@ -175,11 +175,11 @@ def without_labels(text: str, report: Report) -> str:
 
 
 def _without_label(content: str, otherwise: str, report: Report, *, marks_words: bool) -> str:
-    """A space for a label, else ``otherwise``: words in {} are spoken (MDCC marks uncertain ones so)."""
+    """A space for a label, else ``otherwise``: words in {} are spoken (MDCC marks uncertain words so)."""
     label = content.strip(" /").casefold()
     marks = _labels().get(label)
     if otherwise.startswith("{") and not label:
-        marks = "speech"  # MDCC: not heard
+        marks = "speech"  # MDCC: unintelligible
     elif otherwise.startswith("{") and HAN.search(label):
         marks = None  # MDCC: an uncertain word
     if marks == "speech":
@@ -194,7 +194,7 @@ def _without_label(content: str, otherwise: str, report: Report, *, marks_words:
 
 
 def without_parentheses(text: str, report: Report) -> str:
-    """Without what stands in parentheses, from the inside out; Han characters in them are reported."""
+    """Remove parentheses with their content, from the inside out; report Han characters in them."""
 
     def removed(match: re.Match[str]) -> str:
         if HAN.search(match[1]):
@@ -208,7 +208,7 @@ def without_parentheses(text: str, report: Report) -> str:
 
 
 def with_unmatched_reported(text: str, report: Report) -> str:
-    """Report brackets without a partner; a label beside such a bracket goes: MDCC has ``(music我哋``."""
+    """Report brackets without a partner, and remove a label beside one: MDCC has ``(music我哋``."""
     after, before = _unclosed_label()
     for position in reversed(_unmatched(text)):
         bracket = text[position]

@@ -1,11 +1,11 @@
-"""The characters of a transcript: which are one in two forms, which are kept, and which are spoken.
+"""Rules for single characters of transcripts: forms that become one, and characters to keep, drop or report.
 
-NFKC is not used on whole transcripts, because it takes differences away that are spoken: it makes the nasal
-saⁿ of Pe̍h-ōe-jī the word san, ½ the numbers 1 and 2, and an accent that stands alone a space and a combining
-mark. Here each kind of compatibility character has a rule.
+NFKC is not used on whole transcripts, because it removes differences that are spoken: it turns the nasal saⁿ
+of Pe̍h-ōe-jī into the word san, ½ into the numbers 1 and 2, and an accent that stands alone into a space and
+a combining mark. Here each kind of compatibility character has a rule.
 
-A character that is left out although a reader may have spoken it is reported: ``report(kind, detail)`` is
-called with a kind of :class:`data_prep.problems.Severities` and the character with its name.
+A character that is removed but may have been spoken is reported: ``report(kind, detail)`` is called with a
+kind of :class:`data_prep.problems.Severities` and the character with its name.
 """
 
 import csv
@@ -19,42 +19,42 @@ Report = Callable[[str, str], None]
 
 LOOK_ALIKES_FILE = Path(__file__).with_name("look_alikes.tsv")
 
-# By range and not by unicodedata, which does not know the extensions that are younger than the Python it came
-# with. The iteration mark 々, the closing mark 〆, the numeral 〇 and the private use areas (where fonts of
-# dialects keep their own characters) stand for syllables as well.
+# By range and not by unicodedata, which lacks extensions newer than the Python version. The iteration mark
+# 々, the closing mark 〆, the numeral 〇 and the private use areas (where fonts of dialects keep their own
+# characters) stand for syllables as well.
 HAN_RANGES = "々〆〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 _PRIVATE_RANGES = "\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
-# Components that are no characters by themselves: 亻厓 is a composition without any brackets too.
+# Components that are never characters by themselves: 亻厓 is a composition even without brackets.
 COMPONENT = re.compile("[亻扌氵忄犭纟讠饣钅衤礻辶艹灬疒]")
 HAN = re.compile(f"[{HAN_RANGES}]")
 SYLLABIC = re.compile(f"[{HAN_RANGES}{_PRIVATE_RANGES}]")
 _PRIVATE = re.compile(f"[{_PRIVATE_RANGES}]")
 
 # Formatting characters, fillers, variation selectors and tags, which have neither sound nor form. U+200B and
-# the soft hyphen are left behind by web pages, U+FEFF by joined files (inside lines of MagicData).
+# the soft hyphen come from web pages, U+FEFF from joined files (inside lines of MagicData).
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
 
 _NUMERALS = "0-9〇零一二三四五六七八九十百千萬万億亿兩两"
-# The circle of 二○一九 is one of several that stand for 〇, beside other numerals only: 陳○○ hides a name.
+# Several circles stand for 〇, as in 二○一九, but only beside other numerals: 陳○○ hides a name.
 _CIRCLE_ZERO = re.compile(f"(?<=[{_NUMERALS}])[○◯⭕⚪]+|[○◯⭕⚪]+(?=[{_NUMERALS}])")
 _LETTER_ZERO = re.compile("(?<=[〇零一二三四五六七八九])[Oo]+(?=[〇零一二三四五六七八九年月日號号])")
-# Common Voice has sentences with the Bopomofo letter ㄧ for 一 (yue, zh-HK): it has no other beside it then.
+# Common Voice has sentences with the Bopomofo letter ㄧ for 一 (yue, zh-HK), then without other Bopomofo.
 _BOPOMOFO = "\u3105-\u312f\u31a0-\u31bf"
 _BOPOMOFO_ONE = re.compile(f"(?<![{_BOPOMOFO}ˊˇˋ˙])ㄧ(?![{_BOPOMOFO}ˊˇˋ˙])")
 
 _SUPERSCRIPT_DIGITS = {c: str(i % 10) for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉")}
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉]+")
-# Whose raised 2 or 3 is an exponent (km², x²) and not the tone of a syllable (si², m⁴).
+# Units and variables: a raised 2 or 3 is an exponent (km², x²), not the tone of a syllable (si², m⁴).
 _EXPONENT_BASE = re.compile("[kcdmnμ]?m|in|ft|yd|[b-df-hj-np-z]", re.IGNORECASE)
 _LAST_WORD = re.compile(f"(?:(?![{HAN_RANGES}])[^\\W\\d_]|[\u0300-\u036f])*$")
 _EXPONENTS = ("²", "³")
 
-# One apostrophe however it is typed (AISHELL-2 has Let’s; ʻ and ` are glottal stops).
+# All forms of the apostrophe become one (AISHELL-2 has Let’s; ʻ and ` are glottal stops).
 _APOSTROPHES = frozenset("'’‘‛ʼʻʽʹ′‵´`ꞌꞋʾʿ՚")
-# Tones: spacing letters that Unicode counts as symbols. They belong to the syllable before them.
+# Tone letters, which Unicode counts as symbols. They belong to the syllable before them.
 TONE_LETTER = re.compile("[\u02e5-\u02ed˙\ua700-\ua721]")
 
 _SPOKEN_PUNCTUATION = frozenset("%‰‱&@/\\#§〃➕➖➗✕✖⚪丶")
@@ -65,8 +65,8 @@ _ARROWS = re.compile("[←-⇿]")
 _RANGE_MARKS = frozenset("-‐‑‒–—―~〜∼")
 _NUMBER_MARKS = frozenset(".:∶")
 _NUMERAL = re.compile(f"[{_NUMERALS}]")
-# A place holder of what the transcriber could not hear or the font did not have. Tests of WenetSpeech-Chuan
-# write * for the unintelligible, transcripts of Hakka for fused syllables.
+# Placeholders for words that the transcriber could not hear or the font did not have. The tests of
+# WenetSpeech-Chuan write * for unintelligible speech, transcripts of Hakka for fused syllables.
 _PLACE_HOLDERS = frozenset("*□▢☐〓⬚\ufffd")
 
 _KANA = re.compile("[\u3041-\u30ff]")
@@ -77,7 +77,7 @@ _KNOWN_SCRIPTS = ("LATIN ", "BOPOMOFO ", "MODIFIER LETTER ", "SUPERSCRIPT LATIN 
 
 @lru_cache(maxsize=1)
 def look_alikes() -> Mapping[str, str]:
-    """Characters that stand for another one wherever they occur, and that other one (``look_alikes.tsv``)."""
+    """Meant character, for each character that always stands for another one (``look_alikes.tsv``)."""
     with LOOK_ALIKES_FILE.open(encoding="utf-8", newline="") as stream:
         return {row["typed"]: row["meant"] for row in csv.DictReader(stream, delimiter="\t")}
 
@@ -93,10 +93,10 @@ def _look_alikes_of_latin() -> dict[int, str]:
 
 
 def compatible(text: str) -> str:
-    """One form of each character: full and half width, ligatures, circled numbers, digits of other scripts.
+    """Replace full-width forms, ligatures, circled numbers and digits of other scripts by one standard form.
 
-    What has an own sound or meaning in its form stays: superscripts, fractions, ℃, accents that stand alone.
-    Invisible characters go. The result is in NFC.
+    Forms with a sound or meaning of their own are kept: superscripts, fractions, ℃, accents that stand alone.
+    Invisible characters are removed. The result is in NFC.
     """
     text = "".join(map(_compatible, unicodedata.normalize("NFC", text)))
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
@@ -119,17 +119,17 @@ def _compatible(character: str) -> str:
 
 
 def _number(character: str) -> str:
-    """Digits of other scripts and of dingbats as 0 to 9; letters and fractions as they are."""
+    """Replace digits of other scripts and of dingbats by 0 to 9; letters and fractions are unchanged."""
     value = unicodedata.numeric(character, None) if unicodedata.category(character)[0] == "N" else None
     known = character in look_alikes()  # 〡, a numeral, is 一
     return character if value is None or known or value != int(value) else str(int(value))
 
 
 def meant(text: str) -> str:
-    """Look-alikes as the characters that are meant: ⺅ is 亻, ㄧ is 一, ○ is 〇, Cyrillic А股 is A股.
+    """Replace look-alikes by the characters that are meant: ⺅ by 亻, ㄧ by 一, ○ by 〇, Cyrillic А股 by A股.
 
-    A Cyrillic or Greek letter counts as Latin where the text has no letter of its script that has no Latin
-    look-alike: nobody wrote that language there.
+    Cyrillic and Greek letters count as Latin if all of them in the text have a Latin look-alike, because such
+    a text is not in Russian or Greek.
     """
     text = text.translate(_look_alikes_of_han())
     text = _BOPOMOFO_ONE.sub("一", text)
@@ -145,10 +145,10 @@ def _is_cyrillic_or_greek(character: str) -> bool:
 
 
 def raised_digits(text: str, report: Report) -> str:
-    """Superscript and subscript digits: tones of syllables and parts of names stay, others are reported.
+    """Replace raised and lowered digits by plain ones in tones and names; remove and report all others.
 
-    si² and CO₂ become si2 and CO2. The exponent of km² is spoken before the unit, and the number after a Han
-    character or a digit is a tone, a footnote or a power: these are not in the text then.
+    si² and CO₂ become si2 and CO2. Removed are exponents as in km², which are spoken before the unit, and
+    numbers after a Han character or a digit, which may be a tone, a footnote or a power.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -165,10 +165,10 @@ def raised_digits(text: str, report: Report) -> str:
 
 
 def kept(text: str, report: Report) -> str:
-    """Letters, marks, tones and digits; an apostrophe inside a word; anything else becomes a space."""
+    """Keep letters, marks, tones, digits and apostrophes inside a word; replace all else by spaces."""
     result: list[str] = []
     for i, character in enumerate(text):
-        # 丶 is the comma 、 of another input method (AliMeeting).
+        # Some input methods write 丶 for the comma 、 (AliMeeting).
         keeps = (SYLLABIC.match(character) and character != "丶") or (
             character.isascii() and character.isalnum()
         )
@@ -187,7 +187,7 @@ def kept(text: str, report: Report) -> str:
 
 
 def joined(text: str) -> str:
-    """Words are separated by one space; there is none beside a character that is a syllable by itself."""
+    """Put one space between words, and none beside a character that is a syllable by itself."""
     result = ""
     for word in text.split():
         apart = result and not SYLLABIC.match(result[-1]) and not SYLLABIC.match(word)
@@ -196,7 +196,7 @@ def joined(text: str) -> str:
 
 
 def described(character: str) -> str:
-    """A character with its code point and its name, e.g. ``% U+0025 PERCENT SIGN``."""
+    """A character with code point and name, e.g. ``% U+0025 PERCENT SIGN``."""
     name = unicodedata.name(character, "private use" if _PRIVATE.match(character) else "")
     shown = character if character.isprintable() and not unicodedata.combining(character) else ""
     return " ".join(filter(None, (shown, f"U+{ord(character):04X}", name)))
@@ -209,14 +209,14 @@ def _is_letter(character: str) -> bool:
 
 
 def _belongs_to_word(character: str) -> bool:
-    """Letters, and the marks and tone letters on them."""
+    """Whether a character is a letter, or a mark or tone letter on one."""
     return bool(
         _is_letter(character) or unicodedata.category(character)[0] == "M" or TONE_LETTER.match(character)
     )
 
 
 def _is_inside_word(text: str, i: int) -> bool:
-    """Between two letters; another apostrophe is none."""
+    """Whether position ``i`` is between two letters; an apostrophe does not count as a letter."""
     beside = text[i - 1 : i], text[i + 1 : i + 2]
     if not all(beside) or any(character in _APOSTROPHES for character in beside):
         return False
@@ -245,7 +245,7 @@ def _is_part_of_word(text: str, i: int, before: str) -> bool:
 
 
 def _is_unusual(character: str) -> bool:
-    """Letters that are neither Han, Latin nor Bopomofo; components; private use, where a font has its own."""
+    """Whether it is a letter other than Han, Latin and Bopomofo, a component, or of private use (fonts)."""
     if _PRIVATE.match(character) or COMPONENT.match(character):
         return True
     if SYLLABIC.match(character) or not _is_letter(character) or "\u02b0" <= character <= "\u02ff":
@@ -256,7 +256,7 @@ def _is_unusual(character: str) -> bool:
 def _report_dropped(text: str, i: int, report: Report) -> None:
     character = text[i]
     category = unicodedata.category(character)
-    # C1 controls come from text that was read in another encoding than it was written in.
+    # C1 control characters come from text that was decoded with the wrong encoding.
     unreadable = category == "Cs" or ("\x80" <= character <= "\x9f" and not character.isspace())
     if character in _PLACE_HOLDERS or unreadable:
         report("untranscribed_speech", described(character))

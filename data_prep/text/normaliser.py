@@ -1,16 +1,16 @@
 """Normalisation of Chinese transcripts.
 
-Two styles are known. ``plain`` keeps what is spoken (Han characters, Latin words, digits) and drops how it is
-written down (width, case, punctuation, labels, remarks in parentheses). ``yubao`` applies the rules of the
-YuBao benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
+There are two styles. ``plain`` keeps what is spoken (Han characters, Latin words, digits) and drops
+properties of the writing (width, case, punctuation, labels, remarks in parentheses). ``yubao`` applies the
+rules of the YuBao
+benchmark: lower case, alternatives ``/...。`` deleted, then Han characters only.
 
-Both understand transcripts of dialects, where a character without a code point is written as its components
-in brackets: ``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
+Both handle transcripts of dialects, which may write a rare character as its components in brackets:
+``[亻厓]`` is 𠊎. ``composed.tsv`` lists the compositions that have a code point.
 
 The rules are in :mod:`data_prep.text.annotations` (brackets and labels) and :mod:`data_prep.text.characters`
-(single
-characters). What ``plain`` leaves out although it may be spoken, such as %, is a finding, which the checks
-report.
+(single characters). If ``plain`` drops something that may be spoken, such as %, this is a finding, which the
+checks report.
 """
 
 import re
@@ -24,14 +24,14 @@ from data_prep.text import annotations, characters
 from data_prep.text.characters import Report
 from zipformer.errors import UserError
 
-# The characters that no rule is about: no comma 丶, no components such as 亻.
+# Characters that no rule changes: without the comma 丶 and components such as 亻.
 _FINAL = re.compile(f"(?:(?!丶|{characters.COMPONENT.pattern})[\u4e00-\u9fff])*")
 _YUBAO_ALTERNATIVE = re.compile(r"/[^。]*。")
 _CHINESE_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 
-# The rules of the benchmark drop all but Han characters on purpose: only what concerns these is a finding.
+# The benchmark drops all but Han characters on purpose: only problems of Han characters are findings.
 _YUBAO_FINDINGS = ("unknown_composition", "unmatched_bracket")
-# What stays in the text would be found again by every pass.
+# Findings about text that is kept: every pass would report them again.
 _FINDINGS_OF_FIRST_PASS = ("unusual_letter",)
 
 
@@ -43,7 +43,7 @@ class TextStyle(Enum):
 
 
 class LatinCase(Enum):
-    """What happens to Latin letters in the style ``plain``."""
+    """Case of Latin letters in the style ``plain``."""
 
     upper = "upper"
     lower = "lower"
@@ -51,7 +51,7 @@ class LatinCase(Enum):
 
 
 class Digits(Enum):
-    """What happens to the digits in the style ``plain``; ``chinese`` reads them one by one (3 is 三)."""
+    """Treatment of digits in the style ``plain``; ``chinese`` replaces each by its character (3 by 三)."""
 
     keep = "keep"
     chinese = "chinese"
@@ -59,7 +59,7 @@ class Digits(Enum):
 
 
 class Script(Enum):
-    """Whether traditional characters are rewritten as simplified ones."""
+    """Script of the result: as in the transcript, or traditional characters converted to simplified ones."""
 
     keep = "keep"
     simplified = "simplified"
@@ -71,15 +71,15 @@ class TextConfig:
 
     Attributes:
         style: ``plain`` or ``yubao``.
-        script: ``keep`` or ``simplified``. Corpora that are trained on together, or a model and the corpus it
-            is fine-tuned on, should be in one script, so that a character is one token. Words are not
-            exchanged: dialect words stay as they are.
+        script: ``keep`` or ``simplified``. Corpora of one training, or a model and the corpus it is
+            fine-tuned on, should share a script, so that a character is one token. Only characters are
+            converted: dialect words stay.
         latin_case: case of Latin letters (``yubao`` drops them).
         digits: treatment of 0 to 9 (``yubao`` drops them).
-        keep_parentheses: keep what stands in parentheses, full or half width. It is dropped by default,
+        keep_parentheses: keep the content of parentheses, full or half width. It is dropped by default,
             because transcripts of dialects use parentheses for alternatives that were not spoken.
-        composed: further compositions, from the components (``亻厓``) to the character (``𠊎``).
-        replace: replacement of each character or string of the raw transcript, e.g. ``{℃: 度}``. It comes
+        composed: characters of further compositions, by components: ``{亻厓: 𠊎}``.
+        replace: replacements for characters or strings of the raw transcript, e.g. ``{℃: 度}``. They are made
             before all other rules.
     """
 
@@ -94,7 +94,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class Examined:
-    """A normalised transcript, and what may be wrong with it.
+    """A normalised transcript with its possible problems.
 
     Attributes:
         text: the normalised transcript.
@@ -106,12 +106,12 @@ class Examined:
 
 
 class TextNormaliser:
-    """Callable ``raw transcript -> normalised transcript``; applying it twice is like applying it once.
+    """Callable ``raw transcript -> normalised transcript``; applying it twice gives the same as once.
 
-    Composed and decomposed writing (NFC, NFD) of a transcript give the same.
+    The composed and decomposed forms (NFC, NFD) of a transcript give the same result.
 
     Raises:
-        UserError: a value of ``text.replace`` holds a key of it, so that no text would be final.
+        UserError: a value of ``text.replace`` contains a key, so that replacing would not end.
     """
 
     def __init__(self, config: TextConfig | None = None) -> None:
@@ -124,7 +124,7 @@ class TextNormaliser:
         return self.examine(text).text
 
     def examine(self, raw: str) -> Examined:
-        """Normalise a transcript and say what was left out of it although it may be spoken."""
+        """Normalise a transcript and report what was dropped although it may be spoken."""
         findings: dict[str, dict[str, None]] = {}
         if self._is_final(raw):
             return Examined(raw, {})
@@ -138,14 +138,14 @@ class TextNormaliser:
                 report(kind, detail)
 
         text = self._once(self._replaced(raw), report)
-        # Removing one mark can bring two others together (a letter and an accent, two parentheses), so that a
-        # single pass is not always final.
+        # Removing one character can bring two others together (a letter and an accent, two parentheses), so
+        # that one pass is not always enough.
         while (normal := self._once(text, report_later)) != text:
             text = normal
         return Examined(text, {kind: list(details) for kind, details in findings.items()})
 
     def _is_final(self, text: str) -> bool:
-        """Most transcripts are Han characters only, which no rule changes."""
+        """Whether no rule can change a text: most transcripts have only Han characters."""
         return not self._replace and self._converter is None and bool(_FINAL.fullmatch(text))
 
     def _replaced(self, text: str) -> str:
@@ -184,7 +184,7 @@ def normalise(text: str, config: TextConfig | None = None) -> str:
 
 
 def _replacements(replace: dict[str, str]) -> dict[str, str]:
-    """The longest first, in NFC; each character that has a full-width form also in that form."""
+    """Replacements in NFC, longest key first; also for the full-width form of a character."""
     replacements: dict[str, str] = {}
     for old, new in sorted(replace.items(), key=lambda item: -len(item[0])):
         old = unicodedata.normalize("NFC", old)

@@ -1,4 +1,4 @@
-"""Translations of utterances, written by the same rules as their transcripts."""
+"""Normalises the translations of utterances by the same rules as their transcripts."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,17 +7,17 @@ from typing import Any
 def with_normalised_translation(
     custom: Mapping[str, Any], normaliser: Callable[[str], str]
 ) -> dict[str, Any]:
-    """The fields ``custom`` of a supervision, with its translation normalised.
+    """Fields ``custom`` of a supervision with the translation normalised.
 
-    A model that translates is trained on it and its hypotheses, which have no punctuation, are scored against
-    it. ``raw_translation`` keeps what the corpus has, where that is something else.
+    A translating model is trained on it, and its hypotheses, which have no punctuation, are scored against
+    it. ``raw_translation`` keeps the translation of the corpus if normalisation changes it.
 
     Args:
-        custom: fields of the supervision; a ``raw_translation`` among them is what is normalised.
-        normaliser: the one that normalises the transcripts.
+        custom: fields of the supervision; if there is a ``raw_translation``, it is the one to normalise.
+        normaliser: normaliser of the transcripts.
 
     Returns:
-        The fields; no ``translation`` where nothing is left of it.
+        The fields; without ``translation`` if it is empty after normalisation.
     """
     raw = custom.get("raw_translation") or custom.get("translation")
     if not raw:

@@ -7,19 +7,19 @@
 # scoring convention of its test set, and the settings of fangyan prepare, all separated by tabs.
 #
 #   --stage N        start at this stage (default 0)
-#   --stop-stage N   end after this stage (default 6)
+#   --stop-stage N   end after this stage (default 7)
 #   --exp-dir DIR    checkpoints, model and results (default exp/multi_dialect in the checkout)
 #   --data-dir DIR   the prepared corpora, and the mixture in DIR/mixture (default data/multi_dialect in the checkout)
 #   --python EXE     interpreter that .venv is created with (default: the first Python >= 3.10 on the PATH)
 #
-# Stages: 0 set up .venv, 1 prepare every corpus, 2 tokens and validation of all corpora, 3 train, 4 average the
-# weights, 5 decode every test set with the CTC head, 6 the table of error rates.
+# Stages: 0 set up .venv, 1 prepare every corpus, 2 tokens and validation of all corpora, 3 the data card, 4 train,
+# 5 average the weights, 6 decode every test set with every head of the model, 7 the table of error rates.
 # Every stage can be stopped and started again; it resumes.
 # shellcheck source=scripts/stages.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/stages.sh"
 
 # shellcheck disable=SC2034  # stages.sh reads it
-last_stage=6
+last_stage=7
 # shellcheck disable=SC2034
 takes_settings=1
 if (($# == 0)) || [[ $1 == -* ]]; then
@@ -75,7 +75,11 @@ test_set_of() {
 decode_one() {
     local -x OMP_NUM_THREADS=1
     [[ -f $data_dir/$1/cuts_test.jsonl.gz ]] || return 0
-    run_script decode "model_dir=$model_dir" "data_dir=$data_dir/$1" "dataset=$1" split=test method=ctc "scoring=$4"
+    local method
+    for method in $methods; do
+        run_script decode "model_dir=$model_dir" "data_dir=$data_dir/$1" "dataset=$1" split=test "method=$method" \
+            "scoring=$4"
+    done
 }
 
 set_up() {
@@ -90,15 +94,25 @@ mix() {
     local lines
     lines=$(for_each_corpus list_one)
     printf 'corpora:\n%s\n' "$lines" >"$data_dir/corpora.yaml"
-    run_script mixture "file=$data_dir/corpora.yaml" "data_dir=$mixture"
+    # As in the paper, so that retrieval can test a group that was never heard.
+    run_script mixture "file=$data_dir/corpora.yaml" "data_dir=$mixture" "held_out=[gan]"
+}
+
+# The test sets besides, which may be of corpora without training.
+describe() {
+    local sets
+    sets=$(for_each_corpus test_set_of | sed 's/.*/"&"/' | paste -sd, -)
+    run_script card "mixture=$mixture/mixture.yaml" "data_dirs=[$sets]" "directory=$mixture"
 }
 
 train() {
     local sets left_out=
     sets=$(for_each_corpus test_set_of | sed 's/.*/"&"/' | paste -sd, -)
-    # As in the paper, so that retrieval can test a group that was never heard.
-    if cut -f 2 "$mixture/hours.tsv" | grep -qx gan; then
-        left_out=gan
+    if [[ -f $mixture/cuts_test.jsonl.gz ]]; then
+        sets+="${sets:+,}\"$mixture\"" # the held-out group: its sentences and speakers
+        if cut -f 2 "$mixture/hours.tsv" | grep -qx gan; then
+            left_out=gan
+        fi
     fi
     run_script train experiment=multi_dialect "data_dir=$mixture" "exp_dir=$exp_dir" \
         "data.mixing.file=$mixture/mixture.yaml" "data.keep_out=[$sets]" data.keep_out_speakers=true \
@@ -110,6 +124,7 @@ average() {
 }
 
 decode() {
+    methods=$(.venv/bin/python recipes/multi_dialect/heads.py "$model_dir")
     for_each_corpus decode_one
 }
 
@@ -120,8 +135,9 @@ tabulate() {
 run_stage 0 "set up .venv" set_up
 run_stage 1 "prepare the corpora in $data_dir" prepare
 run_stage 2 "make tokens and validation cuts of all corpora in $mixture" mix
-run_stage 3 "train in $exp_dir" train
-run_stage 4 "average the weights into $model_dir" average
-run_stage 5 "decode every test set" decode
-run_stage 6 "tabulate the error rates" tabulate
+run_stage 3 "describe the data in $mixture/card.html" describe
+run_stage 4 "train in $exp_dir" train
+run_stage 5 "average the weights into $model_dir" average
+run_stage 6 "decode every test set with every head" decode
+run_stage 7 "tabulate the error rates" tabulate
 echo "=== stages $stage to $stop_stage took $((SECONDS / 60)) min $((SECONDS % 60)) s"

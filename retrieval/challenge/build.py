@@ -1,4 +1,4 @@
-"""From the cuts of a split to its challenge sets."""
+"""Builds the challenge sets of a split from its cuts."""
 
 import hashlib
 import json
@@ -36,20 +36,20 @@ from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-RANDOM = "random"  # dropped by the draw of a random counterpart
-FEW = "few"  # the last sentence of a pair of sites goes too: a pool of one is no question
+RANDOM = "random"  # reason: dropped by the draw of a random counterpart
+FEW = "few"  # reason: the only sentence left of a pair of sites, a pool of one
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the removals found, before any is applied.
+    """Measurements behind the removals, before any removal is applied.
 
     Attributes:
-        distances: distances by sound; None if not asked for.
-        threshold: largest distance that is dropped.
-        names: proper nouns and numbers by utterance id, None if not asked for.
+        distances: distances by sound; None if not measured.
+        threshold: largest distance at which a sentence is dropped.
+        names: proper nouns and numbers by utterance id; None if not tagged.
         about: settings and thresholds of each removal, for the record.
-        inputs: values that the fingerprint of each removal is computed from.
+        inputs: inputs of the fingerprint of each removal.
     """
 
     distances: Distances | None
@@ -61,7 +61,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Built:
-    """A set and all judgements that led to it."""
+    """A challenge set with the judgements behind it."""
 
     challenge: ChallengeSet
     judgements: dict[SitePair, dict[str, Judgement]]
@@ -76,8 +76,8 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
     """Build all sets, then write them; returns their JSON files.
 
     Raises:
-        UserError: no prepared cuts, phones or embeddings.
-        UserError: a set would be empty, a tagger is not installed, phones or texts are missing.
+        UserError: prepared cuts, phones, embeddings or texts are missing, a tagger is not installed, or a set
+            would be empty.
     """
     cuts = read_cuts(find_manifest(Path(config.data_dir), config.split))
     spoken = read_spoken(cuts, text=config.names.text, phones_fields=config.sound.fields)
@@ -88,11 +88,10 @@ def build_challenges(config: ChallengeConfig) -> list[Path]:
 
 
 def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
-    """A set for each removal, one with all of them if there are several, and their random counterparts.
+    """A set for each removal, one with all removals if there are several, and the random counterparts.
 
     Raises:
-        UserError: no table of phones, or no embeddings where they are needed.
-        UserError: as :func:`build_challenges`.
+        UserError: see :func:`build_challenges`.
     """
     sites, common = sites_and_pairs(spoken, config.level, config.duplicates)
     measured = measure(spoken, sites, common, config)
@@ -119,7 +118,7 @@ def build(spoken: Mapping[str, Spoken], config: ChallengeConfig) -> list[Built]:
 
 
 def draw_as_many(judged: Mapping[str, Judgement], seed: str) -> dict[str, Judgement]:
-    """Keep as many sentences as were kept, drawn at random; the same seed draws the same ones."""
+    """Draw as many sentences as were kept, at random; the same seed draws the same sentences."""
     count = sum(not found.dropped_by for found in judged.values())
     chosen = set(random.Random(seed).sample(sorted(judged), count))
     return {
@@ -134,7 +133,7 @@ def measure(
     common: Mapping[SitePair, Sequence[str]],
     config: ChallengeConfig,
 ) -> Measured:
-    """Distances, threshold and names that the removals need; raises what :func:`build` raises."""
+    """Measure the distances, threshold and names for the removals; raises the errors of :func:`build`."""
     distances, threshold, names = None, 0.0, None
     about: dict[str, dict[str, object]] = {}
     inputs: dict[str, object] = {}
@@ -160,7 +159,7 @@ def measure(
             "text": config.names.text.value,
             "tags": config.names.chosen_tags,
         }
-        # With what the tagger found: a pipeline may change without changing its name.
+        # The fingerprint includes the tags: a pipeline may change without changing its name.
         inputs["names"] = sorted((name, text, names[name]) for name, text in texts.items())
     if Removal.duration in config.removals:
         about["duration"] = {"candidates": config.duration.candidates}
@@ -169,10 +168,10 @@ def measure(
 
 
 def sound_threshold(distances: Distances, sites: Sequence[Site], config: SoundConfig) -> float:
-    """The threshold of the settings, or the quantile over pairs of different groups.
+    """Threshold from the settings, or as a quantile over pairs of different groups.
 
-    Every pair of groups has the same total weight, shared by its site pairs, so that a group with many sites
-    does not set the threshold for the rest.
+    Every pair of groups has the same total weight, divided among its site pairs, so that groups with many
+    sites do not determine the threshold.
 
     Raises:
         UserError: there are no distances between groups.
@@ -220,7 +219,7 @@ def _one_set(
     seed: int | None = None,
     drawn_for: str | None = None,
 ) -> Built:
-    """The set that judgements give; a random set also needs its seed and its counterpart's fingerprint."""
+    """Challenge set from judgements; a random set also needs a seed and its counterpart's fingerprint."""
     kept = {
         pair: sorted(sentence for sentence, found in of_sentences.items() if not found.dropped_by)
         for pair, of_sentences in judgements.items()
@@ -245,7 +244,7 @@ def _one_set(
 
 
 def _durations(spoken: Mapping[str, Spoken], sites: Sequence[Site], seed: int | None) -> dict[str, float]:
-    """Seconds of each utterance; a seed permutes them within each site, so that the rivals are random."""
+    """Seconds of each utterance; a seed permutes them within each site, to make the rivals random."""
     result: dict[str, float] = {}
     for site in sites:
         names = [name for _, name in sorted(site.utterances.items())]
@@ -290,7 +289,7 @@ def _counts(
     *,
     within: bool,
 ) -> dict[str, Any]:
-    """Numbers of site pairs and of their sentences, and the chance level in %, a mean over pairs."""
+    """Number of site pairs, number of their sentences, and mean chance level over pairs in %."""
     dropped: Counter[str] = Counter()
     pairs = excluded = sentences = kept = 0
     chances = []
@@ -341,7 +340,7 @@ def _check_not_empty(challenge: ChallengeSet, measured: Measured, removals: Sequ
 
 
 def _warn_of_small_pools(challenge: ChallengeSet) -> None:
-    """Warn about pools so small that every sentence is a rival, whatever its duration."""
+    """Warn about pools that are too small to choose rivals by duration."""
     pools = [len(kept) for kept in challenge.kept_of.values() if kept]
     if small := sum(size <= challenge.candidates for size in pools):
         logger.warning(

@@ -1,6 +1,6 @@
-"""How far the right answer is from the query by sound, for every sentence of every pair of sites.
+"""Distance by sound between query and right answer, for every sentence of every pair of sites.
 
-Distances are rounded to six digits, so that sums in another order do not decide which sentence is dropped.
+Distances are rounded to six digits, so that the order of summation does not decide which sentence is dropped.
 """
 
 import logging
@@ -38,7 +38,7 @@ class Distances:
     Attributes:
         measure: ``phones`` or ``acoustic``.
         of_pair: distance of each common sentence, by pair of sites.
-        inputs: digests of what they were computed from, for the fingerprint.
+        inputs: digests of the inputs of the distances, for the fingerprint.
     """
 
     measure: SoundMeasure
@@ -54,18 +54,18 @@ def measure_distances(
     *,
     control: Path | None,
 ) -> Distances:
-    """Distances by the measure of the settings.
+    """Measure the distances as the settings say.
 
     Args:
         spoken: utterances by id.
         sites: sites with their utterances.
-        common: common sentences, two or more, of each pair of sites.
+        common: common sentences of each pair of sites, at least two.
         config: measure and its settings.
         control: folder of the embeddings for the acoustic distance.
 
     Raises:
-        UserError: no table of phones, or no embeddings where they are needed.
-        UserError: phones of some utterances are missing, or embeddings that do not fit the cuts.
+        UserError: the table of phones, phones of some utterances, or embeddings are missing, or the
+            embeddings do not fit the cuts.
     """
     asked = [name for site in sites for name in site.utterances.values()]
     if config.measure is not SoundMeasure.acoustic:
@@ -96,8 +96,7 @@ def phones_of(
     """Phones of the given utterances; empty if no utterance has phones and the measure is ``auto``.
 
     Raises:
-        UserError: no such table.
-        UserError: some utterances have phones and others have none.
+        UserError: there is no such table, or only some utterances have phones.
     """
     if config.phones_file is not None:
         written = read_phones(Path(config.phones_file))
@@ -168,25 +167,25 @@ def _between_frames(
 
 
 def relative_distances(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances on the diagonal over the median of all others.
+    """Distances on the diagonal, divided by the median of all other distances.
 
-    Rooms and voices change all distances between two sites alike, and cancel in the ratio. A ratio of 1 means
-    that the same sentence is no closer than different sentences are.
+    Rooms and voices change all distances between two sites alike, so they cancel in the ratio. A ratio of 1
+    means that the same sentence is no closer than different sentences.
 
     Args:
-        distances: (N,N) of N >= 2 sentences at two sites, the same sentence on the diagonal.
+        distances: distances (N,N) of N >= 2 sentences at two sites, with equal sentences on the diagonal.
 
     Returns:
-        (N,), rounded; 0 for equal frames.
+        Relative distances (N,), rounded; 0 for equal frames.
     """
     others = float(np.median(distances[~np.eye(len(distances), dtype=bool)]))
-    if others <= 0:  # all utterances are the same: nothing tells sentences apart by sound
+    if others <= 0:  # all utterances are equal: sentences cannot be told apart by sound
         return np.ones(len(distances))
     return np.round(np.maximum(np.diagonal(distances), 0) / others, DIGITS)
 
 
 def weighted_quantile(values: Sequence[float], weights: Sequence[float], share: float) -> float:
-    """Smallest value such that the values up to it have at least a share of all weight."""
+    """Smallest value such that the values up to it have at least ``share`` of the total weight."""
     order = np.argsort(np.asarray(values), kind="stable")
     cumulated = np.cumsum(np.asarray(weights, dtype=np.float64)[order])
     place = int(np.searchsorted(cumulated, share * cumulated[-1] * (1 - 1e-12)))

@@ -24,13 +24,13 @@ DIAMOND: dict[str, Any] = {
 
 
 def challenge_figure(comparison: ChallengeResults) -> Figure:
-    """Above: mean recall@1 of every system on every set, with interval.
+    """Upper part: mean recall@1 of every system on every set, with interval.
 
-    A black line marks chance, a diamond the recall on pools of the same size drawn at random. Below: recall@1
-    of the first system by source and target group, one matrix a set.
+    A black line marks chance, a diamond the recall on random pools of the same size. Lower part: recall@1 of
+    the first system by source and target group, one matrix for each set.
     """
     plain = [name for name in comparison.sets if not name.endswith(RANDOM_ENDING)]
-    sets = plain or comparison.sets  # random ones by themselves, where nothing else was asked
+    sets = plain or comparison.sets  # random sets alone only if there are no others
     side = max(2.2, 0.44 * len(comparison.groups) + 0.5)
     with style():
         lower = -(-len(sets) // PANELS) * (side + 0.4) + 0.6

@@ -1,8 +1,8 @@
-"""Phones of an utterance, and how far the phones of two utterances are from each other.
+"""Phones of an utterance, and the distance between the phones of two utterances.
 
 The distance is the edit distance (substitutions, insertions and deletions cost 1) divided by the length of
-the longer one: 0 for equal pronunciations, 1 where no phone can be matched with an equal one. It is
-symmetric, and has the same meaning for every pair of dialects that are transcribed in one way.
+the longer pronunciation: 0 for equal pronunciations, 1 if no phone can be matched with an equal one. It is
+symmetric and comparable over all pairs of dialects with the same notation.
 """
 
 import csv
@@ -68,7 +68,7 @@ def split_ipa(text: str, *, tones: bool = False) -> tuple[str, ...]:
 
 
 def split_phones(text: str, notation: Notation, *, tones: bool = False) -> tuple[str, ...]:
-    """Phones in either notation; of spaced ones, digits or tone letters at the end are the tone."""
+    """Phones in either notation; in ``spaced``, digits or tone letters at the end are a tone."""
     if notation is Notation.ipa:
         return split_ipa(text, tones=tones)
     symbols = text.split()
@@ -78,7 +78,7 @@ def split_phones(text: str, notation: Notation, *, tones: bool = False) -> tuple
 
 
 def phone_distance(one: Sequence[str], other: Sequence[str]) -> float:
-    """Edit distance over the length of the longer one, in 0..1.
+    """Edit distance divided by the length of the longer pronunciation, in 0..1.
 
     Raises:
         UserError: both are empty.
@@ -90,11 +90,11 @@ def phone_distance(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def read_phones(path: Path) -> dict[str, str]:
-    """A table with the columns ``utterance_id`` and ``phones``, tab-separated.
+    """Read a tab-separated table with the columns ``utterance_id`` and ``phones``.
 
     Raises:
-        UserError: no such file.
-        UserError: a missing column, an empty cell or an utterance that is there twice, with its line.
+        UserError: there is no such file, a column is missing, or a line has an empty cell or repeats an
+            utterance.
     """
     if not path.is_file():
         raise UserError(f"no table of phones at {path}: correct sound.phones_file")

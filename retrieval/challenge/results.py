@@ -1,4 +1,4 @@
-"""Recall on the full test set beside recall on its challenge sets, each with its own chance level."""
+"""Recall on the full test set and on its challenge sets, each with its own chance level."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,19 +21,19 @@ from zipformer.files import column_names, write_csv, write_json
 FULL = "full"
 ORDER = (FULL, *(removal.set_name for removal in Removal), COMBINED)
 Key = tuple[str, str]  # system, set
-DEFAULTS = {"layer": None, "score": "seqsim", "correction": "none"}  # left out of the name of a system
+DEFAULTS = {"layer": None, "score": "seqsim", "correction": "none"}  # omitted in names of systems
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A retrieval and its file."""
+    """A result of retrieval and its file."""
 
     path: Path
     result: RecallResult
 
     @property
     def question(self) -> dict[str, Any]:
-        """What must be the same in results that stand side by side."""
+        """Settings that must be equal in results that are compared."""
         found: dict[str, Any] = {"challenge_fingerprint": self.result.challenge_fingerprint}
         for key in SAME_SETTINGS:
             found[key] = self.result.settings.get(key)
@@ -51,9 +51,9 @@ class ChallengeRow:
         pairs: ordered pairs of groups in the mean, 1 for a pair.
         recall_at_1, low, high: recall@1 and the ends of its interval.
         chance: chance level of this set.
-        above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 where every query hits. Sets with
-            pools of other sizes are compared by this.
-        full_recall_at_1: recall@1 on the full set over the same pairs of groups; None if it was not asked.
+        above_chance: (recall - chance) / (1 - chance): 0 at chance, 100 if every query hits. Use it to
+            compare sets with different pool sizes.
+        full_recall_at_1: recall@1 on the full set over the same pairs of groups; None if not measured.
     """
 
     system: str
@@ -71,15 +71,15 @@ class ChallengeRow:
 
 @dataclass(frozen=True)
 class ChallengeResults:
-    """What the report shows of challenge sets.
+    """Results on challenge sets, as the report shows them.
 
     Attributes:
         groups: rows and columns of the matrices.
         held_out: groups that the encoder was not trained on.
-        systems: names, the encoder first.
-        sets: names, ``full`` first.
+        systems: names of the systems, the encoder first.
+        sets: names of the sets, ``full`` first.
         tables: tables by system and set; a combination that was not run is absent.
-        single_site_groups: groups whose only site the intervals cannot vary; None if unknown.
+        single_site_groups: groups with one site, which the intervals do not resample; None if unknown.
     """
 
     groups: list[str]
@@ -91,11 +91,11 @@ class ChallengeResults:
 
     @property
     def resampled(self) -> str:
-        """What the intervals are over, for captions."""
+        """Resampled units of the intervals, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
     def overall(self) -> list[ChallengeRow]:
-        """Means over all ordered pairs of groups that have a sentence left."""
+        """Means over all ordered pairs of groups with at least one sentence."""
         return [
             self._row(system, name, _of_all(self.tables[system, name]))
             for system in self.systems
@@ -138,7 +138,7 @@ class ChallengeResults:
 
 
 def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None) -> ChallengeResults | None:
-    """The results of a model directory that were asked with challenge sets, beside the full ones.
+    """Read the results of a model directory on challenge sets and on the full set.
 
     Args:
         results: folder of a data set in the ``results`` of a model directory.
@@ -146,9 +146,10 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
         sieve: checks the results and collects the warnings; by default one for the model directory.
 
     Returns:
-        None where nothing was asked with a challenge set. A result is left out, with a warning, if its groups
-        are not those of the first result; if its settings are not those of the first result on its set (the
-        model's, if there is one); or if its random set was drawn for another set of the same name.
+        The results; None if there are none on a challenge set. A result is left out, with a warning, if its
+        groups differ from those of the first result; if its settings differ from those of the first result on
+        the same set (that of the model, if there is one); or if its random set was drawn for another set of
+        the same name.
 
     Raises:
         MalformedResultError: a ``recall.json`` without its fields.
@@ -187,10 +188,10 @@ def read_challenge_results(results: Path, split: str, sieve: Sieve | None = None
 
 
 def _of_the_same_sets(found: Mapping[Key, Asked], sieve: Sieve) -> dict[Key, Asked]:
-    """Results that were asked the same as the first result on their set (the model's, if it has one).
+    """Results with the same settings as the first result on their set (that of the model, if there is one).
 
-    A set that is built again with another threshold or from other cuts keeps its name, but its fingerprint
-    changes, and so does the fingerprint that its random counterpart is drawn for.
+    If a set is built again with another threshold or from other cuts, it keeps its name, but its fingerprint
+    and that of its random counterpart change.
     """
     first_of: dict[str, Asked] = {}
     kept: dict[Key, Asked] = {}
@@ -234,7 +235,7 @@ def _named(asked: Asked, names: Sequence[str]) -> str:
 
 
 def system_name(result: RecallResult) -> str:
-    """Embedder, and what of layer, score and correction is not the default, e.g. ``mfcc, dtw``."""
+    """Embedder, followed by layer, score and correction if not default, e.g. ``mfcc, dtw``."""
     parts = [result.embedder]
     for key, default in DEFAULTS.items():
         value = result.settings.get(key, default)
@@ -259,7 +260,7 @@ def write_challenge_results(folder: Path, comparison: ChallengeResults) -> None:
 
 
 def report_context(comparison: ChallengeResults) -> dict[str, Any]:
-    """Variables of the partial template ``_challenge.html.j2`` shows, without the figure."""
+    """Variables of the partial template ``_challenge.html.j2``, without the figure."""
     cells: dict[tuple[str, str], dict[tuple[str, str], ChallengeRow]] = {}
     for row in comparison.pairs():
         cells.setdefault((row.source, row.target), {})[row.system, row.challenge] = row
@@ -273,7 +274,7 @@ def report_context(comparison: ChallengeResults) -> dict[str, Any]:
 
 
 def challenge_table(comparison: ChallengeResults) -> Table:
-    """Means for the terminal."""
+    """Table of the means, for the terminal."""
     view = Table(title="recall@1 in % on the full set and on challenge sets", box=box.SIMPLE_HEAD)
     for name in ("system", "set"):
         view.add_column(name)
@@ -295,7 +296,7 @@ def challenge_table(comparison: ChallengeResults) -> Table:
 
 
 def sets_overview(sets: Sequence[ChallengeSet]) -> Table:
-    """What is left in each set, for the terminal: pairs of sites of different groups."""
+    """Table of the size of each set, for the terminal, over pairs of sites of different groups."""
     view = Table(title="challenge sets, pairs of sites of different groups", box=box.SIMPLE_HEAD)
     view.add_column("set")
     for name in ("site pairs", "left out", "sentences", "kept", "kept %", "chance %"):
@@ -325,12 +326,12 @@ def _of_all(table: RecallTable) -> SummaryRow:
 
 
 def _set_place(name: str) -> tuple[int, str]:
-    """The full set first, then the sets of the builder with their random counterparts, then others."""
+    """Sort key: the full set, then the sets of the builder with their random counterparts, then others."""
     plain = name.removesuffix(RANDOM_ENDING)
     return ORDER.index(plain) if plain in ORDER else len(ORDER), name
 
 
 def _place(key: tuple[str, str]) -> tuple[bool, str, tuple[int, str]]:
-    """The model before its controls."""
+    """Sort key: the model before its controls."""
     system, name = key
     return not system.startswith("zipformer"), system, _set_place(name)

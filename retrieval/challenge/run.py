@@ -1,4 +1,4 @@
-"""Build challenge sets of a split: retrieval without what is easy by sound, by name or by duration."""
+"""The command ``challenge``: builds the challenge sets of a split."""
 
 from pathlib import Path
 

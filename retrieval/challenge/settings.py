@@ -1,4 +1,4 @@
-"""Settings of challenge sets: what is removed from retrieval, and how it is measured."""
+"""Settings of challenge sets: what to remove from retrieval, and how to measure it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,14 +9,14 @@ from zipformer.errors import UserError
 
 TAGS = {
     "none": [],
-    # jieba.posseg: persons, places, organisations, other proper nouns, numerals and what begins with one
+    # jieba.posseg: persons, places, organisations, other proper nouns, numerals and phrases with a numeral
     "jieba": ["nr", "ns", "nt", "nz", "m"],
     "spacy": ["PROPN", "NUM"],  # universal parts of speech
 }
 
 
 class Removal(str, Enum):
-    """What makes a query easy, and is taken away."""
+    """Properties that make a query easy and can be removed."""
 
     sound = "sound"
     names = "names"
@@ -24,18 +24,18 @@ class Removal(str, Enum):
 
     @property
     def set_name(self) -> str:
-        """Name of the challenge set that has only this removed."""
+        """Name of the challenge set with only this removal."""
         return {"sound": "no-close-sound", "names": "no-names", "duration": "duration-matched"}[self.value]
 
 
 COMBINED = "combined"  # name of the set with all removals
-RANDOM_ENDING = "-random"  # of the set with as many sentences drawn at random
+RANDOM_ENDING = "-random"  # end of the name of a random counterpart
 
 
 class SoundMeasure(str, Enum):
-    """How the distance of two pronunciations is measured.
+    """Measure of the distance between two pronunciations.
 
-    ``auto`` takes phones where the utterances have them and the acoustic distance where none has.
+    ``auto`` takes phones if the utterances have them, and the acoustic distance if none has.
     """
 
     auto = "auto"
@@ -44,7 +44,7 @@ class SoundMeasure(str, Enum):
 
 
 class Notation(str, Enum):
-    """How phones are written: ``ipa`` without spaces between them, or ``spaced`` (any romanisation)."""
+    """Notation of phones: ``ipa`` without spaces between phones, or ``spaced`` (any romanisation)."""
 
     ipa = "ipa"
     spaced = "spaced"
@@ -59,7 +59,7 @@ class TaggerKind(str, Enum):
 
 
 class TaggedText(str, Enum):
-    """Which text of an utterance is tagged: its Mandarin translation or its own transcript."""
+    """Text of an utterance to tag: the Mandarin translation or the transcript."""
 
     translation = "translation"
     transcript = "transcript"
@@ -67,25 +67,26 @@ class TaggedText(str, Enum):
 
 @dataclass
 class SoundConfig:
-    """When a right answer counts as too close to the query by sound.
+    """Rule for right answers that are too close to the query by sound.
 
-    One threshold serves all pairs of sites, so that what is kept is equally unlike in all of them; closely
-    related groups lose more sentences than distant ones.
+    All pairs of sites share one threshold, so that the sentences that are kept are equally dissimilar in all
+    of them; closely related groups lose more sentences than distant ones.
 
     Attributes:
         measure: see :class:`SoundMeasure`.
         field: field of the supervision's ``custom`` that holds the phones; null = ``ipa`` or
-            ``romanisation``, whichever more utterances have. Romanisations of two dialects can be compared as
-            far as they spell like sounds alike.
+            ``romanisation``, whichever more utterances have. Romanisations of two dialects are comparable
+            only if they spell the same sounds alike.
         phones_file: table with the columns utterance_id and phones, instead of the field.
         notation: notation of the phones.
-        tones: compare tones too. Their shapes differ between dialects whose words are cognate, so they hide
-            likeness more than they show it.
+        tones: compare tones too. The contours of the tones of cognate words differ between dialects, so tones
+            tend to hide similar pronunciations.
         control: folder of the embeddings for the acoustic distance; null = the MFCCs in the model directory.
-        threshold: drop where the distance is at most this. Phones: 0 (equal) to 1 (nothing in common).
-            Acoustic: 0 to about 1, the median distance of different sentences. null = by quantile.
-        quantile: share of the right answers between groups that the threshold drops, the closest first; every
-            pair of groups has the same weight.
+        threshold: drop a right answer if its distance is at most this. Phones: 0 (equal) to 1 (nothing in
+            common). Acoustic: 0 to about 1, the median distance of different sentences. null = from
+            ``quantile``.
+        quantile: share of the right answers between groups to drop, the closest first; every pair of groups
+            has the same weight.
     """
 
     measure: SoundMeasure = SoundMeasure.auto
@@ -107,19 +108,19 @@ class SoundConfig:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Those that phones may be in."""
+        """Fields that may hold the phones."""
         return PRONUNCIATIONS if self.field is None else (self.field,)
 
 
 @dataclass
 class NamesConfig:
-    """How sentences with a proper noun or a number are found.
+    """Settings for finding sentences with a proper noun or a number.
 
     Attributes:
         tagger: ``jieba`` or ``spacy``.
-        text: text that is tagged. Taggers know Mandarin; a dialect's transcript confuses them.
-        spacy_model: name or folder of the pipeline.
-        tags: a word counts whose tag begins with one of these; empty = proper nouns and numbers.
+        text: text to tag. Taggers are made for Mandarin and make errors in transcripts of dialects.
+        spacy_model: name or folder of the spaCy pipeline.
+        tags: beginnings of the tags of words that count; empty = proper nouns and numbers.
     """
 
     tagger: TaggerKind = TaggerKind.jieba
@@ -134,9 +135,9 @@ class NamesConfig:
 
 @dataclass
 class DurationConfig:
-    """How many utterances a query is compared with: the right answer and those nearest to it in duration.
+    """Number of utterances that a query is compared with: the right answer and the nearest in duration.
 
-    If two sites keep fewer sentences, all are compared, and a warning counts such pairs.
+    If two sites have fewer sentences, all are compared, and a warning gives the number of such pairs.
     """
 
     candidates: int = 10  # utterances that a query is compared with, the right one included
@@ -151,23 +152,24 @@ class DurationConfig:
 
 @dataclass
 class ChallengeConfig:
-    """What to build challenge sets from.
+    """Settings of building challenge sets.
 
     Attributes:
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
-        dataset: name of the corpus among the results in ``model_dir``; null = as preparation recorded it.
-        model_dir: model directory with MFCC embeddings, for the acoustic distance only.
-        out_dir: receives the sets; null = ``challenge-{split}`` in the data directory. They belong to the
-            corpus: every model is asked the same.
-        removals: each gives a set of its own; several also give ``combined``, with all of them removed.
+        dataset: name of the corpus among the results in ``model_dir``; null = the name from preparation.
+        model_dir: model directory with MFCC embeddings, needed only for the acoustic distance.
+        out_dir: folder for the sets; null = ``challenge-{split}`` in the data directory. The sets belong to
+            the corpus: every model gets the same queries.
+        removals: properties to remove, each in a set of its own; if there are several, a set ``combined``
+            removes all of them.
         random: build a random counterpart of each set, with as many sentences in every pair of sites and as
-            many rivals, both drawn at random. It shows what pools of that size give, whatever is in them.
+            many rivals, both drawn at random. It shows the effect of the pool size alone.
         seed: random seed of these draws.
-        sound: closeness by sound.
-        names: proper nouns and numbers.
-        duration: rivals of like duration.
-        level: dialect groups, or varieties (subdialects), as retrieval will be asked.
+        sound: settings of the removal by sound.
+        names: settings of the removal of proper nouns and numbers.
+        duration: settings of the removal by duration.
+        level: dialect groups, or varieties (subdialects), as in the retrieval.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
     """
 

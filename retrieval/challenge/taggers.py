@@ -1,6 +1,7 @@
 """Proper nouns and numbers in a text, by a part-of-speech tagger.
 
-They are easy: names sound alike everywhere, and a number is heard whatever the rest of the sentence means.
+Sentences with them are easy queries: names sound alike in all dialects, and a number can be recognised
+without the rest of the sentence.
 """
 
 import logging
@@ -21,7 +22,7 @@ Tagger = Callable[[str], list[tuple[str, str]]]  # words of a text and their tag
 
 
 def named_words(texts: Iterable[str], config: NamesConfig) -> dict[str, list[str]]:
-    """The proper nouns and numbers of each text, as ``word/tag``; most often none.
+    """Proper nouns and numbers of each text, as ``word/tag``; empty for most texts.
 
     Raises:
         UserError: the tagger, or its model, is not installed.
@@ -63,7 +64,7 @@ def _jieba() -> Tagger:
 
 @cache
 def _jieba_tokenizer() -> Any:
-    """A tokenizer of our own, since words that others add to the module's tokenizer would change the tags."""
+    """A separate tokenizer: words that other code adds to jieba's global tokenizer would change the tags."""
     import jieba
     from jieba import posseg
 

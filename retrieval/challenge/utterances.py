@@ -1,4 +1,4 @@
-"""What challenge sets need to know of the utterances of a split."""
+"""Durations, texts and phones of the utterances of a split, as challenge sets need them."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ class Spoken:
         utterance: labels of the utterance, as in the index of embeddings.
         duration: seconds.
         text: text for the tagger; "" if there is none.
-        written_phones: phones as the corpus writes them; "" if it has none.
+        written_phones: phones in the notation of the corpus; "" if there are none.
     """
 
     utterance: Utterance
@@ -38,11 +38,11 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
     Args:
         cuts: cuts with one supervision each.
         text: text to read: the translation or the transcript.
-        phones_fields: fields of ``supervision.custom`` with phones; they may be absent. One of them is read
-            for all utterances, as two notations cannot be compared: that which most have.
+        phones_fields: fields of ``supervision.custom`` that may hold phones. Only the field that most
+            utterances have is read, because two notations cannot be compared.
 
     Raises:
-        UserError: two cuts of one id, or what :func:`retrieval.embedding.cuts.labels_of` finds wrong.
+        UserError: two cuts have the same id, or see :func:`retrieval.embedding.cuts.labels_of`.
     """
     result: dict[str, Spoken] = {}
     written: dict[str, dict[str, str]] = {field: {} for field in phones_fields}
@@ -52,7 +52,7 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
         labels = labels_of(cut)
         supervision = cut.supervisions[0]
         custom = supervision.custom or {}
-        # Taggers expect a translation with its punctuation, which preparation takes away.
+        # Taggers expect the punctuation of a translation, which preparation removes.
         translation = custom.get("raw_translation") or custom.get("translation")
         read = supervision.text if text is TaggedText.transcript else translation
         result[cut.id] = Spoken(
@@ -80,10 +80,10 @@ def read_spoken(cuts: Iterable[Cut], *, text: TaggedText, phones_fields: Sequenc
 def sites_and_pairs(
     spoken: Mapping[str, Spoken], level: Level, duplicates: Duplicates
 ) -> tuple[list[Site], dict[tuple[int, int], list[str]]]:
-    """The sites, and the sorted common sentences of every two of them, also of one group.
+    """Sites, and the sorted common sentences of every pair of sites, also within a group.
 
     Raises:
-        UserError: what :func:`retrieval.protocol.recall.sites_of` finds wrong.
+        UserError: see :func:`retrieval.protocol.recall.sites_of`.
     """
     sites = sites_of((item.utterance for item in spoken.values()), level=level, duplicates=duplicates)
     return sites, {
@@ -94,10 +94,10 @@ def sites_and_pairs(
 
 
 def texts_of(spoken: Mapping[str, Spoken], sites: Sequence[Site], text: TaggedText) -> dict[str, str]:
-    """Text of every utterance that retrieval asks for.
+    """Text of every utterance that takes part in retrieval.
 
     Raises:
-        UserError: some have none.
+        UserError: an utterance has no text.
     """
     texts = {name: spoken[name].text for site in sites for name in site.utterances.values()}
     missing = [name for name, value in texts.items() if not value.strip()]

@@ -1,1 +1,1 @@
-"""Variants of a model, several runs each: what differs, with intervals over runs, sentences and sites."""
+"""Comparisons of models, controls and variants, with intervals over runs, sentences and sites."""

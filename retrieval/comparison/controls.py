@@ -1,20 +1,20 @@
-"""The model against controls: how much of its recall do sounds, lengths or the architecture explain?
+"""A model and its controls: how much of the recall do sounds, lengths or the architecture explain?
 
-A recall above chance says that something of an utterance is found again, not what. Every control asks the
-same queries of the same pools with weaker inputs:
+A recall above chance does not show which information retrieved the right answers. Every control runs the same
+queries on the same pools with less information:
 
-- ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the model's own frames under other scores
-  (:mod:`retrieval.similarity.scores`); what SeqSim gains is the difference.
-- ``random``: the same encoder before training. What it retrieves is the work of the architecture.
-- ``fbank``, ``mfcc``, with any score: sounds alone. Varieties that are pronounced alike are found by them.
+- ``zipformer-pooled``, ``zipformer-dtw``, ``zipformer-transport``: the frames of the model with other scores
+  (:mod:`retrieval.similarity.scores`); the difference is the gain of SeqSim.
+- ``random``: the same encoder before training. It shows the effect of the architecture alone.
+- ``fbank``, ``mfcc``, with any score: sounds alone. They retrieve sentences that are pronounced alike.
 - ``speech_embedding``, with any score: a small published encoder that was trained to spot English keywords
-  (:mod:`retrieval.embedding.speech_embedding`). What speech encoders bring without Chinese.
+  (:mod:`retrieval.embedding.speech_embedding`). It shows the effect of speech training without Chinese.
 - ``duration``: length alone. Long sentences are long in every variety.
-- ``permuted``: the model, with the sentences of every group exchanged at random, the mean of several draws
-  (:mod:`retrieval.comparison.permuted`). It lies at chance, or something is wrong with the experiment.
+- ``permuted``: the model, with the sentences of every group permuted at random, mean of several draws
+  (:mod:`retrieval.comparison.permuted`). If it is not at chance, there is an error in the experiment.
 
-The interval of a difference comes from the same resamples of sentences and sites for both recalls, so that
-what is hard for both does not widen it. For ``permuted``, the two recalls count as independent.
+The interval of a difference uses the same resamples of sentences and sites for both recalls, so that
+variation common to both does not widen it. For ``permuted``, the two recalls are treated as independent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,28 +64,28 @@ SCORES = {"seqsim": "SeqSim", "pooled": "mean frames", "dtw": "DTW", "transport"
 
 @dataclass
 class ControlsConfig:
-    """Controls to compare a model with.
+    """Settings of the comparison of a model with controls.
 
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings and the table.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
+        dataset: name of the corpus, for the folder of its results; null = the name from preparation.
         controls: names of controls: an embedder, or an embedder and a score (``mfcc-dtw``), or ``permuted``;
             ``speech_embedding`` needs the extra ``speech-embedding`` and the recordings.
-        huggingface: models of the Hub or folders, as in fangyan embed; each is a control with SeqSim, and
-            the last part of its name can be given a score in ``controls`` (``whisper-small-dtw``).
+        huggingface: models of the Hub or folders, as in fangyan embed; each is a control with SeqSim. For
+            other scores, use the last part of the name in ``controls`` (``whisper-small-dtw``).
         fbank: settings of the embedder ``fbank``, as in fangyan embed.
         mfcc: settings of the embedder ``mfcc``.
         storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
         level: dialect groups, or varieties (subdialects).
-        groups: only these, in this order; empty = all.
-        trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
+        groups: groups to compare, in this order; empty = all.
+        trained: dialect groups that the encoder was trained on; null = those in ``provenance.json``.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
-        batch_seconds: padded audio in a batch of the embedders.
+        batch_seconds: seconds of padded audio in a batch of the embedders.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: number of bootstrap resamples.
-        permuted_draws: draws of the control ``permuted``; more of them make its interval narrower.
+        permuted_draws: number of draws of the control ``permuted``; more draws make its interval narrower.
         confidence: confidence level of the intervals.
         seed: random seed of the untrained encoder, of the permutations and of the bootstrap.
     """
@@ -120,14 +120,14 @@ class ControlsConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the table lies."""
+        """Folder of the table."""
         name = name_of(Path(self.data_dir), self.dataset)
         return result_folder(Path(self.model_dir), "controls", self.split, dataset=name)
 
 
 @dataclass(frozen=True)
 class Control:
-    """An embedder and a score; ``permuted`` ones ask for other sentences than they should."""
+    """An embedder and a score; for ``permuted``, the right answers are wrong sentences."""
 
     name: str
     embedder: str
@@ -136,7 +136,7 @@ class Control:
 
     @property
     def label(self) -> str:
-        """What figures and tables call it."""
+        """Name in figures and tables."""
         if self.permuted:
             return "model, sentences permuted"
         if self.embedder == EmbedderKind.duration.value:
@@ -149,7 +149,7 @@ class ControlRow:
     """Recall of the model or a control over some ordered pairs of groups; rates in per cent.
 
     ``pairs`` is a name of :data:`retrieval.protocol.tables.SUMMARY_NAMES`. ``difference`` is the recall of
-    the model less that of the control, with its interval; None for the model itself.
+    the model minus that of the control, with interval; None for the model itself.
     """
 
     name: str
@@ -165,14 +165,14 @@ class ControlRow:
 
 
 def parse_controls(names: Iterable[str], embedders: Iterable[str] = ()) -> list[Control]:
-    """The model and the named controls, in order, each once.
+    """The model and the named controls, in this order and without repetitions.
 
     Args:
         names: names of controls, see :class:`ControlsConfig`.
-        embedders: names of embedders that are known beside those of :class:`EmbedderKind`.
+        embedders: names of further embedders, beside those of :class:`EmbedderKind`.
 
     Raises:
-        UserError: a name that is not known.
+        UserError: a name is not known.
     """
     known = [kind.value for kind in EmbedderKind if kind is not EmbedderKind.huggingface] + list(embedders)
     controls = {MODEL: Control(MODEL, MODEL, ScoreKind.seqsim)}
@@ -250,7 +250,7 @@ def control_rows(
 
 
 def shown_parts(rows: Sequence[ControlRow]) -> list[str]:
-    """Parts worth showing side by side: trained and held out where there are both, else all pairs."""
+    """Parts to show side by side: trained and held out if there are both, else all pairs."""
     names = {row.pairs for row in rows}
     return ["trained", "held_out"] if {"trained", "held_out"} <= names else ["all"]
 
@@ -261,7 +261,7 @@ def write_controls(
     results: Mapping[str, RecallTable],
     header: Mapping[str, object],
 ) -> None:
-    """``controls.json`` and ``controls.csv``, complete or not at all; older ones are replaced.
+    """Write ``controls.json`` and ``controls.csv``, each complete or not at all; older files are replaced.
 
     Args:
         directory: folder to write into.
@@ -292,7 +292,7 @@ def read_controls(path: Path) -> tuple[list[ControlRow], dict[str, Any]] | None:
 
 
 def control_table(rows: Sequence[ControlRow], confidence: float, resampled: str) -> Table:
-    """The comparison for the terminal; ``resampled`` says what the intervals are over."""
+    """The comparison for the terminal; ``resampled`` names the resampled units of the intervals."""
     interval = f"{100 * confidence:g} % interval"
     view = Table(title="recall@1 in %: the model and its controls", box=box.SIMPLE_HEAD)
     view.add_column("")

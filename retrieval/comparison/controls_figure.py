@@ -1,4 +1,4 @@
-"""Figure of the model against its controls."""
+"""Figure of a model and its controls."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from retrieval.figures.fonts import label
 from retrieval.figures.style import PALETTE, style
 from retrieval.protocol.tables import SUMMARY_NAMES
 
-MARKERS = ("o", "D")  # of the parts of the pairs of groups
+MARKERS = ("o", "D")  # one for each part of the pairs of groups
 MODEL_COLOUR, SCORE_COLOUR, CONTROL_COLOUR = PALETTE[0], PALETTE[2], PALETTE[1]
 
 
 def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Figure:
-    """Recall@1 with its interval, a line for the model and for each control; dashed: chance.
+    """Recall@1 with interval, one line for the model and for each control; dashed: chance.
 
-    The model has a colour, its frames under other scores a second one, controls a third. Where there are
-    held-out groups, pairs with them have a mark of their own.
+    The model has one colour, its frames with other scores a second one, controls a third. Pairs with held-out
+    groups have a marker of their own.
     """
     parts = shown_parts(rows)
     names = list(dict.fromkeys(row.name for row in rows))
@@ -71,7 +71,7 @@ def control_dots(rows: Sequence[ControlRow], *, confidence: float = 0.95) -> Fig
                 )
                 for marker, face in zip(MARKERS, ("#444444", "white"), strict=True)
             ]
-            # Below the axes: a good model has its marks wherever there is room inside.
+            # Below the axes: the markers of a good model may be anywhere inside.
             names_of_parts = [SUMMARY_NAMES[part] for part in parts]
             figure.legend(handles, names_of_parts, loc="outside lower center", ncols=len(parts), fontsize=8)
     return figure

@@ -19,11 +19,11 @@ AXIS_NAMES = {
     "median_rank": "median rank (low is good)",
 }
 MARKERS = "osD^vPX*"
-MOST_PAIRS = 60  # of groups that fit beside each other
+MOST_PAIRS = 60  # pairs of groups that fit beside each other
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """Means of all metrics over pairs of groups, and recall@1 of every pair; a colour and a mark a model.
+    """Means of all metrics over pairs of groups, and recall@1 of every pair; one colour for each model.
 
     Bars are the intervals; the dashed line is chance.
     """
@@ -123,7 +123,7 @@ def _pairs(axes: Axes, comparison: Comparison, pairs: list[tuple[str, str]]) -> 
 def _point(
     axes: Axes, row: MetricRow, number: int, *, vertical: bool, place: float, label: str | None = None
 ) -> None:
-    """A value with its interval, in the colour and with the mark of a model."""
+    """A value with its interval, with the colour and marker of a model."""
     errors = [[max(0.0, row.value - row.low)], [max(0.0, row.high - row.value)]]
     x, y = (place, row.value) if vertical else (row.value, place)
     axes.errorbar(

@@ -1,4 +1,4 @@
-"""Finished retrievals, read back to be compared, and checks that they asked the same queries."""
+"""Reads finished retrievals for a comparison, and checks that they have the same queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from zipformer.typed_json import MalformedResultError, read_json
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished retrieval: its name in the comparison, its answers and what ``recall.json`` says of it."""
+    """A finished retrieval: name in the comparison, ranks, and content of ``recall.json``."""
 
     name: str
     path: Path
@@ -27,7 +27,7 @@ class Finished:
 
     @property
     def dimension(self) -> int | None:
-        """D of the embeddings, as it was recorded."""
+        """Dimension D of the embeddings, as recorded."""
         embeddings = self.content.get("embeddings")
         return embeddings.get("dimension") if isinstance(embeddings, dict) else None
 
@@ -38,15 +38,14 @@ def read_finished(
     """Read finished retrievals.
 
     Args:
-        paths: folders of fangyan retrieve, or model directories, whose
-            ``results/{dataset}/retrieval-{split}`` are then taken.
-        names: name of each result; by default the parts of their paths that differ.
+        paths: folders of fangyan retrieve, or model directories; of these, the folder
+            ``results/{dataset}/retrieval-{split}`` is read.
+        names: name of each result; by default the parts of the paths that differ.
         split, dataset: names of the split and of the data set; None = the only data set with results.
 
     Raises:
-        UserError: a folder without ``recall.json`` or ``ranks.npz``.
-        UserError: files that do not hold what they should, names that are not unique, or results of other
-            weights than those of the model directory that they lie in.
+        UserError: a folder lacks ``recall.json`` or ``ranks.npz``, a file is damaged, names are not unique,
+            or results in a model directory were made with other weights than it has now.
     """
     folders = []
     for path in paths:
@@ -71,7 +70,7 @@ def read_finished(
 
 
 def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
-    """Check that results in a model directory are of its present weights; elsewhere none are known."""
+    """Check that results in a model directory were made with its present weights."""
     if len(folder.absolute().parents) < 3 or weights_of(folder.absolute().parents[2]) is None:
         return
     model_dir = folder.absolute().parents[2]
@@ -82,7 +81,7 @@ def _check_weights(folder: Path, content: Mapping[str, Any]) -> None:
 def short_names(folders: Sequence[Path]) -> list[str]:
     """Short names of folders: the parts of their paths that differ.
 
-    ``exp/a/averaged/results/mini/retrieval-test`` and ``exp/b/averaged/results/mini/retrieval-test`` are a
+    ``exp/a/averaged/results/mini/retrieval-test`` and ``exp/b/averaged/results/mini/retrieval-test`` become a
     and b.
     """
     parts = [folder.absolute().parts for folder in folders]
@@ -96,10 +95,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = False) -> None:
-    """Check that all models were asked the same queries with the same candidates.
+    """Check that all models have the same queries with the same candidates.
 
     Raises:
-        UserError: fewer than two models, or queries that differ; names what differs and between which models.
+        UserError: there are fewer than two models, or the queries of two models differ.
     """
     if len(models) < 2:
         raise UserError("a comparison needs at least two models")
@@ -131,10 +130,10 @@ def check_same_queries(models: Sequence[Finished], *, any_dimension: bool = Fals
 
 
 def check_same_dimension(between: str, ours: object, theirs: object) -> None:
-    """Check that embeddings of one kind have one dimension; another dimension hints at the wrong model.
+    """Check that embeddings of one kind have the same dimension; a different one may mean a wrong model.
 
     Raises:
-        UserError: they differ.
+        UserError: the dimensions differ.
     """
     if ours != theirs:
         raise UserError(
@@ -144,10 +143,10 @@ def check_same_dimension(between: str, ours: object, theirs: object) -> None:
 
 
 def check_same_names(between: str, what: str, ours: Sequence[str], theirs: Sequence[str]) -> None:
-    """Check that two results are about the same sites or sentences in the same order.
+    """Check that two results have the same sites or sentences in the same order.
 
     Raises:
-        UserError: they are not; says what is missing where.
+        UserError: they differ; the message says what is missing where.
     """
     missing = sorted(set(ours) - set(theirs))
     extra = sorted(set(theirs) - set(ours))

@@ -1,8 +1,8 @@
-"""Models side by side: the same queries asked of each, with intervals and tests of their differences.
+"""Compares models on the same queries, with intervals and tests of the differences.
 
-Differences are paired: the same sentences and sites are resampled for all models, and the answers for a
-sentence are swapped between two models (:mod:`retrieval.statistics.significance`). This needs the same
-queries with the same candidates (:mod:`retrieval.comparison.finished`).
+Differences are paired: the same sentences and sites are resampled for all models, and the permutation test
+swaps the answers for a sentence between two models (:mod:`retrieval.statistics.significance`). Therefore all
+models must have the same queries with the same candidates (:mod:`retrieval.comparison.finished`).
 """
 
 import logging
@@ -48,17 +48,17 @@ class CompareConfig:
     Attributes:
         results: folders that fangyan retrieve wrote (``exp/a/averaged/results/mini/retrieval-test``), or
             model directories. Each model is compared with each later one.
-        output: folder for the tables and the figure; null = beside the first results, as
-            ``comparison-{split}...``, where the report finds it.
-        names: names of the models, in the order of ``results``; empty names them by their folders.
-        split: split of the results, where a model directory is given.
-        dataset: data set of the results, where a model directory is given; null = the only one that it has
-            results of.
+        output: folder for the tables and the figure; null = ``comparison-{split}...`` beside the first
+            results, where the report finds it.
+        names: names of the models, in the order of ``results``; empty = names from the folders.
+        split: split of the results, if a model directory is given.
+        dataset: data set of the results, if a model directory is given; null = the only data set with
+            results.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.
         permutations: number of permutations of the paired tests.
         seed: random seed of the bootstrap and of the permutations.
-        any_dimension: compare models of one kind although their embeddings differ in dimension.
+        any_dimension: allow models of one kind whose embeddings differ in dimension.
     """
 
     results: list[str]
@@ -85,7 +85,7 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """Metric of one model less that of another, means over site pairs; rates in points of per cent.
+    """Metric of one model minus that of another, mean over site pairs; rates in percentage points.
 
     ``part``, ``source`` and ``target`` are those of :class:`retrieval.protocol.estimates.MetricRow`. ``p``
     is the two-sided p-value of the paired test. ``p_holm`` is adjusted for all pairs of groups of the part; a
@@ -107,9 +107,9 @@ class DifferenceRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Some models, their metrics, and the differences of each with each later one.
+    """Models, their metrics, and the difference of each model with each later one.
 
-    ``single_site_groups`` are groups whose only site the intervals cannot vary; None if unknown.
+    ``single_site_groups`` are groups with one site, which the intervals do not resample; None if unknown.
     """
 
     models: list[str]
@@ -120,7 +120,7 @@ class Comparison:
 
     @property
     def resampled(self) -> str:
-        """What the intervals are over, for captions."""
+        """Resampled units of the intervals, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
 
@@ -207,7 +207,7 @@ def compare(
 
 
 def _common_trained(models: Sequence[Finished]) -> list[str] | None:
-    """Groups that all models were trained on, if they were trained on the same."""
+    """Groups that all models were trained on; None if they were trained on different groups."""
     known = [model.content.get("trained_groups") for model in models]
     if any(groups != known[0] for groups in known):
         logger.warning("the models were trained on different groups: no means by what was trained on")
@@ -216,7 +216,7 @@ def _common_trained(models: Sequence[Finished]) -> list[str] | None:
 
 
 def _swapped(first: Outcome, second: Outcome, site_pairs: Sequence[tuple[int, int]], swaps: Floats) -> Floats:
-    """Differences (B,M) of a pair of groups with swapped answers, means over site pairs."""
+    """Differences (B,M) of a pair of groups with swapped answers, mean over site pairs."""
     total = np.zeros((len(swaps), len(METRICS)))
     for a, b in site_pairs:
         places = [(outcome.above[a, b], outcome.equal[a, b]) for outcome in (first, second)]
@@ -237,7 +237,7 @@ def _differences(
     factors: Sequence[Factor],
     confidence: float,
 ) -> list[DifferenceRow]:
-    """One row for each metric; p is not adjusted yet."""
+    """One row for each metric, with unadjusted p."""
     difference = ours.value - theirs.value
     intervals = metric_difference_intervals(
         difference,
@@ -262,7 +262,7 @@ def _differences(
 
 
 def _adjusted(rows: Sequence[Sequence[DifferenceRow]]) -> list[DifferenceRow]:
-    """All rows with p adjusted for their number, each metric by itself."""
+    """All rows with p adjusted for their number, separately for each metric."""
     adjusted = [holm([row[m].p for row in rows]) for m in range(len(METRICS))]
     return [
         DifferenceRow(**(asdict(row) | {"p_holm": adjusted[m][n]}))
@@ -274,12 +274,12 @@ def _adjusted(rows: Sequence[Sequence[DifferenceRow]]) -> list[DifferenceRow]:
 def write_comparison(
     directory: Path, comparison: Comparison, models: Sequence[Finished], settings: Mapping[str, Any]
 ) -> None:
-    """``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
+    """Write ``comparison.json``, ``comparison.csv`` (metrics by model) and ``differences.csv``.
 
     Args:
         directory: folder to write into.
         comparison: metrics and differences.
-        models: the compared results. For those beside ``directory``, which are of the same model directory,
+        models: compared results. For results beside ``directory``, which belong to the same model directory,
             the digests of weights and data are recorded (:mod:`retrieval.results.weights`).
         settings: settings of the comparison.
     """
@@ -311,10 +311,10 @@ def write_comparison(
 
 
 def read_comparison(content: Mapping[str, Any], path: Path) -> Comparison:
-    """What ``comparison.json`` holds.
+    """Comparison from the content of ``comparison.json``.
 
     Raises:
-        MalformedResultError: a file without its fields.
+        MalformedResultError: a field is missing.
     """
     require(content, {"groups": list, "metrics": dict, "differences": list}, path, "compare")
     metrics = {

@@ -1,9 +1,9 @@
-"""The recall matrix in the form of the YuBao paper (arXiv 2601.07274).
+"""The recall matrix in the format of the YuBao paper (arXiv 2601.07274).
 
-Eight groups in the paper's order, source in rows and target in columns; recall@1 in per cent with one
-decimal, the unweighted mean over the pairs of sites; "-" on the diagonal. Standard Mandarin is a group of one
-site, each of the others has eleven. Results of other or fewer sites are not that table; the file itself says
-what differs.
+It has eight groups in the order of the paper, source in rows and target in columns; recall@1 in per cent with
+one decimal, the unweighted mean over the pairs of sites; "-" on the diagonal. Standard Mandarin is a group of
+one site, each of the others has eleven. If results have other or fewer sites, the file states the
+differences.
 """
 
 import csv
@@ -30,15 +30,15 @@ NamedSite = tuple[str, str]  # group and name
 
 @dataclass
 class PaperTableConfig:
-    """Which results to show.
+    """Settings of the table.
 
     Attributes:
-        model_dir: model directory whose ``results`` hold those of fangyan retrieve.
+        model_dir: model directory with results of fangyan retrieve.
         split: name of the split.
-        dataset: name of the data set; null = the only data set that there are results of.
+        dataset: name of the data set; null = the only data set with results.
         embedder: name of the embedder, as in fangyan embed.
-        allow_partial: write the table even if the results are not those of the whole benchmark; an extra
-            column then says how they differ.
+        allow_partial: write the table even if the results do not cover the whole benchmark; an extra column
+            then states the differences.
     """
 
     model_dir: str
@@ -50,7 +50,7 @@ class PaperTableConfig:
 
 @dataclass(frozen=True)
 class PaperGroup:
-    """A row of the paper's table: its group in our taxonomy, and its name."""
+    """A row of the table in the paper: group in our taxonomy, and name."""
 
     group: str
     name: str
@@ -69,9 +69,9 @@ GROUPS = (
 
 
 def paper_rows(table: RecallTable) -> list[list[str]]:
-    """The cells (9,9): a header row with the groups' ids, then one row for each source group.
+    """Cells (9,9): a header row with the ids of the groups, then one row for each source group.
 
-    Groups outside the benchmark are left out; those of the benchmark that were not asked have "-".
+    Groups outside the benchmark are left out; groups of the benchmark without results have "-".
     """
     rates = {(row.source, row.target): row.recall_at_1 for row in table.pairs}
     rows = [["", *(target.group for target in GROUPS)]]
@@ -82,11 +82,11 @@ def paper_rows(table: RecallTable) -> list[list[str]]:
 
 
 def sites_asked(folder: Path) -> set[NamedSite]:
-    """The sites of the results in a folder, from ``site_pairs.csv`` of fangyan retrieve.
+    """Sites of the results in a folder, from ``site_pairs.csv`` of fangyan retrieve.
 
     Raises:
         UserError: there is no such file.
-        MalformedResultError: it lacks columns.
+        MalformedResultError: the file lacks columns.
     """
     path = folder / SITE_PAIRS_FILE
     if not path.is_file():
@@ -102,7 +102,7 @@ def sites_asked(folder: Path) -> set[NamedSite]:
 def deviations(
     table: RecallTable, sites: Collection[NamedSite], benchmark: Collection[NamedSite]
 ) -> list[str]:
-    """How the results differ from those of the whole benchmark; empty if they do not.
+    """Differences between the results and those of the whole benchmark, in words; empty if none.
 
     Args:
         table: rates of the results.
@@ -126,7 +126,7 @@ def deviations(
 
 
 def _other_cells(table: RecallTable, sites: Counter[str]) -> list[str]:
-    """Cells of groups in the results that were not asked, or not between all their sites."""
+    """Cells without results, or with results for only some of the pairs of sites."""
     pairs = {(row.source, row.target): row.site_pairs for row in table.pairs}
     found = []
     for source in GROUPS:
@@ -145,11 +145,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def paper_table(table: RecallTable, differing: Sequence[str]) -> Table:
-    """The table for the terminal; its caption gives the chance level and what differs from the paper.
+    """The table for the terminal; the caption gives the chance level and the differences from the paper.
 
     Args:
-        table: the results.
-        differing: what differs from the benchmark, from :func:`deviations`.
+        table: results.
+        differing: differences from the benchmark, from :func:`deviations`.
     """
     header, *rows = paper_rows(table)
     view = Table(title="recall@1 in %, from source (rows) to target (columns)", box=box.SIMPLE_HEAD)
@@ -166,10 +166,10 @@ def paper_table(table: RecallTable, differing: Sequence[str]) -> Table:
 
 
 def write_paper_table(path: Path, table: RecallTable, differing: Sequence[str]) -> None:
-    """The same cells as CSV, complete or not at all.
+    """Write the same cells as CSV, complete or not at all.
 
-    If the results differ from the benchmark, every row has a tenth value, under ``NOT_WHOLE``, that says how,
-    so that a reader of a single row sees it too. Arguments as in :func:`paper_table`.
+    If the results differ from the benchmark, every row has a tenth value, under ``NOT_WHOLE``, with the
+    differences, so that they are visible even in a single row. Arguments as in :func:`paper_table`.
     """
     header, *rows = paper_rows(table)
     if differing:

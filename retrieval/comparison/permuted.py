@@ -1,10 +1,9 @@
-"""The control ``permuted``: the model's recall when the wrong sentences count as right answers.
+"""The control ``permuted``: recall of the model when wrong sentences count as right answers.
 
 Each of D draws relabels the sentences of every group at random (:mod:`retrieval.statistics.significance`) and
-counts in the scores of the model how often the new right answer comes first. Averaged over all relabellings
-this is exactly chance, whatever the scores are, so only the draw varies: the recall is the mean of the draws,
-and its interval is Student's over the draws, not one over sentences and sites. A mean that is not at chance
-shows that the experiment is wrong.
+counts how often the new right answer has the highest score. For any scores, the mean over all relabellings is
+exactly chance, so only the draws vary: the recall is the mean of the draws, with a t interval over the draws,
+not over sentences and sites. A mean that is not at chance shows an error in the experiment.
 """
 
 import math
@@ -27,10 +26,10 @@ def permuted_table(
     """Recall@1 with permuted sentences, for the pairs of groups of the model's table and their means.
 
     Args:
-        model: the table of the same scores with the right sentences.
+        model: table of the same scores with the right sentences.
         permuted: metrics (D,M) of each pair of groups, as in
             :class:`retrieval.protocol.outcome.Outcome`.
-        confidence: coverage that the intervals aim at, such as 0.95.
+        confidence: confidence level of the intervals, such as 0.95.
     """
     rows = []
     for row in model.pairs:
@@ -47,9 +46,9 @@ def permuted_table(
 
 
 def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float]:
-    """Mean of rates (D,) in 0..1 of independent draws, and the ends of its t interval.
+    """Mean of the rates (D,) in 0..1 of independent draws, and the ends of the t interval.
 
-    If no draw hits anything, the upper end is that of D misses (Clopper and Pearson).
+    If no draw has a hit, the upper end is that of D misses (Clopper and Pearson).
 
     Raises:
         UserError: fewer than two draws.
@@ -66,11 +65,12 @@ def mean_of_draws(draws: Floats, confidence: float) -> tuple[float, float, float
 
 
 def square_and_add(first: SummaryRow, second: SummaryRow) -> tuple[float, float, float]:
-    """Difference of two independent recalls with the interval that their own intervals give.
+    """Difference of two independent recalls, with an interval computed from their intervals.
 
-    The distances of both recalls from the ends of their intervals add up like standard errors (Newcombe,
-    Statistics in Medicine 17(8), 1998; Zou & Donner, the same journal 27(10), 2008). The permutations are
-    drawn independently of the resamples of sentences and sites, so no resamples can be subtracted in pairs.
+    The distances of both recalls from the ends of their intervals are combined like standard errors, as the
+    root of the sum of squares (Newcombe, Statistics in Medicine 17(8), 1998; Zou & Donner, the same journal
+    27(10), 2008). The permutations are independent of the resamples of sentences and sites, so the difference
+    cannot be computed resample by resample.
     """
     difference = first.recall_at_1 - second.recall_at_1
     below = math.hypot(first.recall_at_1 - first.low, second.high - second.recall_at_1)

@@ -1,4 +1,4 @@
-"""Finished retrievals side by side, with intervals and paired tests of their differences."""
+"""The command ``compare``: compares finished retrievals, with intervals and paired tests."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,7 @@ def run(config: CompareConfig) -> tuple[Comparison, Path]:
 
 
 def beside(results: Path) -> Path:
-    """Folder of a comparison beside some results: ``comparison-test-mfcc`` beside ``retrieval-test-mfcc``.
+    """Folder of a comparison beside results: ``comparison-test-mfcc`` beside ``retrieval-test-mfcc``.
 
     Raises:
         UserError: the folder of the results does not begin with ``retrieval-``.

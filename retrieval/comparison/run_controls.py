@@ -1,4 +1,4 @@
-"""The model of a directory against its controls: recall@1 with interval and chance, differences, a figure."""
+"""The command ``controls``: compares the recall@1 of a model with that of its controls."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

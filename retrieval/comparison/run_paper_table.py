@@ -1,4 +1,4 @@
-"""The 8 x 8 table of the YuBao paper from the results in a model directory."""
+"""The command ``paper_table``: the 8 x 8 table of the YuBao paper from results in a model directory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Compare scores of retrieval, for example SeqSim and pooling, on the same embeddings.
+"""The command ``scores``: compares scores of retrieval, such as SeqSim and pooling, on the same embeddings.
 
 The settings are described in retrieval/comparison/runs.py.
 """

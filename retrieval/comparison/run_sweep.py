@@ -1,6 +1,6 @@
-"""Train the variants of an experiment with several seeds, measure them all, and tabulate them with intervals.
+"""The command ``sweep``: trains variants with several seeds, measures them and tabulates the results.
 
-The same command again resumes; ``table_only=true`` tabulates what is finished. The variants are in
+The same command resumes a stopped sweep; ``table_only=true`` tabulates the finished runs. The variants are in
 conf/sweep/, the other settings are described in retrieval/comparison/sweep.py.
 """
 
@@ -32,15 +32,16 @@ from zipformer.data.dataset import name_of
 from zipformer.device import choose_device
 from zipformer.errors import UserError
 from zipformer.scoring import align
+from zipformer.scoring.files import CER_FILE
 
-LINES_SHOWN = 15  # of the log of a step that failed
-MOST_AT_ONCE = 4  # runs, if nobody says how many: each holds a model and its optimiser in memory
+LINES_SHOWN = 15  # lines of the log of a failed step
+MOST_AT_ONCE = 4  # runs by default: each holds a model and its optimiser in memory
 
 
 def main(config: SweepConfig) -> None:
     """Finish all runs of the sweep, print and write the tables."""
     runs = plan_runs(config, settings_of_training)
-    done = [run for run in runs if run.finished() == list(STEPS)]  # checks all before one is trained
+    done = [run for run in runs if run.finished() == list(STEPS)]  # checks all runs before any training
     if not config.table_only:
         finish_all(runs, config)
         done = runs
@@ -54,7 +55,7 @@ def settings_of_training(overrides: Sequence[str]) -> Mapping[str, Any]:
 
 
 def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
-    """Do all runs, several at once. If one fails, the others finish their step and no other step begins."""
+    """Do all runs, several at once. If one fails, the others finish their current step, then all stop."""
     cores = len(os.sched_getaffinity(0))
     at_once = config.at_once or (1 if choose_device("auto").type == "cuda" else min(cores, MOST_AT_ONCE))
     threads = max(1, cores // at_once) if at_once > 1 else None
@@ -80,7 +81,7 @@ def finish_all(runs: Sequence[SweepRun], config: SweepConfig) -> None:
 def finish(
     run: SweepRun, launcher: list[str], place: str, threads: int | None, stop: threading.Event
 ) -> None:
-    """Do the unfinished steps of a run and note each that finishes; ``stop`` ends it after a step."""
+    """Do the unfinished steps of a run and record each finished step; ``stop`` ends the run after a step."""
     finished = run.finished()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
     for step in STEPS[len(finished) :]:
@@ -139,7 +140,7 @@ def tabulate(config: SweepConfig, done: list[SweepRun]) -> None:
 
 
 def measured(run: SweepRun, config: SweepConfig) -> Run:
-    """Retrieve in the embeddings of a run, and count its recognition errors."""
+    """Retrieve with the embeddings of a run, and count its recognition errors."""
     dataset = name_of(run.data_dir)
     found = retrieve_run(run.model_dir, config.split, dataset=dataset, device=choose_device("auto"))
     return replace(found, errors=count_errors(run, config, found.sites, found.sentences))
@@ -148,11 +149,11 @@ def measured(run: SweepRun, config: SweepConfig) -> Run:
 def count_errors(
     run: SweepRun, config: SweepConfig, sites: Sequence[Site], sentences: Sequence[str]
 ) -> Errors:
-    """Errors of what fangyan decode recognised, by site and sentence.
+    """Recognition errors in the hypotheses of fangyan decode, by site and sentence.
 
     Raises:
-        UserError: an utterance that was embedded and not recognised, or hypotheses of other weights than the
-            model has now.
+        UserError: an embedded utterance has no hypothesis, or the hypotheses were made with other weights
+            than the model has now.
     """
     folder = run.model_dir / "results" / name_of(run.data_dir) / f"decode-{config.split}-{config.method}"
     place = {
@@ -162,7 +163,7 @@ def count_errors(
     }
     errors, characters = (np.zeros((len(sites), len(sentences))) for _ in range(2))
     decoding = read_decoding(folder)
-    Sieve(run.model_dir).require(decoding.weights, folder / "cer.json", "fangyan decode")
+    Sieve(run.model_dir).require(decoding.weights, folder / CER_FILE, "fangyan decode")
     hypotheses = {item.id: item for item in decoding.hypotheses}
     if missing := sorted(place.keys() - hypotheses.keys()):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Runs for a comparison (:mod:`retrieval.comparison.variants`), from embeddings on disk."""
+"""Makes runs for a comparison (:mod:`retrieval.comparison.variants`) from embeddings on disk."""
 
 import json
 import logging
@@ -36,21 +36,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ScoresConfig:
-    """Scores and corrections to compare on the embeddings of some models.
+    """Settings of a comparison of scores and corrections on the same embeddings.
 
     Attributes:
-        model_dirs: model directories with embeddings of the split; several of them are runs that differ in
-            the seed.
+        model_dirs: model directories with embeddings of the split; several directories are runs that differ
+            only in the seed.
         out_dir: folder for the tables.
-        split: name of the split that is retrieved.
-        dataset: name of the data set that is retrieved; null = the only one that the models have results of.
+        split: name of the split.
+        dataset: name of the data set; null = the only data set with results.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
-        groups: only these rows, in this order; empty = all.
+        groups: groups to compare, in this order; empty = all.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
-        scores: names (:class:`retrieval.similarity.scores.ScoreKind`); the first, uncorrected, is the
-            baseline.
-        corrections: names (:class:`retrieval.embedding.corrections.Correction`); each score is computed with
-            each of them.
+        scores: names of scores (:class:`retrieval.similarity.scores.ScoreKind`); the first, uncorrected, is
+            the baseline.
+        corrections: names of corrections (:class:`retrieval.embedding.corrections.Correction`); each score is
+            computed with each correction.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.
@@ -77,7 +77,7 @@ class ScoresConfig:
                 raise UserError(f"{name} is empty: there is nothing to compare")
         resolved = [Path(directory).resolve() for directory in self.model_dirs]
         if twice := [str(path) for path in dict.fromkeys(resolved) if resolved.count(path) > 1]:
-            # Counted as two runs, one model would seem to show how models of several seeds vary.
+            # One model counted as two runs would hide the variation between seeds.
             raise UserError(f"model_dirs names {', '.join(twice)} twice: name every run once")
 
 
@@ -93,17 +93,16 @@ def retrieve_run(
     duplicates: Duplicates = Duplicates.error,
     device: torch.device | str = "cpu",
 ) -> Run:
-    """Retrieve every sentence of every site at all others, with the embeddings of a model directory.
+    """Retrieve every sentence of every site at all other sites, with the embeddings of a model directory.
 
-    The hits are kept in ``results/{dataset}/hits-{split}...npz`` and read again while the embeddings and the
+    The hits are stored in ``results/{dataset}/hits-{split}...npz`` and reused while the embeddings and the
     choice of sites (``level``, ``groups``, ``duplicates``) stay the same. If the sites of a group share too
-    few sentences, nothing is asked within groups.
+    few sentences, there is no retrieval within groups.
 
     Raises:
-        UserError: there are no embeddings.
-        UserError: the embeddings are of other weights than the model has now, there are several data sets to
-            choose from, the directory does not say what the model was trained on, sites of different
-            groups share too few sentences, or as ``sites_of``.
+        UserError: there are no embeddings, they were made with other weights than the model has now, there
+            are several data sets to choose from, the directory does not say what the model was trained on,
+            sites of different groups share too few sentences, or see ``sites_of``.
     """
     name = choose_dataset(model_dir, dataset)
     store = open_store(model_dir, split, name)
@@ -141,7 +140,7 @@ def retrieve_run(
 
 
 def _within_groups(sites: Sequence[Site]) -> bool:
-    """Whether the sites of every group share enough sentences to be asked; warns if they do not."""
+    """Whether the sites of every group share enough sentences for retrieval; warns if they do not."""
     different = set(site_pairs(sites))
     for a, b in site_pairs(sites, within_groups=True):
         if (a, b) not in different:
@@ -156,7 +155,7 @@ def _within_groups(sites: Sequence[Site]) -> bool:
 
 
 def _read_hits(file: Path, fingerprint: str) -> NDArray[np.float64] | None:
-    """Hits with this fingerprint, of embeddings and sites; None if there are none."""
+    """Stored hits with this fingerprint of embeddings and sites; None if there are none."""
     if not file.is_file():
         return None
     with np.load(file) as content:
@@ -191,6 +190,6 @@ def score_name(score: ScoreKind, correction: Correction) -> str:
 
 
 def baseline_of(config: ScoresConfig) -> str:
-    """The variant that the others are compared with: the first score, uncorrected where that is asked for."""
+    """The variant that the others are compared with: the first score, uncorrected if that is among them."""
     uncorrected = Correction.none in config.corrections
     return score_name(config.scores[0], Correction.none if uncorrected else config.corrections[0])

@@ -1,11 +1,11 @@
-"""Sweeps: several variants of a training, each with several seeds, and every one measured the same way.
+"""Sweeps: several variants of a training, each with several seeds, all measured in the same way.
 
 A run is one variant with one seed. It has a directory, ``exp_dir/{folder}/seed-{seed}``, and steps, which are
-commands of the toolkit with their settings. ``run.json`` notes the finished steps and the settings that
-affect the outcome, so that a sweep that was stopped resumes, and runs with other settings are refused.
+commands of the toolkit with settings. ``run.json`` records the finished steps and the settings that affect
+the outcome, so that a stopped sweep resumes and runs with other settings are refused.
 
 All variants are run with the first seed, then all with the second, so that the variants can be compared
-wherever a sweep is stopped.
+whenever a sweep is stopped.
 """
 
 import re
@@ -24,10 +24,10 @@ from zipformer.model_dir import WEIGHTS_FILE, trained_groups
 from zipformer.typed_json import read_json
 
 RUN_FILE = "run.json"
-RESOLVED = "resolved"  # key in run.json of all settings of the training, with those of conf/ and the defaults
+RESOLVED = "resolved"  # key in run.json for all settings of the training, including conf/ and defaults
 STEPS = ("train", "average", "decode", "embed")
 
-# Settings of fangyan train that say nothing about the outcome, stand in run.json by themselves, or are
+# Settings of fangyan train that do not affect the outcome, have an entry of their own in run.json, or are
 # filled in by the training from its tokens and its teacher.
 _WITHOUT_EFFECT = frozenset(
     [
@@ -45,22 +45,22 @@ _WITHOUT_EFFECT = frozenset(
         "model.text_alignment.text_dim",
     ]
 )
-_PLAIN = re.compile(r"[\w/.+@%: -]*", re.ASCII)  # what Hydra takes as it stands, without quotes
+_PLAIN = re.compile(r"[\w/.+@%: -]*", re.ASCII)  # values that Hydra reads without quotes
 
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass
 class Variant:
-    """One of the models to compare.
+    """A variant to compare.
 
     Attributes:
         train: settings of fangyan train that make this variant.
-        left_out: dialect groups that it is not trained on.
+        left_out: dialect groups that are left out of training.
         data_dir: prepared corpus of this variant, with the same test set; none = that of the sweep.
-        start: model directory that its runs start from; none = that of the sweep.
-        folder: folder of its runs, below ``exp_dir``; none = its name. Variants of several sweeps that are
-            the same model share a folder, and are trained once.
+        start: model directory that the runs start from; none = that of the sweep.
+        folder: folder of the runs, below ``exp_dir``; none = the name of the variant. If several sweeps have
+            the same variant, give it the same folder, and it is trained only once.
     """
 
     train: list[str] = field(default_factory=list)
@@ -72,32 +72,34 @@ class Variant:
 
 @dataclass
 class SweepConfig:
-    """Models to train, and how they are measured.
+    """Variants to train, and settings of the measurement.
 
     Attributes:
         data_dir: prepared corpus.
         name: name of the folder of the tables, ``exp_dir/results/{name}``.
         exp_dir: folder of all runs and of the tables; sweeps may share it.
         variants: variants by name.
-        baseline: variant that the others are compared with.
-        seeds: random seeds; every variant is trained once with each.
+        baseline: name of the variant that the others are compared with.
+        seeds: random seeds; every variant is trained once with each seed.
         train: settings of fangyan train for all runs.
-        further: more of them, after the variant's own; e.g. ``model=large`` on a GPU.
+        further: more settings of fangyan train, which override those of the variant; e.g. ``model=large`` on
+            a GPU.
         machine: settings of fangyan train that do not affect the outcome (``num_threads=1``); they may change
             between runs.
         launcher: command that starts a training, e.g. ``[torchrun, --nproc-per-node, "8"]``; none = Python.
-            More processes make larger batches, so it is one of the settings that must stay as they are.
-        at_once: number of runs that are done side by side and share the cores; 0 = one on CUDA, else one a
-            core, but at most four. Several runs of one thread use a processor better than one run of many.
+            More processes make larger batches, so this setting must not change between runs.
+        at_once: number of runs that run in parallel and share the cores; 0 = one on CUDA, otherwise one for
+            each core, but at most four. Several runs with one thread each use a processor better than one run
+            with many threads.
         start: model directory that all runs start from; none = from scratch.
         last_fraction: share of the training over which the weights are averaged; none = each run takes the
-            window that recognises its validation split best, as ``fangyan average`` does.
+            window with the lowest error rate on its validation split, as ``fangyan average`` does.
         method: decoding method whose error rates are compared.
-        split: name of the split that is measured.
+        split: name of the split to measure.
         resamples: number of bootstrap resamples.
         confidence: confidence level of the intervals.
         bootstrap_seed: random seed of the bootstrap.
-        table_only: train nothing, tabulate what is finished.
+        table_only: train nothing, only tabulate the finished runs.
     """
 
     name: str = MISSING
@@ -144,7 +146,7 @@ class SweepRun:
         directory: folder of the run.
         data_dir: prepared corpus.
         settings: settings that affect the outcome.
-        commands: arguments of the script of each step, in the order of ``STEPS``.
+        commands: arguments of the command of each step, in the order of ``STEPS``.
     """
 
     variant: str
@@ -159,10 +161,10 @@ class SweepRun:
         return self.directory / "averaged"
 
     def finished(self) -> list[str]:
-        """Steps that are done.
+        """Finished steps.
 
         Raises:
-            UserError: the directory holds a run with other settings.
+            UserError: the directory has a run with other settings.
         """
         file = self.directory / RUN_FILE
         content = read_json(file, "sweep")
@@ -178,21 +180,20 @@ class SweepRun:
         return list(content["finished"])
 
     def note(self, finished: list[str]) -> None:
-        """Write down which steps are done."""
+        """Record the finished steps in ``run.json``."""
         write_json(self.directory / RUN_FILE, {"settings": dict(self.settings), "finished": finished})
 
 
 def plan_runs(config: SweepConfig, resolve: Resolve) -> list[SweepRun]:
-    """All runs of a sweep, in the order in which they are to be done.
+    """All runs of a sweep, in the order of execution.
 
     Args:
         config: settings of the sweep.
-        resolve: gives all settings of fangyan train, nested, from those of its command line.
+        resolve: function from the command line of fangyan train to all its settings, nested.
 
     Raises:
-        UserError: a corpus or the model to start from is missing.
-        UserError: the model to start from was trained on a dialect that a variant leaves out, or a variant
-            lacks its corpus.
+        UserError: a corpus or the model to start from is missing, or this model was trained on a dialect that
+            a variant leaves out.
     """
     return [_plan(config, name, seed, resolve) for seed in config.seeds for name in config.variants]
 
@@ -238,7 +239,7 @@ def _plan(config: SweepConfig, name: str, seed: int, resolve: Resolve) -> SweepR
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A line for each setting that differs.
 
-    Settings that only one side has came with another version of the toolkit; they are not compared.
+    Settings that only one side has belong to another version of the toolkit; they are not compared.
     """
     then, today = ({**settings, **settings.get(RESOLVED, {})} for settings in (before, now))
     return [
@@ -257,7 +258,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _path_setting(name: str, path: Path) -> str:
-    """``name=path`` for the command line of a script; in quotes where Hydra would read it otherwise."""
+    """``name=path`` for a command line, in quotes where Hydra needs them."""
     text = str(path)
     if _PLAIN.fullmatch(text):
         return f"{name}={text}"

@@ -1,4 +1,4 @@
-"""Tables of a comparison of variants: every measure with its interval, and transfer to dialects left out."""
+"""Tables of a comparison of variants: every measure with its interval, and transfer to left-out dialects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from zipformer.files import column_names, write_csv, write_json, write_text
 
 @dataclass(frozen=True)
 class VariantRow:
-    """One measure of one variant, in per cent; the difference is to the baseline, in points of per cent.
+    """One measure of one variant, in per cent; difference from the baseline in percentage points.
 
     ``low`` and ``high`` bound the mean over runs, ``lowest_run`` and ``highest_run`` are single runs.
     """
@@ -33,7 +33,7 @@ class VariantRow:
 
 @dataclass(frozen=True)
 class TransferRow:
-    """Recall@1 in per cent of one ordered pair with a left-out group, and with that group trained on.
+    """Recall@1 in per cent of an ordered pair of groups, with one of them left out of training or trained on.
 
     Attributes:
         left_out: group that was left out of training.
@@ -69,7 +69,7 @@ MEASURES = {
 
 
 def measure(comparison: VariantMeasures, variant: str, name: str) -> Measure | None:
-    """One of ``MEASURES`` of a variant; None where the test set or the runs do not have it."""
+    """One of ``MEASURES`` of a variant; None if the test set or the runs do not have it."""
     what, _, which = name.partition("_")
     if what == "recall":
         return comparison.recall(variant, comparison.pairs(variant, which))
@@ -88,7 +88,7 @@ def variant_rows(comparison: VariantMeasures, baseline: str) -> list[VariantRow]
             estimate = measure(comparison, variant, name)
             if estimate is None:
                 continue
-            # Between variants that were trained on other groups, a measure speaks of other pairs.
+            # For variants that were trained on other groups, the measure is over other pairs.
             same = comparison.trained(variant) == comparison.trained(baseline)
             if name.startswith("cer"):
                 same = same and comparison.same_transcripts(variant, baseline)
@@ -165,7 +165,7 @@ def write_tables(
     baseline: str,
     header: Mapping[str, object],
 ) -> None:
-    """``variants.{csv,json,md}``, and ``transfer.csv`` where dialects were left out; each file whole."""
+    """Write ``variants.{csv,json,md}``, and ``transfer.csv`` if dialects were left out; each file whole."""
     markdown = variants_markdown(rows, baseline)
     if transfer:
         markdown += "\n" + transfer_markdown(transfer)
@@ -182,7 +182,7 @@ def write_tables(
 
 
 def variants_markdown(rows: Sequence[VariantRow], baseline: str) -> str:
-    """Variants down, measures across, ``value (low to high)`` in per cent; then the differences."""
+    """Variants in rows, measures in columns, ``value (low to high)`` in per cent; then the differences."""
     names = [name for name in MEASURES if any(row.measure == name for row in rows)]
     variants = list(dict.fromkeys(row.variant for row in rows))
     found = {(row.variant, row.measure): row for row in rows}
@@ -202,7 +202,7 @@ def variants_markdown(rows: Sequence[VariantRow], baseline: str) -> str:
 
 
 def transfer_markdown(rows: Sequence[TransferRow]) -> str:
-    """Left-out groups down, partners across: recall@1 in per cent, ``to the partner / from the partner``."""
+    """Left-out groups in rows, partners in columns: recall@1 in per cent, ``to / from the partner``."""
     left_out = list(dict.fromkeys(row.left_out for row in rows))
     partners = list(dict.fromkeys(row.target for row in rows) | dict.fromkeys(row.source for row in rows))
     found = {(row.left_out, row.source, row.target): row for row in rows}
@@ -227,7 +227,7 @@ def transfer_markdown(rows: Sequence[TransferRow]) -> str:
 
 
 def variants_view(rows: Sequence[VariantRow], title: str, resampled: str) -> Table:
-    """The measures for the terminal; ``resampled`` is what the intervals are over beside the runs."""
+    """The measures for the terminal; ``resampled`` names the resampled units beside the runs."""
     runs = "runs, " if any(row.runs > 1 for row in rows) else ""
     view = Table(title=title, caption=f"intervals: over {runs}{resampled}", box=box.SIMPLE_HEAD)
     view.add_column("measure, %")

@@ -1,14 +1,15 @@
-"""Comparison of variants of a model, each trained several times: means, differences and their intervals.
+"""Compares variants of a model, each trained several times: means, differences and their intervals.
 
-A variant is a set of runs that differ in the seed alone. All runs are asked the same queries, so that three
-things vary: the run, the sentences and the sites. The intervals resample all three ("pigeonhole bootstrap",
-see :mod:`retrieval.statistics.bootstrap`). Sentences and sites are drawn once for all runs of all variants,
-so that differences are paired. The runs of each variant are drawn with replacement, independently of those of
-the other variants, since runs with the same seed have only that number in common. If the variants are the
-same models measured in several ways, the runs are drawn together (``paired``).
+A variant is a set of runs that differ only in the seed. All runs have the same queries, so that three things
+vary: the run, the sentences and the sites. The intervals resample all three ("pigeonhole bootstrap", see
+:mod:`retrieval.statistics.bootstrap`). Sentences and sites are drawn once for all runs of all variants, so
+that differences are paired. The runs of each variant are drawn with replacement, independently of the other
+variants, since runs with the same seed have nothing else in common. If the variants are the same models
+measured in several ways, the runs are drawn together (``paired``).
 
-Three runs say little about how runs vary, which widens the interval, as few sites do. One run says nothing:
-its interval holds for that one model. Tables therefore give the lowest and the highest run as well.
+With three runs, the variation between runs is known only roughly, which widens the interval, as few sites do.
+With one run it is not known at all: the interval is for that one model. Tables therefore also give the lowest
+and the highest run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +44,8 @@ class Errors:
     """Recognition errors of a test set of S sites and Q sentences.
 
     Attributes:
-        errors: (S,Q) substitutions, deletions and insertions; 0 where the site does not have the sentence.
-        characters: (S,Q) characters of the reference.
+        errors: number of substitutions, deletions and insertions (S,Q); 0 where a site lacks the sentence.
+        characters: number of characters of the reference (S,Q).
         transcripts: digest of the references; error rates against other references cannot be compared.
     """
 
@@ -55,16 +56,16 @@ class Errors:
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model, measured.
+    """Measurements of one trained model.
 
     Attributes:
         name: name in messages, e.g. the directory of the model.
-        sites: S sites.
-        sentences: Q sentence ids.
-        hits: (S,S,Q) hit or share of a hit by source site, target site and sentence; NaN = not asked.
+        sites: the S sites.
+        sentences: ids of the Q sentences.
+        hits: hit, or share of a hit, by source site, target site and sentence (S,S,Q); NaN = no such query.
         trained_groups: groups that the model was trained on.
         errors: recognition errors; None if the test set was not recognised.
-        dataset: data set that was retrieved; None if unknown.
+        dataset: data set of the retrieval; None if unknown.
     """
 
     name: str
@@ -81,10 +82,9 @@ class Measure:
     """A mean over runs in per cent, its interval, its resamples (B,), and the values of the runs.
 
     Attributes:
-        sentences: number of different sentences behind it.
-        factors: units that were drawn beside the sentences: sites, and runs where there are several.
-        bounded: whether the measure has a largest value, which bounds the difference where no sentence
-            differs.
+        sentences: number of different sentences in the mean.
+        factors: units that were resampled beside the sentences: sites, and runs if there are several.
+        bounded: True if the measure has a largest value, which bounds the difference if no sentence differs.
     """
 
     value: float
@@ -99,7 +99,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two variants, in points of per cent, with its interval."""
+    """Difference of two variants in percentage points, with its interval."""
 
     value: float
     low: float
@@ -110,7 +110,7 @@ class Difference:
 
 
 class _PairRecall(NamedTuple):
-    """Recall of a pair of groups in 0..1, its resamples (B,), and which sentences were asked (Q,)."""
+    """Recall of a pair of groups in 0..1, resamples (B,), and True for each sentence with a query (Q,)."""
 
     value: float
     resamples: Floats
@@ -118,7 +118,7 @@ class _PairRecall(NamedTuple):
 
 
 class VariantMeasures:
-    """Measures of several variants under the same resamples.
+    """Measures of several variants with the same resamples.
 
     Args:
         variants: runs by name of the variant; at least one each, all with the same sites and sentences.
@@ -128,8 +128,8 @@ class VariantMeasures:
         paired: the n-th runs of all variants are the same model.
 
     Raises:
-        UserError: a variant without runs, runs with other sites or sentences, or a paired comparison of
-            different numbers of runs.
+        UserError: a variant has no runs, runs differ in sites or sentences, or a comparison is paired and the
+            numbers of runs differ.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class VariantMeasures:
         self.single_site_groups = groups_of_one_site(group_of_site)
         self._draws = Resamples.draw(group_of_site, len(first.sentences), resamples=resamples, seed=seed)
         self.groups = list(self._draws.members)
-        # Another stream than that of the sentences and sites, whose draws would else be repeated.
+        # A stream of its own, so that the draws of the sentences and sites are not repeated.
         random = np.random.default_rng([seed, 1])
         self._run_counts: dict[str, Floats] = {}
         self._factors: dict[str, tuple[Factor, ...]] = {}
@@ -169,11 +169,11 @@ class VariantMeasures:
 
     @property
     def resampled(self) -> str:
-        """What the intervals are over beside the runs, for captions."""
+        """Resampled units of the intervals beside the runs, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
     def recall(self, variant: str, pairs: Sequence[tuple[str, str]]) -> Measure | None:
-        """Mean recall@1 over ordered pairs of groups; None where none of them was asked."""
+        """Mean recall@1 over ordered pairs of groups; None if none of them has queries."""
         values, resamples = [], []
         for recalls in self._recalls[variant]:
             asked = [recalls[pair] for pair in pairs if pair in recalls]
@@ -190,7 +190,7 @@ class VariantMeasures:
         return _estimate(value, (low, high), replicates, values, count, factors, bounded=True)
 
     def error_rate(self, variant: str, groups: Sequence[str]) -> Measure | None:
-        """Character error rate over all utterances of some groups; None where it is not known."""
+        """Character error rate over all utterances of the given groups; None if not known."""
         members = np.flatnonzero([site.group in groups for site in self.variants[variant][0].sites])
         values, resamples, worst = [], [], 0.0
         for run in self.variants[variant]:
@@ -215,7 +215,7 @@ class VariantMeasures:
         return _estimate(value, interval, replicates, values, count, factors, bounded=False)
 
     def difference(self, estimate: Measure, baseline: Measure) -> Difference:
-        """How much higher an estimate is than another one, with the interval of the difference."""
+        """Difference of an estimate and the baseline, with its interval."""
         value, resamples = estimate.value - baseline.value, estimate.resamples - baseline.resamples
         factors = tuple(dict.fromkeys(estimate.factors + baseline.factors))
         if not estimate.bounded:
@@ -237,7 +237,7 @@ class VariantMeasures:
         return len({run.errors.transcripts for run in runs if run.errors}) <= 1
 
     def pairs(self, variant: str, which: str) -> list[Pair]:
-        """Ordered pairs of groups by what the variant was trained on; may be none.
+        """Ordered pairs of groups in one part, which depends on the training of the variant; may be empty.
 
         Args:
             variant: name of the variant.
@@ -251,7 +251,7 @@ class VariantMeasures:
         return [group for group in self.groups if group in self.variants[variant][0].trained_groups]
 
     def _recall_of_pairs(self, run: Run) -> dict[tuple[str, str], _PairRecall]:
-        """Recall of every ordered pair of groups that was asked."""
+        """Recall of every ordered pair of groups with queries."""
         asked = ~np.isnan(run.hits)
         asked[np.diag_indices(len(run.sites))] = False  # a site is not paired with itself
         queries = asked.sum(axis=-1)  # (S,S)

@@ -1,4 +1,4 @@
-"""Tables of a comparison of models for the terminal: the metrics of all models, and their differences."""
+"""Tables of a comparison of models, for the terminal."""
 
 from rich import box
 from rich.table import Table
@@ -11,7 +11,7 @@ from retrieval.statistics.ranks import METRICS
 
 
 def comparison_views(comparison: Comparison, confidence: float) -> list[Table]:
-    """What fangyan compare prints: the metrics of all models, and their differences."""
+    """Tables that ``fangyan compare`` prints: the metrics of all models, and their differences."""
     return [_models(comparison, confidence), _differences(comparison, confidence)]
 
 
@@ -70,7 +70,7 @@ def _difference_cell(row: DifferenceRow) -> str:
 
 
 def _sure_pairs(comparison: Comparison, first: str, second: str) -> str:
-    """In how many pairs of groups one model is better, by p adjusted for all of them."""
+    """Number of pairs of groups in which one model is significantly better, by adjusted p."""
     rows = [
         row
         for row in comparison.differences

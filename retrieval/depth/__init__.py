@@ -1,1 +1,1 @@
-"""Layer by layer: what an encoder knows where, by retrieval, early exits and linear probes."""
+"""Analysis of an encoder layer by layer, by retrieval, early exits and linear probes."""

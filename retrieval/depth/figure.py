@@ -1,4 +1,4 @@
-"""The figure of a layer study: where in the encoder does sound give way to meaning?"""
+"""The figure of a layer study, which shows where the encoder moves from sound to meaning."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from retrieval.depth.results import LayerStudy, Rate
 from retrieval.figures.style import PALETTE, style
 
-SHIFT = 0.05  # of a layer, between the lines of a panel, so that their intervals do not hide each other
+SHIFT = 0.05  # shift in layers between the lines of a panel, so that their intervals do not overlap
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 METHOD_NAMES = {
     "ctc": "CTC",
@@ -22,9 +22,9 @@ METHOD_NAMES = {
 
 
 def layer_figure(study: LayerStudy) -> Figure:
-    """Retrieval, recognition by early exit, probes and their selectivity, over the layers of the encoder.
+    """Retrieval, recognition by early exit, probes and their selectivity, by layer of the encoder.
 
-    Bands in the background are the stacks, with their frames a second.
+    Bands in the background show the stacks, with their frame rates.
     """
     with style():
         figure = Figure(figsize=(12.5, 8.4), layout="constrained")
@@ -119,7 +119,7 @@ def _line(
     *,
     faint: bool = False,
 ) -> None:
-    """A line with its intervals as bars, faint ones where there are many lines."""
+    """A line with intervals as bars, which are faint if there are many lines."""
     if not points:
         return
     layers = [layer for layer, _ in points]

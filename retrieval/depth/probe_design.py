@@ -1,6 +1,6 @@
-"""The design of a probe: what is asked of which units, what is held out, and the control task.
+"""The design of a probe: units and labels, held-out groups, and the control task.
 
-See :mod:`retrieval.depth.probes` for why.
+:mod:`retrieval.depth.probes` gives the reasons.
 """
 
 import warnings
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from zipformer.errors import UserError
 
-ATTEMPTS = 50  # random assignments of groups to folds, until every class is in every training part
+ATTEMPTS = 50  # most random assignments of groups to folds, to get every class into every training part
 
 Names = NDArray[np.str_]
 
 
 @dataclass
 class ProbeConfig:
-    """How the probes are trained and tested.
+    """Settings of training and testing the probes.
 
     Attributes:
-        folds: number of folds of the cross-validation; with fewer groups, one a group.
-        inverse_penalty: C of the logistic regression; a greater one lets the probe fit more closely.
+        folds: number of folds of the cross-validation; if there are fewer groups, one fold for each group.
+        inverse_penalty: C of the logistic regression; a larger value lets the probe fit more closely.
         iterations: largest number of steps of the optimiser.
-        max_classes: largest number of characters or tones that are probed, the most frequent; time grows
+        max_classes: largest number of characters or tones to probe, the most frequent ones; the time grows
             with it.
-        max_samples: largest number of characters, drawn at random; time grows with it.
+        max_samples: largest number of occurrences of characters, drawn at random; the time grows with it.
         min_occurrences: smallest number of units of a class; rarer classes are left out.
         seed: random seed of folds, samples and control labels.
     """
@@ -62,17 +62,17 @@ class ProbeTask:
     Attributes:
         name: name of the property.
         unit: kind of unit that has a label: ``utterance`` or ``character``.
-        held_out: description of what a fold holds out.
-        rows: numbers of the units (M,) among all of their kind.
-        labels: (M,) the property.
-        groups: (M,) group of each unit; the units of a group are held out together.
-        types: (M,) type of each unit; the control task gives a type one random label.
-        strata: (M,) stratum of each unit; a probe is trained and tested within each stratum, and accuracies
+        held_out: description of the held-out part of a fold.
+        rows: indices (M,) of the units among all units of this kind.
+        labels: label (M,) of each unit: the value of the property.
+        groups: group (M,) of each unit; the units of a group are held out together.
+        types: type (M,) of each unit; the control task gives each type one random label.
+        strata: stratum (M,) of each unit; a probe is trained and tested within each stratum, and accuracies
             are over all strata.
-        crossed: (M,) further value of each unit; the values in the test are kept out of training. All empty =
-            none. Needed where the value would be a cue to the answer, or, as with two speakers who read
-            different sentences, to a wrong answer.
-        note: remark for readers of the numbers, such as what was left out.
+        crossed: further value (M,) of each unit; values in the test do not occur in training. All empty =
+            none. Needed if the value would be a cue to the answer, or to a wrong answer, as with two speakers
+            who read different sentences.
+        note: remark for readers of the numbers, e.g. on units that were left out.
     """
 
     name: str
@@ -88,7 +88,7 @@ class ProbeTask:
 
     @property
     def chance(self) -> float:
-        """Accuracy of always saying the most frequent class (of the stratum)."""
+        """Accuracy of always predicting the most frequent class of the stratum."""
         counts = Counter(zip(self.strata.tolist(), self.labels.tolist(), strict=True))
         highest: dict[str, int] = {}
         for (stratum, _), count in counts.items():
@@ -98,14 +98,14 @@ class ProbeTask:
 
 @dataclass(frozen=True)
 class NotIdentifiable:
-    """A property that these data cannot be probed for, and why."""
+    """A property that cannot be probed in these data, and the reason."""
 
     name: str
     reason: str
 
 
 class NoFoldsError(UserError):
-    """A task that cannot be divided into folds, and why."""
+    """A task that cannot be divided into folds, and the reason."""
 
     def __init__(self, task: str, reason: str) -> None:
         super().__init__(f"probe {task}: {reason}")
@@ -128,15 +128,15 @@ def make_task(
     min_occurrences: int = 2,
     seed: int = 0,
 ) -> ProbeTask | NotIdentifiable:
-    """A task on the units whose class can be in training and in test at once.
+    """A task on the units whose class can occur both in training and in test.
 
-    Units without a label or a group are left out, then rare classes, and at the end classes that a single
-    group has, or that are alone in their stratum.
+    Units without a label or a group are left out, then rare classes, then classes that occur in only one
+    group or are alone in their stratum.
 
     Args:
         name, unit, held_out: see :class:`ProbeTask`.
         labels, groups, types, strata, crossed: values of all units; empty where unknown.
-        coincides: reason to give if every class has a single group.
+        coincides: reason to report if every class has a single group.
         max_classes: largest number of classes; the most frequent are kept.
         max_samples: largest number of units, drawn at random.
         min_occurrences: smallest number of units of a class.
@@ -184,11 +184,11 @@ def make_task(
 
 
 def control_labels(task: ProbeTask, seed: int) -> Names:
-    """A random label (M,) for every type; the same for all its units.
+    """A random label (M,) for every unit, the same for all units of a type.
 
-    Types get the labels of their stratum in proportion, by systematic sampling in a random order: with few
-    types, independent draws could favour one label by chance, and the control would have a chance level of
-    its own.
+    The labels of a stratum are given to its types in proportion, by systematic sampling in random order. With
+    independent draws and few types, one label could be too frequent by accident, and the control would have
+    another chance level.
     """
     random = np.random.default_rng(seed)
     result = task.labels.copy()
@@ -203,20 +203,20 @@ def control_labels(task: ProbeTask, seed: int) -> Names:
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices into a task's units: what a probe is trained on, and what it is then asked."""
+    """Indices of the units for training and for testing a probe."""
 
     train: NDArray[np.intp]
     test: NDArray[np.intp]
 
 
 def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
-    """The folds of a task; every training part has every class.
+    """Divide a task into folds; every training part has every class.
 
-    A fold holds out whole groups. With ``crossed`` it is a list of several parts, each with a share of the
-    crossed values in the test and without these in training; otherwise of one.
+    A fold holds out whole groups and is a list of parts. With ``crossed`` there are several parts: each tests
+    a share of the crossed values, which are absent from its training. Otherwise there is one part.
 
     Raises:
-        NoFoldsError: no such assignment of the groups to folds was found.
+        NoFoldsError: no assignment of groups to folds keeps every class in training.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -227,7 +227,8 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
         seed = config.seed + attempt
         splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
-            # scikit-learn tells of classes with fewer members than folds; whether that matters is seen below
+            # scikit-learn warns of classes with fewer members than folds; whether that matters is checked
+            # below
             warnings.simplefilter("ignore", UserWarning)
             halves = list(splitter.split(np.zeros(len(of_unit)), of_unit, task.groups))
         folds = [_crossed(Fold(train, test), task.crossed, number, seed) for train, test in halves]
@@ -236,7 +237,7 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
             for fold in folds
         ):
             return folds
-    # More folds hold out less at a time, fewer are easier to fill. Only of characters are rare ones left out.
+    # More folds hold out less at a time, fewer are easier to fill. Only characters have a least frequency.
     rarer = ", or a higher probes.min_occurrences" if task.unit == "character" else ""
     raise NoFoldsError(
         task.name,
@@ -246,7 +247,7 @@ def folds_of(task: ProbeTask, config: ProbeConfig) -> list[list[Fold]]:
 
 
 def _crossed(fold: Fold, crossed: Names, parts: int, seed: int) -> list[Fold]:
-    """A fold, divided into parts; the training of a part has no crossed value of its test."""
+    """Divide a fold into parts; the training of a part has no crossed value of the test."""
     if not np.any(crossed != ""):
         return [fold] if len(fold.test) else []
     values, number = np.unique(crossed, return_inverse=True)

@@ -1,6 +1,7 @@
-"""The properties that are probed for: dialect, site, speaker, sentence, character, tone.
+"""The properties to probe: dialect, site, speaker, sentence, character, tone.
 
-What is held out, and what the control task gives a random label:
+The table shows, for each property, the held-out units and the units to which the control task gives a random
+label:
 
 =========================  =======  =======================  ======================
 property                   within   held out                 control type
@@ -15,12 +16,12 @@ character, unseen dialect           dialects (and speakers)  character of a dial
 tone                       variety  sites (and speakers)     character of a dialect
 =========================  =======  =======================  ======================
 
-If the speakers of a site read different sentences, the sentences of the held-out speaker are in training only
-at other sites, which is a cue to a wrong answer; so the site is probed for with new sentences.
+If the speakers of a site read different sentences, training has the sentences of the held-out speaker only at
+other sites, which is a cue to a wrong answer; therefore the site is probed with new sentences.
 
-For a sentence or a character, the control gives its form in each dialect a label of its own: what the probe
-gains over that is what the forms of different dialects have in common. In an unseen dialect the control is at
-chance, and accuracy is what carries over from other dialects: meaning, and sounds that happen to be alike.
+For a sentence or a character, the control gives its form in each dialect a label of its own: the gain of the
+probe over the control is due to what the forms of different dialects have in common. In an unseen dialect the
+control is at chance, and accuracy shows the transfer from other dialects, by meaning or by similar sounds.
 """
 
 import logging
@@ -43,12 +44,12 @@ from zipformer.errors import UserError
 logger = logging.getLogger(__name__)
 
 _TONE = re.compile("[0-9⁰¹²³⁴-⁹˥-˩]+$")  # digits, also raised ones, and tone letters
-OUTPUT_FRAMES = 2  # frames at 50 per second that a frame of a character's span (25 per second) stands for
+OUTPUT_FRAMES = 2  # frames at 50 per second for each frame of a character's span (25 per second)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an utterance; empty where it is not known."""
+    """Labels of an utterance; empty where unknown."""
 
     utterance_id: str
     dialect: str
@@ -75,10 +76,10 @@ Spans = Sequence[Span]
 
 
 def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
-    """What the manifest says of every utterance.
+    """Labels of every utterance, from the manifest.
 
     Raises:
-        UserError: as of :func:`retrieval.embedding.cuts.labels_of`.
+        UserError: see :func:`retrieval.embedding.cuts.labels_of`.
     """
     facts, misfits = [], 0
     for cut in cuts:
@@ -108,9 +109,9 @@ def facts_of(cuts: Iterable[Cut]) -> list[Facts]:
 
 
 def _tones(custom: Mapping[str, object], text: str) -> tuple[str, ...]:
-    """The tone of each character, "" where its syllable has none; empty where no pronunciation fits the text.
+    """Tone of each character, "" if the syllable has none; empty if no pronunciation fits the text.
 
-    The first pronunciation that fits is read.
+    The first pronunciation that fits is used.
     """
     for key in PRONUNCIATIONS:
         syllables = str(custom.get(key) or "").split()
@@ -120,12 +121,12 @@ def _tones(custom: Mapping[str, object], text: str) -> tuple[str, ...]:
 
 
 def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTask | NotIdentifiable]:
-    """Dialect, site, speaker and sentence."""
+    """Tasks for dialect, site, speaker and sentence."""
     dialect, site, speaker, sentence = (
         [getattr(fact, name) for fact in facts] for name in ("dialect", "site", "speaker", "sentence_id")
     )
     voice = together(site, speaker)
-    # An utterance that is no known sentence is a type of its own, so nothing can be remembered of it.
+    # An utterance without a sentence id is a type of its own, so its label cannot be memorised.
     read = [fact.sentence_id or f"only {fact.utterance_id}" for fact in facts]
     form = [f"{fact.dialect}\t{text}" for fact, text in zip(facts, read, strict=True)]
     return [
@@ -156,7 +157,7 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
             labels=speaker,
             groups=sentence,
             types=read,
-            # With the dialect: two of them may be spoken at places of one name.
+            # With the dialect, because places with the same name may speak different dialects.
             strata=[f"{fact.dialect}/{fact.site or fact.variety}" for fact in facts],
             coincides="no site or variety has two speakers: the speaker cannot be told apart from it",
         ),
@@ -184,7 +185,7 @@ def utterance_tasks(facts: Sequence[Facts], config: ProbeConfig) -> list[ProbeTa
 def character_tasks(
     facts: Sequence[Facts], spans: Spans, config: ProbeConfig
 ) -> list[ProbeTask | NotIdentifiable]:
-    """Character and tone, whose units are the spans."""
+    """Tasks for character and tone; their units are the spans."""
     number = {fact.utterance_id: index for index, fact in enumerate(facts)}
     owner = [number[span.utterance_id] for span in spans]
     voices = together([fact.site for fact in facts], [fact.speaker for fact in facts])
@@ -240,10 +241,10 @@ def character_tasks(
 
 
 def characters_of(aligned: Mapping[str, Sequence[tuple[str, int, int]]]) -> list[Span]:
-    """Spans of single characters, by the stretches (text, start, end) that make up each utterance.
+    """Spans of single characters, from the stretches (text, start, end) of each utterance.
 
-    A stretch of several characters (a piece of an icefall model, say) has no span, since the times of its
-    characters are not known; its characters count in the positions of those after it.
+    A stretch of several characters (e.g. a token of an icefall model) has no span, because the times of its
+    characters are unknown; its characters still count in the positions of later characters.
     """
     spans = []
     for name, stretches in aligned.items():
@@ -256,10 +257,10 @@ def characters_of(aligned: Mapping[str, Sequence[tuple[str, int, int]]]) -> list
 
 
 def together(*columns: Sequence[str]) -> list[str]:
-    """Groups of rows that share a value of any column, directly or over other rows.
+    """Groups of rows that share a value in any column, directly or through other rows.
 
-    Empty values are not shared. A speaker who is recorded at two sites thus joins the sites, so that no voice
-    is both in training and in test. A row without any value has no group ("").
+    Empty values do not count as shared. A speaker who is recorded at two sites joins these sites in one
+    group, so that no voice is both in training and in test. A row without any value has no group ("").
     """
     rows = len(columns[0])
     nodes: dict[tuple[int, str], int] = {}
@@ -284,7 +285,7 @@ def utterance_means(store: EmbeddingStore, facts: Sequence[Facts]) -> NDArray[np
     """Mean frames (M,D) of the utterances.
 
     Raises:
-        KeyError: an utterance that the store does not hold.
+        KeyError: an utterance is not in the store.
     """
     return np.stack([store[fact.utterance_id].mean(axis=0, dtype=np.float64) for fact in facts]).astype(
         np.float32
@@ -292,15 +293,15 @@ def utterance_means(store: EmbeddingStore, facts: Sequence[Facts]) -> NDArray[np
 
 
 def span_means(store: EmbeddingStore, spans: Spans, factor: int) -> NDArray[np.float32]:
-    """Mean frames (M,D) of spans, each frame weighted by how much of it the span covers.
+    """Mean frames (M,D) of spans, each frame weighted by the share of it that the span covers.
 
     Args:
         store: embeddings at 50/factor frames a second.
         spans: stretches of frames, with bounds at 25 frames a second.
-        factor: frames at 50 per second that a frame of the store stands for.
+        factor: number of frames at 50 per second in one frame of the store.
 
     Raises:
-        UserError: a span that ends after its utterance.
+        UserError: a span ends after its utterance.
     """
     means = np.zeros((len(spans), store.frames.shape[1]), dtype=np.float32)
     for row, span in enumerate(spans):

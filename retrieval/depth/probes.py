@@ -1,19 +1,19 @@
-"""Linear probes: what can be read off an embedding by a straight line (Alain and Bengio 2016).
+"""Linear probes: properties that a linear classifier can predict from an embedding (Alain and Bengio 2016).
 
-A probe is a logistic regression on standardised embeddings. Its accuracy says little by itself:
+A probe is a logistic regression on standardised embeddings. Its accuracy alone is hard to interpret:
 
-* What it is tested on must differ from what it was trained on in all but the property: cross-validation
-  holds out whole groups (speakers, sites, dialects), so that the voice of a speaker is no cue to the dialect.
-  Where every value of a property has a single group, the two cannot be told apart, and there is no number.
-  Speakers are probed for among those of one site, sites among those of one dialect, tones within one variety
-  (*strata*): otherwise the coarser property, once known, would pass for the finer one.
-* A probe may learn by heart instead of finding the property. The control task (Hewitt and Liang 2019) gives
-  every *type* a random label, drawn once in proportion to the labels; what the probe reaches there it
-  reaches by memory. Selectivity is the accuracy less that of the control. Where folds hold out whole types
-  there is nothing to remember, and the control is at chance.
+* Training and test must have nothing in common but the property: cross-validation holds out whole groups
+  (speakers, sites, dialects), so that the voice of a speaker is no cue to the dialect. If every value of a
+  property occurs in one group only, property and group cannot be told apart, and there is no result. Speakers
+  are probed within one site, sites within one dialect, tones within one variety (*strata*): otherwise knowing
+  the dialect, for example, would raise the accuracy for the site.
+* A probe may memorise instead of finding the property. The control task (Hewitt and Liang 2019) gives every
+  *type* a random label, drawn once in proportion to the labels; the probe can solve it only by memory.
+  Selectivity is the accuracy minus that of the control. If folds hold out whole types, nothing can be
+  memorised, and the control is at chance.
 
-Intervals are over folds, by Student's t with the variance of Nadeau and Bengio (2003), since the folds share
-most of their training data.
+Intervals are over folds, by Student's t with the variance of Nadeau and Bengio (2003), because the folds
+share most of their training data.
 """
 
 import logging
@@ -56,7 +56,7 @@ class ProbeScore:
 
 
 def check_installed() -> None:
-    """Raise UserError, with what to install, where scikit-learn is missing."""
+    """Raise UserError with an installation command if scikit-learn is missing."""
     if find_spec("sklearn") is None:
         raise UserError(
             "probes need scikit-learn: pip install -e '.[probes]', or leave them out: steps=[retrieval,exits]"
@@ -67,12 +67,13 @@ def probe(embeddings: NDArray[np.floating], task: ProbeTask, config: ProbeConfig
     """Train and test a probe and its control.
 
     Args:
-        embeddings: (M,D) of the task's units.
-        task: property to find in them.
+        embeddings: embeddings (M,D) of the units of the task.
+        task: property to probe.
         config: settings of the probe.
 
     Raises:
-        UserError: not one embedding a unit, values that are not finite, or no division into folds.
+        UserError: the number of embeddings is not that of the units, a value is not finite, or the task
+            cannot be divided into folds.
     """
     if embeddings.ndim != 2 or len(embeddings) != len(task.labels):
         raise UserError(
@@ -114,13 +115,13 @@ def _fold_accuracies(
     config: ProbeConfig,
     name: str,
 ) -> NDArray[np.float64]:
-    """Share of the test units of each fold that are classified rightly."""
+    """Share of the test units of each fold that are classified correctly."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    _, number = np.unique(labels, return_inverse=True)  # scikit-learn takes names of digits for numbers
+    _, number = np.unique(labels, return_inverse=True)  # scikit-learn reads labels of digits as numbers
     accuracies, fits, unfinished = [], 0, 0
     for fold in folds:
         right = 0
@@ -128,7 +129,7 @@ def _fold_accuracies(
             for stratum in np.unique(strata[part.test]):
                 train = part.train[strata[part.train] == stratum]
                 test = part.test[strata[part.test] == stratum]
-                if len(np.unique(number[train])) < 2:  # draws of a control can all fall on one label
+                if len(np.unique(number[train])) < 2:  # the random labels of a control may all be equal
                     right += int(np.sum(number[test] == number[train[0]]))
                     continue
                 regression = LogisticRegression(
@@ -139,7 +140,7 @@ def _fold_accuracies(
                 )
                 model = make_pipeline(StandardScaler(), regression)
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)  # said once for all fits below
+                    warnings.simplefilter("ignore", ConvergenceWarning)  # reported once for all fits below
                     model.fit(embeddings[train], number[train])
                 fits += 1
                 unfinished += int(np.max(regression.n_iter_) >= config.iterations)
@@ -157,10 +158,10 @@ def _fold_accuracies(
 
 
 def _weights(train: NDArray[np.intp], everywhere: NDArray[np.intp]) -> dict[int, float]:
-    """Weights that give the classes of a training part the shares that they have everywhere.
+    """Class weights that give a training part the class shares of all data.
 
-    What a fold holds out is rarer in its training; its prior would speak against the right answer, and a
-    probe without any cue would stay far below chance.
+    The classes that a fold holds out are rarer in its training. Without weights, the prior would favour wrong
+    answers, and a probe without any cue would be far below chance.
     """
     expected, found = (Counter(labels.tolist()) for labels in (everywhere, train))
     return {
@@ -174,7 +175,7 @@ def fold_interval(
     """Interval of the mean of values (K,) of K folds (Nadeau and Bengio 2003, equation 8).
 
     The variance of the mean is that of the folds times (1/K + n_test/n_train): the folds share training data,
-    so their mean varies more than 1/K says.
+    so their mean varies more than 1/K implies.
     """
     K = len(values)
     mean = float(values.mean())

@@ -1,4 +1,4 @@
-"""The results of a layer study: JSON, CSV, the terminal, and what the report shows of them."""
+"""The results of a layer study, as JSON and CSV, on the terminal and for the report."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ MAKER = "layers"  # the script
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate in per cent with the ends of its 95 % interval; None where an interval cannot be given."""
+    """A rate in per cent with the ends of its 95 % interval; the ends are None if there is no interval."""
 
     value: float
     low: float | None = None
@@ -37,14 +37,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class TapResult:
-    """Everything that was measured at a tap; what was not measured is None or empty.
+    """Measurements at a tap; None or empty if not measured.
 
     Attributes:
         tap: place in the encoder.
         recall: recall@1, mean over the ordered pairs of groups.
         chance: chance level of the recall.
-        cer: character error rate of an exit after the tap's layer, by method. Only layers have one.
-        probes: scores by task.
+        cer: character error rate of an exit after the layer, by method; for layers only.
+        probes: scores of the probes, by task.
     """
 
     tap: Tap
@@ -56,20 +56,20 @@ class TapResult:
 
 @dataclass(frozen=True)
 class LayerStudy:
-    """The results over depth.
+    """Results by depth in the encoder.
 
     Attributes:
         model_dir, split: model directory and split that were studied.
         taps: results in order of depth, the output last.
-        sound: recall@1 of MFCCs under SeqSim, which is likeness of sound whatever its order; None if it was
-            not measured.
-        sound_in_order: recall@1 of MFCCs under dynamic time warping, which keeps the order.
-        tasks: what was held out and a note, by name of the probed property.
-        not_identifiable: reason why the data cannot be probed for a property, by its name.
-        weights: SHA-256 of the weights of the model, as a list of one; None where it is not recorded.
-        data: digest of the data set, as a list of one; None where it is not recorded.
-        groups: groups of the retrieval; None where it was not done.
-        single_site_groups: groups whose only site the intervals cannot vary.
+        sound: recall@1 of MFCCs with SeqSim, which ignores the order of sounds; None if not measured.
+        sound_in_order: recall@1 of MFCCs with dynamic time warping, which respects the order; None if not
+            measured.
+        tasks: description of the held-out part and a note, by name of the property.
+        not_identifiable: reason why a property cannot be probed, by name of the property.
+        weights: SHA-256 of the weights of the model, as a list of one; None if not recorded.
+        data: digest of the data set, as a list of one; None if not recorded.
+        groups: groups of the retrieval; None without retrieval.
+        single_site_groups: groups with one site, which the intervals do not resample.
         made_from: fingerprint of the model, the cuts and the settings behind the results, by step.
     """
 
@@ -88,12 +88,12 @@ class LayerStudy:
 
     @property
     def layers(self) -> list[TapResult]:
-        """Results of the layers alone."""
+        """Results of the layers, without stacks and output."""
         return [result for result in self.taps if result.tap.kind == "layer"]
 
     @property
     def resampled(self) -> str:
-        """What the intervals of recall are over, for captions."""
+        """Resampled units of the intervals of recall, for captions."""
         return resampled(self.groups or [], self.single_site_groups)
 
     @property
@@ -105,7 +105,7 @@ class LayerStudy:
 def describe_tasks(
     tasks: Sequence[ProbeTask], missing: Sequence[NotIdentifiable]
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
-    """``tasks`` and ``not_identifiable`` of a :class:`LayerStudy`."""
+    """Values of ``tasks`` and ``not_identifiable`` of a :class:`LayerStudy`."""
     return {task.name: (task.held_out, task.note) for task in tasks}, {
         task.name: task.reason for task in missing
     }
@@ -114,16 +114,16 @@ def describe_tasks(
 def fill(
     study: LayerStudy, before: LayerStudy | None, identity_of: Callable[[str, Sequence[str]], str]
 ) -> LayerStudy:
-    """Fill a study with the steps of an earlier one that it has not done itself.
+    """Add to a study those steps of an earlier one that it has not done itself.
 
-    A step of the earlier study that is of another model, other cuts or other settings is left out, and the
-    log says so.
+    A step of the earlier study with another model, other cuts or other settings is left out, with a log
+    message.
 
     Args:
         study: new study, with ``made_from`` of the steps that it has done.
-        before: the earlier study of the same model directory and split, None where there is none.
-        identity_of: gives the fingerprint of a step with the present settings, from the step and the methods
-            of recognition.
+        before: earlier study of the same model directory and split; None if there is none.
+        identity_of: function from a step and the methods of recognition to the fingerprint of the step with
+            the present settings.
     """
     if before is None:
         return study
@@ -149,7 +149,7 @@ def fill(
 
 
 def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
-    """The study with one step of another."""
+    """The study with one step copied from an earlier study."""
     names = {"retrieval": ("recall", "chance"), "exits": ("cer",), "probes": ("probes",)}[step]
     found = {result.tap.name: result for result in before.taps}
     taps = [
@@ -171,7 +171,7 @@ def _take_over(study: LayerStudy, before: LayerStudy, step: str) -> LayerStudy:
 
 
 def write_study(study: LayerStudy, config: LayersConfig) -> None:
-    """``layers.json`` with everything and ``layers.csv`` with one line a tap, into the study's folder."""
+    """Write ``layers.json`` (complete) and ``layers.csv`` (one line for each tap) into the study's folder."""
     content = {"settings": asdict(config)} | asdict(study)
     write_text(config.folder / LAYERS_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     buffer = io.StringIO()
@@ -196,10 +196,10 @@ def write_study(study: LayerStudy, config: LayersConfig) -> None:
 
 
 def read_study(folder: Path) -> LayerStudy | None:
-    """The study in a folder of fangyan layers, or None where there is none.
+    """The study in a folder of fangyan layers; None if there is none.
 
     Raises:
-        MalformedResultError: a file that does not hold what it should.
+        MalformedResultError: a file is damaged.
     """
     path = folder / LAYERS_FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What every layer of an encoder knows: retrieval, recognition by early exit, linear probes, and a figure."""
+"""The command ``layers``: retrieval, recognition by early exit and linear probes for every layer."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def main(config: LayersConfig) -> None:
 
 
 class Study:
-    """The steps of a study; each keeps its results."""
+    """The steps of a study; each stores its results."""
 
     def __init__(self, config: LayersConfig) -> None:
         self.config = config
@@ -96,7 +96,7 @@ class Study:
         self.weights = weights_of(self.model_dir)
 
     def run(self) -> LayerStudy:
-        """Do the chosen steps, add fitting steps of earlier runs, write the study and return it."""
+        """Do the chosen steps, add matching steps of earlier runs, write the study and return it."""
         config = self.config
         steps = config.steps
         self.dataset.claim(self.model_dir)
@@ -152,7 +152,7 @@ class Study:
         return study
 
     def before(self) -> LayerStudy | None:
-        """The study of an earlier run; None if there is none that can be read."""
+        """The study of an earlier run; None if there is none or it cannot be read."""
         try:
             return read_study(self.config.folder)
         except MalformedResultError as error:
@@ -160,7 +160,7 @@ class Study:
             return None
 
     def made_from(self, step: str, methods: Sequence[str]) -> str:
-        """Fingerprint of all that the results of a step depend on; ``methods`` are those of the exits."""
+        """Fingerprint of all inputs of the results of a step; ``methods`` are those of the exits."""
         config = self.config
         settings: dict[str, object] = {"step": step, "model and cuts": self.content}
         if step != "probes":
@@ -176,7 +176,7 @@ class Study:
         return fingerprint([], settings)
 
     def identity(self, tap: Tap) -> str:
-        """Fingerprint of a tap's embeddings; for a layer, the one that fangyan embed computes."""
+        """Fingerprint of the embeddings of a tap; for a layer, equal to that of fangyan embed."""
         if tap.kind != "layer":
             return fingerprint([], {"origin": self.origin, "tap": tap.name})
         return fingerprint(
@@ -184,7 +184,7 @@ class Study:
         )
 
     def embedding(self, **settings: Any) -> EmbedConfig:
-        """Settings of fangyan embed that make the same embeddings."""
+        """Settings with which fangyan embed makes the same embeddings."""
         config = self.config
         return EmbedConfig(
             config.model_dir,
@@ -205,7 +205,7 @@ class Study:
         }
 
     def recalls(self) -> dict[str, dict[str, Any]]:
-        """Recall@1 of every tap, and of MFCCs by SeqSim and by dynamic time warping."""
+        """Recall@1 of every tap, and of MFCCs with SeqSim and with dynamic time warping."""
         config = self.config
         sound = config.folder / "embeddings-mfcc"
         embedding = self.embedding(embedder=EmbedderKind.mfcc, mfcc=config.mfcc)
@@ -230,7 +230,7 @@ class Study:
         }
 
     def recall(self, name: str, store: EmbeddingStore, score: ScoreKind) -> dict[str, Any]:
-        """Recall@1 of one store by one score."""
+        """Recall@1 of one store with one score."""
         config = self.config
 
         def make() -> dict[str, Any]:
@@ -274,7 +274,7 @@ class Study:
         return rates
 
     def probes(self) -> Probes:
-        """The tasks, with the characters' times where the model has a CTC head."""
+        """The tasks, with the times of characters if the model has a CTC head."""
         facts = facts_of(self.cuts)
         if self.model.find(CtcHead) is None:
             return Probes(facts, None, self.config.probes, no_spans="the model has no CTC head to align with")
@@ -286,7 +286,7 @@ class Study:
         return Probes(facts, characters_of(aligned), self.config.probes)
 
     def align(self) -> dict[str, list[tuple[str, int, int]]]:
-        """Characters of each utterance with their encoder frames; without what cannot be aligned."""
+        """Characters of each utterance with their encoder frames, for utterances that can be aligned."""
         utterances = align_cuts(
             self.model,
             Tokenizer.load(self.model_dir),
@@ -311,7 +311,7 @@ def usable_methods(model: AsrModel, wanted: Sequence[str]) -> list[str]:
     """Decoding methods whose head the model has.
 
     Raises:
-        UserError: it has none of the heads, or a method is not known.
+        UserError: the model has none of the heads, or a method is not known.
     """
     if unknown := [method for method in wanted if method not in methods]:
         raise UserError(

@@ -1,12 +1,12 @@
-"""What every layer of an encoder knows: retrieval, recognition by early exit, and probes, over depth.
+"""A layer study: retrieval, recognition by early exit, and probes, for every layer of an encoder.
 
-A *tap* is a place where frames can be read: after a layer, after a stack, and the output. Each has its own
-frame rate and channels, and keeps them here: probes take means over time, for which the rate does not matter,
-and SeqSim is the mean of best matches, which repeating every frame (upsampling) does not change, while
-averaging neighbours (downsampling) would be one more operation that the layer has not done.
+A *tap* is a place where frames can be read: after a layer, after a stack, and at the output. Every tap keeps
+its own frame rate and channels. Probes use means over time, for which the rate does not matter. SeqSim is a
+mean of best matches, which repeating every frame (upsampling) would not change, while averaging neighbours
+(downsampling) would add an operation that is not part of the layer.
 
-Every step leaves a file for every tap, with what it was made from. A study that was stopped
-resumes at the first missing file; a file made from another model, other data or other settings is made again.
+Every step writes a file for every tap, with the fingerprint of its inputs. A stopped study resumes at the
+first missing file; a file made from another model, other data or other settings is made again.
 """
 
 import json
@@ -59,22 +59,23 @@ class LayersConfig:
     """Settings of a layer study.
 
     Attributes:
-        model_dir: model directory; its ``results/{dataset}/layers-{split}`` receives everything but the
-            embeddings of the layers, which lie where fangyan embed puts them.
+        model_dir: model directory; results go to ``results/{dataset}/layers-{split}`` in it, embeddings of
+            the layers to the folders of fangyan embed.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        steps: steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of the
+        dataset: name of the corpus, for the folder of its results; null = the name from preparation.
+        steps: steps to do: ``retrieval`` (needs parallel sentences), ``exits`` and ``probes``. Results of
             other steps are kept from an earlier run with the same weights, cuts and settings.
-        methods: methods of recognition at every early exit, as in fangyan decode; those whose head the
+        methods: methods of recognition at every early exit, as in fangyan decode. Methods whose head the
             model lacks are left out, but one must remain.
-        beam: hypotheses kept by the method ``beam``.
+        beam: number of hypotheses that the method ``beam`` keeps.
         level: rows of the retrieval: dialect groups, or varieties (subdialects).
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         probes: settings of the probes.
-        mfcc: settings of the control without a model.
-        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk.
-        batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory.
+        mfcc: settings of the MFCCs, the control without a model.
+        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk space.
+        batch_seconds: seconds of padded audio in a batch; larger batches are faster on a GPU and need more
+            memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         resamples: number of bootstrap resamples.
         seed: random seed of the bootstrap.
@@ -110,25 +111,25 @@ class LayersConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """Folder of the results."""
         return result_folder(Path(self.model_dir), "layers", self.split, dataset=self.dataset_name)
 
     @property
     def dataset_name(self) -> str:
-        """The given one, or that of the prepared corpus."""
+        """The given name, or that of the prepared corpus."""
         return name_of(Path(self.data_dir), self.dataset)
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A place of the encoder where frames are read.
+    """A place in the encoder where frames are read.
 
     Attributes:
         name: ``layer03``, ``stack2`` or ``output``.
-        layer: the last layer whose work is in it, 0 = front end.
-        stack: the stack it is in or after, 0 = front end.
-        channels: D.
-        factor: frames at 50 per second that one of its frames stands for.
+        layer: number of the last layer before the tap, 0 = front end.
+        stack: number of the stack of the tap, 0 = front end.
+        channels: number D of channels.
+        factor: number of frames at 50 per second in one frame of the tap.
     """
 
     name: str
@@ -146,7 +147,7 @@ class Tap:
         return 50.0 / self.factor
 
     def store(self, config: LayersConfig) -> Path:
-        """Folder of its embeddings; that of a layer is the one that fangyan embed makes."""
+        """Folder of the embeddings; for a layer, the folder of fangyan embed."""
         if self.kind == "layer":
             model_dir, name = Path(config.model_dir), config.dataset_name
             return result_folder(model_dir, "embeddings", config.split, dataset=name, layer=self.layer)
@@ -156,7 +157,7 @@ class Tap:
 def taps_of(layers: Sequence[tuple[int, int, int]], output_channels: int) -> list[Tap]:
     """All taps of an encoder, in order of depth.
 
-    The output of a stack without downsampling is that of its last layer, and is not a tap of its own.
+    The output of a stack without downsampling is that of its last layer and has no tap of its own.
 
     Args:
         layers: stack, channels and downsampling factor of every layer, the front end first.
@@ -183,23 +184,24 @@ def embed_taps(
     weights: str | None = None,
     dataset: DataSet | None = None,
 ) -> None:
-    """Write the embeddings of all taps in one pass of the encoder, or what an earlier run left of them.
+    """Write the embeddings of all taps in one pass of the encoder; a stopped run is resumed.
 
-    Memory holds one batch with the outputs of all its layers; everything else is on disk.
+    Memory holds one batch with the outputs of all layers; everything else is on disk.
 
     Args:
         cuts: cuts with stored features and one supervision each.
-        encode: padded features (N,F,bins) and lengths (N,) to the frames of every tap by name.
-        taps: places to read.
+        encode: function from padded features (N,F,bins) and lengths (N,) to the frames of every tap, by name.
+        taps: taps to read.
         config: settings of the study.
-        identities: fingerprint of the embeddings of every tap; a complete store of this one is kept.
+        identities: fingerprint of the embeddings of every tap; a complete store with this fingerprint is
+            kept.
         minimum_frames: smallest number of feature frames that give one frame.
         margin: frames of silence after the longest utterance of a batch, ``AsrModel.margin``.
         weights: SHA-256 of the weights of the model, for the record.
         dataset: data set of the cuts, for the record.
 
     Raises:
-        UserError: cuts that cannot be embedded, or frames that are not finite.
+        UserError: a cut cannot be embedded, or frames are not finite.
     """
     missing = [tap for tap in taps if not is_complete(tap.store(config), identities[tap.name])]
     if not missing:
@@ -235,9 +237,9 @@ def embed_taps(
 
 
 def kept(path: Path, identity: str, make: Callable[[], Any]) -> Any:
-    """The value in a JSON file with this identity; a file that is missing or has another one is made again.
+    """The value in a JSON file; made again if the file is missing or has another identity.
 
-    The file is replaced in one step when the value is complete, so that a kill leaves a whole file.
+    The file is replaced atomically when the value is complete, so that a kill leaves no partial file.
     """
     if path.is_file():
         try:
@@ -257,9 +259,9 @@ def recall_of(
     device: torch.device,
     score: ScoreKind = ScoreKind.seqsim,
 ) -> dict[str, Any]:
-    """Mean recall@1 over the ordered pairs of groups with its interval and chance, in per cent.
+    """Mean recall@1 over the ordered pairs of groups, with interval and chance level, in per cent.
 
-    Beside them ``groups``, and those of them whose only site the interval cannot vary.
+    The result also has ``groups``, and the groups with one site, which the interval does not resample.
 
     Raises:
         UserError: the split has no parallel sentences.
@@ -273,7 +275,7 @@ def recall_of(
 
 
 def _if_divisible(task: ProbeTask | NotIdentifiable, config: ProbeConfig) -> ProbeTask | NotIdentifiable:
-    """The task, or why it has no folds; found before hours of work at the taps."""
+    """The task, or the reason why it has no folds; checked here, before hours of computation."""
     if isinstance(task, ProbeTask):
         try:
             folds_of(task, config)
@@ -286,11 +288,11 @@ def _if_divisible(task: ProbeTask | NotIdentifiable, config: ProbeConfig) -> Pro
 class Probes:
     """The probes of a split: the tasks, and their scores at a tap.
 
-    A task that cannot be divided into folds is left out, with a warning, and is among ``not_identifiable``.
+    A task that cannot be divided into folds is left out, with a warning, and listed in ``not_identifiable``.
 
     Args:
         facts: facts of all utterances.
-        spans: spans of their characters; None where there is no alignment, with the reason in ``no_spans``.
+        spans: spans of the characters; None without alignment, with the reason in ``no_spans``.
         config: settings of the probes.
         no_spans: reason why there are no spans.
     """
@@ -349,7 +351,7 @@ class Probes:
         return fingerprint([], content)
 
     def scores(self, store: EmbeddingStore, factor: int, advance: Callable[[], None]) -> list[dict[str, Any]]:
-        """Scores of all tasks on the frames of a store, at 50/factor a second."""
+        """Scores of all tasks on the frames of a store, at 50/factor frames a second."""
         units: dict[str, NDArray[np.float32]] = {}
         results = []
         for task in self.tasks:

@@ -1,1 +1,1 @@
-"""Speech to embeddings on disk: the interface of embedders, those there are, and the store."""
+"""Computes embeddings of speech and stores them: the interface of embedders, all embedders, and the store."""

@@ -1,7 +1,7 @@
-"""Embeddings without a model: what speech sounds like, or only how long it lasts.
+"""Embeddings without a model: acoustic features, or the duration alone.
 
-They are the controls of a retrieval. FBANK and MFCC retrieve by acoustic likeness, the duration by length
-alone; only what an encoder retrieves beyond them can be meaning.
+They are the controls of a retrieval. FBANK and MFCC retrieve by acoustic similarity, the duration by length
+alone; only the recall of an encoder beyond theirs can be due to meaning.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from torch import Tensor
 from retrieval.embedding.embedder import Embedder
 from zipformer.errors import UserError
 
-DURATION_RATIO = 100.0  # of the two durations whose cosine is -1
+DURATION_RATIO = 100.0  # ratio of two durations whose cosine is -1
 
 
 @dataclass
 class FbankConfig:
-    """Stored log mel energies as they are.
+    """Settings of the embedder ``fbank``: stored log mel energies.
 
-    With ``normalise`` each mel bin gets mean 0 and variance 1 over the utterance; without, the loudness and
-    the colour of voice and channel are in every cosine. Of the frames (100/s) every ``stride``-th is kept:
-    disk falls with it, the time of SeqSim and of dynamic time warping with its square. 4 makes the 25 a
-    second of the encoder.
+    With ``normalise`` each mel bin gets mean 0 and variance 1 over the utterance; without, loudness and the
+    spectral colour of voice and channel affect every cosine. Every ``stride``-th of the frames (100/s) is
+    kept: disk space falls with the stride, the time of SeqSim and of dynamic time warping with its square.
+    Stride 4 gives 25 frames a second, the rate of the encoder.
     """
 
     normalise: bool = True  # each mel bin to mean 0 and variance 1 over the utterance
-    stride: int = 4  # keep every so-many-th frame of 100 per second; 4 = 25 per second
+    stride: int = 4  # keep one frame of this many, from 100 per second; 4 = 25 per second
 
     def __post_init__(self) -> None:
         _at_least_one("fbank", stride=self.stride)
@@ -37,16 +37,16 @@ class FbankConfig:
 
 @dataclass
 class MfccConfig:
-    """MFCCs from stored log mel energies: the discrete cosine transform of each frame.
+    """Settings of the embedder ``mfcc``: discrete cosine transform of stored log mel energies.
 
-    ``coefficients`` counts c0 (the loudness), whose mean the normalisation removes. ``delta_window`` is the
-    number of frames on each side over which the slope is fitted; a larger one is smoother. Of the frames
-    (100/s) every ``stride``-th is kept, as in :class:`FbankConfig`.
+    ``coefficients`` includes c0 (the loudness); normalisation removes its mean. ``delta_window`` is the
+    number of frames on each side for fitting the slope; a larger window gives smoother slopes. Every
+    ``stride``-th of the frames (100/s) is kept, as in :class:`FbankConfig`.
     """
 
-    coefficients: int = 13  # with c0, the loudness
+    coefficients: int = 13  # number of coefficients, including c0, the loudness
     delta_window: int = 2  # frames on each side over which the slope is fitted
-    stride: int = 2  # keep every so-many-th frame of 100 per second; 2 = 50 per second
+    stride: int = 2  # keep one frame of this many, from 100 per second; 2 = 50 per second
 
     def __post_init__(self) -> None:
         _at_least_one(
@@ -55,7 +55,7 @@ class MfccConfig:
 
 
 class FbankEmbedder(Embedder):
-    """Log mel energies, normalised over the utterance where configured."""
+    """Log mel energies, optionally normalised over the utterance."""
 
     name = "fbank"
 
@@ -64,7 +64,7 @@ class FbankEmbedder(Embedder):
         self.dimension = dimension
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`Embedder`; the batch are log mel energies (N,T,bins)."""
+        """See :class:`Embedder`; ``batch`` holds log mel energies (N,T,bins)."""
         arrays = batch.double().cpu().numpy()
         return [self._one(array[:length]) for array, length in zip(arrays, lengths.tolist(), strict=True)]
 
@@ -76,7 +76,7 @@ class FbankEmbedder(Embedder):
 class MfccEmbedder(Embedder):
     """MFCC, first and second differences, each normalised to mean 0 and variance 1 over the utterance.
 
-    It knows sounds and no words: what it retrieves is retrieved by acoustic likeness alone.
+    It represents sounds and no words: it retrieves by acoustic similarity alone.
     """
 
     name = "mfcc"
@@ -86,10 +86,10 @@ class MfccEmbedder(Embedder):
         self.dimension = 3 * self.config.coefficients
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`Embedder`; the batch are log mel energies (N,T,bins).
+        """See :class:`Embedder`; ``batch`` holds log mel energies (N,T,bins).
 
         Raises:
-            UserError: fewer mel bins than coefficients.
+            UserError: there are fewer mel bins than coefficients.
         """
         if batch.shape[2] < self.config.coefficients:
             raise UserError(
@@ -107,37 +107,37 @@ class MfccEmbedder(Embedder):
 
 
 class DurationEmbedder(Embedder):
-    """One frame that says how long the utterance lasts, and nothing else.
+    """One frame that encodes the duration of the utterance and nothing else.
 
     An utterance of d seconds is the point (cos a, sin a) with a = pi log(d) / log(100). The cosine of two
-    of them falls with the difference of their log durations, from 1 for equal ones to -1 where one is a
-    hundred times the other. With one frame an utterance, all scores are this cosine. Retrieval takes scores
-    within 1e-6 as equal: durations that differ by less than 0.2 %.
+    utterances falls with the difference of their log durations, from 1 for equal durations to -1 if one is a
+    hundred times as long as the other. With one frame for each utterance, all scores are this cosine.
+    Retrieval treats scores within 1e-6 as equal, and so durations that differ by less than 0.2 %.
     """
 
     name = "duration"
     dimension = 2
 
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """See :class:`Embedder`; only the lengths are looked at."""
+        """See :class:`Embedder`; uses only the lengths."""
         angles = pi * np.log(lengths.cpu().numpy() / 100) / log(DURATION_RATIO)
         points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         return list(points[:, None])  # N of (1,2)
 
 
 def normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns of (T,C) with mean 0 and variance 1 over time.
+    """Scale the columns of (T,C) to mean 0 and variance 1 over time.
 
-    A constant column (an utterance of one frame, digital silence) carries nothing; it becomes 0.
+    A constant column (an utterance of one frame, digital silence) becomes 0.
     """
     centred = values - values.mean(axis=0)
     spread = values.std(axis=0)
-    varies = spread > 1e-9 * np.abs(values).max(axis=0)  # less is the rounding of the mean
+    varies = spread > 1e-9 * np.abs(values).max(axis=0)  # smaller spreads are rounding errors of the mean
     return np.where(varies, centred / np.where(varies, spread, 1.0), 0.0)
 
 
 def slopes(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Slope (T,C) of the straight line fitted to ``window`` frames on each side; the ends are repeated."""
+    """Slope (T,C) of a line fitted to ``window`` frames on each side; end frames are repeated."""
     T = len(values)
     padded = np.pad(values, ((window, window), (0, 0)), mode="edge")
     result = np.zeros_like(values)

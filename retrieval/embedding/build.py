@@ -1,4 +1,4 @@
-"""Embed a split with the encoder of a model directory, with other encoders, or with sounds or durations."""
+"""The command ``embed``: embeds a split with the encoder of a model directory or with another embedder."""
 
 import logging
 from functools import partial
@@ -33,7 +33,7 @@ def main(config: EmbedConfig) -> None:
 
 
 def embed(config: EmbedConfig) -> Path:
-    """Make the embeddings, or the rest of them where an earlier run was stopped; returns their folder."""
+    """Make the embeddings, resuming a stopped run; returns their folder."""
     cuts = read_cuts(find_manifest(Path(config.data_dir), config.split))
     dataset = read_dataset(Path(config.data_dir), config.split, config.dataset)
     embedder, sources = build_embedder(config)

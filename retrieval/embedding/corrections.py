@@ -1,15 +1,18 @@
-"""Corrections of embeddings that point into a narrow cone, fitted on a store.
+"""Corrections of embeddings that lie in a narrow cone, fitted on a store.
 
-Frames of a speech encoder share a large common part and a few directions of large variance. Beside them, what
-tells two words apart hardly counts in a cosine. Three corrections take the common part away:
+Frames of a speech encoder share a large common component and a few directions of large variance. These
+dominate the cosine, and the differences between two words hardly matter. Three corrections remove the common
+component:
 
 - ``center`` subtracts the mean frame.
-- ``whiten`` also gives all principal directions the variance 1, so that a cosine becomes Mahalanobis'.
+- ``whiten`` also scales all principal directions to variance 1, so that the cosine becomes that of
+Mahalanobis.
 - ``all_but_the_top`` subtracts the mean and removes the D/100 strongest principal directions, at least one
   (Mu & Viswanath, All-but-the-Top: Simple and Effective Postprocessing for Word Representations, ICLR 2018).
 
-They are fitted on the very frames that are compared, without labels. The protocol of YuBao retrieval has no
-correction: a result with one is a result about another embedding, and its folder says so in its name.
+They are fitted on the frames that are compared, without labels. The protocol of YuBao retrieval has no
+correction: a result with a correction is about another embedding, and the name of its folder contains the
+correction.
 """
 
 from collections.abc import Callable
@@ -23,8 +26,8 @@ from retrieval.embedding.store import EmbeddingStore
 from zipformer.errors import UserError
 
 Transform = Callable[[NDArray[np.floating]], NDArray[np.floating]]  # (T,D) -> (T,D')
-BLOCK = 1 << 14  # frames that are read at a time
-DIMENSIONS_FOR_ONE = 100  # all_but_the_top removes one direction for so many dimensions
+BLOCK = 1 << 14  # number of frames read at a time
+DIMENSIONS_FOR_ONE = 100  # all_but_the_top removes one direction for this many dimensions
 
 
 class Correction(str, Enum):
@@ -38,13 +41,13 @@ class Correction(str, Enum):
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Mean and covariance of the frames of a store, the latter by its principal directions.
+    """Mean and covariance of the frames of a store; the covariance as principal directions.
 
     Attributes:
-        mean: (D,).
-        variances: eigenvalues of the covariance (D,), the largest first.
-        directions: (D,D), unit eigenvectors in the columns, in that order.
-        rank: number of directions with more variance than rounding makes.
+        mean: mean frame (D,).
+        variances: eigenvalues (D,) of the covariance, the largest first.
+        directions: unit eigenvectors in the columns (D,D), in the same order.
+        rank: number of directions whose variance is larger than rounding errors.
     """
 
     mean: NDArray[np.float64]
@@ -54,17 +57,17 @@ class Spectrum:
 
 
 def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
-    """What maps the frames (T,D) of an utterance of the store to corrected ones (T,D').
+    """Function that maps the frames (T,D) of an utterance of the store to corrected frames (T,D').
 
-    D' is D, but for ``whiten``, which leaves out directions in which the frames of the store do not vary.
+    D' is D, except for ``whiten``, which leaves out directions in which the frames of the store do not vary.
 
     Args:
         kind: name of the correction; ``none`` changes nothing.
-        store: read once (``center``) or twice, some frames at a time.
+        store: embeddings; read once (``center``) or twice, a block of frames at a time.
 
     Raises:
-        UserError: the frames of the store vary too little for ``whiten`` or ``all_but_the_top`` to leave
-            anything of them.
+        UserError: the frames of the store vary too little: ``whiten`` or ``all_but_the_top`` would leave
+            nothing.
     """
     if kind is Correction.none:
         return lambda frames: frames
@@ -89,8 +92,8 @@ def fit_correction(kind: Correction, store: EmbeddingStore) -> Transform:
 def principal_directions(store: EmbeddingStore, *, block: int = BLOCK) -> Spectrum:
     """Principal directions of all frames of a store, in float64.
 
-    Memory is that of ``block`` frames and of the covariance (D,D), whatever the size of the store. The mean
-    is found first and subtracted before products are summed, so that a large mean costs no digits.
+    Memory holds ``block`` frames and the covariance (D,D), for a store of any size. The mean is computed
+    first and subtracted before products are summed, so that a large mean costs no precision.
     """
     mean = store.mean_frame()
     products = np.zeros((len(mean), len(mean)))
@@ -98,7 +101,7 @@ def principal_directions(store: EmbeddingStore, *, block: int = BLOCK) -> Spectr
         centred = store.frames[start : start + block].astype(np.float64) - mean
         products += centred.T @ centred
     variances, directions = np.linalg.eigh(products / len(store.frames))
-    # Rounding of the stored frames, and of the eigenvalues.
+    # Rounding errors of the stored frames, and of the eigenvalues.
     size = variances[-1] + float((mean**2).max())
     noise = size * max(np.finfo(store.frames.dtype).eps ** 2, len(mean) * np.finfo(np.float64).eps)
     rank = int((variances > noise).sum())

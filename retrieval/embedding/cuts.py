@@ -1,4 +1,4 @@
-"""From a CutSet with stored features or recordings to a store of embeddings."""
+"""Makes a store of embeddings from a CutSet with stored features or recordings."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -25,25 +25,25 @@ from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Keys of supervision.custom: syllables with tones at their ends and spaces between them, one a character.
+# Keys of supervision.custom: syllables separated by spaces, with tones at the ends, one for each character.
 PRONUNCIATIONS = ("ipa", "romanisation")
-WINDOW = 2000  # cuts that are read ahead and sorted by duration, so that a batch has little padding
+WINDOW = 2000  # cuts to read ahead and sort by duration, so that a batch has little padding
 
 
 @dataclass
 class EmbedConfig:
-    """Speech to embed, and the embedder.
+    """Settings of fangyan embed: the speech to embed, and the embedder.
 
     Attributes:
         model_dir: model directory; its ``results`` receive the embeddings. Any folder will do for embedders
             other than ``zipformer`` and ``random``.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
-        embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same without training;
-            ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for the encoder
-            that ``huggingface.model`` names, ``speech_embedding`` for a small published one (extra
-            ``speech-embedding``); both hear the recordings of the cuts.
+        dataset: name of the corpus, for the folder of its results; null = the name from preparation.
+        embedder: ``zipformer`` for the encoder in ``model_dir``, ``random`` for the same encoder without
+            training; ``fbank``, ``mfcc`` and ``duration`` for controls without a model; ``huggingface`` for
+            the encoder ``huggingface.model``, ``speech_embedding`` for a small published encoder (extra
+            ``speech-embedding``). The last two need the recordings of the cuts.
         layer: layer to read; null = the output. ``huggingface`` counts hidden states: 0 is the input of the
             first block, the number of blocks is the output of the last. ``zipformer`` and ``random`` count
             layers over all stacks, 0 = front end, each at the frame rate of its stack (SeqSim does not change
@@ -52,9 +52,9 @@ class EmbedConfig:
         fbank: settings of ``fbank``.
         mfcc: settings of ``mfcc``.
         huggingface: settings of ``huggingface``.
-        storage: ``float32``, or ``float16`` for half the disk.
-        batch_seconds: padded audio in a batch; a greater one is faster on a GPU and needs more memory, 0
-            embeds one utterance at a time.
+        storage: number type of the embeddings, ``float32``, or ``float16`` for half the disk space.
+        batch_seconds: seconds of padded audio in a batch; larger batches are faster on a GPU and need more
+            memory. 0 embeds one utterance at a time.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
         results_dir: folder that receives the embeddings of a model directory that cannot be written
             (:func:`zipformer.results_place.results_place`); null = ``results`` in ``model_dir``.
@@ -93,14 +93,14 @@ class EmbedConfig:
 
     @property
     def name(self) -> str:
-        """What result folders call the embedder, and what fangyan retrieve is given as ``embedder``."""
+        """Name of the embedder in result folders and in the setting ``embedder`` of fangyan retrieve."""
         if self.embedder is EmbedderKind.huggingface:
             return self.huggingface.short_name
         return self.embedder.value
 
     @property
     def folder(self) -> Path:
-        """Where the embeddings lie."""
+        """Folder of the embeddings."""
         return result_folder(
             Path(self.model_dir),
             "embeddings",
@@ -112,7 +112,7 @@ class EmbedConfig:
 
     @property
     def options(self) -> dict[str, object]:
-        """Settings that the embeddings depend on; the files that they are made from are not among them."""
+        """Settings that the embeddings depend on, without input files."""
         options: dict[str, object] = {"embedder": self.name, "storage": self.storage, "layer": self.layer}
         if self.embedder is EmbedderKind.random:
             options["seed"] = self.seed
@@ -123,7 +123,7 @@ class EmbedConfig:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What the index of the embeddings says of an utterance."""
+    """Labels of an utterance in the index of the embeddings."""
 
     dialect: str
     subdialect: str
@@ -135,7 +135,7 @@ def labels_of(cut: Cut) -> Labels:
     """Dialect, subdialect, site and sentence id of a cut with one supervision.
 
     Raises:
-        UserError: a number of supervisions other than one, or no dialect.
+        UserError: the cut does not have exactly one supervision, or has no dialect.
     """
     if len(cut.supervisions) != 1:
         raise UserError(f"cut {cut.id} has {len(cut.supervisions)} supervisions; embeddings need exactly one")
@@ -150,12 +150,12 @@ def labels_of(cut: Cut) -> Labels:
 def embed_cuts(
     cuts: Iterable[Cut], embedder: Embedder, writer: EmbeddingWriter, *, batch_seconds: float = 60.0
 ) -> int:
-    """Embed the cuts that the writer does not hold yet.
+    """Embed the cuts that are not yet in the writer.
 
     Args:
-        cuts: cuts with one supervision each, and with stored features (T,F) or a recording, whichever the
-            embedder is given; read twice, never held all at once.
-        embedder: maps features or audio to embeddings.
+        cuts: cuts with one supervision each, and with stored features (T,F) or a recording, as the embedder
+            needs; iterated twice, never held in memory all at once.
+        embedder: embedder of features or audio.
         writer: open writer; receives every utterance under its cut id.
         batch_seconds: largest number of seconds of padded audio in a batch; 0 gives batches of one utterance.
 
@@ -163,8 +163,8 @@ def embed_cuts(
         Number of utterances that this call embedded.
 
     Raises:
-        UserError: two cuts of one id, a cut without features or recording, too short or too long, or what
-            :func:`labels_of`, the embedder or the writer find wrong.
+        UserError: two cuts have the same id, a cut has no features or recording, is too short or too long, or
+            see :func:`labels_of`, the embedder and the writer.
     """
     before = frozenset(writer.written)
     total = count_cuts(
@@ -202,18 +202,18 @@ def count_cuts(
     from_audio: bool = False,
     embedder: str = "the embedder",
 ) -> int:
-    """Number of cuts; what cannot be embedded is found here, before hours of work.
+    """Count the cuts and check all of them, before hours of computation.
 
     Args:
         cuts: cuts with one supervision each.
-        shortest, longest: smallest and largest number of frames that the embedder takes, at 100 a second;
-            None = any.
-        from_audio: whether the embedder needs recordings; otherwise it reads stored features.
+        shortest, longest: smallest and largest number of frames that the embedder accepts, at 100 a second;
+            None = no limit.
+        from_audio: True if the embedder needs recordings; otherwise it reads stored features.
         embedder: name of the embedder.
 
     Raises:
-        UserError: no cuts, two of one id, or one without features or recording, too short, too long, or
-            without labels.
+        UserError: there are no cuts, two have the same id, or one has no features, recording or labels, or is
+            too short or too long.
     """
     seen: set[str] = set()
     feature_files: set[str] = set()
@@ -249,7 +249,7 @@ def count_cuts(
 
 
 def batches(cuts: Iterable[Cut], batch_seconds: float) -> Iterator[list[Cut]]:
-    """Batches of cuts of like duration, each of one cut or at most ``batch_seconds`` with its padding."""
+    """Batches of cuts of similar duration, each with one cut or at most ``batch_seconds`` with padding."""
     window: list[Cut] = []
     for cut in cuts:
         window.append(cut)
@@ -285,7 +285,7 @@ def collate_audio(cuts: list[Cut], sampling_rate: int) -> tuple[torch.Tensor, to
     """Samples (N,T) of the recordings of cuts at a rate in Hz, padded with zeros, and lengths (N,).
 
     Raises:
-        UserError: a recording that cannot be read, or of several channels.
+        UserError: a recording cannot be read or has several channels.
     """
     arrays: list[NDArray[np.float32]] = []
     for cut in cuts:

@@ -1,7 +1,7 @@
-"""What turns speech into embeddings: the interface, and the encoder of a model directory behind it.
+"""The interface of embedders, and the embedder for the encoder of a model directory.
 
 Other embedders: features without a model (:mod:`retrieval.embedding.acoustic`), encoders of the Hugging Face
-Hub (:mod:`retrieval.embedding.huggingface`), a small one for keywords
+Hub (:mod:`retrieval.embedding.huggingface`), and a small encoder for keywords
 (:mod:`retrieval.embedding.speech_embedding`).
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor
 class EmbedderKind(str, Enum):
     """Embedders that can be chosen by name.
 
-    ``zipformer`` is the encoder of the model directory and ``random`` the same before any training;
-    ``fbank``, ``mfcc`` and ``duration`` need no model; ``huggingface`` is a speech encoder that
-    ``transformers`` reads, ``speech_embedding`` a small one whose weights come with a package.
+    ``zipformer`` is the encoder of the model directory and ``random`` the same encoder before training;
+    ``fbank``, ``mfcc`` and ``duration`` need no model; ``huggingface`` is a speech encoder for
+    ``transformers``, ``speech_embedding`` a small encoder whose weights come with a package.
     """
 
     zipformer = "zipformer"
@@ -38,19 +38,21 @@ class EmbedderKind(str, Enum):
 
 
 class Embedder(ABC):
-    """Maps a padded batch with lengths (N,) to one array (T',D) an utterance, without padding.
+    """Maps a padded batch with lengths (N,) to one array (T',D) for each utterance, without padding.
 
-    What an utterance is mapped to must not depend on the others in its batch.
+    The embedding of an utterance must not depend on the other utterances in the batch.
 
     Attributes:
         name: name in the description of the embeddings.
-        dimension: D.
-        sampling_rate: sampling rate in Hz of an embedder that is given samples (N,T) in -1..1; None for one
-            that is given stored features (N,T,F), 100 frames a second.
+        dimension: dimension D of the embeddings.
+        sampling_rate: sampling rate in Hz if the embedder reads samples (N,T) in -1..1; None if it reads
+            stored features (N,T,F), 100 frames a second.
         minimum_frames: length of the shortest utterance that it can embed, in frames of 10 ms.
         margin: frames of silence that must follow the longest utterance of a batch of stored features.
-        maximum_frames: length of the longest utterance that it can embed, in frames of 10 ms; None = any.
-        commit: commit of a model on the Hugging Face Hub, since a branch may move; None for others.
+        maximum_frames: length of the longest utterance that it can embed, in frames of 10 ms; None = no
+            limit.
+        commit: commit of a model on the Hugging Face Hub, because a branch may change; None for other
+            embedders.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, batch: Tensor, lengths: Tensor) -> list[NDArray[np.float32]]:
-        """Embeddings of a batch, in its order."""
+        """Embeddings of a batch, in the order of the batch."""
 
 
 class EncoderEmbedder(Embedder):
@@ -72,7 +74,7 @@ class EncoderEmbedder(Embedder):
     Args:
         encode: ``(features (N,T,F), lengths (N,)) -> (frames (N,T',D), lengths (N,))``, for example
             ``AsrModel.encode``; it is called without gradients.
-        dimension: D.
+        dimension: dimension D of the frames.
         minimum_frames: smallest number of feature frames that give one frame of the encoder.
         margin: see :class:`Embedder`; ``AsrModel.margin``.
         device: device that ``encode`` computes on.

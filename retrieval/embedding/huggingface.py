@@ -1,22 +1,23 @@
 """Speech encoders of the Hugging Face Hub as embedders.
 
-Three families are known, by what they are given:
+There are three families, which differ in the input:
 
-- Whisper hears windows of a fixed length (30 s), the rest of which is padded with silence. Only the frames of
-  the utterance are kept, ceil(samples / 320) of them at 16 kHz (50 a second): the encoder fills the others
-  with states too, and those would be compared like speech (Ma et al., arXiv 2407.01130).
+- Whisper reads windows of a fixed length (30 s), padded with silence. Only the frames of the utterance are
+kept,
+  ceil(samples / 320) at 16 kHz (50 a second): the encoder has states for the padding too, which would be
+  compared like speech (Ma et al., arXiv 2407.01130).
 - Encoders of waveforms: wav2vec 2.0, XLS-R, HuBERT, WavLM and relatives (50 frames a second).
-- w2v-BERT 2.0, whose extractor makes log mel energies, two frames stacked (50 a second).
+- w2v-BERT 2.0, which reads log mel energies, two frames stacked (50 a second).
 
-Each model's own feature extractor prepares the audio, normalisation included. What a model makes of an
-utterance may depend on the padding: where the first convolution is normalised over time (wav2vec 2.0 base,
-HuBERT base), and wherever it is not known to be otherwise, utterances are embedded one by one.
+The feature extractor of each model prepares and normalises the audio. In some models the output depends on
+the padding, for example if the first convolution is normalised over time (wav2vec 2.0 base, HuBERT base). For
+these, and for all models that are not known to be free of this, utterances are embedded one by one.
 
-Layers are counted as hidden states: 0 is what enters the first block, the number of blocks is the output of
-the encoder, after the final normalisation if the model has one. States between are as they are, without it.
+Layers are counted as hidden states: 0 is the input of the first block, the number of blocks is the output of
+the encoder, after the final normalisation if the model has one. Other states are not normalised.
 
-The front ends, masks, layers and numbers of frames of all these are tested on small models with random
-weights, not on the published ones.
+Front ends, masks, layers and numbers of frames are tested on small models with random weights, not on the
+published models.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,7 @@ from torch import Tensor
 from retrieval.embedding.embedder import Embedder, EmbedderKind
 from zipformer.errors import UserError
 
-# Families in which neither a mask nor a convolution lets the padding of a batch into the frames of an
-# utterance.
+# Families in which the padding of a batch does not affect the frames of an utterance.
 MASKED = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 
 
@@ -53,10 +53,10 @@ class HuggingFaceConfig:
 
     @property
     def short_name(self) -> str:
-        """Last part of the name, which names the folders of the results.
+        """Last part of the name, used in the names of result folders.
 
         Raises:
-            UserError: it is the name of another embedder.
+            UserError: another embedder has this name.
         """
         name = Path(self.model).name
         if name in {kind.value for kind in EmbedderKind}:
@@ -71,15 +71,15 @@ class HuggingFaceEmbedder(Embedder):
     """Hidden states of a speech encoder of ``transformers``.
 
     Args:
-        model: encoder, or encoder and decoder, of which the encoder is taken.
+        model: encoder, or a model with encoder and decoder, whose encoder is used.
         extractor: feature extractor of the model.
         layer: number of the hidden state; None is the output.
         device: device that computes.
         name: name in the description of the embeddings.
 
     Raises:
-        UserError: a family that is not known, a layer that the encoder does not have, or an adapter, which
-            would merge frames of the encoder.
+        UserError: the family is not known, the encoder has no such layer, or it has an adapter, which would
+            merge frames.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class HuggingFaceEmbedder(Embedder):
         if self.whisper:
             self.maximum_frames = 100 * int(extractor.chunk_length)
         elif extractor.model_input_names[0] == "input_values" and hasattr(config, "conv_kernel"):
-            # Frames of 10 ms that hold the first frame of the convolutions.
+            # Number of 10 ms frames that the first frame of the convolutions needs.
             self.minimum_frames = ceil(100 * receptive_field(config) / self.sampling_rate)
         elif self.family == "wav2vec2-bert":
             self.minimum_frames = 4  # two windows of 25 ms, 10 ms apart
@@ -128,7 +128,7 @@ class HuggingFaceEmbedder(Embedder):
         """See :class:`Embedder`."""
         audio = [row[:length].numpy() for row, length in zip(batch, lengths.tolist(), strict=True)]
         at_once = 1
-        if self.whisper:  # every utterance becomes a window, so fewer fit into the memory of the batch
+        if self.whisper:  # every utterance is padded to a window, so fewer fit into memory
             at_once = max(1, batch.numel() // int(self.extractor.n_samples))
         elif not self.one_by_one:
             at_once = len(audio)
@@ -139,7 +139,7 @@ class HuggingFaceEmbedder(Embedder):
         ]
 
     def _frames(self, audio: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Hidden states (T',D) of utterances that are given to the encoder together."""
+        """Hidden states (T',D) of utterances that pass the encoder together."""
         inputs = self.extractor(
             audio,
             sampling_rate=self.sampling_rate,
@@ -166,11 +166,11 @@ class HuggingFaceEmbedder(Embedder):
 def load(
     config: HuggingFaceConfig, *, layer: int | None = None, device: torch.device | str = "cpu"
 ) -> tuple[HuggingFaceEmbedder, list[Path]]:
-    """The embedder of a model, and the files of a local folder that it is made from (none for the Hub).
+    """The embedder of a model, and the files of a local folder behind it (none for the Hub).
 
     Raises:
-        UserError: no such model, or no connection and nothing cached.
-        UserError: ``transformers`` is not installed, or what :class:`HuggingFaceEmbedder` finds wrong.
+        UserError: there is no such model, or no connection and no cached copy, ``transformers`` is not
+            installed, or see :class:`HuggingFaceEmbedder`.
     """
     transformers = import_transformers("embedder=huggingface")
     try:
@@ -190,7 +190,7 @@ def load(
 
 
 def receptive_field(config: Any) -> int:
-    """Samples that one frame of the convolutions over a waveform sees."""
+    """Number of samples in the receptive field of one frame of the convolutions over a waveform."""
     samples = 1
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
@@ -198,7 +198,7 @@ def receptive_field(config: Any) -> int:
 
 
 def import_transformers(setting: str) -> ModuleType:
-    """The package, which is an extra, for a setting that needs it.
+    """Import the package ``transformers``, an extra, for a setting that needs it.
 
     Raises:
         UserError: it is not installed.

@@ -1,17 +1,17 @@
 """Google's ``speech_embedding``: a small published speech encoder whose weights come with a package.
 
-It is a network of convolutions that was trained to spot English keywords and makes 96 values of 0.78 s of
-speech (Lin, Kilgour, Roblek and Sharifi, "Training Keyword Spotters with Limited and Synthesized Speech
-Data", arXiv 2002.01322). The package ``openwakeword`` 0.4.0 holds it as two ONNX files. Only these are read,
-its Python is not imported. Google published the model under Apache-2.0; the package gives all models in it
-under CC BY-NC-SA 4.0, which excludes commercial use.
+It is a convolutional network that was trained to spot English keywords and maps 0.78 s of speech to 96 values
+(Lin, Kilgour, Roblek and Sharifi, "Training Keyword Spotters with Limited and Synthesized Speech Data", arXiv
+2002.01322). The package ``openwakeword`` 0.4.0 contains it as two ONNX files. Only these files are read; the
+Python code of the package is not imported. Google published the model under Apache-2.0; the package licenses
+all its models under CC BY-NC-SA 4.0, which excludes commercial use.
 
-Audio of 16 kHz goes through
+Audio of 16 kHz passes through
 
-1. ``melspectrogram.onnx``: samples (1,T), as large as 16-bit integers, to decibels of 32 mel bands
-   (1,1,M,32), M = (T - 512) // 160 + 1. What lies more than 80 dB below the loudest band of the whole input
-   is raised to that level, so the input is one utterance, never a batch.
-2. x / 10 + 2, which brings decibels to the scale that the network was trained on.
+1. ``melspectrogram.onnx``: samples (1,T), scaled like 16-bit integers, to decibels of 32 mel bands
+   (1,1,M,32), M = (T - 512) // 160 + 1. Values more than 80 dB below the loudest band of the whole input are
+   raised to that level, so the input is one utterance, never a batch.
+2. x / 10 + 2, which scales decibels to the input range of the network.
 3. ``embedding_model.onnx``: windows of 76 frames, 8 frames apart, (N,76,32,1) to (N,1,1,96).
 """
 
@@ -34,18 +34,18 @@ INSTALL = "pip install 'fangyan[speech-embedding]'"
 
 FULL_SCALE = 32768.0
 MEL_SHIFT, MEL_WINDOW, MEL_BANDS = 160, 512, 32  # samples, samples, bands
-WINDOW, STEP = 76, 8  # mel frames that an embedding sees, and from one embedding to the next
+WINDOW, STEP = 76, 8  # mel frames in the window of an embedding, and from one embedding to the next
 STEP_SAMPLES = STEP * MEL_SHIFT  # 80 ms
 WINDOW_SAMPLES = (WINDOW - 1) * MEL_SHIFT + MEL_WINDOW
 SILENCE_BEFORE = (WINDOW_SAMPLES - STEP_SAMPLES) // 2
-AT_ONCE = 64  # windows that go through the network together
+AT_ONCE = 64  # windows that pass through the network together
 
 
 class SpeechEmbeddingEmbedder(Embedder):
-    """One embedding of 96 values for every 80 ms that an utterance has begun, T' = ceil(samples / 1280).
+    """One embedding of 96 values for every started 80 ms of an utterance, T' = ceil(samples / 1280).
 
-    Silence is put before and after the utterance, so that the window of each embedding lies around the middle
-    of its own 80 ms. Utterances are embedded one by one, on the CPU.
+    Silence is added before and after the utterance, so that the window of each embedding is centred on its 80
+    ms. Utterances are embedded one by one, on the CPU.
 
     Args:
         melspectrogram, network: the files named in :data:`FILES`.
@@ -87,7 +87,7 @@ def load() -> tuple[SpeechEmbeddingEmbedder, list[Path]]:
     """The embedder and the files of its weights.
 
     Raises:
-        UserError: ``openwakeword`` is not installed, or in a version without the weights.
+        UserError: ``openwakeword`` is not installed, or the installed version lacks the weights.
     """
     found = find_spec("openwakeword")
     if found is None or found.origin is None:
@@ -104,7 +104,7 @@ def load() -> tuple[SpeechEmbeddingEmbedder, list[Path]]:
 
 
 def _session(path: Path) -> Any:
-    """A network of an ONNX file, with as many threads as torch has."""
+    """Load the network of an ONNX file, with as many threads as torch has."""
     onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

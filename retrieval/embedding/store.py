@@ -1,15 +1,15 @@
-"""Frame embeddings on disk: one array of all frames and one index table.
+"""Frame embeddings on disk: one array with all frames and one index table.
 
 A store is a folder::
 
     frames.npy        (total_frames, D) float32 or float16, read by memory map, so that it may be larger
                       than memory
     index.tsv         utterance_id, offset, frames, dialect, subdialect, site, sentence_id
-    embeddings.json   what made it: embedder, fingerprint, D, type, the weights of a model directory, data set
+    embeddings.json   description: embedder, fingerprint, D, type, the weights of a model directory, data set
 
 It grows in ``<folder>.partial`` and is renamed when complete. Frames of an utterance are written before its
-line of the index, so that after a kill the index says what is whole; the next run with the same fingerprint
-resumes there.
+line of the index, so that after a kill the index lists only whole utterances; the next run with the same
+fingerprint resumes after them.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from zipformer.errors import UserError
 from zipformer.files import replace_folder, write_text
+from zipformer.lock import one_writer
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ STORAGE_TYPES = ("float32", "float16")
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One line of the index: where the frames are and what is spoken, where and in which dialect."""
+    """One line of the index: position of the frames, dialect, subdialect, site and sentence."""
 
     utterance_id: str
     offset: int
@@ -52,7 +54,7 @@ COLUMNS = tuple(field.name for field in fields(Utterance))
 
 
 def fingerprint(files: Iterable[Path], options: Mapping[str, object]) -> str:
-    """SHA-256 of files (weights, cuts) and options: equal when the embeddings would be equal."""
+    """SHA-256 of files (weights, cuts) and options; equal if the embeddings are equal."""
     digest = hashlib.sha256(json.dumps(dict(options), sort_keys=True, default=str).encode())
     for path in files:
         with path.open("rb") as file:
@@ -62,20 +64,21 @@ def fingerprint(files: Iterable[Path], options: Mapping[str, object]) -> str:
 
 
 class EmbeddingWriter:
-    """Appends utterances to a store; a context manager that renames the store into place when all went well.
+    """Appends utterances to a store; a context manager that renames the store into place after success.
 
     Args:
-        directory: the final folder; it is replaced at the end.
-        dimension: D of every frame.
-        dtype: ``float32`` or ``float16`` (half the disk; cosines change by about 1e-3).
-        embedder: name for the description.
-        fingerprint: unfinished work with the same fingerprint is kept, other unfinished work is deleted.
-        weights: SHA-256 of the weights of the model directory (:mod:`retrieval.results.weights`); None where
-            the frames do not depend on them.
-        dataset: record of the data set that is embedded (:mod:`zipformer.data.dataset`).
+        directory: final folder; replaced at the end.
+        dimension: dimension D of every frame.
+        dtype: ``float32`` or ``float16`` (half the disk space; cosines change by about 1e-3).
+        embedder: name of the embedder for the description.
+        fingerprint: fingerprint of the inputs. Unfinished work with the same fingerprint is kept, other
+            unfinished work is deleted.
+        weights: SHA-256 of the weights of the model directory (:mod:`retrieval.results.weights`); None if the
+            frames do not depend on them.
+        dataset: record of the embedded data set (:mod:`zipformer.data.dataset`).
 
     Raises:
-        UserError: an unknown dtype.
+        UserError: the dtype is not known, or (when the block begins) another process writes the same store.
     """
 
     def __init__(
@@ -108,8 +111,16 @@ class EmbeddingWriter:
         self._header_bytes = 0
         self._frames: BinaryIO | None = None
         self._index: TextIO | None = None
+        self._alone = ExitStack()
 
     def __enter__(self) -> "EmbeddingWriter":
+        with ExitStack() as stack:
+            stack.enter_context(one_writer(self.directory, wait=False))
+            self._open()
+            self._alone = stack.pop_all()
+        return self
+
+    def _open(self) -> None:
         if self.partial.exists() and self._description_on_disk() != self.description:
             logger.info("%s was made by another model or from other data: starting again", self.partial)
             shutil.rmtree(self.partial)
@@ -124,7 +135,6 @@ class EmbeddingWriter:
         self._header_bytes = self._frames.tell()
         self._frames.seek(0, os.SEEK_END)
         self._index = index_path.open("a", encoding="utf-8")
-        return self
 
     def __exit__(
         self,
@@ -134,15 +144,16 @@ class EmbeddingWriter:
     ) -> None:
         assert self._frames is not None
         assert self._index is not None
-        if kind is None:
-            self._frames.seek(0)
-            self._write_header()
-            if self._frames.tell() != self._header_bytes:
-                raise RuntimeError(f"numpy changed the length of the header of {self.partial / FRAMES}")
-        self._frames.close()
-        self._index.close()
-        if kind is None:
-            replace_folder(self.partial, self.directory)
+        with self._alone:
+            if kind is None:
+                self._frames.seek(0)
+                self._write_header()
+                if self._frames.tell() != self._header_bytes:
+                    raise RuntimeError(f"numpy changed the length of the header of {self.partial / FRAMES}")
+            self._frames.close()
+            self._index.close()
+            if kind is None:
+                replace_folder(self.partial, self.directory)
 
     def add(
         self,
@@ -157,8 +168,8 @@ class EmbeddingWriter:
         """Append the frames (T',D) of one utterance.
 
         Raises:
-            UserError: a duplicate id, a wrong shape, no frames, a value that is not finite in the storage
-                type, or a tab or line break in a field.
+            UserError: the id is a duplicate, the shape is wrong, there are no frames, a value is not finite
+                in the storage type, or a field has a tab or line break.
         """
         if self._frames is None or self._index is None:
             raise RuntimeError("open the writer with a `with` statement before adding to it")
@@ -192,7 +203,7 @@ class EmbeddingWriter:
         self.total_frames += len(stored)
 
     def _write_header(self) -> None:
-        # numpy leaves room in the header for the first axis to grow, so it can be rewritten in place.
+        # numpy leaves room in the header for a longer first axis, so it can be rewritten in place.
         assert self._frames is not None
         header = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
@@ -211,10 +222,10 @@ class EmbeddingWriter:
             return None
 
     def _recover(self, frames_path: Path, index_path: Path) -> bool:
-        """Keep the utterances whose frames and line are whole, and cut off what follows them.
+        """Keep the utterances whose frames and index line are whole, and truncate the files after them.
 
         Returns:
-            False where there is nothing, or it is damaged, which is said in the log.
+            False if there is nothing to keep; damaged files are reported in the log.
         """
         if not (index_path.exists() and frames_path.exists()):
             return False
@@ -255,7 +266,7 @@ class EmbeddingWriter:
 
 
 class EmbeddingStore:
-    """Read a store; the frames stay on disk until they are used.
+    """Reads a store; the frames stay on disk until they are used.
 
     Attributes:
         frames: memory map (total_frames, D).
@@ -263,8 +274,8 @@ class EmbeddingStore:
         description: embedder, fingerprint, dimension, dtype, weights, dataset.
 
     Raises:
-        UserError: no such store (says which command makes it).
-        UserError: an index that does not fit the array, with the line.
+        UserError: there is no such store (the message names the command that makes it), or the index does not
+            fit the array.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -307,7 +318,7 @@ class EmbeddingStore:
         """Frames (T',D) of an utterance.
 
         Raises:
-            KeyError: an utterance that is not in the index.
+            KeyError: the utterance is not in the index.
         """
         entry = self.utterances.get(utterance_id)
         if entry is None:
@@ -323,7 +334,7 @@ class EmbeddingStore:
 
 
 def is_complete(directory: Path, fingerprint: str) -> bool:
-    """Whether a whole store with this fingerprint is there; the log names one that is damaged."""
+    """Whether there is a complete store with this fingerprint; a damaged store is reported in the log."""
     if not directory.exists():
         return False
     try:
@@ -335,7 +346,7 @@ def is_complete(directory: Path, fingerprint: str) -> bool:
 
 
 def _parse_index(lines: Iterable[str], path: Path) -> Iterator[Utterance]:
-    """Entries of an index, checked: columns, numbers, unique ids, offsets that follow each other."""
+    """Entries of an index, with checks of columns, numbers, unique ids and consecutive offsets."""
     seen: set[str] = set()
     offset = 0
     for number, line in enumerate(lines, start=1):

@@ -1,8 +1,7 @@
-"""A font for Chinese characters in figures: one that is named, one that is installed, or one from a package.
+"""Finds a font for Chinese characters in figures: a given file, an installed font, or one from a package.
 
-Matplotlib brings none. On a bare machine, the package notojp-matplotlib (extra ``figures``) ships Noto Sans
-CJK under the SIL Open Font License: its one file has the characters of all of East Asia, whatever its name
-says.
+Matplotlib has no such font. On a machine without one, the package notojp-matplotlib (extra ``figures``)
+provides Noto Sans CJK under the SIL Open Font License: its one file covers Chinese too, despite the name.
 """
 
 import base64
@@ -38,7 +37,7 @@ _PACKAGE, _FILE = "notojp_matplotlib", "fonts/NotoSansCJKjp-Regular.otf"
 
 @dataclass(frozen=True)
 class Font:
-    """A font: its family name in Matplotlib, its file, the characters (code points) that it has."""
+    """A font: family name in Matplotlib, file, and code points of its characters."""
 
     name: str
     file: str
@@ -46,17 +45,17 @@ class Font:
 
 
 def chinese_font() -> str | None:
-    """Family name of the font for Chinese characters, known to Matplotlib; None where there is none.
+    """Family name of the font for Chinese characters in Matplotlib; None if there is none.
 
     Raises:
-        UserError: the file that ``FANGYAN_FONT`` names is not there.
+        UserError: the file in ``FANGYAN_FONT`` does not exist.
     """
     font = _font()
     return None if font is None else font.name
 
 
 def label(text: str) -> str:
-    """A text that the fonts can draw: what neither this one nor Matplotlib's own has becomes "?"."""
+    """A text that the fonts can draw: characters that neither this font nor Matplotlib's has become "?"."""
     font = _font()
     drawable = _own_characters() | (frozenset() if font is None else font.characters)
     return "".join(
@@ -65,15 +64,15 @@ def label(text: str) -> str:
 
 
 def web_font(text: str) -> str | None:
-    """A font with the characters of a text other than ASCII, as ``data:`` address of a WOFF file for a page.
+    """A font with the non-ASCII characters of a text, as a ``data:`` address of a WOFF file for a page.
 
-    A browser on a machine without a Chinese font then shows them too. None where there is no font here.
+    With it, browsers on machines without a Chinese font show them too. None if there is no font here.
     """
     font = _font()
     if font is None:
         return None
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table that it leaves out
-    # Without the time of saving, equal input gives equal bytes.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every omitted table
+    # Without a time stamp, equal input gives equal bytes.
     whole = TTFont(font.file, fontNumber=0, lazy=True, recalcTimestamp=False)
     choice = Subsetter()
     choice.populate(unicodes=sorted({ord(c) for c in text if not c.isascii()} & font.characters))

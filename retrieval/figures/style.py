@@ -1,7 +1,7 @@
-"""The look of all figures, and how they are saved.
+"""The style of all figures, and functions that save them.
 
-Figures belong to no global state, so they can be drawn on a machine without a display and saved in any
-format. Colours are readable without colour vision (Okabe and Ito's palette for lines, cividis for maps).
+Figures use no global state, so they can be drawn on a machine without a display and saved in any format.
+Colours are be told apart with colour blindness (Okabe and Ito's palette for lines, cividis for maps).
 """
 
 import base64
@@ -32,7 +32,7 @@ PALETTE = (
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, for as long as the context lasts."""
+    """Context in which figures have the style of this package."""
     chinese = chinese_font()
     settings: dict[Any, Any] = {
         "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
@@ -48,7 +48,7 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "fangyan",  # equal input gives equal bytes
     }
     if "text.language" in matplotlib.rcParams:
-        settings["text.language"] = "zh-Hans"  # fonts of all of East Asia then draw the mainland's forms
+        settings["text.language"] = "zh-Hans"  # makes East Asian fonts draw the forms of mainland China
     with matplotlib.rc_context(settings):
         yield
 
@@ -60,7 +60,7 @@ def save_png(figure: Figure, path: Path, *, dots_per_inch: int = 160) -> None:
 
 
 def svg_data_uri(figure: Figure) -> str:
-    """A figure as ``data:`` address for an ``<img>``: nothing outside the page, no ids that clash in it."""
+    """A figure as a ``data:`` address for an ``<img>``, which needs no other file and has no clashing ids."""
     buffer = io.BytesIO()
     metadata: Mapping[str, str | None] = {"Date": None}
     with style():

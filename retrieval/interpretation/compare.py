@@ -1,4 +1,4 @@
-"""From words with embeddings to matched words and their tests."""
+"""Matches words by their embeddings and tests the matches."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,20 +20,20 @@ from retrieval.interpretation.words import SpokenWords
 from retrieval.protocol.sites import Site
 from zipformer.errors import UserError
 
-MOST_COSINES = 1 << 27  # between the words of two texts: 1 GiB for their similarities as texts
-UNREADABLE = "\ufffd"  # what an aligner writes for bytes that are no character
+MOST_COSINES = 1 << 27  # pairs of words of two texts; their text similarities take 1 GiB
+UNREADABLE = "\ufffd"  # an aligner's sign for bytes that are not a character
 Groups = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Interpretation:
-    """Counts of matched words, and the tests of how similar they are.
+    """Counts of matched words, and tests of their text similarity.
 
     Attributes:
-        utterance_pairs: number of pairs that were compared.
-        left_out: number of pairs that lack words on one side.
-        words: words of the compared utterances, counted in each pair.
-        matched_words: number of these words that have a match.
+        utterance_pairs: number of compared pairs of utterances.
+        left_out: number of pairs without words on one side.
+        words: number of words of the compared utterances, counted in each pair.
+        matched_words: number of these words with a match.
         word_pairs: number of matches.
         overall: tests over all sentences, by text similarity.
         by_groups: tests by text similarity and pair of groups, with p adjusted for the pairs of groups.
@@ -48,7 +48,7 @@ class Interpretation:
     by_groups: dict[str, dict[Groups, PairedTest]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; tests by similarity, with a list of the pairs of groups."""
+        """Values for JSON; tests by similarity, with a list of the pairs of groups."""
         counts = ("utterance_pairs", "left_out", "words", "matched_words", "word_pairs")
         return {name: getattr(self, name) for name in counts} | {
             "tests": {
@@ -65,11 +65,11 @@ class Interpretation:
 
 
 class Scope(str, Enum):
-    """Candidates that a word is matched with.
+    """Candidates for the match of a word.
 
-    ``utterance``: words of the same sentence at the other site. ``site``: words of all sentences there.
-    Within a sentence, equal word order gives the same matches as equal meaning; among all sentences it does
-    not.
+    ``utterance``: words of the same sentence at the other site. ``site``: words of all sentences at the other
+    site. Within a sentence, equal word order gives the same matches as equal meaning; among all sentences it
+    does not.
     """
 
     utterance = "utterance"
@@ -78,10 +78,10 @@ class Scope(str, Enum):
 
 @dataclass(frozen=True)
 class Text:
-    """The words (W) that are matched with those of another text: of one utterance, or of a site.
+    """The words (W) to match with those of another text: words of one utterance, or of a site.
 
     Attributes:
-        site: site where they are spoken.
+        site: site of the speaker.
         origins: utterance and sentence of each word.
         spoken: words and embeddings.
     """
@@ -94,10 +94,10 @@ class Text:
 def texts(
     pairs: Sequence[UtterancePair], spoken: Mapping[str, SpokenWords], scope: Scope
 ) -> Iterator[tuple[Text, Text]]:
-    """The pairs of texts to match, in the order of the pairs of utterances, which all have words.
+    """Pairs of texts to match, in the order of the pairs of utterances, which must all have words.
 
     Raises:
-        UserError: the words of two sites are too many to compare all with all.
+        UserError: two sites have too many words to compare all pairs of words.
     """
     for members in _grouped(pairs, scope):
         source = _text(members[0].source, [(p.source_id, p.sentence) for p in members], spoken)
@@ -144,22 +144,23 @@ def compare(
     penalty: float = 0.5,
     confidence: float = 0.95,
 ) -> Interpretation:
-    """Match the words of every pair, write them down, test the matches.
+    """Match the words of every pair, write the matches to a table and test them.
 
     Args:
-        pairs: pairs of utterances; a pair with an utterance without words is counted and left out.
+        pairs: pairs of utterances; pairs with an utterance without words are counted and left out.
         spoken: words and embeddings by utterance.
         similarities: text similarities.
-        table: TSV file to write, one line a matched pair of words.
+        table: TSV file to write, one line for each matched pair of words.
         matcher: method of matching.
-        scope: candidates of a word. With ``site``, a match counts for the sentence of its source word.
+        scope: candidates for the match of a word. With ``site``, a match belongs to the sentence of its
+            source word.
         threshold: threshold of ``transport`` and ``unbalanced``.
         penalty: penalty of ``unbalanced``.
         confidence: confidence level of the intervals.
 
     Raises:
-        UserError: no pair of utterances has words, embeddings of different dimensions, no match at all, or
-            as :func:`texts`.
+        UserError: no pair of utterances has words, embeddings differ in dimension, there is no match at all,
+            or see :func:`texts`.
     """
     compared = [pair for pair in pairs if pair.source_id in spoken and pair.target_id in spoken]
     if not compared:
@@ -214,10 +215,10 @@ def compare(
 def text_similarities(
     similarity: TextSimilarity, source: SpokenWords, target: SpokenWords
 ) -> NDArray[np.float64]:
-    """Similarities (W,V) of all words of two texts, each different word looked at once.
+    """Similarities (W,V) of all words of two texts; each distinct word is compared once.
 
-    A word in which a hypothesis has bytes that are no character (U+FFFD) is like nothing, not even like
-    another such word.
+    A word with bytes that are not a character (U+FFFD), as in a hypothesis, has similarity 0 to every word,
+    even to itself.
     """
     rows, row = np.unique([word.text for word in source.words], return_inverse=True)
     columns, column = np.unique([word.text for word in target.words], return_inverse=True)
@@ -228,10 +229,10 @@ def text_similarities(
 
 
 def cosines(source: SpokenWords, target: SpokenWords) -> NDArray[np.float32]:
-    """Cosines (W,V) of the words' embeddings.
+    """Cosines (W,V) of the embeddings of words.
 
     Raises:
-        UserError: embeddings of two dimensions.
+        UserError: the embeddings differ in dimension.
     """
     if source.embeddings.shape[1] != target.embeddings.shape[1]:
         raise UserError(
@@ -280,7 +281,7 @@ def _write(
 
 
 def tests_table(outcome: Interpretation, similarity: str, confidence: float) -> Table:
-    """The tests of one similarity, for the terminal; p of pairs of groups is adjusted for their number."""
+    """Table of the tests of one similarity, for the terminal; p of pairs of groups is Holm-adjusted."""
     table = Table(title=f"text similarity of matched words ({similarity})", title_justify="left")
     for column in ("pair", "sentences", "word pairs", "matched", "random"):
         table.add_column(column, justify="left" if column == "pair" else "right")

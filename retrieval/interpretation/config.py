@@ -16,51 +16,51 @@ from zipformer.data.dataset import name_of
 from zipformer.errors import UserError
 
 WHISPER = "whisper"
-# What a list of groups or pairs is written with in the name of a folder, and how long it may be there.
+# Pattern and largest length of a list of groups or pairs in the name of a folder.
 _PLAIN = re.compile(r"[A-Za-z0-9.]+(-[A-Za-z0-9.]+)*")
 _LONGEST = 80
 
 
 @dataclass
 class InterpretConfig:
-    """Words to match, and similarities to compare the matches with.
+    """Settings of fangyan interpret: the words to match, and the text similarities for the tests.
 
     Attributes:
         model_dir: model directory; its ``results`` receive tables, figures and page.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
         split: name of the split.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
+        dataset: name of the corpus, for the folder of its results; null = the name from preparation.
         level: level of the groups: dialects, or varieties (subdialects).
-        groups: only these groups, in this order; empty = all.
-        pairs: only these pairs of groups or sites, each as ``A:B``; empty = all pairs of sites of different
+        groups: groups to compare, in this order; empty = all.
+        pairs: pairs of groups or sites to compare, each as ``A:B``; empty = all pairs of sites of different
             groups.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         aligner: source of the times of words: a head of the model (``ctc``, ``transducer`` or ``attention``),
-            or ``whisper`` for the model that ``whisper.model`` names, which hears the recordings of the cuts.
+            or ``whisper`` for the model ``whisper.model``, which needs the recordings of the cuts.
         whisper: settings of ``aligner=whisper``.
-        transcript: ``reference``, or ``hypothesis`` for what the model (or Whisper) itself recognises.
+        transcript: ``reference``, or ``hypothesis`` for the recognition result of the model (or of Whisper).
         segmenter: ``characters``, ``jieba`` (extra ``words``) or ``longest_match`` (words of ``table``).
         words: table of words and times of another aligner (utterance_id, word, start, end in seconds), in
             place of ``aligner``; needs ``embeddings``.
-        embeddings: folder of embeddings to take the words' frames from, of another layer or model; null = the
-            encoder's output.
-        matcher: ``mutual`` best matches, or by optimal transport (extra ``transport``): ``unbalanced``, where
-            a word may have several counterparts or none, or ``transport``, where all words have to be
-            matched; or the control ``position`` (the same relative place).
+        embeddings: folder of embeddings of another layer or model, for the frames of the words; null = the
+            output of the encoder.
+        matcher: ``mutual`` best matches, or optimal transport (extra ``transport``): ``unbalanced``, where a
+            word may have several counterparts or none, or ``transport``, where all words must be matched; or
+            the control ``position`` (the same relative position in the utterance).
         scope: match words of one sentence (``utterance``) or of all sentences of two sites (``site``).
-        threshold: least share of the mass that a pair must move under ``transport`` and ``unbalanced``. A
-            lower one keeps more, weaker pairs.
-        penalty: penalty of ``unbalanced`` on words that hand on more or less than their share. A smaller one
-            leaves more words unmatched, a large one approaches ``transport``.
-        similarities: text similarities that the tests compare: ``characters``, ``table``, or names of
+        threshold: least share of the mass that a pair must move with ``transport`` and ``unbalanced``. A
+            lower threshold keeps more, weaker pairs.
+        penalty: penalty of ``unbalanced`` on words that move more or less mass than their share. A smaller
+            penalty leaves more words unmatched, a large one approaches ``transport``.
+        similarities: text similarities for the tests: ``characters``, ``table``, or names of
             sentence-transformers models (extra ``sentences``), which are downloaded unless they are
             directories.
-        table: tab-separated translation table, a meaning a line and a variety a column.
+        table: tab-separated translation table, with a meaning in each line and a variety in each column.
         table_columns: columns of the table to read; empty = all.
-        median_frames: width of the median filter of ``aligner=attention``, in frames of 40 ms. Whisper has
-            its own: 7 frames of 20 ms.
-        shown: pairs of utterances on the page, spread over the pairs of groups.
-        audio: put the recordings on the page.
+        median_frames: width of the median filter of ``aligner=attention``, in frames of 40 ms. Whisper uses
+            its own setting, 7 frames of 20 ms.
+        shown: number of pairs of utterances on the page, spread over the pairs of groups.
+        audio: include the recordings in the page.
         confidence: confidence level of the intervals.
         max_duration: seconds of padded audio in a batch of the encoder.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
@@ -127,12 +127,12 @@ class InterpretConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the results lie; a run with settings that the name does not hold replaces them.
+        """Folder of the results. Runs that differ only in settings outside the name replace each other.
 
-        ``results/{dataset}/interpret-{split}-{aligner}``, the name of a Whisper model, then what is not the
-        default of transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and pairs
-        (``yue_wuu+yue_hak``). A digest stands for groups or pairs with unusual names or too many to write out
-        (``pairs.1f0c9ad2``).
+        The name is ``results/{dataset}/interpret-{split}-{aligner}``, the name of a Whisper model, then
+        transcript, segmenter, embeddings, matcher, scope, level, groups (``yue+wuu``) and pairs
+        (``yue_wuu+yue_hak``) where they are not the default. A digest replaces groups or pairs with unusual
+        names or that are too many to write out (``pairs.1f0c9ad2``).
         """
         aligner = self.aligner if self.words is None else Path(self.words).stem
         parts = ["interpret", self.split, aligner]
@@ -159,7 +159,7 @@ class InterpretConfig:
 
 
 def _listed(setting: str, entries: Sequence[Sequence[str]]) -> str:
-    """Entries joined by ``+``, their names by ``_``; a digest where that is too long or not plain."""
+    """Entries joined by ``+``, their names by ``_``; a digest if that is too long or not plain."""
     text = "+".join("_".join(names) for names in entries)
     if len(text) <= _LONGEST and all(_PLAIN.fullmatch(name) for names in entries for name in names):
         return text

@@ -1,4 +1,4 @@
-"""Which word of one utterance matches which word of another."""
+"""Methods of matching the words of one utterance with those of another."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from zipformer.errors import UserError
 
-# Of the unbalanced plan. It is done when no share changes by this much in a step, or after so many steps.
+# The unbalanced plan is done when no share changes by this much in a step, or after this many steps.
 STILL, STEPS = 1e-7, 10_000
 
 
 class Matcher(str, Enum):
-    """How words are matched.
+    """Methods of matching words.
 
-    ``mutual``: one to one, pairs of words that are each other's best. ``transport``: every word has the same
-    mass and all of it is moved, so that a word has several counterparts only if one side has more words.
-    ``unbalanced``: softer transport, in which a word may have several counterparts or none.
-    ``position``: the words at the same relative place, whatever the embeddings say: the control that shows
-    what an equal word order alone would give.
+    ``mutual``: one to one, pairs of words that are each other's best match. ``transport``: every word has the
+    same mass and all of it is moved, so that a word has several counterparts only if one side has more words.
+    ``unbalanced``: softer transport, in which a word may have several counterparts or none. ``position``: the
+    words at the same relative position, ignoring the embeddings: the control for the effect of equal word
+    order.
     """
 
     mutual = "mutual"
@@ -36,7 +36,7 @@ class Match:
     Attributes:
         source, target: positions of the words.
         cosine: cosine of their embeddings.
-        share: share of the mass that one word could hand to another in a balanced plan; 1 for mutual best
+        share: moved mass as a share of the most that a pair could move in a balanced plan; 1 for mutual best
             matches.
     """
 
@@ -53,8 +53,8 @@ def match_words(
 
     Args:
         kind: method of matching.
-        cosines: (W,V) of the words of one with those of the other.
-        threshold: threshold of ``transport`` and ``unbalanced``, see there.
+        cosines: cosines (W,V) of the words of the source with those of the target.
+        threshold: threshold of ``transport`` and ``unbalanced``, see :func:`transported`.
         penalty: penalty of ``unbalanced``, see :func:`softly_transported`.
     """
     if kind is Matcher.transport:
@@ -67,7 +67,7 @@ def match_words(
 def mutual_best(cosines: NDArray[np.floating]) -> list[Match]:
     """Pairs whose words are each other's most similar word (SeqSimInterp, arXiv 2505.19606).
 
-    Among equally similar words the first counts as the best, so that there is at least one pair.
+    Of equally similar words the first counts as the best, so that there is at least one pair.
 
     Args:
         cosines: (W,V), at least one word on either side.
@@ -81,10 +81,10 @@ def mutual_best(cosines: NDArray[np.floating]) -> list[Match]:
 
 
 def same_place(cosines: NDArray[np.floating]) -> list[Match]:
-    """Every word of the shorter utterance with the word at the same relative place of the longer one.
+    """Match every word of the shorter utterance with the word at the same relative position in the longer.
 
     Args:
-        cosines: (W,V); only recorded in the matches.
+        cosines: cosines (W,V), recorded in the matches but not used for matching.
     """
     W, V = cosines.shape
     n = np.arange(min(W, V))
@@ -93,16 +93,16 @@ def same_place(cosines: NDArray[np.floating]) -> list[Match]:
 
 
 def transported(cosines: NDArray[np.floating], *, threshold: float = 0.5) -> list[Match]:
-    """Pairs between which an optimal transport plan moves mass: one word may match several.
+    """Match words by optimal transport: one word may match several.
 
-    Every word has the mass 1/W or 1/V, and moving mass costs 1 - cosine. Of the exact plan of least cost, the
-    pairs are kept that move at least ``threshold`` of the most that any pair could, 1/max(W,V). With W = V
-    the plan is a one-to-one assignment and every share is 1; with V = 2 W a source word can have two targets.
-    All mass must go somewhere, so a word that has no counterpart is matched too, at a low cosine.
+    Every word has the mass 1/W or 1/V, and moving mass costs 1 - cosine. From the exact plan of least cost,
+    those pairs are kept that move at least ``threshold`` times the most that any pair could move, 1/max(W,V).
+    With W = V the plan is a one-to-one assignment and every share is 1; with V = 2 W a source word can have
+    two targets. All mass must be moved, so a word without a counterpart is matched too, at a low cosine.
 
     Args:
         cosines: (W,V), at least one word on either side.
-        threshold: least share, over 0 and at most 1. A lower one keeps more, weaker pairs.
+        threshold: least share, over 0 and at most 1. A lower threshold keeps more, weaker pairs.
 
     Raises:
         UserError: the package POT is not installed, or the threshold is out of range.
@@ -116,25 +116,24 @@ def transported(cosines: NDArray[np.floating], *, threshold: float = 0.5) -> lis
 def softly_transported(
     cosines: NDArray[np.floating], *, threshold: float = 0.5, penalty: float = 0.5
 ) -> list[Match]:
-    """Pairs between which an unbalanced transport plan moves mass: one to many, many to one, or none.
+    """Match words by unbalanced transport: one to many, many to one, or not at all.
 
-    Words have masses a = 1/W and b = 1/V, but may hand on or receive more or less. The plan P (W,V) is the
-    least of ::
+    Words have masses a = 1/W and b = 1/V, but may send or receive more or less. The plan P (W,V) minimises ::
 
         sum_ij P_ij (1 - cos_ij) + penalty (KL(P 1 | a) + KL(P^T 1 | b))
 
-    (Chizat et al., Mathematics of Computation 87, 2018), found by the multiplicative steps of Chapel et al.
-    (NeurIPS 2021), which begin with a b^T and draw nothing at random. It has no entropy term, so pairs
-    without a reason to be matched come to 0. With W = V, two words that are matched with each other alone
-    move the share exp(-(1 - cos) / (2 penalty)); a word that is shared out among n equally good ones moves
-    1/sqrt(n) of that to each. With the default settings a lone pair is kept from cosine 0.31 on, a word with
-    two counterparts from 0.65, with three from 0.86.
+    (Chizat et al., Mathematics of Computation 87, 2018). It is found by the multiplicative steps of Chapel et
+    al. (NeurIPS 2021), which begin with a b^T and use no random numbers. There is no entropy term, so the
+    mass of poor matches goes to 0. With W = V, two words that are matched only with each other move the share
+    exp(-(1 - cos) / (2 penalty)); a word with n equally good counterparts moves 1/sqrt(n) of that to each.
+    With the default settings a pair of words with one counterpart each is kept from cosine 0.31 on, a word
+    with two counterparts from 0.65, with three from 0.86.
 
     Args:
         cosines: (W,V), at least one word on either side.
-        threshold: least share, over 0 and at most 1. A lower one keeps more, weaker pairs.
-        penalty: penalty on mass that differs from a and b, over 0. A smaller one leaves more words unmatched;
-            a greater one comes closer to :func:`transported`, and takes more steps.
+        threshold: least share, over 0 and at most 1. A lower threshold keeps more, weaker pairs.
+        penalty: penalty on mass that differs from a and b, over 0. A smaller penalty leaves more words
+            unmatched; a larger one comes closer to :func:`transported` and takes more steps.
 
     Raises:
         UserError: the package POT is not installed, or threshold or penalty is out of range.
@@ -156,7 +155,7 @@ def softly_transported(
 
 
 def _pot(kind: Matcher, threshold: float) -> ModuleType:
-    """The package, for a threshold in range."""
+    """Check the threshold and import the package."""
     if not 0 < threshold <= 1:
         raise UserError(f"threshold={threshold} must be over 0 and at most 1")
     try:
@@ -170,12 +169,12 @@ def _pot(kind: Matcher, threshold: float) -> ModuleType:
 
 
 def _of_plan(plan: NDArray[np.float64], cosines: NDArray[np.floating], threshold: float) -> list[Match]:
-    """The pairs of a plan (W,V) with at least this share."""
+    """The pairs of a plan (W,V) with a share of at least ``threshold``."""
     shares = plan * max(plan.shape)
     return [
         Match(
             int(source), int(target), float(cosines[source, target]), min(1.0, float(shares[source, target]))
         )
-        # Less 1e-9, because the plan is computed in floating point.
+        # Minus 1e-9 for rounding errors of the plan.
         for source, target in np.argwhere(shares >= threshold - 1e-9)
     ]

@@ -1,4 +1,4 @@
-"""One HTML page on which a reader picks a pair of utterances, sees its matched words and listens to both."""
+"""One HTML page that shows pairs of utterances with their matched words and plays both recordings."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ from retrieval.interpretation.words import Word
 
 @dataclass(frozen=True)
 class MatchedWords:
-    """One line of a pair's table: two words, the cosine of their frames, the similarity of their texts."""
+    """One line in the table of a pair: two words, cosine of their frames, similarity of their texts."""
 
     source: Word
     target: Word
@@ -31,7 +31,7 @@ class MatchedWords:
 
 @dataclass(frozen=True)
 class ShownPair:
-    """One pair on the page; audio is a ``data:`` address, or None where there is no recording."""
+    """One pair on the page; audio is a ``data:`` address, or None if there is no recording."""
 
     pair: UtterancePair
     source_text: str
@@ -43,7 +43,7 @@ class ShownPair:
 
 
 def flac_data_uri(samples: NDArray[Any], sampling_rate: int) -> str:
-    """Samples (T,) between -1 and 1 as ``data:`` address of a FLAC file, which browsers play."""
+    """Samples (T,) between -1 and 1 as a ``data:`` address of a FLAC file, which browsers can play."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sampling_rate, format="FLAC")
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -52,11 +52,11 @@ def flac_data_uri(samples: NDArray[Any], sampling_rate: int) -> str:
 def render(
     outcome: Interpretation, shown: Sequence[ShownPair], validation: Figure, settings: dict[str, Any]
 ) -> str:
-    """The page as HTML; it loads nothing from outside.
+    """The page as HTML; it loads no other files.
 
     Args:
-        outcome: numbers of all pairs.
-        shown: pairs to be looked at.
+        outcome: counts and tests over all pairs.
+        shown: pairs to show.
         validation: figure of the tests.
         settings: settings of the run, as in ``summary.json``.
     """
@@ -83,7 +83,7 @@ def render(
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as one reads it: three decimals, or an upper bound."""
+    """A p-value for readers: three decimals, or an upper bound."""
     if value is None:
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Which utterances are compared: the same sentence at two sites of different groups."""
+"""Pairs of utterances to compare: the same sentence at two sites of different groups."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -37,7 +37,7 @@ def utterance_pairs(sites: Sequence[Site], names: Sequence[str] = ()) -> list[Ut
         names: ``A:B`` for pairs of groups or sites (these may be of one group); empty takes all.
 
     Raises:
-        UserError: a name that is not of this form or fits no pair, or two sites without a common sentence.
+        UserError: a name does not have this form or matches no pair, or two sites have no common sentence.
     """
     chosen = site_pairs(sites)
     if names:
@@ -71,11 +71,11 @@ def _is(site: Site, name: str) -> bool:
 def choose_shown(
     pairs: Sequence[UtterancePair], available: Collection[str], count: int
 ) -> list[UtterancePair]:
-    """Pairs for the page: equally many of every pair of groups, with different sentences.
+    """Choose pairs for the page: equally many from every pair of groups, with different sentences.
 
     Args:
-        pairs: all pairs that are compared.
-        available: ids of the utterances that have words.
+        pairs: all compared pairs.
+        available: ids of the utterances with words.
         count: largest number of pairs.
     """
     by_groups: dict[tuple[str, str], list[UtterancePair]] = defaultdict(list)
@@ -85,7 +85,8 @@ def choose_shown(
     shown: list[UtterancePair] = []
     for turn in range(count):
         for number, candidates in enumerate(by_groups.values()):
-            # Long steps reach different sentences and sites; a pair that was taken is replaced by the next.
+            # Large steps reach different sentences and sites; a pair that is already taken is replaced by the
+            # next.
             place = turn * 37 + number * 11
             if turn < len(candidates) and len(shown) < count:
                 following = (candidates[(place + n) % len(candidates)] for n in range(len(candidates)))

@@ -20,12 +20,12 @@ from retrieval.interpretation.validation import PairedTest
 from retrieval.interpretation.words import FrameClock, Word
 
 MATCHED, RANDOM = PALETTE[0], PALETTE[7]
-ALIKE = 0.5  # text similarity from which a match is drawn as one of like words
+ALIKE = 0.5  # text similarity from which the words of a match are drawn as similar
 
 
 @dataclass(frozen=True)
 class Side:
-    """One utterance of a picture.
+    """One of the two utterances of a picture.
 
     Attributes:
         name: label of the axis.
@@ -41,7 +41,7 @@ class Side:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Beginning of the first frame and end of the last, in seconds."""
+        """Start of the first frame and end of the last frame, in seconds."""
         return self.clock.first, self.clock.seconds(len(self.frames))
 
 
@@ -59,8 +59,8 @@ def similarity_matrix(
         source: rows, from top to bottom.
         target: columns.
         matches: matches to draw.
-        similarities: text similarity of each match: those under ``ALIKE`` are drawn dashed.
-        similarity: name of this similarity, for the legend.
+        similarities: text similarity of each match; matches below ``ALIKE`` are drawn dashed.
+        similarity: name of the text similarity, for the legend.
     """
     rows, columns = (_unit(side.frames) for side in (source, target))
     cosines = rows @ columns.T  # (S,T)
@@ -129,7 +129,7 @@ _STYLES: tuple[tuple[Literal["-", "--"], str], ...] = (("-", "at least"), ("--",
 
 
 def _box(axes: Axes, source: Word, target: Word, alike: bool) -> None:
-    """A box around two matched words, a dot at their centre frames."""
+    """Draw a box around two matched words and a dot at their centre frames."""
     box = Rectangle(
         (target.start, source.start),
         target.end - target.start,
@@ -139,7 +139,7 @@ def _box(axes: Axes, source: Word, target: Word, alike: bool) -> None:
         linewidth=1.8,
         linestyle="-" if alike else "--",
     )
-    # A white rim keeps the box apart from dark and light frames alike.
+    # A white rim makes the box visible on dark and light frames.
     box.set_path_effects([withStroke(linewidth=3.4, foreground="white"), Normal()] if alike else [])
     axes.add_patch(box)
     centre = (target.start + target.end) / 2, (source.start + source.end) / 2
@@ -152,7 +152,7 @@ def _unit(frames: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def matched_against_random(outcome: Interpretation, *, confidence: float = 0.95) -> Figure:
-    """Mean text similarity of matched words and of random pairs, by pair of groups; a panel a similarity."""
+    """Mean text similarity of matched words and random pairs, by pair of groups; one panel a similarity."""
     names = list(outcome.overall)
     rows = len(next(iter(outcome.by_groups.values()))) + 1
     with style():
@@ -198,7 +198,7 @@ def _dots(axes: Axes, tests: Sequence[tuple[str, PairedTest]]) -> None:
     )
     axes.set_yticks(places, [label(name) for name, _ in tests])
     axes.set_ylim(len(tests) - 0.5, -0.5)
-    # Cosines of text models may be negative. Intervals of few sentences may be cut off; the tables have them.
+    # Cosines of text models may be negative. Wide intervals may be cut off here; the tables have them.
     axes.set_xlim(
         1.05 * min(0.0, float(random.min()), float(matched.min())), max(1.0, float(matched.max()) * 1.05)
     )

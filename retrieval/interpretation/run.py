@@ -1,4 +1,4 @@
-"""From aligned utterances to the files of an interpretation."""
+"""Makes all files of an interpretation from aligned utterances."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +36,7 @@ WORDS, MATCHES, SUMMARY, PAGE = "words.tsv", "word_pairs.tsv", "summary.json", "
 
 @dataclass(frozen=True)
 class SpokenUtterance:
-    """An utterance with its frames (T,D), when these are, and its words."""
+    """An utterance with its frames (T,D), the times of the frames, and its words."""
 
     id: str
     frames: NDArray[np.floating]
@@ -45,11 +45,11 @@ class SpokenUtterance:
 
 
 def pairs_of_cuts(cuts: Iterable[Cut], config: InterpretConfig) -> list[UtterancePair]:
-    """The pairs of utterances that a configuration asks for.
+    """Pairs of utterances that the settings select.
 
     Raises:
-        UserError: what :func:`retrieval.protocol.sites.sites_of` and
-            :func:`retrieval.interpretation.pairs.utterance_pairs` find wrong, or an id that occurs twice.
+        UserError: an id occurs twice, or see :func:`retrieval.protocol.sites.sites_of` and
+            :func:`retrieval.interpretation.pairs.utterance_pairs`.
     """
     utterances: dict[str, Utterance] = {}
     for cut in cuts:
@@ -75,18 +75,19 @@ def interpret(
 ) -> Interpretation:
     """Match words and write tables, summary, figures and page into ``config.folder``.
 
-    Only the centre frames of words are kept in memory, and all frames of the utterances on the page.
+    Memory holds the centre frames of all words, and all frames of the utterances on the page.
 
     Args:
         config: settings.
         pairs: pairs of utterances, from :func:`pairs_of_cuts`.
         utterances: utterances, each at most once; pairs with a missing utterance are left out.
-        similarities: text similarities, the first of which chooses solid or dashed boxes in the pictures.
-        audio_of: samples (T,) and sampling rate of an utterance, or None where there is no recording.
+        similarities: text similarities; the first one decides on solid or dashed boxes in the pictures.
+        audio_of: function that returns samples (T,) and sampling rate of an utterance, or None if there is no
+            recording.
         dataset: data set of the utterances.
 
     Raises:
-        UserError: an embedding that is not finite, or what :func:`compare` finds wrong; nothing is written.
+        UserError: an embedding is not finite, or see :func:`compare`; nothing is written.
     """
     weights = weights_of_words(config)
     dataset.check(Path(config.model_dir))
@@ -122,7 +123,7 @@ def interpret(
 def weights_of_words(config: InterpretConfig) -> Digests:
     """Digests of the weights that words and frames depend on (:mod:`retrieval.results.weights`).
 
-    Embeddings outside the model directory are of another model, so new weights here do not change them.
+    Embeddings outside the model directory belong to another model, so new weights here do not affect them.
     """
     model_dir = Path(config.model_dir)
     found: set[str | None] = set()
@@ -140,10 +141,10 @@ def weights_of_words(config: InterpretConfig) -> Digests:
 def _collect(
     utterances: Iterable[SpokenUtterance], pairs: Sequence[UtterancePair], count: int
 ) -> tuple[dict[str, SpokenWords], list[UtterancePair], dict[str, SpokenUtterance]]:
-    """Centre frames of all words, the pairs to be shown, and all frames of their utterances.
+    """Centre frames of all words, the pairs for the page, and all frames of their utterances.
 
-    Only the end shows which utterances have words. So the frames of twice as many pairs as are shown are
-    kept, and the first complete pairs are taken.
+    It is known only at the end which utterances have words. Therefore the frames of twice as many pairs as
+    are shown are kept, and the first complete pairs are used.
     """
     everything = {name for pair in pairs for name in (pair.source_id, pair.target_id)}
     candidates = choose_shown(pairs, everything, 2 * count)
@@ -202,7 +203,7 @@ def _show(
 
 def _text(spoken: SpokenWords) -> str:
     texts = [word.text for word in spoken.words]
-    # Words of several letters would run together.
+    # Without spaces, words of several letters would run together.
     return (" " if any(text.isascii() and len(text) > 1 for text in texts) else "").join(texts)
 
 

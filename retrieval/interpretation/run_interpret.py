@@ -1,4 +1,4 @@
-"""The command ``interpret``: which words of parallel utterances match, and are they alike as texts?"""
+"""The command ``interpret``: matches words of parallel utterances and tests their text similarity."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def main(config: InterpretConfig) -> None:
 
 
 def run(config: InterpretConfig) -> tuple[Path, Interpretation]:
-    """Time the words, match them, write the results; returns their folder and the counts and tests."""
+    """Align the words, match them and write the results; returns the folder and the counts and tests."""
     data_dir = Path(config.data_dir)
     cuts = list(read_cuts(find_manifest(data_dir, config.split)))
     dataset = read_dataset(data_dir, config.split, config.dataset)

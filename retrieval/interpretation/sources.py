@@ -1,4 +1,4 @@
-"""Where words and frames come from: the model, Whisper, another aligner's table, stored embeddings."""
+"""Sources of words and frames: the model, Whisper, a table of another aligner, stored embeddings."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,13 +30,13 @@ from zipformer.model import AsrModel
 from zipformer.model_dir import check_model_files
 
 ENCODER_CLOCK = FrameClock(FRAME_SECONDS, FIRST_FRAME_SECONDS)
-FACTORS = (1, 2, 4, 8, 16)  # of downsampling, in stacks and at the output
+FACTORS = (1, 2, 4, 8, 16)  # downsampling factors of stacks and of the output
 
 
 def from_model(
     config: InterpretConfig, cuts: Mapping[str, Cut], segment: Segmenter
 ) -> Iterator[SpokenUtterance]:
-    """Words timed by the model, with its encoder's frames or those of a store."""
+    """Words aligned by the model, with the frames of the encoder or of a store."""
     model_dir, device = Path(config.model_dir), choose_device(config.device)
     check_model_files(model_dir)
     model = AsrModel.from_pretrained(model_dir).to(device).eval()
@@ -62,7 +62,7 @@ def from_model(
 def from_whisper(
     config: InterpretConfig, cuts: Mapping[str, Cut], segment: Segmenter
 ) -> Iterator[SpokenUtterance]:
-    """Words timed by Whisper, with the frames of our encoder or those of a store."""
+    """Words aligned by Whisper, with the frames of our encoder or of a store."""
     device = choose_device(config.device)
     store = None if config.embeddings is None else EmbeddingStore(Path(config.embeddings))
     embedder = None
@@ -85,10 +85,10 @@ def from_whisper(
 
 
 def from_table(config: InterpretConfig, cuts: Mapping[str, Cut]) -> Iterator[SpokenUtterance]:
-    """Words timed by another aligner, with the frames of a store.
+    """Words from a table of another aligner, with the frames of a store.
 
     Raises:
-        UserError: a word whose centre lies after its utterance, or what :func:`from_store` finds wrong.
+        UserError: the centre of a word lies after its utterance, or see :func:`from_store`.
     """
     assert config.words is not None
     assert config.embeddings is not None
@@ -108,7 +108,7 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
     """An utterance of a store.
 
     Raises:
-        UserError: the store lacks it.
+        UserError: the store lacks the utterance.
     """
     if cut.id not in store.utterances:
         raise UserError(f"{store.directory} has no utterance {cut.id}; embed the same split again")
@@ -117,11 +117,11 @@ def from_store(store: EmbeddingStore, cut: Cut, words: list[Word]) -> SpokenUtte
 
 
 def clock_of(store: EmbeddingStore, cut: Cut, frames: int) -> FrameClock:
-    """When the frames of an utterance of a store are.
+    """Times of the frames of an utterance in a store.
 
-    In a stack with downsampling factor f, our encoder has 50/f frames a second, and each stands for f frames
-    of the front end; so every layer begins where the front end does. Frames of other embedders divide the
-    utterance evenly.
+    In a stack with downsampling factor f, our encoder has 50/f frames a second, and each covers f frames of
+    the front end; so the first frames of all layers begin at the same time. Frames of other embedders divide
+    the utterance evenly.
     """
     # Embeddings of a layer are named "zipformer layer03" or the like.
     kind = str(store.description.get("embedder")).split(" ")[0]
@@ -134,10 +134,10 @@ def clock_of(store: EmbeddingStore, cut: Cut, frames: int) -> FrameClock:
 
 
 def sound(config: InterpretConfig, cut: Cut) -> tuple[NDArray[np.floating], int] | None:
-    """Samples (T,) of a cut and their rate, None where it has no recording or none is wanted.
+    """Samples (T,) of a cut and their rate; None if there is no recording or none is wanted.
 
     Raises:
-        UserError: the recording is not where the cut says.
+        UserError: the file of the recording is missing.
     """
     if not config.audio or not cut.has_recording:
         return None

@@ -1,4 +1,4 @@
-"""What the report says of the interpretations of a model: one line each, read from their summaries."""
+"""Summaries of the interpretations of a model for the report, one line each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ class InterpretationRow:
     """One run of fangyan interpret and one text similarity.
 
     Attributes:
-        page: path of its page, relative to the folder of the results.
+        page: path of the page, relative to the folder of the results.
         timed_by: aligner, with the name of a Whisper model, or name of the table of words.
         frames: ``encoder``, or name of the folder of embeddings.
-        segmenter: setting of the run, or "as timed" for the words of a table.
+        segmenter: setting of the run, or "as timed" for words from a table.
         matcher, scope: settings of the run.
-        compared: the pairs or the groups of the settings, or "all groups" or "all subdialects".
+        compared: pairs or groups from the settings, or "all groups" or "all subdialects".
         similarity: name of the text similarity.
         word_pairs: number of matched pairs of words.
         matched_share: share of the words that are matched, in per cent.
@@ -40,7 +40,7 @@ class InterpretationRow:
 def read_interpretations(
     results: Path, split: str, sieve: Sieve | None = None
 ) -> list[InterpretationRow] | None:
-    """All interpretations of a split of a data set, by folder; None where there are none.
+    """All interpretations of a split of a data set, sorted by folder; None if there are none.
 
     Args:
         results: folder of a data set in the ``results`` of a model directory.
@@ -48,7 +48,7 @@ def read_interpretations(
         sieve: checks the results; by default one for the model directory.
 
     Raises:
-        MalformedResultError: a summary that does not hold what it should.
+        MalformedResultError: a summary is damaged.
     """
     model_dir = results.parents[1]
     sieve = sieve or Sieve(model_dir)
@@ -57,7 +57,7 @@ def read_interpretations(
         summary = read_json(path, "interpret") or {}
         try:
             settings = summary["settings"]
-            if settings["split"] != split:  # the name of another split may begin like that of this one
+            if settings["split"] != split:  # the name of another split may begin with this one
                 continue
             weights, data = recorded_weights(summary), recorded_data(summary)
             if not sieve.passes(weights, data, path, "fangyan interpret"):

@@ -1,4 +1,4 @@
-"""Similarity of two words as texts, which matches by sound are compared with."""
+"""Text similarities of two words, to compare with matches by embeddings."""
 
 import csv
 from collections import Counter
@@ -13,7 +13,7 @@ from zipformer.errors import UserError
 
 
 class TextSimilarity(Protocol):
-    """Similarity of words, 1 for a word and itself."""
+    """Similarity of words; 1 for equal words."""
 
     name: str
 
@@ -23,7 +23,7 @@ class TextSimilarity(Protocol):
 
 
 class CharacterOverlap:
-    """Dice's coefficient of the characters: twice those that two words share over those that both have."""
+    """Dice coefficient of characters: twice the number of shared characters over the sum of both lengths."""
 
     name = "characters"
 
@@ -33,28 +33,27 @@ class CharacterOverlap:
 
 
 def dice(a: str, b: str) -> float:
-    """Shared characters of two words, counted as often as both have them; 0 where one is empty."""
+    """Dice coefficient of two words, with repeated characters counted; 0 if one is empty."""
     shared = (Counter(a) & Counter(b)).total()
     return 2 * shared / (len(a) + len(b)) if a and b else 0.0
 
 
 class TranslationTable:
-    """1 for two words that a line of a table gives as translations of each other, else 0.
+    """1 for two words that a line of a table gives as translations, else 0.
 
-    The table is tab-separated with a head line; a line is one meaning and a column one variety, an empty cell
-    says nothing. Equal words are translations of each other. A word that is no cell of the table (a single
-    character of a longer word, say) stands for the cells that contain it.
+    The table is tab-separated with a header; each line is a meaning and each column a variety; empty cells
+    are ignored. Equal words are translations of each other. A word that is not a cell of the table (e.g. a
+    single character of a longer word) stands for all cells that contain it.
 
     Args:
-        path: the table.
+        path: file of the table.
         columns: columns of the table to read; empty = all.
 
     Attributes:
-        words: all cells.
+        words: words in all cells.
 
     Raises:
-        UserError: there is no such file.
-        UserError: a column that is not there, or a table without words.
+        UserError: there is no such file or column, or the table has no words.
     """
 
     name = "table"
@@ -80,7 +79,7 @@ class TranslationTable:
         self._found: dict[str, frozenset[int]] = {}
 
     def lines(self, word: str) -> frozenset[int]:
-        """Numbers of the lines in which a word stands, by itself or, if nowhere, as a part."""
+        """Numbers of the lines with a word as a cell or, if there are none, as part of a cell."""
         if word not in self._found:
             whole = self._lines.get(word)
             self._found[word] = (
@@ -97,10 +96,10 @@ class TranslationTable:
 
 
 class SentenceEmbeddings:
-    """Cosine of the embeddings that a text model gives, e.g. ``sentence-transformers/LaBSE``.
+    """Cosine of the embeddings of a text model, e.g. ``sentence-transformers/LaBSE``.
 
     Args:
-        name: name of a model that the package sentence-transformers can load, or its directory.
+        name: name or directory of a model that the package sentence-transformers can load.
 
     Raises:
         UserError: the package is not installed, or the model cannot be loaded.
@@ -135,10 +134,10 @@ class SentenceEmbeddings:
 
 
 def choose_similarity(name: str, table: TranslationTable | None) -> TextSimilarity:
-    """The similarity of a name: ``characters``, ``table``, or else a sentence-transformers model.
+    """Similarity by name: ``characters``, ``table``, or otherwise a sentence-transformers model.
 
     Raises:
-        UserError: ``table`` without a table, or as :class:`SentenceEmbeddings`.
+        UserError: the name is ``table`` but there is no table, or see :class:`SentenceEmbeddings`.
     """
     if name == CharacterOverlap.name:
         return CharacterOverlap()

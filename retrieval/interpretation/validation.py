@@ -1,16 +1,15 @@
-"""Are matched words more alike as texts than randomly paired ones? Tests that count no sentence twice.
+"""Tests whether matched words are more similar as texts than random pairs, with sentences as units.
 
-For a matched pair (i, j) of two texts (utterances, or all utterances of two sites), the random pair is the
-one in which one of the two words is replaced by a random word of its own text. No draw is made: its expected
-similarity is the mean over all words that could be drawn, half of it over the source's words and half over
-the target's::
+For a matched pair (i, j) of two texts (utterances, or all utterances of two sites), a random pair replaces
+one of the two words by a random word of the same text. The expected similarity of a random pair is computed
+exactly, as the mean over all words that could be drawn, half from the source and half from the target::
 
     random(i, j) = 1/2 mean_k s(i, k) + 1/2 mean_k s(k, j)
 
 Words of one utterance depend on each other, and so do the utterances of one sentence at different sites. The
 unit of the tests is therefore the sentence: both similarities are averaged over all matched pairs of all
-utterance pairs of a sentence, and the tests see one difference a sentence. Pairs of groups are several tests,
-so their p-values are adjusted for how many there are.
+utterance pairs of a sentence, which gives one difference for each sentence. The p-values of pairs of groups
+are adjusted for the number of pairs.
 """
 
 import math
@@ -28,26 +27,26 @@ from zipformer.errors import UserError
 
 Key = TypeVar("Key")
 
-DIGITS = 12  # of a difference of similarities that count
+DIGITS = 12  # significant digits of a difference of similarities
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Similarity of matched words against that of random pairs.
+    """Similarity of matched words compared with that of random pairs.
 
-    A number is None where it has no meaning: a statistic of fewer than two sentences, or of differences that
-    are all equal (t) or all zero (Wilcoxon).
+    A number is None if it is undefined: a statistic of fewer than two sentences, or of differences that are
+    all equal (t) or all zero (Wilcoxon).
 
     Attributes:
         sentences: number n of sentences, the units of the tests.
         word_pairs: number of matched pairs of words in these sentences.
         matched, random: mean similarity over sentences.
-        difference: matched less random, with the ends ``low`` and ``high`` of its t interval.
+        difference: matched minus random, with the ends ``low`` and ``high`` of its t interval.
         t, t_p: paired t-test, two-sided.
         wilcoxon, wilcoxon_p: Wilcoxon's signed-rank test, two-sided; the smaller rank sum.
         cohen_d: d_z, mean difference over the standard deviation of the differences.
-        rank_biserial: rank sum of positive differences less that of negative ones, over both.
-        t_p_holm, wilcoxon_p_holm: p of the tests, adjusted for all pairs of groups; None for one by itself.
+        rank_biserial: rank sum of positive differences minus that of negative ones, divided by their sum.
+        t_p_holm, wilcoxon_p_holm: p of the tests, adjusted for all pairs of groups; None for a single test.
     """
 
     sentences: int
@@ -73,16 +72,16 @@ def paired_test(
     """Paired t-test and Wilcoxon's signed-rank test with their effect sizes.
 
     Args:
-        matched, random: (n,) one value a sentence, n at least 1.
+        matched, random: similarities (n,), one for each sentence, n at least 1.
         word_pairs: number of word pairs behind the means.
         confidence: confidence level of the interval.
 
     Raises:
-        UserError: no sentence, different lengths, or a value that is not finite.
+        UserError: there is no sentence, the lengths differ, or a value is not finite.
     """
     if matched.shape != random.shape or matched.ndim != 1 or not len(matched):
         raise UserError(f"values are {matched.shape} and {random.shape}; expected (n,) and (n,), n >= 1")
-    # Means of equal numbers, summed in another order, differ in the last place. That is no difference.
+    # Means of equal numbers may differ in the last digit, by the order of summation. Round that away.
     differences = np.round(matched - random, DIGITS)
     if not np.isfinite(differences).all():
         raise UserError("a text similarity is not finite")
@@ -120,9 +119,9 @@ def paired_test(
 
 
 def adjusted(tests: Mapping[Key, PairedTest]) -> dict[Key, PairedTest]:
-    """The tests with p-values that are adjusted for their number, t-tests and Wilcoxon's each by themselves.
+    """The tests with p-values adjusted for their number, separately for t-tests and Wilcoxon's tests.
 
-    Those without a p-value are no tests and do not count (:func:`retrieval.statistics.significance.holm`).
+    Tests without a p-value do not count (:func:`retrieval.statistics.significance.holm`).
     """
     t = {key: test.t_p for key, test in tests.items() if test.t_p is not None}
     wilcoxon = {key: test.wilcoxon_p for key, test in tests.items() if test.wilcoxon_p is not None}
@@ -137,11 +136,11 @@ def adjusted(tests: Mapping[Key, PairedTest]) -> dict[Key, PairedTest]:
 def matched_and_random(
     similarities: NDArray[np.floating], matches: Sequence[Match]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Similarity of the words of each match, and that expected of its random pair.
+    """Similarity of the words of each match, and expected similarity of its random pair.
 
     Args:
-        similarities: (W,V) similarities of all words of two utterances.
-        matches: M matches.
+        similarities: similarities (W,V) of all words of two utterances.
+        matches: the M matches.
 
     Returns:
         Two vectors (M,).
@@ -163,7 +162,7 @@ class Sums:
     def add(
         self, sentences: Sequence[str], matched: NDArray[np.float64], random: NDArray[np.float64]
     ) -> None:
-        """Add matched words: the sentence of each, and both similarities (M,)."""
+        """Add M matches: the sentence of each, and both similarities (M,)."""
         for sentence, similar, expected in zip(sentences, matched.tolist(), random.tolist(), strict=True):
             self.matched[sentence] = self.matched.get(sentence, 0.0) + similar
             self.random[sentence] = self.random.get(sentence, 0.0) + expected

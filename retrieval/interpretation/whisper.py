@@ -1,9 +1,9 @@
 """Times of characters and words by the cross-attention of Whisper (Radford et al. 2022).
 
-A transcript is put into Whisper's decoder and the attention of some heads to the encoder frames is read off;
-from there on it is the procedure of :mod:`zipformer.alignment.attention`, whose source is Whisper's own word
-timestamps. The heads are those that the model names (``alignment_heads`` of its generation config), else all
-of the upper half of the decoder.
+The decoder of Whisper reads a transcript, and the attention of some heads to the encoder frames is recorded.
+The rest is the procedure of :mod:`zipformer.alignment.attention`, which follows Whisper's own word
+timestamps. The heads are the ``alignment_heads`` in the generation config of the model, or else all heads in
+the upper half of the decoder.
 
 Whisper hears windows of 30 s at 50 frames a second. Only the first ceil(samples / 320) frames belong to the
 utterance: attention to the others is dropped and the rest made to sum to 1 again, as if the softmax had seen
@@ -36,37 +36,37 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class WhisperConfig:
-    """Which Whisper model, and what it is told.
+    """Settings of the Whisper model.
 
     ``model`` is a name on the Hugging Face Hub (``openai/whisper-small``), downloaded once and cached by
     ``transformers``, or a folder that ``save_pretrained`` of model, feature extractor and tokenizer wrote.
     ``revision`` is a branch, tag or commit on the Hub. ``language`` is a code that the model knows (``zh``,
-    ``yue``); null = what it takes each utterance for.
+    ``yue``); null = the language that the model detects in each utterance.
     """
 
     model: str = ""  # name on the Hub, or a folder that save_pretrained wrote
     revision: str = "main"  # branch, tag or commit on the Hub
-    language: str | None = None  # code that the model knows (zh, yue); null = as it hears each utterance
+    language: str | None = None  # code that the model knows (zh, yue); null = detected by the model
 
     @property
     def short_name(self) -> str:
-        """For the folders of the results: ``openai/whisper-small`` is ``small``."""
+        """Name in result folders: ``small`` for ``openai/whisper-small``."""
         return Path(self.model).name.removeprefix("whisper-")
 
 
 class Whisper:
-    """A model that says where its decoder looks.
+    """A Whisper model that returns the cross-attention of its decoder.
 
     Args:
-        model: ``WhisperForConditionalGeneration`` with eager attention, which alone keeps the weights.
+        model: ``WhisperForConditionalGeneration`` with eager attention, the only one that returns weights.
         extractor, tokenizer: feature extractor and tokenizer of the model.
         language: see :class:`WhisperConfig`.
         device: device that computes.
         name: name in error messages.
 
     Raises:
-        UserError: a language that the model does not know, alignment heads that it does not have, no
-            generation config of Whisper, or a tokenizer without bytes.
+        UserError: the model does not know the language or lacks an alignment head, or there is no generation
+            config of Whisper or no byte-level tokenizer.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Whisper:
                 f"{name} has no no_timestamps_token_id in its generation_config.json: copy that file from the"
                 " model that it was made from"
             )
-        # Where a folder holds no tokenizer, transformers makes an empty one.
+        # If a folder has no tokenizer, transformers makes an empty one.
         if not spells_every_text(tokenizer.get_vocab()):
             raise UserError(
                 f"{name} has no byte-level tokenizer: save that of the model that it was made from beside it"
@@ -106,23 +106,23 @@ class Whisper:
         self.model, self.device = model.to(device).float().eval(), torch.device(device)
         self.extractor, self.tokenizer = extractor, tokenizer
         self.sampling_rate = int(extractor.sampling_rate)
-        self.stride = 2 * int(extractor.hop_length)  # samples a frame
+        self.stride = 2 * int(extractor.hop_length)  # samples in a frame
         self.median_frames = int(model.config.median_filter_width)  # 7
 
     @torch.inference_mode()
     def attend(self, samples: Tensor, text: str | None) -> tuple[list[bytes], Tensor]:
-        """Tokens of a text, or of what the model itself recognises (None), and the attention to the frames.
+        """Tokens of a text, or of the recognition result (None), and their attention to the frames.
 
         Args:
-            samples: (T,) at ``sampling_rate``, at most a window.
-            text: text of the utterance.
+            samples: samples (T,) at ``sampling_rate``, at most a window.
+            text: text of the utterance; None to recognise it.
 
         Returns:
             U pieces of UTF-8, and (heads, U+1, T') the attention when each is predicted, the last row that of
             the end of the text; T' = ceil(T / ``stride``), and every row sums to 1. No pieces: no rows.
 
         Raises:
-            UserError: more tokens than the decoder takes.
+            UserError: there are more tokens than the decoder accepts.
         """
         features = self.extractor(
             samples.numpy(), sampling_rate=self.sampling_rate, padding="max_length", return_tensors="pt"
@@ -142,7 +142,7 @@ class Whisper:
             tokens = self.model.generate(features, return_timestamps=False, **options)[0].tolist()
         else:
             tokens = self.tokenizer(text, add_special_tokens=False).input_ids
-        # What spells no text: marks of begin, end, languages, times.
+        # Tokens that are no text: marks of start, end, languages, times.
         tokens = [token for token in tokens if token not in self.tokenizer.added_tokens_decoder]
         if not tokens:
             return [], torch.empty(0, 0, 0)
@@ -160,7 +160,7 @@ class Whisper:
         chosen = upper_half(weights)
         if self.heads:
             chosen = torch.stack([weights[layer, head] for layer, head in self.heads])
-        # An input's row predicts the next one: the last of the prompt has the first token.
+        # The row of an input predicts the next token: the last row of the prompt predicts the first token.
         chosen = chosen[:, len(prompt) - 1 :, : -(-len(samples) // self.stride)].double()
         chosen = chosen / chosen.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.double).tiny)
         return [bytes_of(piece) for piece in self.tokenizer.convert_ids_to_tokens(tokens)], chosen
@@ -176,19 +176,19 @@ class Whisper:
 def align_with_whisper(
     whisper: Whisper, cuts: Mapping[str, Cut], *, segment: Segmenter = list, transcript: str = "reference"
 ) -> Iterator[tuple[str, list[Word]]]:
-    """Words of every utterance and when they are spoken, one utterance at a time.
+    """Words of every utterance with their times, one utterance after the other.
 
-    Utterances that are longer than the window, in which nothing is said, or whose text is too long for the
-    decoder are left out and named in the log.
+    Utterances that are longer than the window, have no text, or a text that is too long for the decoder are
+    left out and named in the log.
 
     Args:
-        whisper: the aligner.
+        whisper: aligner.
         cuts: cuts by id, with recordings and one supervision each.
-        segment: cuts texts into words; by default every character is one.
-        transcript: ``reference``, or ``hypothesis`` for what Whisper itself recognises.
+        segment: function that divides a text into words; by default every character is a word.
+        transcript: ``reference``, or ``hypothesis`` for the recognition result of Whisper.
 
     Raises:
-        UserError: a cut without recording, or one that cannot be read.
+        UserError: a cut has no recording, or a recording cannot be read.
     """
     window, seconds = int(whisper.extractor.n_samples), whisper.stride / whisper.sampling_rate  # 30 s, 0.02 s
     left_out: dict[str, list[str]] = {}
@@ -221,8 +221,8 @@ def load(config: WhisperConfig, *, device: torch.device | str = "cpu") -> Whispe
     """The aligner of a model.
 
     Raises:
-        UserError: ``transformers`` is not installed, no such model, no connection and nothing cached, a
-            model of another family, or what :class:`Whisper` finds wrong.
+        UserError: ``transformers`` is not installed, there is no such model, or no connection and no cached
+            copy, the model is of another family, or see :class:`Whisper`.
     """
     transformers = import_transformers("aligner=whisper")
     which = {"pretrained_model_name_or_path": config.model, "revision": config.revision}

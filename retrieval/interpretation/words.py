@@ -1,4 +1,4 @@
-"""Words in time, the embedding of each, and the table that keeps them."""
+"""Words with times and embeddings, and the table of words."""
 
 import csv
 import math
@@ -16,7 +16,7 @@ COLUMNS = ("utterance_id", "word", "start", "end")
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word (or character) and when it is spoken, in seconds from the start of the utterance."""
+    """A word (or character) with start and end in seconds from the start of the utterance."""
 
     text: str
     start: float
@@ -33,31 +33,31 @@ class SpokenWords:
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When frames are: frame k lasts from ``first + k * step`` for ``step`` seconds."""
+    """Times of frames: frame k begins at ``first + k * step`` seconds and lasts ``step`` seconds."""
 
     step: float
     first: float = 0.0
 
     def frame(self, seconds: float, count: int) -> int:
-        """The frame of a time, among ``count`` frames; times outside give the first or the last."""
-        # A time on the border between two frames belongs to the later one, whichever way it was rounded.
+        """The frame at a time, out of ``count`` frames; times outside give the first or last frame."""
+        # A time on the border between two frames belongs to the later one, despite rounding.
         return min(max(math.floor((seconds - self.first) / self.step + 1e-6), 0), count - 1)
 
     def seconds(self, frame: float) -> float:
-        """When a frame begins."""
+        """Start of a frame."""
         return self.first + frame * self.step
 
 
 def centre_frames(frames: NDArray[np.floating], words: Sequence[Word], clock: FrameClock) -> SpokenWords:
-    """The frame at the centre of each word (SeqSimInterp, arXiv 2505.19606), not the mean over the word.
+    """Frame at the centre of each word (SeqSimInterp, arXiv 2505.19606), instead of the mean over the word.
 
     Args:
-        frames: (T,D) of the utterance.
-        words: W words of it, at least one.
+        frames: frames (T,D) of the utterance.
+        words: words (W) of the utterance, at least one.
         clock: times of the frames.
 
     Raises:
-        UserError: frames that are not (T,D), a centre frame that is not finite or zero.
+        UserError: the frames are not (T,D), or a centre frame is zero or not finite.
     """
     if frames.ndim != 2 or not len(frames):
         raise UserError(f"frames are {frames.shape}; expected (T,D) with at least one frame")
@@ -82,14 +82,14 @@ def write_words(path: Path, utterances: Iterable[tuple[str, Sequence[Word]]]) ->
 
 
 def read_words(path: Path) -> dict[str, list[Word]]:
-    """Read a table of words: what :func:`write_words` writes, or any other aligner in that form.
+    """Read a table of words, from :func:`write_words` or from another aligner in the same format.
 
     Returns:
-        Words by utterance, in the order of the table.
+        Words by utterance id, in the order of the table.
 
     Raises:
-        UserError: there is no such file.
-        UserError: other columns, times that are no numbers or go backwards; names the line.
+        UserError: there is no such file, the columns are wrong, or the times in a line are not numbers or
+            decrease.
     """
     if not path.is_file():
         raise UserError(f"no table of words at {path}; fangyan interpret writes one (words.tsv)")

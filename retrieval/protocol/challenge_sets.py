@@ -1,8 +1,8 @@
-"""A challenge set: which sentences of which sites are asked, and which rivals the right answer has.
+"""A challenge set: the sentences that are queries at each pair of sites, and the rivals of the right answers.
 
-Two files hold it. ``{name}.json`` is what retrieval reads: settings, thresholds, a fingerprint of the inputs,
-the sites with their utterances, and for every pair of sites what is kept and what was dropped and why.
-``{name}.tsv`` has one line a sentence of a pair, with all that was measured, for people.
+It is stored in two files. Retrieval reads ``{name}.json``: settings, thresholds, a fingerprint of the inputs,
+the sites with their utterances, and for every pair of sites the kept and the dropped sentences with reasons.
+``{name}.tsv`` is for people: one line for each sentence of a pair, with all measurements.
 """
 
 import csv
@@ -38,13 +38,13 @@ TSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found about one sentence of a pair of sites.
+    """Measurements and verdict about one sentence of a pair of sites.
 
     Attributes:
-        distance: distance of the two pronunciations; None if it was not measured.
-        names: proper nouns and numbers at either site, as ``word/tag``; None if no tagger was asked.
-        dropped_by: the removals that took it away; empty if it stays. ``few`` is a sentence that would have
-            been the only one of its pair, ``random`` one that the draw of a random counterpart left out.
+        distance: distance of the two pronunciations; None if not measured.
+        names: proper nouns and numbers at either site, as ``word/tag``; None if not tagged.
+        dropped_by: removals that dropped the sentence; empty if it is kept. ``few``: it would have been the
+            only sentence of its pair. ``random``: the draw of a random counterpart left it out.
     """
 
     distance: float | None = None
@@ -54,19 +54,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ChallengeSet:
-    """Which queries are asked of which pairs of sites, and with which rivals.
+    """The queries of every pair of sites, and their rivals.
 
     Attributes:
         name: name of the set; also the end of the name of its result folders.
         split: split of the cuts that the set was made from.
         sites: sites with their utterances.
-        kept_of: sentences that stay, sorted, by pair of sites (numbers, the smaller first).
-        durations: seconds by utterance id, where rivals are chosen by duration; else empty. In a random
-            counterpart those of a site are exchanged, so that the rivals are random.
-        candidates: utterances that a query is compared with, the right answer among them; 0 = the pool.
-        about: settings, thresholds and counts, for the record; of a random counterpart also ``drawn_for``,
+        kept_of: kept sentences, sorted, by pair of sites (numbers of the sites, the smaller first).
+        durations: seconds by utterance id if rivals are chosen by duration, else empty. In a random
+            counterpart, the durations of a site are permuted to make the rivals random.
+        candidates: number of utterances that a query is compared with, including the right answer; 0 = the
+            whole pool.
+        about: settings, thresholds and counts, for the record; in a random counterpart also ``drawn_for``,
             the fingerprint of the set that it was drawn for.
-        fingerprint: SHA-256 of all that decided the set.
+        fingerprint: SHA-256 of everything that determines the set.
     """
 
     name: str
@@ -87,13 +88,13 @@ class ChallengeSet:
         return {pair: frozenset(sentences) for pair, sentences in self.kept_of.items()}
 
     def kept(self, source: Site, target: Site, common: Sequence[str]) -> list[str]:
-        """Common sentences that stay, sorted; none if fewer than two would stay.
+        """Common sentences that are kept, sorted; empty if fewer than two would remain.
 
-        The order of source and target does not matter. Sites are known by their utterances, so their groups
+        The order of source and target does not matter. Sites are identified by their utterances, so groups
         may be dialects or varieties.
 
         Raises:
-            UserError: an utterance that the set was not made from.
+            UserError: an utterance is not in the set.
         """
         left = []
         for sentence in common:
@@ -105,11 +106,11 @@ class ChallengeSet:
     def allowed(self, source: Site, target: Site, kept: Sequence[str]) -> NDArray[np.bool_] | None:
         """Utterances of the target (columns) that each query (rows) is compared with.
 
-        They are the right answer and the ``candidates - 1`` utterances nearest to it in duration; among
-        equally near ones the first in the order of sentences.
+        They are the right answer and the ``candidates - 1`` utterances nearest to it in duration; of equally
+        near utterances, the first in the order of sentences.
 
         Returns:
-            (N,N) for N kept sentences, the diagonal always True; None if all are allowed.
+            Mask (N,N) for N kept sentences, with True on the diagonal; None if all are allowed.
         """
         N = len(kept)
         if not 0 < self.candidates < N:
@@ -137,8 +138,8 @@ def write_challenge(
     """Write ``{name}.json`` and ``{name}.tsv``; the same set gives the same bytes.
 
     Args:
-        folder: folder to write into; made if absent.
-        challenge: the set.
+        folder: folder to write into; created if missing.
+        challenge: challenge set.
         judgements: judgement of every common sentence of every pair of sites.
 
     Returns:
@@ -176,7 +177,7 @@ def _as_json(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str,
         }
         for pair, of_sentences in sorted(judgements.items())
     ]
-    # The long lists have a line an entry, so that a person finds a pair and a diff shows what changed.
+    # Long lists have one entry on each line, so that people can find a pair and a diff shows changes.
     lists: dict[str, list[Any]] = {
         "sites": sites,
         "pairs": pairs,
@@ -190,7 +191,7 @@ def _as_json(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str,
 
 
 def _reason(judgement: Judgement) -> dict[str, object]:
-    """Why a sentence was dropped, with what was measured."""
+    """Reason why a sentence was dropped, with the measurement."""
     reason: dict[str, object] = {"by": list(judgement.dropped_by)}
     if judgement.distance is not None:
         reason["distance"] = judgement.distance
@@ -223,11 +224,10 @@ def _as_tsv(challenge: ChallengeSet, judgements: Mapping[SitePair, Mapping[str, 
 
 
 def read_challenge(path: Path | str) -> ChallengeSet:
-    """The set that :func:`write_challenge` wrote.
+    """Read a set from :func:`write_challenge`.
 
     Raises:
-        UserError: no such file.
-        UserError: it is not a challenge set, or none of this version.
+        UserError: there is no such file, or it is not a challenge set of this version.
     """
     path = Path(path)
     if not path.is_file():

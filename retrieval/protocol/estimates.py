@@ -1,4 +1,4 @@
-"""Metrics of pairs of groups, with chance, interval and p: from the outcome of all queries to numbers."""
+"""Computes metrics of pairs of groups with chance, interval and p from the outcome of all queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ PAIR, CEILING = "pair", "ceiling"
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of a pair of groups, or its mean over several; rates in per cent, ranks as they are.
+    """One metric of a pair of groups, or its mean over several pairs; rates in per cent, ranks unscaled.
 
     Attributes:
         part: ``pair``; ``ceiling`` for the site pairs within a group; or, for an unweighted mean over pairs,
             its name as in :class:`retrieval.protocol.tables.SummaryRow`.
         source, target: the groups; empty for a mean over pairs.
         metric: one of ``METRICS``.
-        value: unweighted mean over site pairs, the convention of the paper.
+        value: unweighted mean over site pairs, as in the paper.
         low, high: ends of the interval of ``value``.
-        chance: value of a random draw among the candidates.
-        p: p-value of the permutation test of ``value`` against chance, one-sided; None if there was none.
-        p_holm: the same, adjusted for all pairs of groups of this part; None for a mean over pairs.
-        pooled: the metric of all queries together, where a site pair counts by the number of its queries.
+        chance: expected value if answers are drawn at random from the candidates.
+        p: p-value of the one-sided permutation test of ``value`` against chance; None without a test.
+        p_holm: p adjusted for all pairs of groups of this part; None for a mean over pairs.
+        pooled: metric over all queries together, so that a site pair is weighted by its number of queries.
         pooled_low, pooled_high, pooled_chance: interval and chance level of ``pooled``.
     """
 
@@ -57,22 +57,22 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All metrics (M,) of a pair of groups, or of the mean over several pairs; rates in 0..1.
+    """All metrics (M,) of a pair of groups, or their mean over several pairs; rates in 0..1.
 
     Attributes:
-        site_pairs: ordered pairs of sites behind them.
+        site_pairs: number of ordered pairs of sites in the estimate.
         queries: number of queries of these pairs.
-        sentences: (Q,) whether each sentence is behind them; their number sets the interval of a metric that
-            does not vary.
+        sentences: True for each sentence in the estimate (Q,); the number of sentences determines the
+            interval of a metric that does not vary.
         pool: largest number of candidates.
-        value: mean over site pairs.
-        chance: chance level of ``value``.
-        intervals: ends of the interval of each metric of ``value``.
-        replicates: (B,M), resampled ``value``.
+        value: metrics, mean over site pairs (M,).
+        chance: chance level of ``value`` (M,).
+        intervals: ends of the interval of each metric in ``value``.
+        replicates: resampled ``value`` (B,M).
         pooled: rank distribution (R,) of all queries.
-        pooled_chance: rank distribution (R,) if every answer were drawn at random.
+        pooled_chance: rank distribution (R,) if every answer is drawn at random.
         pooled_intervals: ends of the interval of each metric of ``pooled``.
-        permuted: ``value`` under permuted correspondences (B',M), or None.
+        permuted: ``value`` under permuted correspondences (B',M); None without a test.
     """
 
     site_pairs: int
@@ -89,12 +89,12 @@ class Estimate:
     permuted: Floats | None
 
     def p_values(self) -> list[float] | None:
-        """P-value of every metric against chance; None if there was no test."""
+        """P-value of every metric against chance; None without a test."""
         return None if self.permuted is None else chance_p_values(self.value, self.permuted).tolist()
 
 
 class Estimator:
-    """Makes the estimates of pairs of groups from one outcome, all with the same resamples.
+    """Makes the estimates of all pairs of groups of an outcome, with the same resamples for all.
 
     Args:
         outcome: ranks of all queries.
@@ -116,7 +116,7 @@ class Estimator:
         return list(self.draws.members)
 
     def site_pairs(self, pair: Pair) -> list[tuple[int, int]]:
-        """Ordered site pairs of a pair of groups that were asked."""
+        """Ordered site pairs of a pair of groups with queries."""
         return [
             (int(a), int(b))
             for a in self.draws.members[pair[0]]
@@ -125,12 +125,12 @@ class Estimator:
         ]
 
     def pairs(self) -> list[Pair]:
-        """Ordered pairs of groups that were asked, those within a group too."""
+        """Ordered pairs of groups with queries, including pairs within a group."""
         every = [(source, target) for source in self.groups for target in self.groups]
         return [pair for pair in every if self.site_pairs(pair)]
 
     def estimate(self, pair: Pair) -> tuple[Estimate, Floats]:
-        """Estimate of a pair of groups, and the resampled pool of its queries (B,R)."""
+        """Estimate of a pair of groups, and the resampled rank distributions (B,R) of its pooled queries."""
         outcome, asked = self.outcome, self.site_pairs(pair)
         a, b = (np.array(index) for index in zip(*asked, strict=True))
         pools = outcome.pool[a, b]
@@ -151,7 +151,7 @@ class Estimator:
         return estimate, replicates.pooled
 
     def mean(self, estimates: Sequence[Estimate], pooled_replicates: Floats) -> Estimate:
-        """Unweighted mean over pairs of groups; the pool is that of all their queries."""
+        """Unweighted mean over pairs of groups; ``pooled`` is over all their queries."""
         mean = mean_over_pairs([estimate.replicates for estimate in estimates])  # (B,M)
         permuted = [estimate.permuted for estimate in estimates if estimate.permuted is not None]
         return self._complete(
@@ -223,9 +223,9 @@ def metric_rows(part: str, estimates: Mapping[Pair, Estimate], *, adjust: bool) 
     """Rows of all metrics of some pairs of groups.
 
     Args:
-        part: part that the rows are of, see :class:`MetricRow`.
+        part: value of ``part`` for the rows, see :class:`MetricRow`.
         estimates: estimates by pair of groups; ("", "") for a mean over pairs.
-        adjust: give p-values that are adjusted for the number of pairs.
+        adjust: add p-values that are adjusted for the number of pairs.
     """
     p_values = [estimate.p_values() for estimate in estimates.values()]
     adjusted: list[list[float]] | None = None
@@ -261,5 +261,5 @@ def metric_rows(part: str, estimates: Mapping[Pair, Estimate], *, adjust: bool) 
 
 
 def unit_of(metric: str) -> float:
-    """What a metric is multiplied with to be shown: rates are in per cent."""
+    """Factor from a metric to its displayed value: rates are shown in per cent."""
     return 100.0 if metric in RATES else 1.0

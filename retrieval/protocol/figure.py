@@ -14,12 +14,12 @@ def recall_heat_map(
 ) -> Figure:
     """Matrix of recall@1 with its interval in every cell.
 
-    Held-out groups have an asterisk, and cells that are not surely above chance a question mark.
+    Held-out groups have an asterisk; cells that are not significantly above chance have a question mark.
 
     Args:
         table: rates and intervals.
         title: title of the figure.
-        confidence: confidence level of the intervals; the figure says it.
+        confidence: confidence level of the intervals, for the caption.
     """
     groups = table.groups
     names = [label(group) + ("*" if group in table.held_out_groups else "") for group in groups]
@@ -33,7 +33,7 @@ def recall_heat_map(
         colours = matplotlib.colormaps["cividis"].with_extremes(bad="#eeeeee")
         image = axes.imshow(np.ma.masked_invalid(table.matrix()), cmap=colours, vmin=0, vmax=100)
         for row in table.pairs:
-            # cividis runs from dark to light, so the text has the colour of the other end.
+            # cividis runs from dark to light; the text has the colour of the opposite end.
             colour = "black" if row.recall_at_1 > 55 else "white"
             x, y = number[row.target], number[row.source]
             mark = "?" if (row.source, row.target) in doubtful else ""

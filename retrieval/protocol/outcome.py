@@ -1,4 +1,4 @@
-"""Outcome of all queries: the rank of each right answer, and what ranks under permuted sentences would be."""
+"""Outcome of all queries: the rank of each right answer, and the metrics under permuted sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from zipformer.files import replacing
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of all queries; arrays (S,S,Q) are by source site, target site and sentence.
+    """Outcome of all queries; arrays (S,S,Q) are indexed by source site, target site and sentence.
 
     Attributes:
-        sites: S sites, sorted by group.
-        sentences: Q sentence ids.
-        above: candidates that score higher than the right answer.
-        equal: candidates that score the same, the right answer included; 0 where nothing was asked.
-        pool: candidates of the query, the right answer included; 0 where nothing was asked.
+        sites: the S sites, sorted by group.
+        sentences: ids of the Q sentences.
+        above: number of candidates that score higher than the right answer.
+        equal: number of candidates with the same score, including the right answer; 0 without a query.
+        pool: number of candidates, including the right answer; 0 without a query.
         permuted: metrics (B,M) of each pair of groups under permuted correspondences
-            (:mod:`retrieval.statistics.significance`); None if not asked for.
+            (:mod:`retrieval.statistics.significance`); None without a test.
     """
 
     sites: list[Site]
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def hits(self) -> Floats:
-        """(S,S,Q): 1, 0, or 1/k for the best of k equal ones; NaN where nothing was asked."""
+        """Hits (S,S,Q): 1, 0, or 1/k if the right answer is one of k equal best; NaN without a query."""
         first = np.where(self.above == 0, 1.0, 0.0) / np.maximum(self.equal, 1)
         return np.where(self.equal > 0, first, np.nan)
 
@@ -57,15 +57,15 @@ class Outcome:
         return float(self.metrics(source, target)[0])
 
     def chance(self, source: int | np.intp, target: int | np.intp) -> float:
-        """What recall@1 of a site pair would be if every answer were drawn from its candidates."""
+        """Expected recall@1 of a site pair if every answer is drawn at random from its candidates."""
         return float(self.chance_metrics(source, target)[0])
 
     def metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
-        """All metrics (M,) of a site pair, rates in 0..1, in the order of ``METRICS``; NaN if not asked."""
+        """Metrics (M,) of a site pair, rates in 0..1, in the order of ``METRICS``; NaN without queries."""
         return self._metrics(self.above[source, target], self.equal[source, target])
 
     def chance_metrics(self, source: int | np.intp, target: int | np.intp) -> Floats:
-        """All metrics (M,) of a site pair if every answer were drawn from its candidates."""
+        """Expected metrics (M,) of a site pair if every answer is drawn at random from its candidates."""
         pool = self.pool[source, target]
         return self._metrics(np.zeros_like(pool), pool)
 
@@ -74,7 +74,7 @@ class Outcome:
 
 
 class OutcomeBuilder:
-    """Takes in the scores of one ordered site pair after the other.
+    """Builds an outcome from the scores of ordered site pairs, added one after the other.
 
     Args:
         sites: all sites.
@@ -101,7 +101,7 @@ class OutcomeBuilder:
         scores: NDArray[np.floating],
         allowed: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Scores (N,N) of all queries with all candidates, and which candidates they have; None for all."""
+        """Add scores (N,N) of queries and candidates, and a mask of allowed candidates; None allows all."""
         columns = [self._column[name] for name in names]
         found = places(scores, allowed)
         self._above[source, target, columns] = np.diagonal(found.above)
@@ -111,7 +111,7 @@ class OutcomeBuilder:
             self._test.add(source, target, columns, found, allowed)
 
     def result(self) -> Outcome:
-        """The outcome of all added site pairs.
+        """Outcome of all added site pairs.
 
         Raises:
             UserError: nothing was added.
@@ -129,7 +129,7 @@ class OutcomeBuilder:
 
 
 def write_ranks(path: Path, outcome: Outcome) -> None:
-    """``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q); names ``groups``, ``sites``, ``sentences``."""
+    """Write ``ranks.npz``: ``above``, ``equal``, ``pool`` (S,S,Q), ``groups``, ``sites``, ``sentences``."""
     with replacing(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -143,11 +143,10 @@ def write_ranks(path: Path, outcome: Outcome) -> None:
 
 
 def read_ranks(path: Path) -> Outcome:
-    """The answers of a finished retrieval, without utterances and permutations.
+    """Read the ranks of a finished retrieval, without utterances and permutations.
 
     Raises:
-        UserError: there is no such file.
-        UserError: arrays that are missing or do not fit together.
+        UserError: there is no such file, or arrays are missing or do not fit together.
     """
     if not path.is_file():
         raise UserError(f"no ranks at {path}: make them with fangyan retrieve")

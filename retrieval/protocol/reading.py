@@ -1,4 +1,4 @@
-"""Results of fangyan retrieve, read back: the table of ``recall.json``, and what it was made from."""
+"""Reads results of fangyan retrieve: the table of ``recall.json``, and the inputs it was made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from retrieval.protocol.tables import PairRow, RecallTable, SummaryRow
 from retrieval.results.weights import Digests, data_behind, weights_behind
 from zipformer.typed_json import MalformedResultError, json_object, names_or_none, read_rows, require
 
-SAME_SETTINGS = ("level", "duplicates")  # must be equal in results that stand side by side
+SAME_SETTINGS = ("level", "duplicates")  # must be equal in results that are compared
 RETRIEVED_WITH = "fangyan embed and fangyan retrieve"
 
 
 @dataclass(frozen=True)
 class RecallResult:
-    """``recall.json``: the table, its settings and its sources.
+    """Content of ``recall.json``: table, settings and digests of the inputs.
 
     Attributes:
         table: rates of all pairs of groups.
         embedder: name of the embedder.
         settings: settings of fangyan retrieve.
         weights, data: digests behind the embeddings (:mod:`retrieval.results.weights`).
-        challenge_fingerprint: fingerprint of the challenge set that was asked; None for the full set.
-        drawn_for: fingerprint of the set that a random challenge set is the counterpart of; else None.
+        challenge_fingerprint: fingerprint of the challenge set; None for the full set.
+        drawn_for: for a random challenge set, fingerprint of the set that it was drawn for; else None.
     """
 
     table: RecallTable
@@ -37,10 +37,10 @@ class RecallResult:
 
 
 def read_recall(path: Path) -> RecallResult | None:
-    """``recall.json``, or None where there is none.
+    """Read ``recall.json``; None if there is no such file.
 
     Raises:
-        MalformedResultError: a file without its fields, or a pair of groups that are not listed.
+        MalformedResultError: fields are missing, or a pair has a group that is not listed.
     """
     if not path.is_file():
         return None

@@ -3,14 +3,14 @@
 For every ordered pair of sites of two different groups:
 
 1. the sentences are those that both sites have; the pool is their N utterances at the target site;
-2. every one of the N utterances of the source site is a query, scored against the pool by SeqSim;
-3. it hits if the utterance of the same sentence has the highest score. Ties are shared fairly
-   (:mod:`retrieval.statistics.ranks`), so embeddings that are all the same score at chance, whatever the
-   order of the utterances. Beyond the protocol, the rank of the right answer is kept.
+2. each of the N utterances of the source site is a query, scored against the pool by SeqSim;
+3. a query hits if the utterance of the same sentence has the highest score. Ties are shared fairly
+   (:mod:`retrieval.statistics.ranks`), so identical embeddings give chance level for any order of the
+   utterances. Beyond the protocol, the rank of the right answer is stored.
 
 Recall@1 of a group pair is the unweighted mean over its site pairs; chance is the mean of 1/N. Scores are
-symmetric, so those of A to B serve B to A, but the recalls differ: one takes maxima over rows, the other
-over columns.
+symmetric, so the scores of A to B are also those of B to A, but the recalls differ: one takes maxima over
+rows, the other over columns.
 """
 
 import logging
@@ -38,7 +38,7 @@ from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SITES_BYTES = 8 << 30  # of frames that are kept for further pairs of their sites
+SITES_BYTES = 8 << 30  # bytes of frames that are cached for further pairs of the same sites
 
 
 def retrieve(
@@ -55,25 +55,25 @@ def retrieve(
     device: torch.device | str = "cpu",
     half_precision: bool = False,
 ) -> Outcome:
-    """Ask every query of every ordered pair of sites.
+    """Score every query of every ordered pair of sites.
 
     Args:
         store: embeddings.
         sites: sites, from :func:`sites_of`.
-        within_groups: whether to pair different sites of one group as well; their recall is a ceiling for
-            that of other groups.
+        within_groups: also pair different sites of one group; their recall is a ceiling for recall between
+            groups.
         min_common: smallest number of sentences that the two sites of a pair must share.
         score: similarity of two utterances.
         correction: correction of the frames, fitted on the store.
-        challenge: sentences that are asked, and the rivals of each; None = all sentences with all rivals.
+        challenge: challenge set with queries and rivals; None = all sentences with all rivals.
         permutations: number of permutations of the test against chance; 0 makes no test.
         seed: random seed of the permutations.
         device: device that computes the scores.
-        half_precision: frames in float16, see :meth:`retrieval.similarity.seqsim.Packed.half`.
+        half_precision: compare frames in float16, see :meth:`retrieval.similarity.seqsim.Packed.half`.
 
     Raises:
         UserError: two sites have too few common sentences, frames or scores are not finite, or the challenge
-            set keeps nothing or does not fit the sites.
+            set is empty for these sites or does not fit them.
     """
     pairs, empty = site_pairs(sites, within_groups=within_groups), 0
     check_common_sentences(sites, pairs, min_common)
@@ -113,7 +113,7 @@ def retrieve(
 
 
 def _warn_of_unlike_pools(outcome: Outcome) -> None:
-    """Warn if the smallest pool is under half the largest, since means weight both equally."""
+    """Warn if the smallest pool is less than half the largest, because means weight both equally."""
     pools = np.where(outcome.pool > 0, outcome.pool, np.iinfo(outcome.pool.dtype).max)
     smallest, largest = int(pools.min()), int(outcome.pool.max())
     if 2 * smallest < largest:
@@ -127,7 +127,7 @@ def _warn_of_unlike_pools(outcome: Outcome) -> None:
 
 
 def _packed(store: EmbeddingStore, site: Site, correct: Transform, device: torch.device | str) -> Packed:
-    """Utterances of a site in the order of their sentences, in float32."""
+    """Pack the utterances of a site in the order of their sentences, in float32."""
     arrays = []
     for sentence in sorted(site.utterances):
         name = site.utterances[sentence]
@@ -142,7 +142,7 @@ def _packed(store: EmbeddingStore, site: Site, correct: Transform, device: torch
 
 
 def _common_part(packed: Packed, site: Site, common: Sequence[str]) -> Packed:
-    """The utterances of a packed site that speak the common sentences."""
+    """The utterances of a packed site that have the common sentences."""
     if len(common) == len(site.utterances):
         return packed
     place = {sentence: index for index, sentence in enumerate(sorted(site.utterances))}

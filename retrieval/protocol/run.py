@@ -1,8 +1,8 @@
 """The command ``retrieve``: recall between all ordered pairs of groups of a split, with intervals and tests.
 
-Embeddings and sites are opened (:mod:`~retrieval.protocol.sites`), every query is asked
-(:mod:`~retrieval.protocol.recall`), ranks become rates with intervals (:mod:`~retrieval.protocol.estimates`,
-:mod:`~retrieval.protocol.tables`), and these become files, a figure and what is printed.
+It opens embeddings and sites (:mod:`~retrieval.protocol.sites`), scores every query
+(:mod:`~retrieval.protocol.recall`), computes rates with intervals from the ranks
+(:mod:`~retrieval.protocol.estimates`, :mod:`~retrieval.protocol.tables`), and writes and prints the results.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -34,27 +34,27 @@ class RetrieveConfig:
     """Settings of one retrieval.
 
     Attributes:
-        model_dir: model directory whose ``results`` hold the embeddings and receive the tables.
-        split: split of the data set that was embedded.
-        dataset: name of the data set; null = the only one that the model directory has results of.
-        embedder: name of the embedder, as fangyan embed named its folder: ``zipformer``, ``mfcc``, ...
+        model_dir: model directory with the embeddings in ``results``; the tables go there too.
+        split: split of the embedded data set.
+        dataset: name of the data set; null = the only data set with results.
+        embedder: name of the embedder, as in the folder of fangyan embed: ``zipformer``, ``mfcc``, ...
         layer: layer of the embedder, as in fangyan embed; null = its output.
         level: rows of the matrix: dialect groups, or varieties (subdialects).
-        groups: only these rows, in this order; empty = all.
-        trained: dialect groups that the encoder was trained on; null = as ``provenance.json`` says.
-        within: whether to pair the sites of one group as well, reported apart.
-        min_common: smallest number of sentences that two sites must share. With fewer, the pool is so small
-            that chance decides, and with 1 every answer is right.
+        groups: groups to compare, in this order; empty = all.
+        trained: dialect groups that the encoder was trained on; null = those in ``provenance.json``.
+        within: also pair the sites of one group with each other; reported separately.
+        min_common: smallest number of sentences that two sites must share. In smaller pools chance is too
+            high; with 1 every answer is right.
         score: similarity of two utterances (:mod:`retrieval.similarity.scores`); ``seqsim`` is the protocol.
         correction: correction of the frames before they are compared
             (:mod:`retrieval.embedding.corrections`); ``none`` is the protocol.
-        challenge: file of fangyan challenge that says which sentences are asked, and with which others
-            they compete; null = all with all.
+        challenge: challenge set (JSON file of fangyan challenge) that restricts the queries and their rivals;
+            null = all sentences with all rivals.
         duplicates: ``error`` or ``first``, for a sentence that a site has more than once.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        half_precision: whether one kernel computes SeqSim with products of float16, for whole benchmarks on a
-            GPU: faster, scores off by up to 1e-4. Other scores have no such kernel.
-        resamples: number of bootstrap resamples; with more of them the ends of the intervals are steadier.
+        half_precision: compute SeqSim on a GPU with products of float16, in one kernel: faster, with errors
+            of the scores up to 1e-4. Other scores have no such kernel.
+        resamples: number of bootstrap resamples; with more resamples the ends of the intervals vary less.
         confidence: confidence level of the intervals.
         permutations: number of permutations of the tests against chance; the smallest p is 1/(1 + this). 0 =
             no tests.
@@ -105,14 +105,14 @@ def main(config: RetrieveConfig) -> None:
 
 
 def run(config: RetrieveConfig) -> tuple[RecallTable, Path]:
-    """Ask all queries and write the results.
+    """Run all queries and write the results.
 
     Returns:
-        The table of rates, and the folder of the results.
+        Table of rates, and folder of the results.
 
     Raises:
         UserError: there are no embeddings, they were computed with other weights than the model directory has
-            now or do not fit the challenge set, or as :func:`sites_of` and :func:`retrieve`.
+            now or do not fit the challenge set, or see :func:`sites_of` and :func:`retrieve`.
     """
     model_dir = Path(config.model_dir)
     dataset = choose_dataset(model_dir, config.dataset)
@@ -175,10 +175,11 @@ def run(config: RetrieveConfig) -> tuple[RecallTable, Path]:
 def open_store(
     model_dir: Path, split: str, dataset: str, *, embedder: str = "zipformer", layer: int | None = None
 ) -> EmbeddingStore:
-    """Embeddings of a data set in a model directory.
+    """Open the embeddings of a data set in a model directory.
 
     Raises:
-        UserError: there are none, or they were computed with other weights than the directory has now.
+        UserError: there are no embeddings, or they were computed with other weights than the directory has
+            now.
     """
     directory = result_folder(model_dir, "embeddings", split, dataset=dataset, embedder=embedder, layer=layer)
     store = EmbeddingStore(directory)
@@ -187,7 +188,7 @@ def open_store(
 
 
 def check_challenge(challenge: ChallengeSet, store: EmbeddingStore) -> None:
-    """Check that a challenge set was made from the data set that was embedded.
+    """Check that a challenge set was made from the embedded data set.
 
     Raises:
         UserError: it was made from another data set.

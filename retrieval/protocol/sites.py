@@ -1,4 +1,4 @@
-"""Sites: where the same sentences are spoken, and which of them are compared."""
+"""Sites, at which the same sentences are spoken, and the pairs of sites to compare."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -11,18 +11,18 @@ from zipformer.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MIN_COMMON = 2  # sentences of two sites: with one, the right answer is the only one
+MIN_COMMON = 2  # common sentences of two sites: with one, the right answer is the only candidate
 
 
 class Level(str, Enum):
-    """What a row of the matrix is: a dialect group with all its sites, or one variety (subdialect)."""
+    """Rows of the matrix: dialect groups with all their sites, or varieties (subdialects)."""
 
     group = "group"
     subdialect = "subdialect"
 
 
 class Duplicates(str, Enum):
-    """What to do where a site has a sentence more than once; ``first`` takes the first id in order."""
+    """Treatment of a sentence that a site has more than once; ``first`` takes the smallest id."""
 
     error = "error"
     first = "first"
@@ -30,7 +30,7 @@ class Duplicates(str, Enum):
 
 @dataclass(frozen=True)
 class Site:
-    """One place: its group (or variety) and the utterance id of each sentence."""
+    """One place: group (or variety) and the utterance id of each sentence."""
 
     group: str
     name: str
@@ -47,11 +47,11 @@ def sites_of(
     duplicates: Duplicates = Duplicates.error,
     groups: Sequence[str] = (),
 ) -> list[Site]:
-    """The sites of a store, with their sentences.
+    """Sites of a store, with their sentences.
 
-    Utterances without a sentence id cannot be paired; they are counted in the log. A whole group may be
-    without, but not one site of a group. An utterance without a site belongs to the one site of its group,
-    named like it.
+    Utterances without a sentence id cannot be paired; the log gives their number. A whole group may lack
+    sentence ids, but not a single site of a group. An utterance without a site belongs to a site that has the
+    name of its group.
 
     Args:
         utterances: utterances of a store.
@@ -60,8 +60,8 @@ def sites_of(
         groups: keep only these groups, in this order; empty keeps all, sorted.
 
     Raises:
-        UserError: a duplicate, an unknown group or one that is named twice, no sentence ids, a site without
-            any beside others that have them, or fewer than two groups.
+        UserError: a site has a sentence twice, a group is unknown or named twice, there are no sentence ids,
+            one site of a group has none, or there are fewer than two groups.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     unpaired: dict[tuple[str, str], int] = {}
@@ -82,7 +82,7 @@ def sites_of(
                 f"site {utterance.site or group} of {group} has sentence {utterance.sentence_id} twice, as"
                 f" {first} and {utterance.utterance_id}: give each its own site, or set duplicates=first"
             )
-        # Not the one that comes first: stores and manifests have orders of their own.
+        # The smallest id, not the first: the order of stores and manifests may differ.
         site[utterance.sentence_id] = min(first, utterance.utterance_id)
     if unpaired:
         logger.warning(
@@ -101,7 +101,7 @@ def sites_of(
     if unknown:
         raise UserError(f"no utterances of {', '.join(unknown)}; there are {', '.join(names)}")
     if twice := sorted({group for group in groups if groups.count(group) > 1}):
-        # Its sites would occur twice, and each would find itself as another site of the group.
+        # Its sites would occur twice, and each would be paired with itself.
         raise UserError(f"groups names {', '.join(twice)} more than once: name each group once")
     order = list(groups) or names
     if len(order) < 2:
@@ -115,14 +115,14 @@ def sites_of(
 
 
 def labels_of_dialects(utterances: Iterable[Utterance], dialects: Sequence[str], level: Level) -> list[str]:
-    """The given dialect groups, or the varieties in them, depending on the level."""
+    """The given dialect groups, or the varieties in them, according to the level."""
     if level is Level.group:
         return list(dialects)
     return sorted({utterance.subdialect for utterance in utterances if utterance.dialect in dialects})
 
 
 def site_pairs(sites: Sequence[Site], *, within_groups: bool = False) -> list[tuple[int, int]]:
-    """Unordered pairs of sites of different groups; ``within_groups`` adds those within a group."""
+    """Unordered pairs of sites of different groups; ``within_groups`` adds pairs within a group."""
     return [
         (a, b)
         for a, b in combinations(range(len(sites)), 2)
@@ -134,7 +134,7 @@ def common_sentences(a: Site, b: Site) -> list[str]:
     """Sorted sentence ids that two sites share.
 
     Raises:
-        UserError: there are none.
+        UserError: the sites share no sentence.
     """
     common = sorted(a.utterances.keys() & b.utterances.keys())
     if not common:
@@ -148,15 +148,15 @@ def common_sentences(a: Site, b: Site) -> list[str]:
 def check_common_sentences(
     sites: Sequence[Site], pairs: Sequence[tuple[int, int]], least: int = MIN_COMMON
 ) -> None:
-    """Check that the sites of every pair share enough sentences: in a pool of one, every answer is right.
+    """Check that the sites of every pair share enough sentences.
 
     Args:
         sites: sites, from :func:`sites_of`.
-        pairs: numbers of the sites that are compared.
-        least: sentences that two sites must share.
+        pairs: numbers of the two sites of each compared pair.
+        least: smallest number of sentences that two sites must share.
 
     Raises:
-        UserError: they share fewer; names the pairs and the remedies.
+        UserError: a pair shares fewer; the message names the pairs and the remedies.
     """
     few = [
         (sites[a], sites[b], shared)

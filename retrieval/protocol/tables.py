@@ -1,4 +1,4 @@
-"""The recall matrix with intervals and chance levels: from ranks to rows, and from rows to files."""
+"""The recall matrix with intervals and chance levels, computed from ranks and written to files."""
 
 import csv
 import logging
@@ -31,7 +31,7 @@ from zipformer.files import column_names, replacing, write_csv, write_json
 logger = logging.getLogger(__name__)
 
 
-LEVEL = 0.05  # p-values below it count as sure
+LEVEL = 0.05  # significance level of p-values
 SUMMARY_NAMES = {
     "trained": "between trained groups",
     "held_out": "with a held-out group",
@@ -58,8 +58,8 @@ class PairRow:
 class SummaryRow:
     """Unweighted mean over ordered pairs of groups; rates in per cent.
 
-    ``name`` is ``trained`` (both groups were trained on), ``held_out`` (at least one was not), ``all``, or
-    ``within`` (other sites of the same group).
+    ``name`` is ``trained`` (the model was trained on both groups), ``held_out`` (on at most one of them),
+    ``all``, or ``within`` (other sites of the same group).
     """
 
     name: str
@@ -72,17 +72,17 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class RecallTable:
-    """The result of one retrieval run.
+    """The result of a retrieval.
 
     Attributes:
         groups: rows and columns of the matrix.
         trained_groups: groups that the encoder was trained on; None if unknown.
         pairs: all ordered pairs of different groups.
-        within: pairs of different sites of one group, kept apart from the matrix: a ceiling, not the
+        within: results for different sites of one group, separate from the matrix: a ceiling beyond the
             protocol.
         summary: means over pairs.
         metrics: all metrics of the pairs and of the means, with their tests against chance.
-        single_site_groups: groups whose only site the intervals cannot vary.
+        single_site_groups: groups with one site, which the intervals do not resample.
     """
 
     groups: list[str]
@@ -95,7 +95,7 @@ class RecallTable:
 
     @property
     def held_out_groups(self) -> list[str]:
-        """Groups that the encoder has not seen; none if unknown."""
+        """Groups that the encoder was not trained on; empty if unknown."""
         return [] if self.trained_groups is None else [g for g in self.groups if g not in self.trained_groups]
 
     @property
@@ -105,12 +105,12 @@ class RecallTable:
 
     @property
     def resampled(self) -> str:
-        """What the intervals are over, for captions."""
+        """Resampled units of the intervals, for captions."""
         return resampled(self.groups, self.single_site_groups)
 
     @property
     def doubtful_pairs(self) -> set[Pair]:
-        """Pairs of groups whose recall@1 is not surely above chance, all pairs taken together."""
+        """Pairs of groups whose recall@1 is not significantly above chance, with p adjusted for all pairs."""
         return {
             (row.source, row.target)
             for row in self.metrics
@@ -118,7 +118,7 @@ class RecallTable:
         }
 
     def matrix(self) -> NDArray[np.float64]:
-        """Recall@1 (G,G) in per cent, source by target; NaN where not asked."""
+        """Recall@1 (G,G) in per cent, source by target; NaN without queries."""
         return _matrix(self.groups, self.pairs)
 
 
@@ -185,7 +185,7 @@ def tabulate(
 
 
 def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
-    """Warn where no p-value could be small enough once it is adjusted for the number of pairs."""
+    """Warn if no p-value can be significant after adjustment for the number of pairs."""
     if permuted:
         permutations = len(next(iter(permuted.values())))
         if pairs / (1 + permutations) > LEVEL:
@@ -198,14 +198,14 @@ def warn_if_too_few(permuted: Mapping[Pair, Floats] | None, pairs: int) -> None:
 
 
 def parts_of(pairs: Sequence[Pair], trained: Sequence[str] | None) -> dict[str, list[Pair]]:
-    """Pairs of groups that are averaged together, by what the encoder was trained on.
+    """Parts of the pairs of groups that are averaged together, according to the training of the encoder.
 
     Args:
         pairs: ordered pairs of groups.
         trained: groups that the encoder was trained on; None if unknown.
 
     Returns:
-        Pairs by name, see :class:`SummaryRow`; a name without pairs is left out.
+        Pairs by name of the part, see :class:`SummaryRow`; parts without pairs are left out.
     """
     different = [pair for pair in pairs if pair[0] != pair[1]]
     parts: dict[str, list[Pair]] = {}
@@ -228,7 +228,7 @@ def _recall_at_1(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: dict[str, object]) -> None:
-    """All files of a retrieval but the figure: recall, metrics, pairs of sites and ranks."""
+    """Write all files of a retrieval except the figure: recall, metrics, pairs of sites and ranks."""
     write_recall_json(directory / RECALL_FILE, table, header)
     write_recall_csv(directory / "recall.csv", table)
     write_csv(directory / "metrics.csv", column_names(MetricRow), map(asdict, table.metrics))
@@ -237,18 +237,18 @@ def write_tables(directory: Path, table: RecallTable, outcome: Outcome, header: 
 
 
 def write_recall_json(path: Path, table: RecallTable, header: dict[str, object]) -> None:
-    """``recall.json``: the header's fields (split, model_dir, settings) and the table; rates in per cent."""
+    """Write ``recall.json``: the header (split, model_dir, settings) and the table; rates in per cent."""
     content = header | {"held_out_groups": table.held_out_groups} | asdict(table)
     write_json(path, content)
 
 
 def write_recall_csv(path: Path, table: RecallTable) -> None:
-    """``recall.csv``: one line an ordered pair of groups, pairs within a group last."""
+    """Write ``recall.csv``: one line for each ordered pair of groups, pairs within a group last."""
     write_csv(path, column_names(PairRow), map(asdict, [*table.pairs, *table.within]))
 
 
 def write_site_pairs(path: Path, outcome: Outcome) -> None:
-    """``site_pairs.csv``: one line an ordered pair of sites; ``hits`` may have fractions (ties)."""
+    """Write ``site_pairs.csv``: one line for each ordered pair of sites; ``hits`` has fractions for ties."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(

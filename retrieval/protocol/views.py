@@ -20,7 +20,7 @@ TITLES = {
 
 
 def retrieval_views(table: RecallTable, confidence: float) -> list[Table]:
-    """What fangyan retrieve prints."""
+    """Tables that ``fangyan retrieve`` prints."""
     return [recall_matrix(table), recall_summary(table, confidence), metric_means(table.metrics, confidence)]
 
 
@@ -52,9 +52,9 @@ def metric_means(rows: Sequence[MetricRow], confidence: float) -> Table:
 def recall_matrix(table: RecallTable) -> Table:
     """The matrix for the terminal, source in rows, target in columns; held-out groups have an asterisk.
 
-    Under each recall stands its confidence interval; the last column is the chance level of the row. Names
-    too long for a column are replaced by the number of their row. A question mark stands where recall is not
-    surely above chance, all pairs of groups taken together.
+    Below each recall is its confidence interval; the last column is the chance level of the row. Names too
+    long for a column are replaced by the number of their row. A question mark means that recall is not
+    significantly above chance, with p adjusted for all pairs of groups.
     """
     doubtful = table.doubtful_pairs
     names = {group: f"{group}*" if group in table.held_out_groups else group for group in table.groups}

@@ -14,7 +14,7 @@ from retrieval.similarity.scores import ScoreKind
 
 @dataclass(frozen=True)
 class Card:
-    """A headline number: its name, its value, and what to compare it with."""
+    """A headline number: name, value, and values to compare with."""
 
     name: str
     value: str
@@ -22,7 +22,7 @@ class Card:
 
 
 def cer_cards(results: Sequence[CerResult], trained: Sequence[str] | None) -> list[Card]:
-    """Mean error rate over trained dialects by method; of a single one also each held-out dialect."""
+    """Mean error rate over trained dialects by method; with a single method also each held-out dialect."""
     which = "dialects" if trained is None else "trained dialects"
     cards = []
     for result in results:
@@ -49,7 +49,7 @@ def cer_cards(results: Sequence[CerResult], trained: Sequence[str] | None) -> li
 def recall_cards(
     recall: RecallResult | None, mfcc: RecallResult | None, controls: ControlsSection | None
 ) -> list[Card]:
-    """Recall of the model, and beside the first of them the best recall of sound alone on the same pairs."""
+    """Recall of the model, and beside the first number the best recall of sound alone on the same pairs."""
     rows = [] if recall is None else recall.table.summary
     rows = [row for row in rows if row.name != "all" or len(rows) == 1]
     cards = [
@@ -69,9 +69,9 @@ def recall_cards(
 def _sounds(
     mfcc: RecallResult | None, controls: ControlsSection | None, groups: Sequence[str] | None
 ) -> list[tuple[str, str, SummaryRow | ControlRow]]:
-    """Sound alone: its name, the pairs of groups, the row; of the controls and of fangyan retrieve.
+    """Results of sound alone, from the controls and from fangyan retrieve: name, pairs of groups, row.
 
-    Results on other groups than the model's are left out: their means are over other pairs.
+    Results on other groups than those of the model are left out: their means are over other pairs.
     """
     found: list[tuple[str, str, SummaryRow | ControlRow]] = []
     if controls is not None and (controls.groups == groups or None in (groups, controls.groups)):

@@ -13,17 +13,17 @@ from zipformer.typed_json import names_or_none
 
 @dataclass(frozen=True)
 class ControlsSection:
-    """What the report shows of controls.
+    """Controls in the report.
 
     Attributes:
         rows: rows of the parts that are shown.
-        sounds: controls of sound alone, for all parts of the pairs of groups.
+        sounds: rows of the controls of sound alone, for all parts of the pairs of groups.
         groups: groups of the retrieval; None if unknown.
         confidence, level: settings of the same names.
         settings: all settings.
         weights, data: digests behind the embeddings (:mod:`retrieval.results.weights`).
         resampled: units that were resampled for the intervals, for captions.
-        permuted_draws: number of draws of permuted sentences; None where these were not asked for.
+        permuted_draws: number of draws of permuted sentences; None without this control.
     """
 
     rows: list[ControlRow]
@@ -39,10 +39,10 @@ class ControlsSection:
 
 
 def controls_section(path: Path) -> ControlsSection | None:
-    """The section of the report from a ``controls.json``, or None where there is none.
+    """The section of the report from a ``controls.json``; None if there is no such file.
 
     Raises:
-        MalformedResultError: as :func:`read_controls`.
+        MalformedResultError: see :func:`read_controls`.
     """
     found = read_controls(path)
     if found is None:

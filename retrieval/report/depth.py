@@ -1,4 +1,4 @@
-"""What the report shows of a layer study; its template is ``_layers.html.j2``."""
+"""The part of the report about a layer study, for the template ``_layers.html.j2``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ class LayersSection:
     """The variable ``layers`` of the template.
 
     Attributes:
-        study: the results.
+        study: results of the study.
         figure: address of the figure, for an ``<img>``.
-        sounds: recall@1 of MFCCs in per cent, by score; empty if it was not measured.
+        sounds: recall@1 of MFCCs in per cent, by score; empty if not measured.
         chances: accuracy of the most frequent class in per cent, by task.
     """
 
@@ -37,10 +37,10 @@ class LayersSection:
 
 
 def layers_section(folder: Path) -> LayersSection | None:
-    """The section for a folder of fangyan layers, or None where there is no study in it.
+    """The section for a folder of fangyan layers; None if there is no study in it.
 
     Raises:
-        MalformedResultError: results that cannot be read.
+        MalformedResultError: the results are damaged.
     """
     study = read_study(folder)
     if study is None:

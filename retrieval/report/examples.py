@@ -1,4 +1,4 @@
-"""Hypotheses that the report shows as examples: drawn at random, with their differences marked."""
+"""Example hypotheses for the report, drawn at random, with errors marked."""
 
 import random
 from collections import defaultdict
@@ -15,7 +15,7 @@ from zipformer.scoring.tables import Transcript
 
 @dataclass(frozen=True)
 class Sample:
-    """A hypothesis, with its reference marked where they differ: pairs of text and "is wrong"."""
+    """A hypothesis and its reference, each as pairs of a text and whether it is wrong."""
 
     utterance_id: str
     dialect: str
@@ -25,14 +25,13 @@ class Sample:
 
 
 def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) -> list[Sample]:
-    """The same utterances of every method: for each dialect some at random, of different sentences.
+    """Draw utterances of each dialect at random, of different sentences, the same for every method.
 
-    The draw depends on the seed and on which utterances there are; not on their order, and not on what was
-    recognised.
+    The draw depends on the seed and the set of utterances, but not on their order or on the hypotheses.
 
     Args:
         results: results of the methods to show, on the same utterances.
-        count: utterances of each dialect.
+        count: number of utterances of each dialect.
         seed: random seed of the draw.
     """
     by_id = [{item.id: item for item in result.hypotheses} for result in results]
@@ -51,7 +50,7 @@ def draw_examples(results: Sequence[CerResult], count: int, *, seed: int = 0) ->
 
 
 def _of_different_sentences(items: Sequence[Transcript], count: int, draw: random.Random) -> list[Transcript]:
-    """So many at random, a sentence again only where all were taken; in the order of their ids."""
+    """Draw ``count`` items, repeating a sentence only if all are used; in the order of their ids."""
     shuffled = draw.sample(items, len(items))
     seen: dict[str, int] = defaultdict(int)
     rounds = []

@@ -74,9 +74,9 @@ def cer_bars(results: Sequence[CerResult], *, held_out: Sequence[str] = ()) -> F
 
 
 def training_curves(metrics: Metrics) -> Figure:
-    """Losses and learning rate against the step, CER by dialect against minutes of training.
+    """Losses and learning rate by step, CER of each dialect by minutes of training.
 
-    Where both were validated, error rates of the CTC head are dashed beside those of the transducer.
+    If both were validated, the error rates of the CTC head are dashed, those of the transducer solid.
     """
     with style():
         figure = Figure(figsize=(11.5, 3.6), layout="constrained")
@@ -126,7 +126,7 @@ def training_curves(metrics: Metrics) -> Figure:
 
 
 def _validation_title(metrics: Metrics) -> str:
-    """What the validation curves are of, where it is CTC alone."""
+    """Title of the validation curves, which says so if only CTC was validated."""
     if metrics.valid and not any("cer" in line for line in metrics.valid):
         return "CER in validation, CTC"
     return "CER in validation"

@@ -1,4 +1,4 @@
-"""Which decoding method the report puts first: chosen on validation data, never on the results it reports."""
+"""Chooses the headline method of the report, on validation data and never on the reported results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ METHOD_NAMES = {
     "beam": "transducer, beam search",
     "attention": "attention decoder",
 }
-# The head that a method reads. Validation during training runs greedy search alone; it stands for both
-# searches of the transducer.
+# The head that each method uses. Validation during training runs only greedy search; its error rate is used
+# for both searches of the transducer.
 HEADS = {"ctc": "CTC", "greedy": "transducer", "beam": "transducer", "attention": "attention decoder"}
 VALIDATION_SPLIT = "valid"
 
@@ -24,7 +24,7 @@ class Evidence:
     """Error rates on validation data.
 
     Attributes:
-        source: name of the source, to be read after "in".
+        source: name of the source, written so that it can follow the word "in".
         rates: CER in per cent by method, the mean over trained dialects.
     """
 
@@ -34,9 +34,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Headline:
-    """The method of the headline numbers, and the sentence that says how it was chosen.
+    """The method of the headline numbers, and a sentence about how it was chosen.
 
-    ``method`` is None if no validation data tells the methods apart.
+    ``method`` is None if there is no validation data to choose by.
     """
 
     method: str | None
@@ -44,12 +44,12 @@ class Headline:
 
 
 def method_name(method: str) -> str:
-    """How tables and captions call a method."""
+    """Name of a method in tables and captions."""
     return METHOD_NAMES.get(method, method)
 
 
 def mean_rate(result: CerResult, trained: Sequence[str] | None) -> float | None:
-    """Mean CER over the trained dialects (all, if those are unknown); None where none has a rate."""
+    """Mean CER over the trained dialects (all, if these are unknown); None if none has a rate."""
     rates = [
         row.cer
         for row in result.level("dialect")
@@ -59,14 +59,14 @@ def mean_rate(result: CerResult, trained: Sequence[str] | None) -> float | None:
 
 
 def choose_headline(methods: Sequence[str], evidence: Iterable[Evidence]) -> Headline | None:
-    """Choose among the methods that were run.
+    """Choose one of the methods that were run.
 
-    The head with the lowest validation CER is taken, by the first evidence that covers at least two of the
-    heads that were run; of the two searches of the transducer, beam search, which looks further.
+    The choice is the head with the lowest validation CER, by the first evidence that covers at least two of
+    the heads that were run; of the two searches of the transducer, beam search, the wider one.
 
     Args:
         methods: methods with results.
-        evidence: validation error rates, the most exact first.
+        evidence: validation error rates, the most precise first.
     """
     if not methods:
         return None
@@ -104,15 +104,15 @@ def evidence_for(
     trained: Sequence[str] | None,
     transducer: bool,
 ) -> list[Evidence]:
-    """Error rates of the methods on validation data, the most exact evidence first.
+    """Error rates of the methods on validation data, the most precise evidence first.
 
     Args:
         validation: results of decoding the validation split with the weights of the report.
-        provenance: provenance of the model directory; may hold the error rates by which the averaged steps
+        provenance: provenance of the model directory; may contain the error rates by which the averaged steps
             were chosen.
         metrics: metrics of the training.
         trained: trained dialects; None if unknown.
-        transducer: whether the model has a transducer; without one, training validates CTC under the name
+        transducer: True if the model has a transducer; without one, training reports the validation of CTC as
             ``cer``.
     """
     decoded = {
@@ -140,7 +140,7 @@ def evidence_for(
 
 
 def _rate(method: str, rates: Mapping[str, float]) -> float | None:
-    """Rate of a method, or of greedy search for beam search where only that was validated."""
+    """Rate of a method; for beam search that of greedy search if only this was validated."""
     return rates.get(method, rates.get("greedy") if method == "beam" else None)
 
 

@@ -1,19 +1,16 @@
-"""One self-contained HTML page about a model: error rates, retrieval, training, examples, where it came from.
+"""One self-contained HTML page about a model: error rates, retrieval, training, examples, provenance.
 
-The page has no script and loads nothing. The same numbers lie beside it as CSV and JSON.
+The page has no script and loads no other files. The same numbers are beside it as CSV and JSON.
 """
 
 import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 
 from data_prep.taxonomy import entries
 from retrieval.challenge.figure import challenge_figure
@@ -35,6 +32,7 @@ from retrieval.report.depth import LayersSection, layers_section
 from retrieval.report.examples import draw_examples
 from retrieval.report.figures import cer_bars, training_curves
 from retrieval.report.headline import VALIDATION_SPLIT, Headline, choose_headline, evidence_for, method_name
+from retrieval.report.origin import machine, training_facts
 from retrieval.report.ranks import ComparisonSection, comparison_section, ranks_section
 from retrieval.results.decodings import CerResult, read_decodings
 from retrieval.results.naming import COMPARISON_FILE, CONTROLS_FILE, LAYERS_FILE, RECALL_FILE, result_folder
@@ -43,15 +41,15 @@ from retrieval.results.weights import Sieve
 from zipformer.data.dataset import DataSet, choose_dataset, claimed, dataset_names, unplaced_results
 from zipformer.errors import UserError
 from zipformer.files import column_names, replacing_folder, write_csv, write_json, write_text
-from zipformer.model_dir import CONFIG_FILE, PROVENANCE_FILE, trained_groups
-from zipformer.scoring.files import scored_as
+from zipformer.model_dir import CONFIG_FILE, METRICS_FILE, PROVENANCE_FILE, trained_groups
+from zipformer.scoring.files import CER_FILE, scored_as
 from zipformer.scoring.tables import Confusion, ScoreRow
 from zipformer.typed_json import read_json
 
 NAMED_LEVELS = ("dialect", "subdialect")
-# Read where there are no results of any data set: nothing but the page on the training lies there.
+# Folder used if there are no results of any data set: it has only the page on the training.
 NO_DATASET = "report"
-METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # of tables and figures
+METHOD_ORDER = ("ctc", "greedy", "beam", "attention")  # order in tables and figures
 
 
 @dataclass
@@ -59,16 +57,16 @@ class ReportConfig:
     """Settings of a report.
 
     A result is left out if it was computed with other weights than the model directory has now, on other data
-    than the rest, or on another challenge set of the same name. The page names it and the command that makes
-    it again.
+    than the other results, or on another challenge set of the same name. The page names the result and the
+    command that makes it again.
 
     Attributes:
         model_dir: model directory with ``results``; the page goes to ``results/{dataset}/report``.
         split: split of the results.
-        dataset: name of the data set; null = a page for each data set that there are results of.
+        dataset: name of the data set; null = a page for each data set with results.
         metrics: ``metrics.jsonl`` of the training; null = that of the experiment folder around the model.
-        samples: utterances of each dialect that are shown as examples.
-        confusions: most frequent errors of each kind.
+        samples: number of utterances of each dialect to show as examples.
+        confusions: number of the most frequent errors of each kind to show.
         seed: random seed of the draw of the examples.
     """
 
@@ -85,8 +83,8 @@ class ReportConfig:
 class Report:
     """Contents of the page; None or an empty list for a result that is missing or was left out.
 
-    ``warnings`` name the results that were left out, and why. All results are of ``dataset``; the model
-    directory also has results of ``other_datasets``.
+    ``warnings`` name the results that were left out, with reasons. All results are on ``dataset``; the model
+    directory also has results on ``other_datasets``.
     """
 
     model_dir: str
@@ -110,7 +108,7 @@ class Report:
 
     @property
     def shown(self) -> list[CerResult]:
-        """Results of the headline method, or of all where none could be chosen."""
+        """Results of the headline method, or of all methods if none could be chosen."""
         method = None if self.headline is None else self.headline.method
         return [result for result in self.decodings if method in (None, result.method)]
 
@@ -118,18 +116,18 @@ class Report:
 def collect(
     model_dir: Path, split: str, *, dataset: str | None = None, metrics: Path | None = None
 ) -> Report:
-    """Read the results on a data set, without those that were computed with other weights than the model has.
+    """Read the results on a data set, without results of other weights than the model has now.
 
     Args:
-        model_dir: model directory with ``results/`` of the evaluation scripts.
+        model_dir: model directory with ``results``.
         split: split of the results.
-        dataset: name of the data set; None = the only data set that there are results of, if there are any.
+        dataset: name of the data set; None = the only data set with results, if there is one.
         metrics: ``metrics.jsonl``; by default that of the experiment folder around the model directory.
 
     Raises:
-        UserError: no such model directory, or no results of the data set.
-        UserError: there are results of several data sets.
-        MalformedResultError: a file that does not hold what it should.
+        UserError: there is no such model directory, there are no results on the data set, or there are
+            results on several data sets.
+        MalformedResultError: a file is damaged.
     """
     if not model_dir.is_dir():
         raise UserError(f"no model directory {model_dir}: make it with fangyan average")
@@ -143,7 +141,7 @@ def collect(
     known = trained_groups(model_dir)
     config = read_json(model_dir / CONFIG_FILE, "average")
     provenance = read_json(model_dir / PROVENANCE_FILE, "average")
-    training = read_metrics(metrics or model_dir.absolute().parent / "metrics.jsonl")
+    training = read_metrics(metrics or model_dir.absolute().parent / METRICS_FILE)
     valid = Sieve(model_dir, claimed(model_dir, name, VALIDATION_SPLIT))
     evidence = evidence_for(
         _decodings(model_dir, name, VALIDATION_SPLIT, valid),
@@ -179,7 +177,7 @@ def collect(
 
 
 def report_folder(model_dir: Path, dataset: str | None) -> Path:
-    """Where the page on a data set goes; None = where there are no results of any."""
+    """Folder of the page on a data set; None for the page without results."""
     results = model_dir / "results"
     return results / NO_DATASET if dataset is None else results / dataset / "report"
 
@@ -187,36 +185,36 @@ def report_folder(model_dir: Path, dataset: str | None) -> Path:
 def _recall(
     model_dir: Path, name: str, split: str, sieve: Sieve, *, embedder: str = "zipformer"
 ) -> RecallResult | None:
-    """Retrieval with the present weights, or with another embedder."""
+    """Retrieval with the current weights, or with another embedder."""
     path = result_folder(model_dir, "retrieval", split, dataset=name, embedder=embedder) / RECALL_FILE
     recall = read_recall(path)
     return recall and sieve.keep(recall, path, RETRIEVED_WITH)
 
 
 def _decodings(model_dir: Path, name: str, split: str, sieve: Sieve) -> list[CerResult]:
-    """Error rates of the present weights, in the order of the methods."""
+    """Error rates of the current weights, in the order of the methods."""
     kept = [
         result
         for result in read_decodings(model_dir / "results" / name, split)
-        if sieve.passes(result.weights, result.data, result.folder / "cer.json", "fangyan decode")
+        if sieve.passes(result.weights, result.data, result.folder / CER_FILE, "fangyan decode")
     ]
     return sorted(kept, key=lambda result: (_method_rank(result.method), result.method))
 
 
 def _comparison(model_dir: Path, name: str, split: str, sieve: Sieve) -> ComparisonSection | None:
-    """Models side by side, if that of this directory has the present weights."""
+    """Comparison of models, if it used the current weights of this directory."""
     path = result_folder(model_dir, "comparison", split, dataset=name) / COMPARISON_FILE
     return sieve.keep(comparison_section(path), path, f"{RETRIEVED_WITH}, then fangyan compare")
 
 
 def _controls(model_dir: Path, name: str, split: str, sieve: Sieve) -> ControlsSection | None:
-    """The controls, if they are of the present weights."""
+    """The controls, if they used the current weights."""
     path = result_folder(model_dir, "controls", split, dataset=name) / CONTROLS_FILE
     return sieve.keep(controls_section(path), path, "fangyan controls")
 
 
 def _layers(model_dir: Path, name: str, split: str, sieve: Sieve) -> LayersSection | None:
-    """The study of the layers, if it is of the present weights."""
+    """The layer study, if it used the current weights."""
     folder = result_folder(model_dir, "layers", split, dataset=name)
     return sieve.keep(layers_section(folder), folder / LAYERS_FILE, "fangyan layers")
 
@@ -226,13 +224,13 @@ def write_report(
 ) -> Path:
     """Write ``index.html``, ``cer.csv``, ``recall.csv`` and ``results.json``; returns the page.
 
-    Where challenge sets were asked, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
+    With results on challenge sets, also ``challenge.csv``, ``challenge.json`` and ``challenge.png``.
 
     Args:
         report: results, from :func:`collect`.
-        directory: folder of the page; made if absent. The files are replaced together.
-        samples: utterances of each dialect that are shown as examples.
-        confusions: most frequent errors of each kind.
+        directory: folder of the page; created if missing. The files are replaced together.
+        samples: number of utterances of each dialect to show as examples.
+        confusions: number of the most frequent errors of each kind to show.
         seed: random seed of the draw of the examples.
     """
     retrievals = [result for result in (report.recall, report.control) if result is not None]
@@ -313,7 +311,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
         training_figure=curves and svg_data_uri(curves),
         confusions={r.method: _frequent(r.confusions, confusions) for r in report.shown if r.confusions},
         samples=draw_examples(report.shown, samples, seed=seed),
-        facts=_facts(report.provenance),
+        facts=training_facts(report.provenance),
         ranks=ranks_section(report.recall),
         comparison=report.comparison,
         confidence=f"{100 * confidence:g}",
@@ -326,7 +324,7 @@ def render(report: Report, *, samples: int = 3, confusions: int = 15, seed: int 
 
 
 def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
-    """A warning where error rates were counted by different conventions, and so cannot be compared."""
+    """A warning if methods were scored by different conventions, so that error rates are not comparable."""
     found = {result.method: result.scoring.name for result in decodings}
     if len(set(found.values())) < 2:
         return []
@@ -337,23 +335,12 @@ def _unequal_scoring(decodings: Sequence[CerResult]) -> list[str]:
     ]
 
 
-def machine() -> dict[str, str]:
-    """Description of the machine that makes the page."""
-    return {
-        "system": platform.platform(),
-        "processors": str(os.cpu_count()),
-        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
-
-
 def _method_rank(method: str) -> int:
     return METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
 
 
 def _held_out(report: Report) -> list[str]:
-    """Dialects that occur in the results and were not trained on."""
+    """Dialects in the results that the model was not trained on."""
     if report.trained_groups is None:
         return []
     seen = {row.name for result in report.decodings for row in result.level("dialect")}
@@ -383,28 +370,12 @@ def _named(report: Report) -> list[str]:
 
 
 def dialect_names(ids: Sequence[str]) -> dict[str, str]:
-    """English and Chinese names of those dialects and varieties that the taxonomy has, in its order."""
+    """English and Chinese names of the given dialects and varieties, in the order of the taxonomy."""
     known = {entry.variety.id: f"{entry.english} ({entry.chinese})" for entry in entries()}
     return {name: full for name, full in known.items() if name in ids}
 
 
-def _facts(provenance: Mapping[str, Any] | None) -> str:
-    """One line about the training: the steps that were averaged, the hours, the revision of the code."""
-    if provenance is None:
-        return ""
-    training = provenance.get("training") or {}
-    facts = []
-    if steps := provenance.get("steps"):
-        facts.append(f"steps {' to '.join(str(step) for step in steps)}")
-    if hours := training.get("trained_hours"):
-        facts.append(f"{sum(hours.values()):.1f} hours of speech")
-    revision = provenance.get("git_revision") or (training.get("environment") or {}).get("git_revision")
-    if revision:
-        facts.append(f"code {str(revision)[:12]}")
-    return ", ".join(facts)
-
-
 def _recall_cells(table: RecallTable) -> dict[str, list[PairRow | None]]:
-    """Rows of the matrix: source group to its cells in the order of the groups."""
+    """Rows of the matrix: cells in the order of the groups, by source group."""
     rows = {(row.source, row.target): row for row in table.pairs}
     return {source: [rows.get((source, target)) for target in table.groups] for source in table.groups}

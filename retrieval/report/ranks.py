@@ -1,4 +1,4 @@
-"""The parts of the report about all metrics and their tests, and about models side by side."""
+"""The parts of the report about all metrics and their tests, and about the comparison of models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from zipformer.typed_json import names_or_none, read_json
 
 @dataclass(frozen=True)
 class RanksSection:
-    """What ``_ranks.html.j2`` shows.
+    """Variables of the template ``_ranks.html.j2``.
 
     Attributes:
         titles: titles of the metrics, in their order.
-        means: name of some pairs of groups, and the rows of all metrics of their mean.
+        means: name of each part of the pairs of groups, with the rows of all metrics of its mean.
         tested: number of pairs of groups with a test against chance.
-        sure: number of these pairs surely above chance in recall@1, adjusted for their number.
+        sure: number of these pairs with recall@1 significantly above chance, by adjusted p.
     """
 
     titles: list[str]
@@ -37,13 +37,13 @@ class RanksSection:
 
 @dataclass(frozen=True)
 class ComparisonSection:
-    """What ``_comparison.html.j2`` shows.
+    """Variables of the template ``_comparison.html.j2``.
 
     Attributes:
         titles: titles of the metrics, in their order.
-        figure: address of the figure with its data.
-        models: name of some pairs of groups, name of a model, rows of all metrics of the mean.
-        differences: name of some pairs of groups, the two models, rows of all metrics.
+        figure: ``data:`` address of the figure.
+        models: name of a part of the pairs of groups, name of a model, rows of all metrics of the mean.
+        differences: name of a part of the pairs of groups, the two models, rows of all metrics.
         settings: settings of the comparison.
         weights, data: digests behind the models of this model directory
             (:mod:`retrieval.results.weights`).
@@ -61,7 +61,7 @@ class ComparisonSection:
 
 
 def ranks_section(result: RecallResult | None) -> RanksSection | None:
-    """The metrics of a retrieval; None where there is none, or where it has recall@1 alone."""
+    """The metrics of a retrieval; None if there is no retrieval or it has only recall@1."""
     if result is None or not result.table.metrics:
         return None
     rows = result.table.metrics
@@ -79,7 +79,7 @@ def ranks_section(result: RecallResult | None) -> RanksSection | None:
 
 
 def comparison_section(path: Path) -> ComparisonSection | None:
-    """``comparison.json`` of some models; None where there is none."""
+    """The section from ``comparison.json``; None if there is no such file."""
     content = read_json(path, "compare")
     if content is None:
         return None

@@ -1,4 +1,4 @@
-"""The commands ``report`` and ``summary``: the results in a model directory as a page and as tables."""
+"""The commands ``report`` and ``summary``: show the results in a model directory as a page and as tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def report(config: ReportConfig) -> None:
     """Write one self-contained HTML page for each data set from the results in a model directory."""
     model_dir = Path(config.model_dir)
     metrics = Path(config.metrics) if config.metrics else None
-    # A page for each data set, or one on the training where there are no results yet.
+    # A page for each data set, or one on the training if there are no results yet.
     for name in _datasets(config):
         collected = collect(model_dir, config.split, dataset=name, metrics=metrics)
         with writable_results(model_dir):
@@ -47,12 +47,12 @@ def summary(config: ReportConfig) -> None:
 
 
 def _datasets(config: ReportConfig) -> Sequence[str | None]:
-    """The data set that is asked for, or all with results; None alone where there are no results."""
+    """The chosen data set, or all with results; a single None if there are no results."""
     return [config.dataset] if config.dataset else dataset_names(Path(config.model_dir)) or [None]
 
 
 def _show(results: Report, page: Path, dataset: str | None) -> None:
-    """Print the tables of one data set, and where its page is."""
+    """Print the tables of one data set and the path of its page."""
     tables = []
     for decoding in results.decodings:
         title = f"{dataset}, {results.split}, {decoding.method}"

@@ -1,4 +1,4 @@
-"""Results of fangyan decode, read back: error rates, hypotheses, confusions."""
+"""Reads results of fangyan decode: error rates, hypotheses, confusions."""
 
 import csv
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.results.weights import Digests
-from zipformer.decoding.hypothesis_file import read_hypotheses
+from zipformer.decoding.hypothesis_file import DECODE_FILE, HYPOTHESES_FILE, read_hypotheses
 from zipformer.decoding.recognise import DATA_KEY
 from zipformer.model_dir import WEIGHTS_FILE
 from zipformer.scoring import CONVENTIONS, PLAIN, Convention
+from zipformer.scoring.files import CER_FILE, CONFUSIONS_FILE
 from zipformer.scoring.tables import Confusion, ScoreRow, Transcript
 from zipformer.typed_json import (
     MalformedResultError,
@@ -23,10 +24,10 @@ from zipformer.typed_json import (
 
 @dataclass(frozen=True)
 class CerResult:
-    """Everything that decoding with one method left.
+    """All results of decoding with one method.
 
-    ``folder`` holds the files; ``weights`` and ``data`` are those that the hypotheses are of
-    (:mod:`retrieval.results.weights`). ``scoring`` is the convention by which errors were counted.
+    ``folder`` has the files; ``weights`` and ``data`` are the digests of the weights and data behind the
+    hypotheses (:mod:`retrieval.results.weights`). ``scoring`` is the convention of counting errors.
     """
 
     method: str
@@ -41,7 +42,7 @@ class CerResult:
 
     @property
     def resampled(self) -> str:
-        """What the intervals of the table are over, for captions; empty in a table without rows."""
+        """Resampled units of the intervals of the table, for captions; empty in a table without rows."""
         return next((row.resampled for row in self.level("overall")), "")
 
     def level(self, level: str) -> list[ScoreRow]:
@@ -50,22 +51,22 @@ class CerResult:
 
 
 def read_decodings(results: Path, split: str) -> list[CerResult]:
-    """All of ``decode-{split}-{method}`` in the results of a data set, sorted by method; may be none.
+    """Read all of ``decode-{split}-{method}`` in the results of a data set, sorted by method; may be empty.
 
-    Where the name of another split begins with this one and a hyphen, its folders look alike; the files say
-    whose they are.
+    If the name of another split begins with this name and a hyphen, its folders match too; the split in the
+    files tells them apart.
     """
     found = [read_decoding(path.parent) for path in sorted(results.glob(f"decode-{split}-*/cer.json"))]
     return [result for result in found if result.split == split]
 
 
 def read_decoding(directory: Path) -> CerResult:
-    """``cer.json`` of a folder and the files beside it, ``decode.json`` of which says what decoded.
+    """Read ``cer.json`` of a folder and the files beside it; ``decode.json`` names model and data.
 
     Raises:
-        MalformedResultError: a file without its fields.
+        MalformedResultError: fields are missing.
     """
-    path = directory / "cer.json"
+    path = directory / CER_FILE
     content = json_object(path, path.read_text(encoding="utf-8"), "decode")
     require(content, {"method": str, "split": str, "rows": list}, path, "decode")
     scoring = content.get("scoring", PLAIN.name)
@@ -74,7 +75,7 @@ def read_decoding(directory: Path) -> CerResult:
     rows = read_rows(ScoreRow, content["rows"], path, "rows", "decode")
     hypotheses: list[Transcript] = []
     confusions: list[Confusion] = []
-    hypotheses_path, confusions_path = directory / "hypotheses.jsonl", directory / "confusions.csv"
+    hypotheses_path, confusions_path = directory / HYPOTHESES_FILE, directory / CONFUSIONS_FILE
     if hypotheses_path.is_file():
         hypotheses = read_hypotheses(hypotheses_path)
     if confusions_path.is_file():
@@ -87,7 +88,7 @@ def read_decoding(directory: Path) -> CerResult:
                     )
                 row["count"] = int(row["count"])
                 confusions.append(read_row(Confusion, row, confusions_path, f"line {number}", "decode"))
-    made_with = read_json(directory / "decode.json", "decode") or {}
+    made_with = read_json(directory / DECODE_FILE, "decode") or {}
     digest = made_with.get(WEIGHTS_FILE)
     weights = [digest] if isinstance(digest, str) else None
     data = made_with.get(DATA_KEY)

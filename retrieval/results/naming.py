@@ -1,4 +1,4 @@
-"""Names of the result folders in a model directory, and of result files that several studies read."""
+"""Names of result folders in a model directory, and of result files that several studies read."""
 
 import re
 from enum import Enum
@@ -26,23 +26,23 @@ def result_folder(
 ) -> Path:
     """``results/{dataset}/{what}-{split}{-embedder}{-layerNN}{-score}{-correction}{-challenge}``.
 
-    What is default is left out of the name: ``results/mini/retrieval-test``, and with MFCCs
-    ``results/mini/retrieval-test-mfcc-dtw``.
+    Default values are left out of the name: ``results/mini/retrieval-test``, or with MFCCs and dynamic time
+    warping ``results/mini/retrieval-test-mfcc-dtw``.
 
     Args:
         model_dir: model directory.
-        what: ``embeddings``, ``retrieval``, ``controls``.
+        what: kind of result: ``embeddings``, ``retrieval`` or ``controls``.
         split: name of the split.
         dataset: name of the corpus (:mod:`zipformer.data.dataset`).
-        embedder: name of the embedder; this and the next ones may be members of an enumeration.
-        layer: layer of the embedder; None is its last.
+        embedder: name of the embedder; this and the following names may be members of an enumeration.
+        layer: layer of the embedder; None is the output.
         score: name of the score (:class:`retrieval.similarity.scores.ScoreKind`).
         correction: name of the correction (:class:`retrieval.embedding.corrections.Correction`).
         challenge: name of a challenge set.
 
     Raises:
-        UserError: a name that holds anything but letters, digits, ``_``, ``.``, ``+`` and single hyphens,
-            or a negative layer.
+        UserError: a name has characters other than letters, digits, ``_``, ``.``, ``+`` and single hyphens,
+            or the layer is negative.
     """
     if layer is not None and layer < 0:
         raise UserError(f"layer={layer} is negative; layers are counted from 0")

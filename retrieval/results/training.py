@@ -1,4 +1,4 @@
-"""``metrics.jsonl`` of a training run, read back."""
+"""Reads ``metrics.jsonl`` of a training."""
 
 import math
 from bisect import bisect_right
@@ -8,15 +8,15 @@ from typing import Any
 
 from zipformer.typed_json import MalformedResultError, json_lines, require
 
-# Error rates of a validation: of the transducer's greedy search, and of the CTC head (or the first of a model
-# that has no transducer).
+# Error rates of a validation: of the greedy search of the transducer, and of the CTC head. Without a
+# transducer the first is that of CTC.
 VALIDATED = ("cer", "cer_ctc")
 METRIC_FIELDS: dict[str, dict[str, type]] = {"train": {"elapsed_seconds": float}, "valid": {"cer": dict}}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """``metrics.jsonl`` of a training run, one record a line; repeated steps after a resume are merged."""
+    """Records of ``metrics.jsonl`` of a training; steps that were repeated after a resume occur once."""
 
     train: list[dict[str, Any]]
     valid: list[dict[str, Any]]
@@ -46,24 +46,24 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics | None:
-    """``metrics.jsonl``, or None where there is none. A line that is still being written is left out.
+    """Read ``metrics.jsonl``; None if there is no such file. An incomplete last line is ignored.
 
     Raises:
-        MalformedResultError: a line that is not a training or validation record.
+        MalformedResultError: a line is not a training or validation record.
     """
     if not path.is_file():
         return None
     records: dict[str, list[dict[str, Any]]] = {"train": [], "valid": []}
     for number, line in json_lines(path, "train"):
         kind = line.get("kind")
-        if kind == "skipped":  # a step that was not finite; its log line says all there is
+        if kind == "skipped":  # a step that was not finite; it has no numbers to show
             continue
         if kind not in records or not isinstance(line.get("step"), int):
             raise MalformedResultError(path, f"line {number}: needs kind train or valid, and a step", "train")
-        # While only CTC is trained, there is no error rate of the transducer yet.
+        # During the phase with CTC alone, there is no error rate of the transducer.
         fields_of_line = {"cer_ctc": dict} if kind == "valid" and "cer" not in line else METRIC_FIELDS[kind]
         require(line, fields_of_line, path, "train", f"line {number}: ")
-        # After a resume the steps since the last checkpoint are done again; the later ones count.
+        # After a resume the steps since the last checkpoint are repeated; the later records count.
         kept = records[kind]
         while kept and kept[-1]["step"] >= line["step"]:
             kept.pop()

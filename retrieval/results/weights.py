@@ -1,8 +1,8 @@
-"""The weights and the data set behind a result, so that results of two models or two corpora are not mixed.
+"""Records the weights and data set behind each result, so that results of different ones are not mixed.
 
-fangyan average writes new weights into a model directory and leaves the results of the old ones. So every
-result records the SHA-256 of the weights that it was computed with, and every reader compares that with the
-file that is there now. In the same way a result records its data set (:mod:`zipformer.data.dataset`).
+fangyan average writes new weights into a model directory and keeps the results of the old ones. Therefore
+every result records the SHA-256 of the weights that it was computed with, and every reader compares it with
+the current file. In the same way a result records its data set (:mod:`zipformer.data.dataset`).
 """
 
 import logging
@@ -18,21 +18,21 @@ from zipformer.model_dir import CONFIG_FILE, WEIGHTS_FILE
 logger = logging.getLogger(__name__)
 
 # Digests of the weights behind a result, or of its data sets: [] = it depends on none, None = not recorded. A
-# result that depends on the architecture alone has the digest of config.json, after CONFIG.
+# result that depends only on the architecture has CONFIG followed by the digest of config.json.
 Digests = list[str] | None
 CONFIG = "config:"
 
 
 def weights_of(model_dir: Path) -> str | None:
-    """SHA-256 of the weights in a model directory, None where there are none.
+    """SHA-256 of the weights in a model directory; None if there are none.
 
-    It is what ``sha256sum`` prints. The file is read in blocks, at the speed of the disk.
+    It equals the output of ``sha256sum``. The file is read in blocks.
     """
     return _sha256(model_dir / WEIGHTS_FILE)
 
 
 def architecture_of(model_dir: Path) -> str | None:
-    """What an untrained encoder depends on: SHA-256 of ``config.json``, after ``CONFIG``; None without it."""
+    """Digest of the architecture: ``CONFIG`` and the SHA-256 of ``config.json``; None without this file."""
     digest = _sha256(model_dir / CONFIG_FILE)
     return None if digest is None else CONFIG + digest
 
@@ -42,7 +42,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def weights_behind(descriptions: Iterable[object]) -> Digests:
-    """Digests of the weights that some embeddings were computed with; None where one does not record it.
+    """Digests of the weights behind several embeddings; None if one does not record them.
 
     Args:
         descriptions: descriptions of stores (:class:`retrieval.embedding.store.EmbeddingStore`).
@@ -57,7 +57,7 @@ def weights_behind(descriptions: Iterable[object]) -> Digests:
 
 
 def data_behind(descriptions: Iterable[object]) -> Digests:
-    """The digests of the data sets that some embeddings are of; None where one does not say it."""
+    """Digests of the data sets behind several embeddings; None if one does not record it."""
     found = [
         dataset_behind(description.get("dataset")) if isinstance(description, Mapping) else None
         for description in descriptions
@@ -66,12 +66,12 @@ def data_behind(descriptions: Iterable[object]) -> Digests:
 
 
 def recorded_data(content: Mapping[str, Any]) -> Digests:
-    """The digest in the field ``dataset`` of a result file; None where it is missing or is anything else."""
+    """Digest in the field ``dataset`` of a result file; None if missing or malformed."""
     return data_behind([content])
 
 
 def recorded_weights(content: Mapping[str, Any]) -> Digests:
-    """The field ``weights`` of a result file; None where it is missing or holds anything else."""
+    """Field ``weights`` of a result file; None if missing or malformed."""
     weights = content.get("weights")
     if isinstance(weights, list) and all(isinstance(digest, str) for digest in weights):
         return weights
@@ -79,7 +79,7 @@ def recorded_weights(content: Mapping[str, Any]) -> Digests:
 
 
 class Result(Protocol):
-    """What a :class:`Sieve` can keep."""
+    """Interface of results that a :class:`Sieve` can check."""
 
     @property
     def weights(self) -> Digests:
@@ -94,15 +94,15 @@ Kept = TypeVar("Kept", bound=Result)
 
 
 class Sieve:
-    """Leaves out results of weights or data that are not those of the model directory now.
+    """Excludes results of other weights than the model directory has now, or of other data.
 
     Args:
         model_dir: model directory.
-        data: data set that the results must be of; None = any.
+        data: data set of the results; None = any.
 
     Attributes:
-        warnings: a line for each result left out, with the reason and the command that makes it again; each
-            is logged, too.
+        warnings: a line for each excluded result, with the reason and the command that makes it again; each
+            line is also logged.
     """
 
     def __init__(self, model_dir: Path, data: DataSet | None = None) -> None:
@@ -113,24 +113,24 @@ class Sieve:
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
-        """Add a warning; one that is there already is not repeated."""
+        """Add a warning, unless it is already there."""
         if text not in self.warnings:
             self.warnings.append(text)
             logger.warning("%s", text)
 
     def keep(self, result: Kept | None, path: Path, maker: str) -> Kept | None:
-        """The result, or None where it does not pass (:meth:`passes`)."""
+        """The result, or None if it does not pass (:meth:`passes`)."""
         if result is None or not self.passes(result.weights, result.data, path, maker):
             return None
         return result
 
     def require(self, weights: Digests, path: Path, maker: str) -> None:
-        """Check a result that a command cannot do without.
+        """Check a result that a command needs.
 
         Args:
             weights: digests of the weights behind the result.
-            path: file that holds the result.
-            maker: command that makes it, e.g. ``fangyan decode``.
+            path: file of the result.
+            maker: command that makes the result, e.g. ``fangyan decode``.
 
         Raises:
             UserError: it was computed with other weights than the model directory has now.
@@ -139,13 +139,13 @@ class Sieve:
             raise UserError(self.warnings[-1].replace(" is left out: it ", " cannot be used: it ", 1))
 
     def passes(self, weights: Digests, data: Digests, path: Path, maker: str) -> bool:
-        """Whether a result may be shown; if not, a warning says why.
+        """Whether a result may be shown; if not, add a warning with the reason.
 
         Args:
             weights: digests of the weights behind the result.
             data: digests of the data sets behind it.
-            path: file that holds the result.
-            maker: command that makes it, e.g. ``fangyan decode``.
+            path: file of the result.
+            maker: command that makes the result, e.g. ``fangyan decode``.
         """
         remedy = f"Make it again with {maker}"
         if self.data is not None and (data is None or set(data) - {self.data.digest}):
@@ -186,13 +186,13 @@ def _shown(digests: Iterable[str]) -> str:
 
 
 def check_same_recordings(results: Iterable[tuple[str, object]]) -> None:
-    """Check that results are of the same recordings; their transcripts may differ in script.
+    """Check that results are on the same recordings; their transcripts may differ in script.
 
     Args:
-        results: name of each result, and its record of its data set; one without a record is not checked.
+        results: name of each result and its record of the data set; results without a record are not checked.
 
     Raises:
-        UserError: two are of different recordings.
+        UserError: two results are on different recordings.
     """
     known = [(name, data) for name, record in results if (data := dataset_behind(record)) is not None]
     for name, data in known[1:]:

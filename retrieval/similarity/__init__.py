@@ -1,1 +1,1 @@
-"""How alike two utterances are: SeqSim and other scores."""
+"""Similarity of two utterances: SeqSim and other scores."""

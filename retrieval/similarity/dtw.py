@@ -1,4 +1,4 @@
-"""Dynamic time warping of packed utterances, compiled.
+"""Dynamic time warping of packed utterances, compiled with Numba.
 
 For X (S,D) and Y (T,D) with the cosine distance d_ij = 1 - cos(x_i, y_j), a path leads from (1,1) to (S,T) in
 steps (1,0), (0,1) and (1,1). Its cost is the sum of w d_ij over its points, where w is 2 after a diagonal
@@ -10,10 +10,10 @@ not favoured.
 A small example: X = [(1,0), (0,1)] and Y = [(1,0)]. The only path has the points (1,1), d = 0, w = 2, and
 (2,1), d = 1, w = 1; its mean distance is 1/3.
 
-Each point waits for the one to its left, so that one pair alone leaves a processor idle. Utterances of y are
-therefore taken ``LANES`` at a time, of about the same length, with their frames interleaved: a step computes
-the same place of all of their paths at once, and their cosines follow one another in memory. What comes after
-the end of a shorter one is computed and not read.
+Each point depends on the one to its left, so that a single pair would use a processor badly. Therefore
+``LANES`` utterances of y, of about the same length, are processed together with their frames interleaved:
+each step computes the same point of all their paths, and the cosines are adjacent in memory. Points after the
+end of a shorter utterance are computed but not used.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from retrieval.similarity.seqsim import Packed
 
-LANES = 8  # utterances side by side: one register of float64 with AVX-512; with more, more lanes are empty
-TILE = 1 << 20  # cosines that are computed at a time: 4 MiB in float32, which stay in the cache
+LANES = 8  # utterances side by side: one AVX-512 register of float64; with more, more lanes are empty
+TILE = 1 << 20  # cosines computed at a time: 4 MiB in float32, which fit into the cache
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class _Interleaved:
     """M utterances in groups of LANES, from the longest to the shortest.
 
     Attributes:
-        columns: (D,C): for each group, place in the utterance and lane one after another.
-        starts: (G+1,) where the columns of each group begin.
-        order: (M,) which utterance is in each lane; the last group may have lanes without one.
-        lengths: (M,) frames of these.
+        columns: frames (D,C), ordered by group, then position in the utterance, then lane.
+        starts: first column of each group, and the end (G+1,).
+        order: number of the utterance in each lane (M,); the last group may have empty lanes.
+        lengths: number of frames of these utterances (M,).
     """
 
     columns: Tensor
@@ -49,13 +49,13 @@ class _Interleaved:
 
 @torch.no_grad()
 def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
-    """1 minus the mean distance of the cheapest path, of every utterance of x with every one of y.
+    """1 minus the mean distance of the cheapest path, for every utterance of x with every utterance of y.
 
-    Cosines are computed where the frames are, the paths on the CPU, with as many threads as torch has there.
+    Cosines are computed on the device of the frames, paths on the CPU with the number of threads of torch.
 
     Args:
-        x: N utterances.
-        y: M utterances of the same device, type and D.
+        x: the N utterances of one side.
+        y: the M utterances of the other side, with the same device, type and D.
         tile: largest number of cosines in memory at a time; one utterance of x with all frames of y may need
             more.
 
@@ -66,11 +66,11 @@ def dtw_similarity(x: Packed, y: Packed, *, tile: int = TILE) -> Tensor:
     beside = _interleave(y)
     width = beside.columns.shape[1]
     rows = max(tile // width, int(x.lengths.max()))
-    # One place for all tiles: to ask the system for new memory each time takes longer than the products.
+    # One buffer for all tiles: allocating new memory for each takes longer than the products.
     products = torch.empty(min(rows, len(x.frames)), width, dtype=x.frames.dtype, device=x.frames.device)
     start = 0
     while start < len(x):
-        # The most utterances whose frames are at most so many rows.
+        # As many utterances as have at most this number of rows, but at least one.
         stop = int(torch.searchsorted(x.offsets, int(x.offsets[start]) + rows, right=True)) - 1
         part = x.part(start, stop)
         cosines = torch.mm(part.frames, beside.columns, out=products[: len(part.frames)])
@@ -93,7 +93,7 @@ def _interleave(y: Packed) -> _Interleaved:
     for first in range(0, len(y), LANES):
         lanes = order[first : first + LANES]
         lanes = torch.cat([lanes, lanes[-1:].expand(LANES - len(lanes))])
-        # (T,LANES); beyond the end of an utterance its last frame again.
+        # (T,LANES); after the end of an utterance its last frame is repeated.
         place = torch.arange(int(lengths[first]))[:, None].minimum(y.lengths[lanes] - 1) + y.offsets[lanes]
         places.append(place.flatten())
         starts.append(starts[-1] + place.numel())
@@ -111,7 +111,7 @@ def _warp(
     result: NDArray[np.floating],
     threads: int,
 ) -> None:
-    """Similarities (N,M) of the utterances in the rows of the cosines with the interleaved ones."""
+    """Similarities (N,M) of the utterances in the rows of the cosines with the interleaved utterances."""
     N, M = result.shape
     G = len(starts) - 1
     for thread in prange(threads):
@@ -122,7 +122,7 @@ def _warp(
             first, stop = row_offsets[n], row_offsets[n + 1]
             _best_values(cosines[first:stop], starts[group], starts[group + 1], best, diagonal)
             for m in range(LANES * group, min(LANES * (group + 1), M)):
-                # 1 less the least mean distance: points are worth w cos, and their sum is divided by S + T.
+                # 1 minus the least mean distance: the largest sum of w cos over a path, divided by S + T.
                 result[n, order[m]] = best[lengths[m] - 1, m % LANES] / (stop - first + lengths[m])
 
 
@@ -134,13 +134,13 @@ def _best_values(
     best: NDArray[np.float64],
     diagonal: NDArray[np.float64],
 ) -> None:
-    """Best value of a path to each point of the last row, (T,LANES) into ``best``; columns as interleaved.
+    """Write the best value of a path to each point of the last row into ``best``, (T,LANES).
 
     Args:
-        cosines: (S,C).
+        cosines: cosines (S,C), columns interleaved.
         start, stop: columns of a group.
-        best: room for T rows or more.
-        diagonal: room for a row.
+        best: buffer for at least T rows.
+        diagonal: buffer for one row.
     """
     T = (stop - start) // LANES
     here = cosines[0, start:stop]
@@ -152,7 +152,7 @@ def _best_values(
     for i in range(1, len(cosines)):
         here = cosines[i, start:stop]
         for lane in range(LANES):
-            diagonal[lane] = best[0, lane]  # of the row above, in the column to the left
+            diagonal[lane] = best[0, lane]  # value in the row above and the column to the left
             best[0, lane] += here[lane]
         for j in range(1, T):
             for lane in range(LANES):

@@ -1,4 +1,4 @@
-"""Scores that say how alike two utterances are, given their frames; higher is more alike.
+"""Scores of the similarity of two utterances, given their frames; higher is more similar.
 
 ========== ==================================================================================================
 seqsim     the protocol: each frame with its most similar one, anywhere (:mod:`~retrieval.similarity.seqsim`)
@@ -9,11 +9,11 @@ transport  mean cosine under the best matching of all frames with all, each used
 
 The last is optimal transport between two uniform distributions over frames: the largest sum_ij P_ij cos(x_i,
 y_j) over all P (S,T) >= 0 with row sums 1/S and column sums 1/T, found exactly by the network simplex of POT
-(Bonneel et al., ACM Transactions on Graphics 30(6), 2011; Flamary et al., JMLR 22(78), 2021). SeqSim may
-use a frame many times and transport may not; where the best matches pair all frames off, both say the same.
+(Bonneel et al., ACM Transactions on Graphics 30(6), 2011; Flamary et al., JMLR 22(78), 2021). SeqSim may use
+a frame many times, transport may not; if the best matches are one-to-one, both scores are equal.
 
-Dynamic time warping and transport take time in proportion to the product of both lengths and more, for every
-pair: they are for pools of some hundred utterances.
+The time of dynamic time warping and transport for each pair is at least proportional to the product of both
+lengths: use them for pools of some hundred utterances.
 """
 
 from enum import Enum
@@ -39,18 +39,18 @@ class ScoreKind(str, Enum):
 
 
 def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
-    """Scores of every utterance of x with every utterance of y.
+    """Score every utterance of x with every utterance of y.
 
     Args:
         kind: name of the score.
-        x: N utterances.
-        y: M utterances of the same device, type and D.
+        x: the N utterances of one side.
+        y: the M utterances of the other side, with the same device, type and D.
 
     Returns:
-        (N,M), in [-1, 1]; all are symmetric: ``score_matrix(kind, y, x)`` is the transpose.
+        Scores (N,M) in [-1, 1]. All scores are symmetric: ``score_matrix(kind, y, x)`` is the transpose.
 
     Raises:
-        UserError: frames of different D, or transport without POT.
+        UserError: the frames differ in D, or transport is chosen without POT.
     """
     if x.frames.shape[1] != y.frames.shape[1]:
         raise UserError(
@@ -66,9 +66,9 @@ def score_matrix(kind: ScoreKind, x: Packed, y: Packed) -> Tensor:
 
 
 def mean_frames(packed: Packed) -> Tensor:
-    """Mean of the frames (which have length 1) of each utterance, (N,D) on their device, at least float32.
+    """Mean of the unit-length frames of each utterance, (N,D) on the same device, in at least float32.
 
-    In float16, means that differ by little would be equal.
+    In float16, means with a small difference would become equal.
     """
     lengths = packed.lengths.to(packed.frames.device)
     frames = packed.frames.to(torch.promote_types(packed.frames.dtype, torch.float32))
@@ -76,7 +76,7 @@ def mean_frames(packed: Packed) -> Tensor:
 
 
 def pooled_cosine(x: Packed, y: Packed) -> Tensor:
-    """Cosine (N,M) of mean frames, where every frame has length 1 before the mean."""
+    """Cosine (N,M) of mean frames; every frame has length 1 before the mean."""
     return F.normalize(mean_frames(x), dim=1) @ F.normalize(mean_frames(y), dim=1).T
 
 
@@ -84,11 +84,11 @@ def pooled_cosine(x: Packed, y: Packed) -> Tensor:
 def transport_similarity(x: Packed, y: Packed) -> Tensor:
     """Sum of P_ij cos(x_i, y_j) under the best transport plan P, (N,M) on the CPU.
 
-    Cosines are computed where the frames are, the plans on the CPU in float64.
+    Cosines are computed on the device of the frames, plans on the CPU in float64.
 
     Raises:
         UserError: POT is not installed.
-        RuntimeError: POT did not come to the end of a plan.
+        RuntimeError: POT did not finish a plan.
     """
     ot = _pot()
     result = torch.empty(len(x), len(y), dtype=x.frames.dtype)

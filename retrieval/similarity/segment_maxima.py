@@ -1,15 +1,15 @@
 """Compiled maxima of a tile of frame similarities, for SeqSim on a CPU.
 
-A tile holds the cosines of consecutive frames of some utterances (rows) with all frames of others (columns),
-without padding. One pass over it, while it is in the cache, gives the best column of every row and segment
-(the terms of P, eq. 1 of arXiv 2601.07274) and the best row of every column (the terms of R, eq. 2).
+A tile contains the cosines of consecutive frames of some utterances (rows) with all frames of others
+(columns), without padding. One pass over it, while it is in the cache, finds the maximum of every row in each
+segment (the terms of P, eq. 1 of arXiv 2601.07274) and the maximum of every column (the terms of R, eq. 2).
 """
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-# Below every cosine, rounding included. An infinity would forbid the compiler to assume finite numbers.
+# Below every cosine, even with rounding. With an infinity, the compiler could not assume finite numbers.
 BELOW_ALL = -2.0
 
 
@@ -24,18 +24,18 @@ def add_tile(
     recall: NDArray[np.floating],
     threads: int,
 ) -> None:
-    """Take the maxima of one tile; the tiles of a block of columns come from the first row to the last.
+    """Add the maxima of one tile; the tiles of a block of columns must come from the first row to the last.
 
     Args:
         tile: (r, C) finite cosines, in row-major order.
         first_row: number of the first row among all rows.
-        row_offsets: (N+1,) first row of each utterance in rows, and the end.
-        column_offsets: (M+1,) first column of each utterance in columns, and the end, C.
-        column_best: (C,) best of each column so far within the utterance that the last tile broke off; any
-            values before the first tile.
-        precision: (N, M) receives P of every utterance whose last row is here, and a sum while rows are
-            missing.
-        recall: (N, M) receives R of every utterance whose last row is here.
+        row_offsets: first row of each utterance in rows, and the end (N+1,).
+        column_offsets: first column of each utterance in columns, and the end, C (M+1,).
+        column_best: maximum so far of each column (C,), within the utterance at the end of the previous tile;
+            any values before the first tile.
+        precision: array (N, M) that receives P of every utterance whose last row is in this tile, and a
+            partial sum before.
+        recall: array (N, M) that receives R of every utterance whose last row is in this tile.
         threads: number of threads that share the segments of columns.
     """
     M = len(column_offsets) - 1
@@ -63,7 +63,7 @@ def _add_segments(
             column_best[column_offsets[m0] : column_offsets[m1]] = BELOW_ALL
             precision[n, m0:m1] = 0.0
         for m in range(m0, m1):
-            # Slices and two loops, of which the compiler makes better code than of one with offsets.
+            # With slices and two loops the compiler makes better code than with one loop and offsets.
             row = tile[i, column_offsets[m] : column_offsets[m + 1]]
             columns = column_best[column_offsets[m] : column_offsets[m + 1]]
             for c in range(len(row)):

@@ -1,6 +1,6 @@
-"""SeqSim: how similar two sequences of speech embeddings are, without aligning them in time.
+"""SeqSim: similarity of two sequences of speech embeddings, without alignment in time.
 
-SeqSim is BERTScore with frames in the place of word pieces (Towards Comprehensive Semantic Speech
+SeqSim is BERTScore with frames instead of word pieces (Towards Comprehensive Semantic Speech
 Embeddings for Chinese Dialects, arXiv 2601.07274, eq. 1-3). For X (S,D) and Y (T,D), with c_ij the cosine
 of x_i and y_j::
 
@@ -9,8 +9,8 @@ of x_i and y_j::
 A small example: X = [(1,0), (0,1)] and Y = [(1,0)]. Cosines are [1, 0], so P = (1 + 0)/2, R = 1 and SeqSim
 = 2/3.
 
-Utterances are packed: their frames follow one another without padding, so that all cosines are one matrix
-product. It is computed tile by tile, and only the maxima of a tile are kept.
+Utterances are packed: their frames are adjacent without padding, so that all cosines are one matrix product.
+It is computed tile by tile, and only the maxima of each tile are kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,20 +26,21 @@ from torch import Tensor
 from retrieval.similarity.segment_maxima import add_tile
 from zipformer.errors import UserError
 
-# The similarities of a tile are read again after the matrix product has written them. On a CPU they should
-# still be in the cache then; on a GPU a tile must be large enough to fill the device.
+# The cosines of a tile are read after the matrix product has written them. On a CPU they should then still be
+# in the cache; on a GPU a tile must be large enough to use the whole device.
 CPU_TILE_BYTES = 1 << 23
 CUDA_TILE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Utterances one after another.
+    """Utterances with their frames in one array, one utterance after the other.
 
     Attributes:
-        frames: (F,D) float32 or float64, each of length 1 (0 for a frame of zeros), on any device. On a
-            CUDA device also float16, see :meth:`half`.
-        offsets: (N+1,) int64 on the CPU: utterance n has the frames from offsets[n] to offsets[n + 1].
+        frames: frames (F,D) in float32 or float64, each of length 1 (0 for a frame of zeros), on any device.
+            On a CUDA device also float16, see :meth:`half`.
+        offsets: first frame of each utterance, and the end (N+1,), int64 on the CPU: utterance n has the
+            frames from offsets[n] to offsets[n + 1] - 1.
     """
 
     frames: Tensor
@@ -50,14 +51,14 @@ class Packed:
 
     @property
     def lengths(self) -> Tensor:
-        """Frames of each utterance, (N,) int64 on the CPU."""
+        """Number of frames of each utterance, (N,) int64 on the CPU."""
         return self.offsets.diff()
 
     def half(self) -> "Packed":
-        """The frames in float16, for the fused kernel of a CUDA device: faster, cosines off by up to 1e-4.
+        """Frames in float16, for the fused kernel on a CUDA device: faster, cosines with errors up to 1e-4.
 
         Raises:
-            UserError: not on a CUDA device, or Triton is not installed.
+            UserError: the frames are not on a CUDA device, or Triton is not installed.
         """
         if not (self.frames.is_cuda and find_spec("triton")):
             raise UserError(
@@ -67,16 +68,16 @@ class Packed:
         return Packed(self.frames.half(), self.offsets)
 
     def part(self, start: int, stop: int) -> "Packed":
-        """Utterances from ``start`` to ``stop``, without a copy."""
+        """Utterances from ``start`` to ``stop`` - 1, as a view."""
         offsets = self.offsets[start : stop + 1]
         return Packed(self.frames[offsets[0] : offsets[-1]], offsets - offsets[0])
 
     def select(self, utterances: Sequence[int] | Tensor) -> "Packed":
-        """A copy of some utterances, in the given order."""
+        """A copy of the given utterances, in the given order."""
         index = torch.as_tensor(utterances, dtype=torch.int64)
         lengths = self.lengths[index]
         offsets = _offsets(lengths)
-        # Where each copied frame was: its place in the copy, moved by how far its utterance moved.
+        # Old position of each copied frame: its new position plus the shift of its utterance.
         moved = (self.offsets[index] - offsets[:-1]).repeat_interleave(lengths)
         frames = torch.arange(int(offsets[-1])) + moved
         return Packed(self.frames[frames.to(self.frames.device)], offsets)
@@ -93,7 +94,7 @@ def pack(utterances: Sequence[Tensor]) -> Packed:
     """Pack utterances (T,D), at least one, all on one device and of one floating type.
 
     Raises:
-        UserError: an utterance without frames, or a frame that is not finite.
+        UserError: an utterance has no frames, or a frame is not finite.
     """
     lengths = torch.tensor([len(frames) for frames in utterances])
     if not bool(lengths.all()):
@@ -116,39 +117,39 @@ def pack(utterances: Sequence[Tensor]) -> Packed:
 def seqsim(
     x: Tensor, x_lengths: Tensor, y: Tensor, y_lengths: Tensor, *, tile_bytes: int | None = None
 ) -> Tensor:
-    """SeqSim of every utterance of one batch with every utterance of another.
+    """SeqSim of every utterance of one batch with every utterance of another batch.
 
-    The score is symmetric: ``seqsim(x, ., y, .) == seqsim(y, ., x, .).T``. It is 1 for an utterance and
-    itself and lies in [-1, 1]. Where P and R are not of one sign, eq. 3 has no bound (an utterance of one
-    frame that is like one of the other's and opposite to the rest could beat an equal one); SeqSim is 0
-    there, as it is in the limit from either side. It has no gradient.
+    The score is symmetric: ``seqsim(x, ., y, .) == seqsim(y, ., x, .).T``. It lies in [-1, 1] and is 1 for
+    equal utterances. If P and R differ in sign, eq. 3 is unbounded (an utterance of one frame that is similar
+    to one frame of the other and opposite to the rest could score higher than an equal utterance); SeqSim is
+    then 0, the limit from either side. It has no gradient.
 
     Args:
-        x: embeddings (N,S,D), any floating type, padded at the end with anything.
-        x_lengths: true numbers of frames (N,), each in 1..S.
+        x: embeddings (N,S,D) of any floating type, padded at the end with any values.
+        x_lengths: number of frames without padding (N,), each in 1..S.
         y: embeddings (M,T,D) on the same device.
-        y_lengths: true numbers of frames (M,), each in 1..T.
-        tile_bytes: largest memory for frame similarities at a time; it changes the speed, not the result.
-            Default: what stays in the cache of a CPU, 256 MiB on a GPU.
+        y_lengths: number of frames without padding (M,), each in 1..T.
+        tile_bytes: largest memory for cosines of frames at a time; it affects the speed, not the result. By
+            default a size that fits into the cache of a CPU, 256 MiB on a GPU.
 
     Returns:
         Scores (N,M) in float32 (float64 if an input is float64).
 
     Raises:
-        ValueError: shapes that do not match, a length outside its range, or a frame that is not finite.
+        ValueError: shapes do not match, a length is out of range, or a frame is not finite.
     """
     return _f_score(precision_and_recall(x, x_lengths, y, y_lengths, tile_bytes=tile_bytes))
 
 
 def seqsim_packed(x: Packed, y: Packed | None = None, *, tile_bytes: int | None = None) -> Tensor:
-    """SeqSim of all utterances of x with all of y, or with one another where y is left out.
+    """SeqSim of all utterances of x with all of y, or of all pairs of x if y is None.
 
-    Without y every tile serves both directions, so that half of the matrix product is saved.
+    Without y every tile is used in both directions, which saves half of the matrix product.
 
     Args:
-        x: N utterances.
-        y: M utterances of the same device, type and D; None for x itself.
-        tile_bytes: largest memory for frame similarities, see :func:`seqsim`.
+        x: the N utterances of one side.
+        y: the M utterances of the other side, with the same device, type and D; None for x itself.
+        tile_bytes: largest memory for cosines of frames, see :func:`seqsim`.
 
     Returns:
         Scores (N,M), or (N,N), in the type of the frames, at least float32.
@@ -178,7 +179,7 @@ def precision_and_recall_packed(
     """P and R of SeqSim (eq. 1 and 2); arguments as in :func:`seqsim_packed`."""
     if x.frames.dtype == torch.float16:
         from retrieval.similarity.seqsim_cuda import (
-            packed_precision_and_recall,  # Triton comes with CUDA builds only
+            packed_precision_and_recall,  # Triton is only in CUDA builds
         )
 
         other = (None, None) if y is None else (y.frames, y.lengths)
@@ -191,7 +192,7 @@ def precision_and_recall_packed(
 
 
 def _f_score(scores: PrecisionRecall) -> Tensor:
-    """Eq. 3, where P and R have one sign; else 0."""
+    """Eq. 3 if P and R have the same sign; else 0."""
     product = scores.precision * scores.recall
     of_one_sign = product > 0
     total = torch.where(of_one_sign, scores.precision + scores.recall, 1.0)
@@ -199,7 +200,7 @@ def _f_score(scores: PrecisionRecall) -> Tensor:
 
 
 def _normalise(frames: Tensor) -> Tensor:
-    """Unit length in at least float32."""
+    """Frames scaled to unit length, in at least float32."""
     return F.normalize(frames.to(torch.promote_types(frames.dtype, torch.float32)), dim=1)
 
 
@@ -232,10 +233,10 @@ def _unpad(frames: Tensor, lengths: Tensor, dtype: torch.dtype, name: str) -> Pa
 
 
 def _compare_segments(x: Packed, y: Packed | None, tile_elements: int) -> PrecisionRecall:
-    """P and R on a CPU: a matrix product for each tile, and the maxima of its segments.
+    """P and R on a CPU: for each tile, a matrix product and the maxima of its segments.
 
-    Columns are whole utterances of y; rows come in slices of frames that need not end with an utterance, so
-    that one very long pair also stays within the tile. Without y, rows end with the block of the columns.
+    Columns are whole utterances of y; rows are slices of frames that need not end with an utterance, so that
+    even one very long pair fits into the tile. Without y, rows end with the block of the columns.
     """
     columns = x if y is None else y
     precision = x.frames.new_empty(len(x), len(columns))
@@ -245,7 +246,7 @@ def _compare_segments(x: Packed, y: Packed | None, tile_elements: int) -> Precis
     for m0, m1 in _blocks(columns.offsets.tolist(), isqrt(tile_elements)):
         block = columns.part(m0, m1)
         width = len(block.frames)
-        if width > len(tile):  # one utterance, longer than the tile: its cosines come row by row
+        if width > len(tile):  # one utterance longer than the tile: compute its cosines row by row
             tile = x.frames.new_empty(width)
         height = len(tile) // width
         column_best = x.frames.new_empty(width)
@@ -264,7 +265,7 @@ def _compare_segments(x: Packed, y: Packed | None, tile_elements: int) -> Precis
                 recall[:, m0:m1].numpy(),
                 threads,
             )
-    if y is None:  # x_n against x_m has the P that x_m against x_n has as R
+    if y is None:  # P of (x_n, x_m) equals R of (x_m, x_n)
         upper_precision, upper_recall = precision.triu(), recall.triu()
         precision = upper_precision + upper_recall.triu(1).T
         recall = upper_recall + upper_precision.triu(1).T
@@ -272,7 +273,7 @@ def _compare_segments(x: Packed, y: Packed | None, tile_elements: int) -> Precis
 
 
 def _blocks(offsets: list[int], frames: int) -> list[tuple[int, int]]:
-    """Cut packed utterances into runs of one utterance or at most ``frames`` frames."""
+    """Divide packed utterances into runs of one utterance or at most ``frames`` frames."""
     blocks, start = [], 0
     for n in range(1, len(offsets)):
         if n == len(offsets) - 1 or offsets[n + 1] - offsets[start] > frames:
@@ -282,9 +283,10 @@ def _blocks(offsets: list[int], frames: int) -> list[tuple[int, int]]:
 
 
 class _Batch(NamedTuple):
-    """Utterances of like length, padded by repeating the last frame, which changes no maximum.
+    """Utterances of similar length, padded by repeating the last frame, which changes no maximum.
 
-    Frames (n,T,D), 1/length on real frames and 0 on padding (n,T), and the numbers of the utterances (n,).
+    Frames (n,T,D), weights (n,T) with 1/length on real frames and 0 on padding, and numbers of the utterances
+    (n,).
     """
 
     frames: Tensor
@@ -293,7 +295,7 @@ class _Batch(NamedTuple):
 
 
 def _batches(packed: Packed, frames: int) -> Iterator[_Batch]:
-    """Utterances sorted by length, in batches of one or of at most ``frames`` padded frames."""
+    """Utterances sorted by length, in batches of one utterance or at most ``frames`` padded frames."""
     device = packed.frames.device
     order = packed.lengths.argsort(stable=True)
     lengths = packed.lengths[order]
@@ -309,10 +311,10 @@ def _batches(packed: Packed, frames: int) -> Iterator[_Batch]:
 
 
 def _compare_padded(x: Packed, y: Packed | None, tile_elements: int) -> PrecisionRecall:
-    """P and R by plain PyTorch, on any device."""
+    """P and R in plain PyTorch, on any device."""
     precision = x.frames.new_empty(len(x), len(x if y is None else y))
     recall = torch.empty_like(precision)
-    # Nearly square tiles (equal numbers of frames of x and y) give the matrix product the most work per byte.
+    # In nearly square tiles (as many frames of x as of y), the matrix product does the most work per byte.
     side = isqrt(tile_elements)
     x_batches = list(_batches(x, side))
     for number, columns in enumerate(x_batches if y is None else _batches(y, side)):
@@ -327,7 +329,7 @@ def _compare_padded(x: Packed, y: Packed | None, tile_elements: int) -> Precisio
 def _tile(x: _Batch, y: _Batch, tile_elements: int) -> PrecisionRecall:
     """P and R (n,m) of x (n,S,D) and y (m,T,D).
 
-    Frames of x come in slices, so that one very long pair also stays within the tile.
+    Frames of x are processed in slices, so that even one very long pair fits into the tile.
     """
     (n, S, D), (m, T, _) = x.frames.shape, y.frames.shape
     y_columns = y.frames.reshape(m * T, D).T

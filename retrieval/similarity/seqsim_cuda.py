@@ -1,21 +1,21 @@
-"""P and R of SeqSim for all pairs of utterances on a CUDA device, as one kernel.
+"""P and R of SeqSim for all pairs of utterances on a CUDA device, in one kernel.
 
 Contract: :func:`packed_precision_and_recall` takes the frames of many utterances one after the other, with
 their lengths, and returns P and R (eq. 1 and 2 of `retrieval.similarity.seqsim`) of every pair. Cosines are
-products of float16 (or bfloat16) unit vectors, added up in float32; they are never in memory, not even for
-one pair. The caller has checked that the lengths are at least 1 and the frames finite, and that Triton is
+products of float16 (or bfloat16) unit vectors, summed in float32; they are never stored in memory, not even
+for one pair. The caller has checked that the lengths are at least 1 and the frames finite, and that Triton is
 installed.
 
-Utterances are sorted by length and taken G at a time, and their frames interleaved: row i G + g of a group is
-frame i of its g-th utterance. A tile of cosines has 128 rows of a group of x (8 utterances) and 128 columns
-of a group of y (16). What the kernel needs of it are maxima over the frames of an utterance, that is over
-rows, or columns, that lie 8, or 16, apart. The matrix units leave their result in registers so that a thread
-has such columns, and pairs of such rows, all to itself: the maxima of a tile need no traffic between threads.
-Padding costs little, because the utterances of a group are nearly of one length: a group is filled up to
-whole tiles by repeating last frames, which changes no maximum.
+Utterances are sorted by length and grouped G at a time, and their frames are interleaved: row i G + g of a
+group is frame i of its g-th utterance. A tile of cosines has 128 rows of a group of x (8 utterances) and 128
+columns of a group of y (16 utterances). The kernel needs its maxima over the frames of an utterance, that is
+over rows that lie 8 apart, or columns that lie 16 apart. In the register layout of the matrix units, one
+thread owns all such columns, and pairs of such rows, so the maxima of a tile need no communication between
+threads. Padding costs little, because the utterances of a group have nearly the same length: a group is
+filled up to whole tiles by repeating last frames, which changes no maximum.
 
-A program takes one pair of groups after the other. For every tile of y it goes through the tiles of x with
-the best row of every column in registers; the best column of every row waits in memory (``best_columns``) for
+A program processes one pair of groups after the other. For every tile of y it loops over the tiles of x with
+the maximum of every column in registers; the maximum of every row is kept in memory (``best_columns``) for
 the next tile of y.
 """
 
@@ -28,13 +28,14 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 128  # rows and columns of a tile of cosines
-X_GROUP, Y_GROUP = 8, 16  # utterances of a tile
-DEPTH = 64  # channels that a tile advances by
+X_GROUP, Y_GROUP = 8, 16  # utterances in the rows and in the columns of a tile
+DEPTH = 64  # channels in each step of the matrix product
 NUM_WARPS, NUM_STAGES = 8, 3
 # Two programs share a multiprocessor, so that one multiplies while the other takes maxima or waits for data.
-# For that, a thread may have a 512th of its 65,536 registers, and a program half of its 227 KiB of memory.
+# This limits a thread to a 512th of the 65,536 registers and a program to half of the 227 KiB of shared
+# memory.
 PROGRAMS_A_MULTIPROCESSOR, MAX_REGISTERS = 2, 128
-BAND = 16  # groups of x that share the caches with a group of y
+BAND = 16  # groups of x in the caches together with a group of y
 
 
 def packed_precision_and_recall(
@@ -46,23 +47,23 @@ def packed_precision_and_recall(
     dtype: torch.dtype = torch.float16,
     num_programs: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """P and R of every utterance of x with every one of y.
+    """P and R of every utterance of x with every utterance of y.
 
     Args:
         x: frames (S,D) of N utterances, one utterance after the other, of any floating type and any scale.
-        x_lengths: frames of each utterance (N,), at least 1, S in all.
-        y: frames (T,D) of M utterances; None: those of x. Then every pair is computed once, and serves in
-            both directions.
-        y_lengths: frames of each (M,).
-        dtype: number type of the unit vectors. With D = 768, a cosine is off by less than 1e-4 in float16, by
-            less than 1e-3 in bfloat16.
-        num_programs: number of programs that share the pairs; None = two a multiprocessor.
+        x_lengths: number of frames of each utterance (N,), at least 1, with sum S.
+        y: frames (T,D) of M utterances; None: those of x. Then every pair is computed once and used in both
+            directions.
+        y_lengths: number of frames of each utterance of y (M,).
+        dtype: number type of the unit vectors. With D = 768, the error of a cosine is below 1e-4 in float16
+            and below 1e-3 in bfloat16.
+        num_programs: number of programs that share the pairs; None = two on each multiprocessor.
 
     Returns:
         P and R, both (N,M) in float32.
 
     Raises:
-        ValueError: x and y have not one D, or the lengths do not add up to the frames.
+        ValueError: x and y differ in D, or the sum of the lengths is not the number of frames.
     """
     x_side = _pack(x, x_lengths, X_GROUP, dtype)
     symmetric = y is None
@@ -93,7 +94,7 @@ def packed_precision_and_recall(
     precision = precision[:N, :M] / x_side.lengths[:N, None].clamp(min=1)
     recall = recall[:N, :M] / y_side.lengths[:M].clamp(min=1)
     if symmetric:
-        # Of n and m in order of length, those with n <= m are computed: P of (m, n) is R of (n, m).
+        # In order of length, pairs (n, m) with n <= m are computed: P of (m, n) is R of (n, m).
         computed = torch.ones(N, M, dtype=torch.bool, device=x.device).triu()
         precision = torch.where(computed, precision, recall.T)
         recall = precision.T
@@ -104,10 +105,10 @@ class _Side(NamedTuple):
     """Unit vectors of one side in interleaved groups."""
 
     rows: Tensor  # (tiles * TILE, D), D filled up with zeros to a multiple of DEPTH
-    first_tile: Tensor  # (groups + 1,) int32, where a group's tiles begin
+    first_tile: Tensor  # (groups + 1,) int32, first tile of each group
     lengths: Tensor  # (groups * G,) int32, in increasing order, then zeros where the last group is not full
-    rank: Tensor  # (N,) place of each utterance in that order
-    most_tiles: int  # of a group
+    rank: Tensor  # (N,) position of each utterance in that order
+    most_tiles: int  # largest number of tiles of a group
 
 
 def _pack(frames: Tensor, lengths: Tensor, group: int, dtype: torch.dtype) -> _Side:
@@ -119,10 +120,10 @@ def _pack(frames: Tensor, lengths: Tensor, group: int, dtype: torch.dtype) -> _S
             f"{tuple(frames.shape)}; expected (N,) and (sum of the lengths, D)"
         )
     order = torch.argsort(lengths, stable=True)
-    offset = lengths.cumsum(0)[order] - lengths[order]  # (N,) where an utterance begins
+    offset = lengths.cumsum(0)[order] - lengths[order]  # (N,) first frame of each utterance
     ordered = lengths[order]
     groups = -(-N // group)
-    # A group that is not full has the last utterance several times, with length 0 where it does not count.
+    # An incomplete group repeats the last utterance, with length 0 for the repetitions.
     member = torch.arange(groups * group).clamp(max=max(0, N - 1)).view(groups, group)
     frames_a_tile = TILE // group
     tiles = -(-ordered[member[:, -1]] // frames_a_tile)  # (groups,)
@@ -145,11 +146,11 @@ def _pack(frames: Tensor, lengths: Tensor, group: int, dtype: torch.dtype) -> _S
 
 
 def _pairs(x: _Side, y: _Side, symmetric: bool) -> Tensor:
-    """Pairs of groups (P, 2) int32: longest first, and neighbours share frames in the caches."""
+    """Pairs of groups (P, 2) int32: longest first, and adjacent pairs share frames in the caches."""
     x_groups, y_groups = len(x.first_tile) - 1, len(y.first_tile) - 1
     pair = torch.cartesian_prod(torch.arange(x_groups), torch.arange(y_groups))
     if symmetric:
-        # Some utterance of the group of x is no later in the order than some of the group of y.
+        # At least one utterance of the group of x is not later in the order than one of the group of y.
         pair = pair[pair[:, 0] * X_GROUP < (pair[:, 1] + 1) * Y_GROUP]
     of_x, of_y = pair.unbind(1)
     place = (of_x // BAND * y_groups + of_y) * BAND + of_x % BAND
@@ -189,10 +190,10 @@ def maxima_kernel(
 
         recall_sum = tl.zeros((X_GROUP, Y_GROUP), tl.float32)
         for y_tile in range(0, y_tiles):
-            # What is in best_columns was written by all threads of the program.
+            # All threads of the program have written to best_columns.
             tl.debug_barrier()
             y_rows = y + ((y_begin + y_tile).to(tl.int64) * TILE + line) * channels  # (TILE,)
-            # The two rows that a thread has to itself are already one.
+            # The two rows that a thread owns are already reduced to one.
             best_rows = tl.full((X_FRAMES // 2, X_GROUP, TILE), float("-inf"), tl.float32)
             for x_tile in range(0, x_tiles):
                 x_rows = x + ((x_begin + x_tile).to(tl.int64) * TILE + line) * channels

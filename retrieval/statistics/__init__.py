@@ -1,1 +1,1 @@
-"""What the ranks of all queries say: metrics, intervals, tests against chance and between models."""
+"""Statistics of the ranks of all queries: metrics, intervals, tests against chance and between models."""

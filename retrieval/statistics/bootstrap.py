@@ -1,29 +1,29 @@
-"""Confidence intervals of retrieval metrics: what changes if other sentences and places had been recorded.
+"""Confidence intervals of retrieval metrics: the variation if other sentences and sites had been recorded.
 
 Answers of retrieval are not independent: a sentence that is hard in one site pair is hard in others, and a
-site that is recorded badly spoils all its pairs. A binomial interval over all queries would be far too
-narrow. Sentences and sites are two crossed random factors, so both are resampled ("pigeonhole bootstrap":
+site with bad recordings lowers the recall of all its pairs. A binomial interval over all queries would be far
+too narrow. Sentences and sites are two crossed random factors, so both are resampled ("pigeonhole bootstrap":
 Owen, Annals of Applied Statistics 1(2), 2007). In each resample
 
 1. sentences are drawn with replacement, once for all sites, since all sites read the same ones;
-2. the sites of each group are drawn with replacement, once for all pairs that the group is in;
-3. the metrics of a site pair are those of the ranks of the drawn sentences; the metrics of a group pair are
-   the mean over the drawn site pairs, or, pooled, those of all ranks at the drawn site pairs together.
+2. the sites of each group are drawn with replacement, once for all pairs with the group; 3. the metrics of a
+site pair are computed from the ranks of the drawn sentences; the metrics of a group pair are
+   the mean over the drawn site pairs, or, pooled, computed from the ranks of all drawn site pairs together.
 
-The ends of an interval are not percentiles of the resamples: these cover too little where a group has few
-sites (of 3 sites, 83 % instead of 95), since a resample of n sites varies by (n - 1)/n of what n new sites
-would, and a variance of n values is itself uncertain. The variance of the resamples is divided among the
-sites of each group and the sentences instead (:func:`components`), each part is corrected for its number of
-units, and the interval is Student's (:mod:`zipformer.scoring.intervals`): for rates on the logit scale, for
-median ranks on that of logarithms, for differences as they are. ``python -m benchmarks.coverage`` measures
-how often intervals hold the true value.
+The ends of an interval are not percentiles of the resamples. The coverage of percentiles is too low if a
+group has few sites (with 3 sites, 83 % instead of 95 %), for two reasons: the variance between resamples of n
+sites is (n - 1)/n of that between samples of n new sites, and a variance estimated from n values is itself
+uncertain. Instead, the variance of the resamples is divided among the sites of each group and the sentences
+(:func:`components`), each component is corrected for its number of units, and the interval is Student's t
+(:mod:`zipformer.scoring.intervals`): on the logit scale for rates, on the log scale for median ranks, and
+unscaled for differences. ``python -m benchmarks.coverage`` measures the coverage of the intervals.
 
-Pools stay as they were: a query competes with the same sentences in every resample. A group of one site
-cannot vary its sites, and its interval speaks of that site only; results say which groups these are. Two
-sites make one pair within their group, which cannot vary either. Where every query hits, or none, all
-resamples are the same; the interval is then the exact binomial one with one trial a sentence. Where all
-sentences tell two models apart alike, or none does, all resamples of their difference are the same, and its
-interval says what other sentences may still show (:func:`difference_interval`).
+Pools are not resampled: a query has the same rivals in every resample. The sites of a group with one site
+cannot be resampled, and its interval is for that site only; results list these groups. Two sites make one
+pair within their group, which does not vary either. If every query hits, or none, all resamples are equal;
+the interval is then the exact binomial one with one trial for each sentence. If two models differ by the same
+amount on all sentences, all resamples of their difference are equal, and the interval is a bound for
+sentences outside the sample (:func:`difference_interval`).
 """
 
 import math
@@ -69,7 +69,7 @@ class Factor:
     """Units of one kind that were drawn with replacement: the sites of a group, or the runs of a variant.
 
     Args:
-        counts: (B,n), how often each of n >= 2 units was drawn in each resample.
+        counts: number of draws (B,n) of each of n >= 2 units in each resample.
     """
 
     def __init__(self, counts: NDArray[np.floating]) -> None:
@@ -78,9 +78,10 @@ class Factor:
         self._basis = _basis(counts)
 
     def explained(self, replicates: Replicates, valid: NDArray[np.bool_]) -> float:
-        """Variance of the valid resamples that goes along with how often each unit was drawn.
+        """Variance of the valid resamples that the numbers of draws of the units explain.
 
-        It is that of the linear regression on the counts, less what chance alone would explain.
+        It is the variance explained by the linear regression on the counts, minus its expectation for random
+        values.
         """
         basis = self._basis if valid.all() else _basis(self._counts[valid])
         kept = replicates[valid]
@@ -91,19 +92,19 @@ class Factor:
 
 
 def _basis(counts: NDArray[np.floating]) -> Floats:
-    """Orthonormal columns (B,r) that span the counts (B,n) less their means."""
+    """Orthonormal columns (B,r) that span the centred counts (B,n)."""
     vectors, sizes, _ = np.linalg.svd(counts - counts.mean(axis=0), full_matrices=False)
     return vectors[:, sizes > ROUNDING * math.sqrt(len(counts))]
 
 
 def components(replicates: Replicates, factors: Sequence[Factor], sentences: int) -> list[Component]:
-    """What every factor and the sentences contribute to the variance of an estimate.
+    """Components of the variance of an estimate: one for each factor and one for the sentences.
 
     Args:
-        replicates: resampled values (B,); NaN, in a resample without a value, is left out.
-        factors: units that were drawn beside the sentences, independently of each other.
-        sentences: number Q of different sentences behind the estimate. They get the variance that the factors
-            leave, interactions included.
+        replicates: resampled values (B,); NaN marks a resample without a value and is ignored.
+        factors: units that were resampled beside the sentences, independently of each other.
+        sentences: number Q of different sentences in the estimate. Their component is the variance that the
+            factors do not explain, including interactions.
 
     Raises:
         UserError: fewer than two resamples have a value.
@@ -116,7 +117,7 @@ def components(replicates: Replicates, factors: Sequence[Factor], sentences: int
     for factor in factors:
         variance = factor.explained(replicates, valid)
         rest -= variance
-        # Resamples of n units vary by (n - 1)/n of what n new ones would.
+        # The variance between resamples of n units is (n - 1)/n of that between samples of n new units.
         found.append(Component(variance * factor.units / (factor.units - 1), factor.units - 1))
     freedom = max(1, sentences - 1)
     return [*found, Component(max(0.0, rest) * (freedom + 1) / freedom, freedom)]
@@ -130,13 +131,13 @@ def recall_interval(
     sentences: int,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Interval of a recall in 0..1 from its resamples, with a width also where the rate is 0 or 1.
+    """Interval of a recall in 0..1 from its resamples, with a positive width even if the rate is 0 or 1.
 
     Args:
-        rate: recall.
+        rate: recall in 0..1.
         replicates: resampled recalls (B,).
         factors: units that were drawn beside the sentences.
-        sentences: number Q of different sentences behind it.
+        sentences: number Q of different sentences in the estimate.
         confidence: confidence level.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
@@ -164,7 +165,7 @@ def metric_intervals(
         values: metrics (M,), rates in 0..1.
         replicates: resampled values (B,M).
         factors: units that were drawn beside the sentences.
-        sentences: number Q of different sentences behind them.
+        sentences: number Q of different sentences in the estimates.
         pool: largest number N of candidates; recall@k of a pool of k is 1 and cannot vary.
         confidence: confidence level.
     """
@@ -183,7 +184,7 @@ def metric_intervals(
         elif values[index] >= 1 - ROUNDING:
             intervals[index] = 1 - reach if pool > k else 1.0, 1.0
     if values[0] >= 1 - ROUNDING:
-        # Every right answer is the first. Of a share ``reach`` that may not be, each can have rank N.
+        # Every right answer has rank 1. A share ``reach`` of other sentences may have ranks up to N.
         intervals[len(RATES) - 1] = 1 - reach * (1 - 1 / pool), 1.0
         intervals[METRICS.index("median_rank")] = 1.0, 1.0 if reach < 0.5 else float(pool)
     return intervals
@@ -198,24 +199,24 @@ def difference_interval(
     confidence: float = 0.95,
     span: float = 1.0,
 ) -> tuple[float, float]:
-    """Interval of the difference of two rates, with a width also where no sentence varies.
+    """Interval of the difference of two rates, with a positive width even if no sentence varies.
 
-    If all Q sentences have the same difference d, so have all resamples. But a share r of all sentences, with
-    (1 - r)**Q = (1 - confidence)/2, may have another one and still be missing among Q with that probability
-    (Clopper & Pearson, Biometrika 26(4), 1934; Hanley & Lippman-Hand, "If nothing goes wrong, is everything
-    all right?", JAMA 249(13), 1983). A sentence differs by -span to span. With this share at either end the
-    mean lies between d - r (d + span) and d + r (span - d), and each end errs with probability
-    (1 - confidence)/2 at most. Two models that hit everything thus differ by -r to r, and one that hits
-    everything from one that hits nothing by 1 - 2 r to 1: the distances between the ends of their own
-    intervals (:func:`recall_interval`).
+    If all Q sentences have the same difference d, so have all resamples. But a share r of all possible
+    sentences may have another difference: with (1 - r)**Q = (1 - confidence)/2, none of them is among the Q
+    with that probability (Clopper & Pearson, Biometrika 26(4), 1934; Hanley & Lippman-Hand, "If nothing goes
+    wrong, is everything all right?", JAMA 249(13), 1983). The difference of a sentence is between -span and
+    span. With this share at either extreme the mean lies between d - r (d + span) and d + r (span - d), and
+    each end errs with probability (1 - confidence)/2 at most. Thus two models that hit everything differ by
+    -r to r, and a model that hits everything differs from one that hits nothing by 1 - 2 r to 1: the
+    distances between the ends of their own intervals (:func:`recall_interval`).
 
     Args:
-        difference: d, in the units of ``span``.
+        difference: difference d, in the units of ``span``.
         replicates: resampled differences (B,), NaN in resamples without a value.
         factors: units that were drawn beside the sentences.
-        sentences: number Q of different sentences behind it.
+        sentences: number Q of different sentences in the estimate.
         confidence: confidence level.
-        span: largest difference that a sentence can have; 0 where the rate cannot vary.
+        span: largest difference that a sentence can have; 0 if the rate cannot vary.
     """
     width = half_width(components(replicates, factors, sentences), confidence)
     if np.nanmax(replicates) - np.nanmin(replicates) > ROUNDING * max(1.0, span):
@@ -233,16 +234,17 @@ def metric_difference_intervals(
     pool: int,
     confidence: float = 0.95,
 ) -> list[tuple[float, float]]:
-    """Intervals of the differences of all metrics, each as :func:`difference_interval`.
+    """Intervals of the differences of all metrics, each by :func:`difference_interval`.
 
-    The median rank is no mean over sentences, so the rule does not apply to it. Its interval is that of its
-    resamples; if they are all equal and half of all sentences may be missing, it is open in both directions.
+    The median rank is not a mean over sentences, so this rule does not apply to it. Its interval comes from
+    its resamples; if they are all equal and the share r can be half or more, it has the largest possible
+    width.
 
     Args:
         differences: differences of the metrics (M,), rates in 0..1.
         replicates: resampled values (B,M).
         factors: units that were drawn beside the sentences.
-        sentences: number Q of different sentences behind them.
+        sentences: number Q of different sentences in the estimates.
         pool: largest number N of candidates; recall@k of a pool of k is 1 and does not differ, and
             reciprocal ranks are at least 1/N.
         confidence: confidence level.
@@ -262,15 +264,15 @@ def metric_difference_intervals(
 
 
 def groups_of_one_site(group_of_site: Sequence[str]) -> list[str]:
-    """Groups that have a single site, from the group of each site: no resample varies it."""
+    """Groups with a single site, which resamples cannot vary, from the group of each site."""
     return [group for group in dict.fromkeys(group_of_site) if group_of_site.count(group) == 1]
 
 
 def mean_over_pairs(replicates: Sequence[Floats]) -> Floats:
-    """Mean (B,...) of the resamples (B,...) of several pairs of groups.
+    """Mean (B,...) over several pairs of groups of their resamples (B,...).
 
-    The same draws lie behind all pairs, so the mean keeps how they vary together. A resample in which one
-    group drew a single site has no pair within it (NaN); the others still have a mean.
+    All pairs use the same draws, so the mean preserves their covariance. If only one site of a group was
+    drawn, the resample has no pair within the group (NaN); the mean is over the other pairs.
     """
     mean = np.ma.masked_invalid(np.stack(replicates)).mean(axis=0)
     return np.ma.filled(mean.astype(np.float64), np.nan)
@@ -279,8 +281,8 @@ def mean_over_pairs(replicates: Sequence[Floats]) -> Floats:
 class GroupReplicates(NamedTuple):
     """Resampled metrics of a pair of groups.
 
-    ``mean`` (B,M) are means over site pairs; ``pooled`` (B,R) are the summed rank distributions of all
-    queries, whose metrics are those of the pool of queries.
+    ``mean`` (B,M) is the mean of the metrics over site pairs; ``pooled`` (B,R) is the sum of the rank
+    distributions of all queries.
     """
 
     mean: Floats
@@ -289,13 +291,13 @@ class GroupReplicates(NamedTuple):
 
 @dataclass(frozen=True)
 class Resamples:
-    """Number of times that each sentence and each site was drawn in each of B resamples.
+    """Number of draws of each sentence and each site in each of B resamples.
 
     Attributes:
         sentences: counts (B,Q); each row sums to Q.
-        sites: counts (B,S); in each row those of one group sum to its number of sites.
+        sites: counts (B,S); in each row the counts of one group sum to its number of sites.
         members: indices of the sites of each group, groups in the order of their first sites.
-        factors: sites of every group that has several.
+        factors: sites of every group with several sites.
     """
 
     sentences: NDArray[np.float64]
@@ -305,16 +307,16 @@ class Resamples:
 
     @classmethod
     def draw(cls, group_of_site: Sequence[str], sentences: int, *, resamples: int, seed: int) -> "Resamples":
-        """Draw them; the same seed gives the same draws.
+        """Draw resamples; the same seed gives the same draws.
 
         Args:
             group_of_site: group of each of S sites.
             sentences: number Q of sentences.
-            resamples: number B of resamples; the ends of the interval get steadier with it (1000 are good).
+            resamples: number B of resamples; with more, the ends of the interval vary less (1000 is good).
             seed: seed of numpy's default generator.
 
         Raises:
-            UserError: no resample or no sentence.
+            UserError: ``resamples`` or ``sentences`` is 0.
         """
         if resamples < 1 or sentences < 1:
             raise UserError(f"need at least one resample and one sentence, found {resamples} and {sentences}")
@@ -342,10 +344,10 @@ class Resamples:
         """Metrics of a pair of groups in each resample; NaN in a resample without queries.
 
         Args:
-            above: (S,S,Q) candidates that score higher than the right answer of query q of the source site
-                (axis 0) in the pool of the target site (axis 1).
-            equal: (S,S,Q) candidates that score the same, the right answer included; 0 where that pair has
-                no such query.
+            above: number of candidates (S,S,Q) that score higher than the right answer, by source site,
+                target site and sentence.
+            equal: number of candidates (S,S,Q) with the same score, including the right answer; 0 without a
+                query.
             source: source group.
             target: target group; a site paired with itself does not count.
         """
@@ -374,8 +376,8 @@ class Resamples:
         """Recall@1 (B,) of a pair of groups in each resample, or the mean of another value of queries.
 
         Args:
-            hits: (S,S,Q) hit or share of a hit of query q of the source site (axis 0) in the pool of the
-                target site (axis 1), or a difference of two; NaN where that pair has no such query.
+            hits: hit, share of a hit, or a difference of two (S,S,Q), by source site, target site and
+                sentence; NaN without a query.
             source: source group.
             target: target group; a site paired with itself does not count.
         """

@@ -1,23 +1,24 @@
-"""Permutation tests: against chance, and of one model against another.
+"""Permutation tests: of a model against chance, and of one model against another.
 
-**Against chance.** If a model knew nothing of what is said, it would not matter which utterance of a target
-site is called the right answer of a query. So the correspondence of sentences is permuted, and everything
-else stays: embeddings, scores, pools. In each of B permutations every group gets one random relabelling
-of the Q sentences, the same at all of its sites, and the right answer of query q of a site of group A at a
-site of group B becomes the utterance whose label in B is the label of q in A. All site pairs of a pair of
-groups are thus permuted alike, and A to B with the inverse of B to A, so that what they have in common (a
-sentence that is short everywhere, a recording that is near to all) varies together as it does in the data.
-For pairs of sites within a group every site has its own relabelling. A site pair that lacks sentences takes
-what the permutation induces on those it has: their image, and if that is missing, the image of the image, and
-so on; this is again uniform over all permutations.
+**Against chance.** If a model knew nothing of the content of speech, it would not matter which utterance of a
+target site counts as the right answer of a query. Therefore the correspondence of sentences is permuted, and
+everything else is unchanged: embeddings, scores, pools. In each of B permutations every group gets one random
+relabelling of the Q sentences, the same at all of its sites. The right answer of query q of a site of group A
+at a site of group B becomes the utterance whose label in B is the label of q in A. So all site pairs of a
+pair of groups get the same permutation, and A to B gets the inverse of B to A, which preserves dependence (a
+sentence that is short everywhere, a recording that is close to all others). For pairs of sites within a group
+every site has its own relabelling. If a site pair lacks sentences, the permutation is restricted to those it
+has: each sentence is mapped to its image or, if that is missing, to the image of the image, and so on; the
+result is again uniform over all permutations.
 
-Where a challenge set gives queries candidates of their own, the right answer is drawn among the candidates of
-the query instead, by one random number for each sentence that is the same at all site pairs of two groups.
+If a challenge set gives each query its own candidates, the right answer is instead drawn among the candidates
+of the query, by one random number for each sentence, the same at all site pairs of two groups.
 
-**Of two models.** If two models were equally good, it would not matter which of them gave the answers for a
-sentence. In each of B draws, every sentence swaps the answers of the two models with probability 1/2, in all
-site pairs at once, and the difference is computed again. The units of this test are sentences, with the sites
-fixed; the interval of the difference (:mod:`retrieval.statistics.bootstrap`) varies both.
+**Between two models.** If two models were equally good, it would not matter which of them gave the answers
+for a sentence. In each of B draws, the answers of the two models are swapped for each sentence with
+probability 1/2, in all site pairs at once, and the difference is computed again. The units of this test are
+sentences, with the sites fixed; the interval of the difference (:mod:`retrieval.statistics.bootstrap`)
+resamples both.
 
 In both tests p = (1 + b)/(1 + B), where b is the number of draws that are at least as extreme as the data
 (Phipson & Smyth, Statistical Applications in Genetics and Molecular Biology 9(1), 2010), so p is never 0.
@@ -32,12 +33,12 @@ from numpy.typing import NDArray
 from retrieval.statistics.ranks import METRICS, RATES, Floats, Places, metrics_of, rank_distribution
 
 Permutations = NDArray[np.int32]
-CACHE_BYTES = 1 << 28  # of relabellings that are kept for further site pairs
-EQUAL = 1e-12  # statistics that differ by less are the same but for rounding
+CACHE_BYTES = 1 << 28  # bytes of relabellings that are cached for further site pairs
+EQUAL = 1e-12  # statistics that differ by less are equal up to rounding
 
 
 class ChanceTest:
-    """Collects what every metric of every pair of groups would be under permuted correspondences.
+    """Collects the metrics of every pair of groups under permuted correspondences.
 
     Args:
         groups: group of each site.
@@ -66,13 +67,13 @@ class ChanceTest:
         found: Places,
         allowed: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take in an ordered site pair.
+        """Add an ordered site pair.
 
         Args:
             source, target: numbers of the sites.
             columns: numbers of the N sentences of the pair, increasing.
             found: places (N,N) of all candidates for all queries.
-            allowed: (N,N) whether a query has a candidate; None = all candidates.
+            allowed: mask (N,N) of the candidates of each query; None = all candidates.
         """
         pair = self.groups[source], self.groups[target]
         within = pair[0] == pair[1]
@@ -90,21 +91,21 @@ class ChanceTest:
         self._site_pairs[pair] = self._site_pairs.get(pair, 0) + 1
 
     def values(self) -> dict[tuple[str, str], Floats]:
-        """Metrics (B,M) of every pair of groups, means over its site pairs."""
+        """Metrics (B,M) of every pair of groups, mean over site pairs."""
         return {pair: total / self._site_pairs[pair] for pair, total in self._sums.items()}
 
     def _labels(self, unit: int, is_site: bool) -> Permutations:
-        """Label (B,Q) of every sentence."""
+        """Labels (B,Q) of the sentences."""
         ordered = np.tile(np.arange(self.sentences, dtype=np.int32), (self.permutations, 1))
         return np.random.default_rng((self.seed, int(is_site), unit)).permuted(ordered, axis=1)
 
     def _draw_correspondence(self, source: int, target: int, is_site: bool) -> Permutations:
-        """The sentence (B,Q) whose label at the target is that of each sentence at the source."""
+        """For each sentence at the source, the sentence (B,Q) with the same label at the target."""
         sentence_of_label = np.argsort(self._labels(target, is_site), axis=1).astype(np.int32)
         return np.take_along_axis(sentence_of_label, self._labels(source, is_site), axis=1)
 
     def _draw_numbers(self, source: int, target: int, is_site: bool) -> Floats:
-        """Numbers (B,Q) in [0, 1), uniform; those of the opposite direction are 1 minus these."""
+        """Uniform numbers (B,Q) in [0, 1); the opposite direction uses 1 minus these."""
         at_source, at_target = (
             np.random.default_rng((self.seed, 2 + int(is_site), unit)).random(
                 (self.permutations, self.sentences)
@@ -117,12 +118,12 @@ class ChanceTest:
 def induced(permutations: Permutations, kept: NDArray[np.integer]) -> NDArray[np.integer]:
     """The permutations (B,N) that permutations (B,Q) induce on N of the Q elements.
 
-    Every element is mapped to the next kept element of its cycle. If the given permutations are uniform, so
-    are the induced ones.
+    Every kept element is mapped to the next kept element of its cycle. If the given permutations are uniform,
+    so are the induced ones.
 
     Args:
         permutations: image of each of 0 ... Q - 1.
-        kept: N elements, increasing; the result gives images as places in this list.
+        kept: the N elements, increasing; the result gives images as positions in this list.
     """
     Q = permutations.shape[1]
     if len(kept) == Q:
@@ -136,11 +137,11 @@ def induced(permutations: Permutations, kept: NDArray[np.integer]) -> NDArray[np
 
 
 def drawn_among(allowed: NDArray[np.bool_], numbers: Floats) -> NDArray[np.integer]:
-    """A candidate (B,N) of each query: that at a share ``numbers`` (B,N) in [0, 1) of those it has.
+    """Draw a candidate (B,N) of each query, at the position ``numbers`` in its list of candidates.
 
     Args:
-        allowed: (N,M) whether a query has a candidate; each has at least one.
-        numbers: numbers (B,N) in [0, 1); uniform ones give every candidate the same probability.
+        allowed: mask (N,M) of the candidates of each query; each query has at least one.
+        numbers: relative positions (B,N) in [0, 1); uniform numbers give all candidates the same probability.
     """
     counts = allowed.sum(axis=1)  # (N,)
     listed = np.argsort(~allowed, axis=1, kind="stable")  # (N,M), the candidates of a query first
@@ -149,28 +150,28 @@ def drawn_among(allowed: NDArray[np.bool_], numbers: Floats) -> NDArray[np.integ
 
 
 def chance_p_values(observed: Floats, permuted: Floats) -> Floats:
-    """One-sided p (M,) of metrics (M,) being better than their permuted values (B,M)."""
+    """One-sided p-values (M,) of metrics (M,) against permuted values (B,M)."""
     sign = np.array([1.0 if name in RATES else -1.0 for name in METRICS])
     extreme = sign * permuted >= sign * observed - EQUAL
     return (1 + extreme.sum(axis=0)) / (1 + len(permuted))
 
 
 def paired_p_values(observed: Floats, swapped: Floats) -> Floats:
-    """Two-sided p (M,) of differences (M,) between two models, from those with swapped answers (B,M)."""
+    """Two-sided p-values (M,) of differences (M,) between two models, against swapped answers (B,M)."""
     extreme = np.abs(swapped) >= np.abs(observed) - EQUAL
     return (1 + extreme.sum(axis=0)) / (1 + len(swapped))
 
 
 def draw_swaps(sentences: int, *, permutations: int, seed: int) -> Floats:
-    """For each of B draws, which sentences change their models: 1 or 0, (B,Q)."""
+    """For each of B draws, 1 for each sentence whose answers are swapped, else 0, (B,Q)."""
     return np.random.default_rng(seed).integers(0, 2, (permutations, sentences)).astype(np.float64)
 
 
 def swapped_differences(first: Floats, second: Floats, swaps: Floats) -> Floats:
-    """Differences (B,M) of the metrics of a site pair, first model less second, with swapped answers.
+    """Differences (B,M) of the metrics of a site pair, first model minus second, with swapped answers.
 
     Args:
-        first: rank distributions (Q,R) of the answers of the first model, 0 for a query that was not asked.
+        first: rank distributions (Q,R) of the answers of the first model; 0 without a query.
         second: rank distributions of the second model.
         swaps: draws, from :func:`draw_swaps`.
     """
@@ -179,10 +180,10 @@ def swapped_differences(first: Floats, second: Floats, swaps: Floats) -> Floats:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted so that all of them together err with the probability that each one says.
+    """P-values adjusted for multiple tests by the method of Holm.
 
-    Holm, Scandinavian Journal of Statistics 6(2), 1979: the smallest of m is multiplied by m, the next by
-    m - 1, and so on; none becomes smaller than the one before it, or larger than 1.
+    Holm, Scandinavian Journal of Statistics 6(2), 1979: the smallest of m p-values is multiplied by m, the
+    next by m - 1, and so on; none becomes smaller than the one before it, or larger than 1.
     """
     adjusted = [0.0] * len(p_values)
     reached = 0.0

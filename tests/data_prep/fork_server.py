@@ -7,6 +7,7 @@ stand-in for Python that :func:`write_stand_in` writes sends its arguments to ``
 prints the output.
 """
 
+import gc
 import os
 import runpy
 import sys
@@ -73,8 +74,20 @@ def serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    import hydra.main  # noqa: F401
+
+    import data_prep.card.page
+    import data_prep.mixture
+    import data_prep.run
+    import fangyan.command_line  # noqa: F401
     import zipformer.decoding.run
     import zipformer.run_averaging
-    import zipformer.run_training  # noqa: F401
+    import zipformer.run_training
+    from data_prep.taxonomy import variety_of
 
+    # Besides modules, what a program reads once.
+    data_prep.run.config_groups()
+    zipformer.run_training.config_groups()
+    variety_of("Cantonese")
+    gc.freeze()  # collections in the forks then look at new objects only, which halves their time
     serve(Path(sys.argv[1]))

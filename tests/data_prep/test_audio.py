@@ -200,6 +200,55 @@ def test_a_second_file_behind_the_first(
         assert "unread_audio" in checked(path)[0]
 
 
+def spoilt(content: bytes, place: float, count: int) -> bytes:
+    """Random bytes at a place between 0 and 1."""
+    start = int(place * len(content))
+    return content[:start] + np.random.default_rng(3).bytes(count) + content[start + count :]
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "count"),
+    [
+        ("a.flac", "PCM_S8", 4),
+        ("a.flac", "PCM_16", 4),
+        ("a.flac", "PCM_24", 4),
+        ("a.ogg", "VORBIS", 4),
+        ("a.opus", "OPUS", 4),
+        ("a.mp3", "MPEG_LAYER_III", 2000),  # a few bytes inside a frame cannot be told from others
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_bytes_that_are_damaged_inside_a_file(
+    name: str, subtype: str, count: int, channels: int, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    noise = np.random.default_rng(0).normal(0, 0.1, (6 * RATE, channels))
+    soundfile.write(path, noise, RATE, subtype=subtype, format="OGG" if name == "a.opus" else None)
+    whole = path.read_bytes()
+    assert not {"damaged_audio", "unreadable_audio"} & set(checked(path)[0])
+    for place in (0.4, 0.6, 0.8):
+        path.write_bytes(spoilt(whole, place, count))
+        kinds, cut, _ = checked(path)
+        assert {"damaged_audio", "truncated_audio", "unreadable_audio"} & set(kinds), place
+        assert cut is None
+
+
+def test_the_sum_of_flac_samples_is_compared_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, glide(), RATE)
+    content = path.read_bytes()
+    tagged = b"ID3\3\0\0\0\0\0\5" + b"x" * 5 + content
+    for whole, start in ((content, 26), (tagged, 41)):
+        path.write_bytes(whole)
+        assert checked(path)[0] == []
+        path.write_bytes(whole[:start] + b"\1" * 16 + whole[start + 16 :])
+        ((kind, detail),) = probe_audio(recording_of(path)).findings
+        assert kind == "damaged_audio"
+        assert detail == f"{path}: its samples do not have the MD5 that its header promises"
+        path.write_bytes(whole[:start] + bytes(16) + whole[start + 16 :])  # an encoder that computes none
+        assert checked(path)[0] == []
+
+
 def test_a_second_chunk_of_samples(tmp_path: Path) -> None:
     data = (32767 * glide()).astype("<i2").tobytes()
     (tmp_path / "a.wav").write_bytes(wav(data, len(data), behind=chunk(b"data", data)))
@@ -275,10 +324,15 @@ def test_ogg_streams_one_after_the_other(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "container", "codec"), [("a.m4a", "mp4", "aac"), ("a.mkv", "matroska", "flac")]
+    ("name", "container", "codec", "start"),
+    [
+        ("a.m4a", "mp4", "aac", 0),
+        ("a.mkv", "matroska", "flac", 0),
+        ("a.mkv", "matroska", "pcm_s16le", 3 * RATE),  # a part of a longer recording, with its times
+    ],
 )
 def test_formats_that_only_pyav_reads(
-    name: str, container: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, container: str, codec: str, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     av = pytest.importorskip("av")
     path = tmp_path / name
@@ -290,7 +344,7 @@ def test_formats_that_only_pyav_reads(
         )
         samples = (32767 * glide()).astype("<i2")[None]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, 0
+        frame.sample_rate, frame.pts = RATE, start
         for part in [*converter.resample(frame), *converter.resample(None)]:
             output.mux(stream.encode(part))
         output.mux(stream.encode(None))

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 from fork_server import write_stand_in
+from hydra import compose, initialize_config_dir
 from miniatures import MINIATURES
+from omegaconf import OmegaConf
 
+from data_prep.corpora import corpora, corpus_of
+from data_prep.pipeline import PrepareConfig
+from data_prep.taxonomy import groups
+from fangyan.commands import CONF_DIR, register
+from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +82,19 @@ def test_all_miniatures_together(checkout: Path, tmp_path: Path) -> None:
     assert {Path(entry["data_dir"]).name for entry in listed} == set(MINIATURES) - {"speechio", "wu_bench"}
     pieces = set(Tokenizer.load(mixture / "tokens").pieces)
     assert {"▁" if character == " " else character for text in texts for character in text} <= pieces
+    # Gan is a test set of its own, and described like all others.
+    held_out = {cut.supervisions[0].language for cut in read_cuts(mixture / "cuts_test.jsonl.gz")}
+    assert held_out == {"gan"}
+    card = (mixture / "card.md").read_text(encoding="utf-8")
+    named = {line.split(" | ")[0].removeprefix("| ").replace("\\", "") for line in card.splitlines()}
+    assert set(MINIATURES) <= named
     rates = (tmp_path / "exp" / "averaged" / "error_rates.md").read_text(encoding="utf-8")
-    assert {row.split("|")[1].strip() for row in rates.splitlines()[2:]} == with_test
+    rows = {tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rates.splitlines()[2:]}
+    assert {name for name, _ in rows} == with_test
+    heads = ("ctc", "beam", "attention")
+    assert {(name, head) for name, decoding in rows for head in heads if decoding.startswith(head)} == {
+        (name, head) for name in with_test for head in heads
+    }
 
 
 def test_a_wrong_table_is_named(checkout: Path, tmp_path: Path) -> None:
@@ -87,3 +105,23 @@ def test_a_wrong_table_is_named(checkout: Path, tmp_path: Path) -> None:
     assert f"{table}, line 2" in result.stderr
     table.write_text("#nothing\n")
     assert "names no corpus" in run(checkout, str(table), "--stage", "1").stderr
+
+
+def test_the_table_of_the_recipe_has_every_public_corpus() -> None:
+    """With settings that exist, and the convention by which the corpus is scored."""
+    register("prepare")
+    lines = (ROOT / "recipes" / "multi_dialect" / "corpora.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.removeprefix("#").split("\t") for line in lines if line.count("\t") >= 4][1:]
+    chosen = set()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        for name, weight, group, scoring, *settings in rows:
+            config = OmegaConf.to_object(compose("prepare", [f"data_dir={name}", *settings]))
+            assert isinstance(config, PrepareConfig)
+            corpus = corpus_of(config.corpus)
+            chosen.add(corpus.name)
+            # Transcripts of TAT and HAT are Han characters, unless their settings say otherwise.
+            assert scoring == ("plain" if corpus.scoring == "syllables" else corpus.scoring), name
+            assert float(weight) == 1
+            assert group in ("-", *groups()), name
+    assert len({name for name, *_ in rows}) == len(rows)
+    assert chosen == set(corpora()) - {"folder", "mini", "yubao"}

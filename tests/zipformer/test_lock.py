@@ -11,7 +11,7 @@ import pytest
 
 from zipformer import lock as module
 from zipformer.errors import UserError
-from zipformer.lock import LOCK_FILE, Holder, sole_use
+from zipformer.lock import LOCK_FILE, Holder, one_writer, sole_use
 
 HOLD = """
 import sys, time
@@ -109,3 +109,54 @@ def test_a_file_that_a_crash_left_incomplete_keeps_nobody_out(tmp_path: Path, co
     (tmp_path / LOCK_FILE).write_bytes(content)
     with sole_use(tmp_path):
         pass
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from zipformer.files import replacing_folder
+with replacing_folder(Path(sys.argv[1])) as folder:
+    print("inside", flush=True)
+    sys.stdin.readline()
+    (folder / "a").write_text("first")
+    (folder / "b").write_text("first")
+"""
+
+
+def test_two_processes_that_replace_a_folder_wait_for_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for script in (WRITE, WRITE.replace("first", "second"))
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.wait(30) for process in processes] == [0, 0]
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}
+    assert (target / "a").read_text() == (target / "b").read_text()
+    for process in processes:
+        process.communicate()
+
+
+def test_a_second_writer_is_refused_where_work_is_kept_between_runs(tmp_path: Path) -> None:
+    script = HOLD.replace("sole_use(Path(sys.argv[1]))", "one_writer(Path(sys.argv[1]), wait=False)").replace(
+        "import sole_use", "import one_writer"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "store"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    where = f"another process is writing {tmp_path}/store: wait for it"
+    with pytest.raises(UserError, match=where), one_writer(tmp_path / "store", wait=False):
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with one_writer(tmp_path / "store", wait=False):
+        assert {path.name for path in tmp_path.iterdir()} == {".store.lock"}
+    assert not list(tmp_path.iterdir())

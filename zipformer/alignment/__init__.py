@@ -1,4 +1,4 @@
-"""Which stretch of an utterance is which character or word."""
+"""Alignment of characters and words with stretches of an utterance."""
 
 from zipformer.alignment.align import (
     ALIGNERS,

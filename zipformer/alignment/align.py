@@ -1,4 +1,4 @@
-"""Time spans of known transcripts, or of a model's own hypotheses, by any of the model's heads."""
+"""Time spans of the words of transcripts or hypotheses, by any head of the model."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ from zipformer.model import AsrModel
 
 logger = logging.getLogger(__name__)
 
-# By aligner, the head that it reads.
+# Head that each aligner uses.
 ALIGNERS: dict[str, type[Head]] = {
     "attention": AttentionDecoder,
     "ctc": CtcHead,
@@ -52,7 +52,7 @@ class AlignedUtterance:
 
 
 def check_aligner(model: AsrModel, aligner: str) -> None:
-    """Raise UserError unless the aligner is known and the model has the head that it reads."""
+    """Raise UserError unless the aligner is known and the model has its head."""
     if aligner not in ALIGNERS:
         raise UserError(f"aligner={aligner} is not known; choose one of {', '.join(ALIGNERS)}")
     if model.find(ALIGNERS[aligner]) is None:
@@ -74,22 +74,22 @@ def token_intervals(
 ) -> NDArray[np.int64]:
     """Encoder frames of every token of one utterance.
 
-    ``ctc`` and ``transducer`` emit tokens at points in time, which are widened to half the distance to the
+    ``ctc`` and ``transducer`` emit tokens at points in time, which are extended by half the distance to their
     neighbours (:func:`zipformer.alignment.spans.share_gaps`).
 
     Args:
         model: the model, in evaluation mode.
-        frames: (T, D) encoder output.
-        tokens: U ids.
+        frames: encoder output (T, D).
+        tokens: ids of the U tokens.
         aligner: one of ``ALIGNERS``.
         median_frames: width of the median filter of ``attention``, see
             :func:`zipformer.alignment.attention.attention_intervals`.
 
     Returns:
-        (U,2) first frame of each token and the frame after its last.
+        First frame of each token and the frame after its last, (U,2).
 
     Raises:
-        UserError: as :func:`check_aligner`, or no alignment is possible.
+        UserError: no alignment is possible, or see :func:`check_aligner`.
     """
     check_aligner(model, aligner)
     if not tokens:
@@ -119,33 +119,33 @@ def align_cuts(
 ) -> Iterator[AlignedUtterance]:
     """Align a corpus, one batch in memory at a time.
 
-    Utterances in which nothing is said (an empty text) or whose text does not fit their frames are left out
-    and named in the log.
+    Utterances with an empty text, or with a text that does not fit the number of frames, are left out and
+    named in the log.
 
     Args:
         model: model on ``device``, in evaluation mode.
-        tokenizer: the tokens of the model.
+        tokenizer: tokenizer of the model.
         cuts: utterances with features and one supervision each, from :func:`zipformer.data.cuts.read_cuts`.
         aligner: one of ``ALIGNERS``.
-        segment: cuts texts into words; by default every character is one.
-        transcript: ``reference``, or ``hypothesis`` for what greedy search (of the transducer, else of CTC)
-            recognises.
+        segment: function that divides a text into words; by default every character is a word.
+        transcript: ``reference``, or ``hypothesis`` for the result of greedy search (of the transducer, else
+            of CTC).
         median_frames: width of the median filter of ``attention``.
         max_duration: seconds of padded audio in a batch.
-        device: where the encoder computes.
+        device: device of the encoder.
 
     Yields:
         Utterances, longest first.
 
     Raises:
-        UserError: as :func:`check_aligner`, an unknown kind of transcript, an even ``median_frames``, or
-            encoder frames that are not finite.
+        UserError: ``transcript`` is not known, ``median_frames`` is even, encoder frames are not finite, or
+            see :func:`check_aligner`.
     """
     check_aligner(model, aligner)
     if transcript not in TRANSCRIPTS:
         raise UserError(f"transcript={transcript} is not known; choose one of {', '.join(TRANSCRIPTS)}")
     if aligner == "attention":
-        check_median_frames(median_frames)  # here, or every utterance would be said not to fit
+        check_median_frames(median_frames)  # here, otherwise every utterance would be reported as a misfit
     empty, misfits = [], []
     count = 0
     batches = evaluation_batches(cuts, margin=model.margin, max_duration=max_duration, tokenizer=tokenizer)

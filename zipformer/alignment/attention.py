@@ -1,9 +1,9 @@
-"""When the attention decoder looks where: token times from its attention to the encoder frames.
+"""Token times from the attention of the decoder to the encoder frames.
 
 The procedure is that of word timestamps in Whisper (Radford et al. 2022): the attention weights of some
 heads are standardised over the tokens, smoothed over time by a median filter and averaged over the heads;
-dynamic time warping then finds the monotone path of the greatest sum. A token begins at the frame at which
-the path comes to its row and ends where the next one begins.
+then dynamic time warping finds the monotone path with the largest sum. A token begins at the frame at which
+the path enters its row and ends where the next token begins.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ def cross_attention(decoder: AttentionDecoder, frames: Tensor, tokens: Sequence[
 
     Args:
         decoder: the attention decoder, in evaluation mode.
-        frames: (T, D) encoder output.
-        tokens: U ids, without ``SOS_EOS``.
+        frames: encoder output (T, D).
+        tokens: ids of the U tokens, without ``SOS_EOS``.
 
     Returns:
         (layers, heads, U+1, T). Row u is the attention when token u is predicted, the last row that for the
@@ -61,7 +61,8 @@ def cross_attention(decoder: AttentionDecoder, frames: Tensor, tokens: Sequence[
 def upper_half(weights: Tensor) -> Tensor:
     """All heads of the upper half of the layers, (heads, U+1, T).
 
-    Lower layers look around more. It is what Whisper takes where nobody has picked heads that follow time.
+    The attention of lower layers is more spread out. Whisper uses the same heads if none were selected by
+    hand.
     """
     return weights[len(weights) // 2 :].flatten(0, 1)
 
@@ -73,33 +74,32 @@ def check_median_frames(median_frames: int) -> None:
 
 
 def attention_intervals(weights: Tensor, *, median_frames: int = MEDIAN_FRAMES) -> NDArray[np.int64]:
-    """Frames of each token from the attention to them.
+    """Frames of each token, computed from attention weights.
 
     Args:
-        weights: (heads, U+1, T) attention; the last row belongs to the end of the sentence.
-        median_frames: width of the median filter over time, odd; a wider one removes longer distractions and
-            blurs tokens that are as short.
+        weights: attention weights (heads, U+1, T); the last row belongs to the end of the sentence.
+        median_frames: width of the median filter over time, odd. A wider filter removes longer outliers but
+            also blurs short tokens.
 
     Returns:
-        (U,2) first frame of each token and the frame after its last. A token that the path passes within one
-        frame still has that frame.
+        First frame of each token and the frame after its last, (U,2). Every token has at least one frame.
 
     Raises:
-        ValueError: an even width, or weights of another shape.
+        ValueError: the width is even, or the weights have another shape.
     """
     check_median_frames(median_frames)
     if weights.dim() != 3 or 0 in weights.shape:
         raise ValueError(f"weights are {tuple(weights.shape)}; expected (heads, U+1, T), none of them 0")
     path_rows, path_columns = warp(-_evidence(weights.double().cpu().numpy(), median_frames))
-    # The first column of every row's stretch of the path; a path enters each row once.
+    # First column of the path in every row; a path enters each row once.
     starts = path_columns[np.append(True, np.diff(path_rows) > 0)]  # (U+1,)
     return np.stack([starts[:-1], np.maximum(starts[1:], starts[:-1] + 1)], axis=1)
 
 
 def _evidence(weights: NDArray[np.float64], median_frames: int) -> NDArray[np.float64]:
-    """How much each frame speaks for each token, (U+1, T): standardised, smoothed, mean over heads."""
+    """Evidence of each frame for each token, (U+1, T): attention standardised, smoothed, mean over heads."""
     spread = weights.std(axis=1, keepdims=True)
-    # A frame that all tokens attend to alike speaks for none.
+    # A frame that all tokens attend to equally is no evidence for any token.
     standardised = (weights - weights.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     smoothed: NDArray[np.float64] = median_filter(standardised, size=(1, 1, median_frames), mode="mirror")
     return smoothed.mean(axis=0)

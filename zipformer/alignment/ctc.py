@@ -1,7 +1,7 @@
 """The most probable CTC alignment of a transcript.
 
 A CTC path through the states *blank, token 1, blank, token 2, ..., blank* stays in a state, moves to the
-next one, or skips a blank between two different tokens. The recursion of Viterbi takes the best of the three
+next one, or skips a blank between two different tokens. The Viterbi recursion takes the maximum of the three
 where the loss takes their sum (Graves et al. 2006, "Connectionist temporal classification", section 4)::
 
     best(t, s) = max(best(t-1, s), best(t-1, s-1), best(t-1, s-2)) + log_probs(t, label of s)
@@ -20,19 +20,20 @@ from zipformer.data.tokenizer import BLANK
 
 
 def ctc_emissions(log_probs: Tensor, tokens: Sequence[int]) -> NDArray[np.int64]:
-    """The frames at which CTC emits each token, on the most probable path that gives the transcript.
+    """Frames at which CTC emits each token, on the most probable path of the transcript.
 
-    Of two paths that are equally probable, the one that enters its last states earlier is taken.
+    Of two equally probable paths, the one that enters its last states earlier is taken.
 
     Args:
         log_probs: (T, V) log-probabilities of one utterance.
-        tokens: U ids, none of them blank.
+        tokens: ids of the U tokens, none of them blank.
 
     Returns:
-        (U, 2) first frame of each token and the frame after its last.
+        First frame of each token and the frame after its last, (U, 2).
 
     Raises:
-        ValueError: fewer frames than tokens and the blanks between equal neighbours, or a NaN.
+        ValueError: there are fewer frames than tokens plus blanks between equal neighbours, or a score is
+            NaN.
     """
     needed = len(tokens) + sum(map(eq, tokens, tokens[1:]))
     if needed > len(log_probs):
@@ -48,9 +49,9 @@ def ctc_emissions(log_probs: Tensor, tokens: Sequence[int]) -> NDArray[np.int64]
 
 @njit(nogil=True, cache=True)
 def _best_path(scores: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """First frame of each token and the frame after its last; scores (T, 1+U) are of blank and the tokens."""
+    """First frame of each token and the frame after its last, from scores (T, 1+U) of blank and tokens."""
     T, states = len(scores), 2 * len(tokens) + 1
-    steps = np.zeros((T, states), np.uint8)  # how many states before each one its best predecessor lies
+    steps = np.zeros((T, states), np.uint8)  # number of states back to the best predecessor
     best = np.full(states, -np.inf, np.float32)
     best[0], best[1] = scores[0, 0], scores[0, 1]
     for t in range(1, T):

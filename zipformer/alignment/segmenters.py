@@ -1,4 +1,4 @@
-"""Cutting a text without spaces into words."""
+"""Segmenters, which divide a text without spaces into words."""
 
 import logging
 import warnings
@@ -11,16 +11,16 @@ SEGMENTERS = ("characters", "jieba", "longest_match")
 
 
 def choose_segmenter(name: str, vocabulary: Iterable[str] = ()) -> Segmenter:
-    """The segmenter of a name.
+    """The segmenter with a name.
 
     Args:
         name: ``characters`` (every character is a word), ``jieba`` (a dictionary of Mandarin and a hidden
             Markov model for what it lacks; extra ``words``), or ``longest_match`` (the longest word of the
             vocabulary that begins at each place).
-        vocabulary: words that ``longest_match`` knows and that ``jieba`` gets besides its own.
+        vocabulary: words of ``longest_match``, and additional words for ``jieba``.
 
     Raises:
-        UserError: an unknown name, jieba that is not installed, or ``longest_match`` without a vocabulary.
+        UserError: the name is not known, jieba is not installed, or ``longest_match`` has no vocabulary.
     """
     words = frozenset(vocabulary) - {""}
     if name == "characters":

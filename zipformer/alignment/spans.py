@@ -1,10 +1,10 @@
-"""Stretches of time in which units of text are spoken: from tokens to characters to words.
+"""Time spans of units of text: from tokens to characters to words.
 
-An aligner gives every token an interval of encoder frames. Tokens that are bytes are put together to
-characters, and characters to words by a segmenter.
+An aligner gives every token an interval of encoder frames. Byte tokens are joined to characters, and
+characters to words by a segmenter.
 
-Encoder frame k is centred at 40 k + 55 ms: the front end sees feature frames 2 i to 2 i + 8 for its frame i,
-two of which make an encoder frame, and feature frame i (100/s) is centred at 10 i + 5 ms.
+Encoder frame k is centred at 40 k + 55 ms: front-end frame i depends on feature frames 2 i to 2 i + 8, an
+encoder frame is made of two front-end frames, and feature frame i (100/s) is centred at 10 i + 5 ms.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ from zipformer.data.tokenizer import Tokenizer
 from zipformer.errors import UserError
 
 FRAME_SECONDS = 0.04
-FIRST_FRAME_SECONDS = 0.035  # where encoder frame 0 begins
+FIRST_FRAME_SECONDS = 0.035  # start of encoder frame 0
 _LONGEST_CHARACTER = 4  # bytes of UTF-8
 _INCOMPLETE = "\ufffd"
-_SPACE = "▁"  # how sentencepiece writes a space, also where it spells it by bytes
+_SPACE = "▁"  # a space in sentencepiece, even if spelt in bytes
 
 Segmenter = Callable[[str], list[str]]  # text -> words that make it up
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A unit of text and the encoder frames ``start`` to ``stop`` (without it) in which it is spoken."""
+    """A unit of text and its encoder frames, from ``start`` to ``stop`` - 1."""
 
     text: str
     start: int
@@ -47,18 +47,18 @@ class Span:
 
 
 def share_gaps(emissions: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
-    """Give every frame between two emissions to the nearer one.
+    """Assign every frame between two emissions to the nearer one.
 
-    CTC and the transducer emit a token at one frame or a few and blank elsewhere, so what they align are
-    points; a boundary is put in the middle between two of them. Outwards, the first and the last token reach
-    as far as half the median distance between neighbours.
+    CTC and the transducer emit a token at one or a few frames and blank elsewhere, so they align points in
+    time; boundaries are set in the middle between two points. The first token is extended to the left and the
+    last to the right by half the median distance between neighbours.
 
     Args:
-        emissions: (U,2) first frame and the frame after the last of each token, in order.
-        num_frames: T.
+        emissions: first frame of each token and the frame after its last, in order (U,2).
+        num_frames: number T of frames.
 
     Returns:
-        (U,2) in the same form. Tokens emitted at one frame share it; otherwise no two overlap.
+        Intervals (U,2) in the same form. Tokens emitted at the same frame share it; no others overlap.
     """
     if not len(emissions):
         return emissions
@@ -78,23 +78,24 @@ def share_gaps(emissions: NDArray[np.int64], num_frames: int) -> NDArray[np.int6
 
 
 def character_spans(tokens: Sequence[int], intervals: NDArray[np.int64], tokenizer: Tokenizer) -> list[Span]:
-    """Spans of the characters that tokens spell; white space has none.
+    """Spans of the characters of tokens; white space has no span.
 
-    A character spelt by bytes reaches from the first to the last of them. Bytes that are no character, which
-    a hypothesis may hold, give the replacement character U+FFFD. A piece of several characters is one span.
+    A character spelt in bytes extends from its first byte to its last. Bytes that are not a character, which
+    may occur in a hypothesis, give the replacement character U+FFFD. A token of several characters is one
+    span.
 
     Args:
-        tokens: U ids.
-        intervals: (U,2) frames of each, as :func:`share_gaps` gives them.
-        tokenizer: the one that made the ids.
+        tokens: ids of the U tokens.
+        intervals: frames of each token (U,2), from :func:`share_gaps`.
+        tokenizer: tokenizer of the ids.
 
     Raises:
-        UserError: not as many intervals as tokens.
+        UserError: the numbers of intervals and tokens differ.
     """
     if len(tokens) != len(intervals):
         raise UserError(f"{len(intervals)} intervals for {len(tokens)} tokens")
     spans: list[Span] = []
-    pending: list[int] = []  # positions of bytes that do not make up a character yet
+    pending: list[int] = []  # positions of bytes that are not yet a complete character
 
     def add(text: str, positions: Sequence[int]) -> None:
         if text := "".join(text.replace(_SPACE, " ").split()):
@@ -124,11 +125,11 @@ def word_spans(characters: Sequence[Span], segment: Segmenter) -> list[Span]:
 
     Args:
         characters: spans in the order of the text.
-        segment: cuts the text into words. A word that begins inside a span of several characters belongs to
-            the word before it.
+        segment: function that divides the text into words. A word that begins inside a span of several
+            characters is joined to the word before it.
 
     Raises:
-        UserError: the words do not make up the text.
+        UserError: the words, joined, are not the text.
     """
     text = "".join(span.text for span in characters)
     words = segment(text)

@@ -1,7 +1,7 @@
-"""The transducer's most probable alignment of a transcript.
+"""The most probable transducer alignment of a transcript.
 
-A path through the lattice of :mod:`zipformer.losses.lattice` emits token u at some frame or goes on to the
-next frame. The recursion of Viterbi takes the best of the two arcs into every node where the loss takes their
+At each node of the lattice of :mod:`zipformer.losses.lattice`, a path emits a token or advances to the next
+frame. The Viterbi recursion takes the maximum over the two arcs into every node where the loss takes their
 sum (Graves 2012, "Sequence transduction with recurrent neural networks", section 2.4)::
 
     best(t, u) = max(best(t, u-1) + label(t, u-1), best(t-1, u) + blank(t-1, u))
@@ -18,26 +18,26 @@ from torch import Tensor
 from zipformer.data.tokenizer import BLANK
 from zipformer.heads.transducer import TransducerHead
 
-BLOCK_BYTES = 1 << 26  # of joiner output that is held at a time
+BLOCK_BYTES = 1 << 26  # bytes of joiner output in memory at a time
 
 
 @torch.no_grad()
 def lattice_scores(
     head: TransducerHead, frames: Tensor, tokens: Sequence[int], *, block_bytes: int = BLOCK_BYTES
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of all arcs of one utterance's lattice.
+    """Log-probabilities of all arcs in the lattice of one utterance.
 
-    The joiner's output, V numbers for every node, is made for a block of frames at a time.
+    The joiner output, V numbers for every node, is computed for a block of frames at a time.
 
     Args:
         head: the transducer, in evaluation mode.
-        frames: (T, D) encoder output of one utterance.
-        tokens: U ids.
-        block_bytes: most memory of the joiner's output, though at least one frame.
+        frames: encoder output (T, D) of one utterance.
+        tokens: ids of the U tokens.
+        block_bytes: largest memory for joiner output, but at least one frame.
 
     Returns:
-        (T, U) of emitting token u at frame t and (T, U+1) of going on from frame t after u tokens, on the
-        CPU, at least float32.
+        Log-probabilities (T, U) of emitting token u at frame t, and (T, U+1) of advancing from frame t after
+        u tokens, on the CPU, in at least float32.
 
     Raises:
         ValueError: frames are not (T, D).
@@ -61,21 +61,21 @@ def lattice_scores(
 
 
 def viterbi(label: Tensor, blank: Tensor) -> tuple[NDArray[np.int64], float]:
-    """The most probable path through a transducer's lattice.
+    """The most probable path through the lattice of a transducer.
 
-    Several tokens may be emitted at one frame. Of two paths that are equally probable, the one that emits
-    later is taken.
+    Several tokens may be emitted at one frame. Of two equally probable paths, the one that emits later is
+    taken.
 
     Args:
-        label: (T, U) log-probability of emitting token u at frame t.
-        blank: (T, U+1) log-probability of going on to the next frame after u tokens.
+        label: log-probability of emitting token u at frame t (T, U).
+        blank: log-probability of advancing to the next frame after u tokens (T, U+1).
 
     Returns:
-        The frame (U,) at which each token is emitted, and the log-probability of the path, the last blank
-        included.
+        The frame (U,) at which each token is emitted, and the log-probability of the path, including the last
+        blank.
 
     Raises:
-        ValueError: shapes that do not fit together, a NaN, or no path of positive probability.
+        ValueError: shapes do not fit together, a score is NaN, or no path has a positive probability.
     """
     T, nodes = blank.shape
     if label.shape != (T, nodes - 1) or T < 1:
@@ -93,7 +93,7 @@ def viterbi(label: Tensor, blank: Tensor) -> tuple[NDArray[np.int64], float]:
 @njit(nogil=True, cache=True)
 def _best_path(label: NDArray[np.float64], blank: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
     T, nodes = blank.shape
-    emitted = np.zeros((T, nodes), np.bool_)  # whether the best path into a node emits at its last step
+    emitted = np.zeros((T, nodes), np.bool_)  # True if the last arc of the best path to a node emits a token
     best = np.full(nodes, -np.inf)
     best[0] = 0.0
     for t in range(T):

@@ -8,19 +8,19 @@ _DIAGONAL, _DOWN, _RIGHT = 0, 1, 2
 
 
 def warp(cost: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The path from the first to the last cell of a matrix with the least sum of costs (Sakoe & Chiba 1978).
+    """Path with the least sum of costs from the first to the last cell of a matrix (Sakoe & Chiba 1978).
 
-    A step leads to the next row, the next column, or both. Of steps into a cell that cost the same, the
-    diagonal one is taken, then the one from the row above.
+    A step leads to the next row, the next column, or both. Of steps with equal costs, the diagonal one is
+    preferred, then the one from the row above.
 
     Args:
-        cost: (S,T), finite, at least one row and one column.
+        cost: finite costs (S,T), with at least one row and one column.
 
     Returns:
         Rows (L,) and columns (L,) of the cells of the path, max(S,T) <= L < S + T.
 
     Raises:
-        ValueError: the matrix is empty, not two-dimensional, or holds a value that is not finite.
+        ValueError: the matrix is empty, not two-dimensional, or has a value that is not finite.
     """
     if cost.ndim != 2 or 0 in cost.shape:
         raise ValueError(f"costs are {cost.shape}; a path needs a matrix of at least one row and column")
@@ -34,7 +34,7 @@ def warp(cost: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _cheapest_path(cost: NDArray[np.float64]) -> NDArray[np.int64]:
     S, T = cost.shape
     step = np.empty((S, T), np.int8)
-    previous = np.full(T + 1, np.inf)  # cheapest sums of the row above; one column of walls on the left
+    previous = np.full(T + 1, np.inf)  # least sums in the row above; column 0 is infinite
     current = np.full(T + 1, np.inf)
     previous[0] = 0.0
     for s in range(S):

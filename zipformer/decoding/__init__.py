@@ -1,4 +1,4 @@
-"""Searches: encoder frames to token ids."""
+"""Searches, which map encoder frames to token ids."""
 
 from zipformer.decoding.attention import attention_greedy_search
 from zipformer.decoding.beam import modified_beam_search

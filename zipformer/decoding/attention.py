@@ -1,4 +1,4 @@
-"""Search with the attention decoder: the best token after each prefix, until the end of the text."""
+"""Greedy search with the attention decoder: the best token after each prefix, until the end of the text."""
 
 from functools import partial
 
@@ -18,18 +18,18 @@ def attention_greedy_search(
 ) -> list[list[int]]:
     """Greedy search token by token, for all utterances at once.
 
-    An utterance ends with ``SOS_EOS``, which began it, or with as many tokens as it has frames. The searches
-    of the transducer write no more either, and a decoder that repeats itself would never end.
+    An utterance ends with ``SOS_EOS``, or when it has as many tokens as frames. The transducer searches have
+    the same limit, and a decoder that repeats itself would never end.
 
     Args:
         decoder: the attention decoder, in evaluation mode.
-        frames: (N, T, D) encoder output.
-        frame_lengths: (N,) int64.
+        frames: encoder output (N, T, D).
+        frame_lengths: number of frames of each utterance, (N,) int64.
         translate: write the translation instead of the transcript.
     Returns:
-        token ids of each utterance, without ``SOS_EOS``.
+        Token ids of each utterance, without ``SOS_EOS``.
     Raises:
-        UserError: ``translate`` with a decoder that has not learnt to.
+        UserError: ``translate`` is set and the decoder has not learnt to translate.
         ValueError: the shapes do not fit together.
     """
     if translate and decoder.translation_start is None:
@@ -46,7 +46,7 @@ def attention_greedy_search(
     tokens = torch.full_like(rows, SOS_EOS)
     while going:
         tokens = decoder.step(prefixes, tokens).argmax(dim=-1)
-        places = []  # of those that go on
+        places = []  # utterances that continue
         for place, (utterance, token) in enumerate(zip(going, tokens.tolist(), strict=True)):
             if token != SOS_EOS:
                 hypotheses[utterance].append(token)

@@ -2,9 +2,9 @@
 
 At most one token a frame is emitted, and hypotheses with the same tokens are merged by adding their
 probabilities (https://arxiv.org/abs/2211.00484). The hypotheses of all utterances are tensors (N, beam):
-score, last tokens, number of tokens, and a hash of all tokens by which equal hypotheses know each other. The
-tokens themselves are only written down as (parent, token) of every frame, and read off in the end by going
-back from the best one.
+score, last tokens, number of tokens, and a hash of all tokens, by which equal hypotheses are found. The
+tokens themselves are stored only as (parent, token) of every frame, and read at the end by tracing back from
+the best hypothesis.
 
 On a CPU, the choice of the best hypotheses is compiled (:mod:`zipformer.decoding.beam_step`), and hypotheses
 of an utterance with the same context, about half of them, share the computation of their scores; elsewhere it
@@ -25,8 +25,8 @@ from zipformer.decoding.methods import DecodeConfig, Search, decoding_method
 from zipformer.errors import UserError
 from zipformer.heads.transducer import TransducerHead
 
-# Of the polynomial hash modulo 2^64, from Knuth's MMIX. Unequal hypotheses get the same hash about as rarely
-# as random numbers of 64 bits do.
+# Multiplier of the polynomial hash modulo 2^64, from Knuth's MMIX. Different hypotheses have the same hash
+# about as rarely as two random 64-bit numbers are equal.
 HASH_MULTIPLIER = 6364136223846793005
 
 
@@ -42,18 +42,19 @@ def modified_beam_search(
 ) -> list[list[int]]:
     """Transducer beam search with at most one token a frame.
 
-    The best hypothesis has the highest log-probability divided by its number of tokens, the context_size
-    tokens of the initial context counted.
+    The best hypothesis has the highest log-probability divided by its number of tokens, including the
+    context_size tokens of the initial context.
 
     Args:
         head: the transducer, in evaluation mode.
-        frames: (N, T, D) encoder output.
-        frame_lengths: (N,) int64.
-        beam: hypotheses kept for an utterance; the time grows in proportion.
-        blank_penalty: subtracted from the score of blank; larger values trade deletions for insertions.
+        frames: encoder output (N, T, D).
+        frame_lengths: number of frames of each utterance, (N,) int64.
+        beam: number of hypotheses kept for each utterance; the time is proportional to it.
+        blank_penalty: number subtracted from the score of blank; larger values trade deletions for
+            insertions.
         unk: id that adds nothing to a hypothesis, like blank; None emits it like any other token.
     Returns:
-        token ids of each utterance.
+        Token ids of each utterance.
     Raises:
         UserError: beam is below 1.
         ValueError: the shapes do not fit together.
@@ -97,10 +98,10 @@ class _Hypotheses:
     """K hypotheses of each of N utterances, changed in place from frame to frame.
 
     Attributes:
-        scores: (N, K) log-probabilities, -inf for a free place.
-        lengths: (N, K) int64, tokens.
-        hashes: (N, K) int64, of all tokens.
-        contexts: (N, K, context_size) int64, last tokens.
+        scores: log-probabilities (N, K), -inf for a free place.
+        lengths: number of tokens, (N, K) int64.
+        hashes: hash of all tokens, (N, K) int64.
+        contexts: last tokens, (N, K, context_size) int64.
     """
 
     scores: Tensor
@@ -110,7 +111,7 @@ class _Hypotheses:
 
     @classmethod
     def empty(cls, search: TransducerFrames, beam: int, dtype: torch.dtype) -> "_Hypotheses":
-        """One empty hypothesis; the other places are free."""
+        """One empty hypothesis for each utterance; the other places are free."""
         shape = (search.size, beam)
         lengths = torch.zeros(shape, dtype=torch.int64, device=search.device)
         dtype = torch.promote_types(dtype, torch.float32)
@@ -129,9 +130,9 @@ class _States:
     """Projected predictor output in the contexts of hypotheses.
 
     Attributes:
-        values: (R, J), one row a context.
-        utterances: (R,) int64, in rising order.
-        rows: (n, K) int64, the row of each hypothesis.
+        values: predictor output (R, J), one row for each context.
+        utterances: utterance of each row, (R,) int64, in increasing order.
+        rows: row of each hypothesis, (n, K) int64.
     """
 
     values: Tensor
@@ -148,7 +149,7 @@ class _States:
     def of_distinct(
         self, search: TransducerFrames, contexts: Tensor, parents: Tensor, tokens: Tensor
     ) -> "_States":
-        """A row for every distinct context after a frame, on a CPU; only new ones ask the predictor."""
+        """A row for every distinct context after a frame, on a CPU; the predictor runs only on new ones."""
         rows = self.rows.clone()
         utterances, sources = rows.new_empty(rows.numel()), rows.new_empty(rows.numel())
         count = find_distinct_contexts(
@@ -164,7 +165,7 @@ class _States:
         values = self.values.index_select(0, sources.clamp(min=0))
         (new,) = (sources < 0).nonzero(as_tuple=True)
         owners = rows.new_empty(count)
-        owners[rows.flatten()] = torch.arange(rows.numel())  # some hypothesis with the context
+        owners[rows.flatten()] = torch.arange(rows.numel())  # one of the hypotheses with the context
         values.index_copy_(0, new, search.predict(contexts.flatten(0, 1)[owners[new]]))
         return _States(values, utterances, rows)
 
@@ -179,7 +180,7 @@ class _States:
 def _extend_compiled(
     hypotheses: _Hypotheses, log_probs: Tensor, rows: Tensor, unk: int, parents: Tensor, tokens: Tensor
 ) -> None:
-    """The same as :func:`_extend`, on a CPU."""
+    """Compiled version of :func:`_extend` for a CPU."""
     advance(
         log_probs.numpy(),
         rows.numpy(),
@@ -202,11 +203,11 @@ def _extend(
 
     Args:
         hypotheses: hypotheses of n utterances.
-        log_probs: (R, V) of the next token in each context.
-        rows: (n, K) which context is that of a hypothesis.
+        log_probs: log-probabilities of the next token in each context (R, V).
+        rows: index of the context of each hypothesis (n, K).
         unk: id that adds nothing to a hypothesis, -1 for none.
-        parents: (n, K) receives the place of the hypothesis that each new one continues.
-        tokens: (n, K) receives its token at this frame, blank if it got none.
+        parents: receives the place of the parent of each new hypothesis (n, K).
+        tokens: receives the token of each new hypothesis at this frame, blank if there is none (n, K).
     """
     vocab = log_probs.shape[1]
     best, index = (log_probs[rows] + hypotheses.scores.unsqueeze(2)).flatten(1).topk(rows.shape[1])
@@ -226,7 +227,7 @@ def _extend(
 
 
 def _merge(scores: Tensor, hashes: Tensor, lengths: Tensor) -> Tensor:
-    """Scores (n, K) in which the first of equal hypotheses has the probability of all, the others none."""
+    """Scores (n, K): the first of equal hypotheses gets the sum of their probabilities, the others -inf."""
     equal = hashes.unsqueeze(2) == hashes.unsqueeze(1)  # (n, K, K)
     equal &= lengths.unsqueeze(2) == lengths.unsqueeze(1)
     total = scores.unsqueeze(1).masked_fill(~equal, -math.inf).logsumexp(dim=2)
@@ -235,7 +236,7 @@ def _merge(scores: Tensor, hashes: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _trace_back(parents: Tensor, tokens: Tensor, place: Tensor, lengths: list[int]) -> Tensor:
-    """Tokens (T, N) on the way to the hypothesis at place (N, 1) of each utterance; lengths must not rise."""
+    """Tokens (T, N) of the hypothesis at place (N, 1) of each utterance; lengths must not increase."""
     path = torch.full(tokens.shape[:2], BLANK, device=tokens.device)
     place = place.clone()
     active = 0

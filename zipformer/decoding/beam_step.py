@@ -1,7 +1,7 @@
-"""One frame of modified beam search on a CPU, compiled: choose the best tokens and merge equal hypotheses.
+"""One frame of modified beam search on a CPU, compiled: chooses the best tokens and merges equal hypotheses.
 
-As tensor operations, the choice among so few hypotheses is some thirty calls a frame that each take longer to
-begin than to compute.
+With tensor operations, this needs about thirty calls for each frame, and starting a call takes longer than
+computing with so few hypotheses.
 """
 
 import math
@@ -28,14 +28,14 @@ def advance(
     """Replace the hypotheses of n utterances by the best K that are at most one token longer.
 
     Args:
-        log_probs: (R, V) of the next token in each context.
-        rows: (n, K) which context is that of a hypothesis.
-        scores: (n, K) log-probabilities of the hypotheses; changed in place, as are the next three.
-        lengths: (n, K) tokens of each hypothesis.
-        hashes: (n, K) polynomial hashes of the tokens, modulo 2^64.
-        contexts: (n, K, context_size) last tokens.
-        parents: (n, K) receives the place of the hypothesis that each new one continues.
-        tokens: (n, K) receives its token at this frame, blank if it got none.
+        log_probs: log-probabilities of the next token in each context (R, V).
+        rows: index of the context of each hypothesis (n, K).
+        scores: log-probabilities of the hypotheses (n, K); changed in place, as are the next three.
+        lengths: number of tokens of each hypothesis (n, K).
+        hashes: polynomial hashes of the tokens, modulo 2^64 (n, K).
+        contexts: last tokens (n, K, context_size).
+        parents: receives the place of the parent of each new hypothesis (n, K).
+        tokens: receives the token of each new hypothesis at this frame, blank if there is none (n, K).
         hash_multiplier: factor by which the hash of a history is multiplied for each token.
         blank, unk: ids that add nothing to a hypothesis; unk < 0 for none.
     """
@@ -86,7 +86,7 @@ def advance(
 
 @njit(nogil=True, cache=True)
 def _add(a: float, b: float) -> float:
-    """Logarithm of the sum of two probabilities; a is the log of the larger one or of a sum with it."""
+    """Logarithm of the sum of two probabilities, given their logarithms a >= b."""
     return a if b == -math.inf else a + math.log1p(math.exp(b - a))
 
 
@@ -100,18 +100,18 @@ def find_distinct_contexts(
     utterances: NDArray[np.int64],
     sources: NDArray[np.int64],
 ) -> int:
-    """Number the distinct contexts of each utterance's hypotheses after a frame.
+    """Number the distinct contexts of the hypotheses of each utterance after a frame.
 
     Args:
-        contexts: (n, K, context_size) of the hypotheses.
-        parents, tokens: (n, K) how they came about at the frame.
-        blank: the token of a hypothesis that has the context of its parent.
-        rows: (n, K) numbers of the contexts before the frame; replaced by those after it.
-        utterances: (n K,) receives the utterance of each context, in rising order.
-        sources: (n K,) receives the number of the same context before the frame, -1 where it is new.
+        contexts: contexts of the hypotheses (n, K, context_size).
+        parents, tokens: parent and token of each hypothesis at the frame (n, K).
+        blank: token of a hypothesis that keeps the context of its parent.
+        rows: indices of the contexts before the frame (n, K); replaced by those after it.
+        utterances: receives the utterance of each context, in increasing order (n K,).
+        sources: receives the index of the same context before the frame, -1 for a new one (n K,).
 
     Returns:
-        How many contexts there are; further elements of utterances and sources are not written.
+        Number of contexts; further elements of utterances and sources are not written.
     """
     N, K = rows.shape
     owner = np.empty(N * K, np.int64)

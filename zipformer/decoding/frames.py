@@ -1,4 +1,4 @@
-"""What transducer searches share: frames in time order, and the predictor's half of the joiner."""
+"""Common parts of the transducer searches: frames in time order, and the predictor side of the joiner."""
 
 from collections.abc import Iterator
 
@@ -12,13 +12,13 @@ from zipformer.heads.transducer import TransducerHead
 class TransducerFrames:
     """Encoder frames in the order in which a frame-synchronous search needs them.
 
-    Utterances are sorted by length, so that those which still have a frame at some time are always the first
-    ones. Iteration yields their frames time by time, (n, joiner_dim) with n falling from N.
+    Utterances are sorted by length, longest first, so that those with a frame at a given time are always the
+    first n. Iteration yields the frames of each time step, (n, joiner_dim), with n decreasing from N.
 
     Args:
         head: the transducer.
-        frames: (N, T, D) encoder output.
-        frame_lengths: (N,) int64.
+        frames: encoder output (N, T, D).
+        frame_lengths: number of frames of each utterance, (N,) int64.
     Raises:
         ValueError: the shapes do not fit together.
     """
@@ -44,7 +44,7 @@ class TransducerFrames:
             yield self._projected[t, :active]
 
     def initial_contexts(self) -> Tensor:
-        """Contexts (N, context_size) at the start of an utterance: nothing, and a blank."""
+        """Contexts (N, context_size) at the start of an utterance: no tokens, then a blank."""
         contexts = torch.full((self.size, self.predictor.context_size), -1, device=self.device)
         contexts[:, -1] = BLANK
         return contexts
@@ -55,7 +55,7 @@ class TransducerFrames:
         return projected.squeeze(1)
 
     def logits(self, frame: Tensor, state: Tensor, blank_penalty: float) -> Tensor:
-        """Scores (..., V) of the next token for a projected frame and predictor output, at least float32."""
+        """Scores (..., V) of the next token from projected frames and predictor output, at least float32."""
         logits: Tensor = self.joiner(frame, state, project=False)
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
@@ -64,7 +64,7 @@ class TransducerFrames:
         return logits
 
     def hypotheses(self, tokens: Tensor) -> list[list[int]]:
-        """Tokens (T, N) in sorted order, blank where none was emitted, as lists in the caller's order."""
+        """Convert tokens (T, N) in sorted order, with blank for none, to lists in the order of the caller."""
         result: list[list[int]] = [[] for _ in range(self.size)]
         for index, row in zip(self.order, tokens.transpose(0, 1).tolist(), strict=True):
             result[index] = [token for token in row if token != BLANK]

@@ -28,7 +28,7 @@ def greedy_search(
         frames: (N, T, D) encoder output.
         frame_lengths: (N,) int64.
         blank_penalty: subtracted from the score of blank; larger values trade deletions for insertions.
-        unk: id that is passed over like blank where it scores best; None emits it like any other token.
+        unk: id to skip like blank if it scores best; None emits it like any other token.
     Returns:
         token ids of each utterance.
     Raises:
@@ -66,7 +66,7 @@ def ctc_greedy_search(
     blank_penalty: float = 0.0,
     unk: int | None = None,
 ) -> list[list[int]]:
-    """Best token of every frame, repetitions and blanks removed.
+    """Best token of every frame, without repetitions and blanks.
 
     Args:
         head: the CTC head, in evaluation mode.
@@ -74,7 +74,7 @@ def ctc_greedy_search(
         frame_lengths: (N,) int64.
         blank_penalty: subtracted from the log-probability of blank; larger values trade deletions for
             insertions.
-        unk: id that is left out of the result; None keeps it like any other token.
+        unk: id to leave out of the result; None keeps it like any other token.
     Returns:
         token ids of each utterance.
     Raises:

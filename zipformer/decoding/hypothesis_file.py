@@ -9,7 +9,10 @@ from lhotse import SupervisionSegment
 
 from zipformer.files import write_text
 from zipformer.scoring import Transcript
+from zipformer.scoring.files import CER_FILE
 from zipformer.typed_json import json_lines, read_row
+
+HYPOTHESES_FILE, DECODE_FILE = "hypotheses.jsonl", "decode.json"
 
 
 class HypothesisFile:
@@ -26,15 +29,15 @@ class HypothesisFile:
 
     def __init__(self, directory: Path, settings: dict[str, str]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / "hypotheses.jsonl"
+        self.path = directory / HYPOTHESES_FILE
         self.done: dict[str, Transcript] = {}
-        settings_path, text = directory / "decode.json", json.dumps(settings, indent=1) + "\n"
+        settings_path, text = directory / DECODE_FILE, json.dumps(settings, indent=1) + "\n"
         if settings_path.is_file() and settings_path.read_text(encoding="utf-8") == text:
             self.done = self._read()
         else:
             # First away with the old: a kill in between must not leave them with the new settings. The error
             # rates go too, which would not belong to the new hypotheses.
-            for path in (self.path, directory / "cer.json"):
+            for path in (self.path, directory / CER_FILE):
                 path.unlink(missing_ok=True)
             write_text(settings_path, text)
 

@@ -1,7 +1,6 @@
-"""The decoding methods by name, and the settings that they and ``fangyan decode`` share.
+"""The decoding methods by name, and the settings of ``fangyan decode``.
 
-A method is a function that takes a head and the settings and gives a search, registered in the file of the
-search::
+A method is a function from a head and the settings to a search. It is registered in the file of the search::
 
     @decoding_method("greedy", TransducerHead)
     def greedy(head: TransducerHead, config: DecodeConfig) -> Search:
@@ -31,33 +30,33 @@ Search = Callable[[Tensor, Tensor], list[list[int]]]  # frames (N, T', D), lengt
 
 @dataclass
 class DecodeConfig:
-    """What to recognise, with what.
+    """Settings of fangyan decode: data, model and decoding method.
 
     Attributes:
         model_dir: self-contained model directory, as fangyan average writes it.
         data_dir: prepared corpus that holds ``cuts_{split}.jsonl.gz``.
-        split: which cuts.
-        dataset: name of the corpus, which the results lie under; null = as preparation recorded it.
+        split: name of the split.
+        dataset: name of the corpus, for the folder of its results; null = the name from preparation.
         method: ``greedy`` or ``beam`` (transducer), ``ctc`` (greedy on the CTC head), or ``attention``
             (greedy with the attention decoder).
-        reference: what the hypotheses are scored against: ``text``, the transcript, or ``translation``, for
-            which the attention decoder writes the translation. The other methods still write the transcript,
-            so that their errors say how far an utterance is from its translation when nobody translates.
+        reference: text that the hypotheses are scored against: ``text``, the transcript, or ``translation``.
+            For the latter the attention decoder writes the translation; the other methods still write the
+            transcript, so that their error rate is a baseline without translation.
         scoring: convention by which errors are counted: ``plain``, ``wenetspeech``, ``wsyue``, ``speechio``,
             ``m2met``, ``mer`` or ``syllables``; see zipformer/scoring/README.md.
-        translation_field: the field in ``custom`` of the supervisions that is the translation; null = the one
-            that the model was trained with.
-        beam: hypotheses kept by ``beam``; a greater one is slower and a little more accurate.
-        blank_penalty: subtracted from the score of blank; a greater one trades deletions for insertions. Not
-            for ``attention``.
-        skip_unknown: pass over the token ``<unk>`` like blank. Not for ``attention``.
+        translation_field: field in ``custom`` of the supervisions with the translation; null = the field of
+            the training.
+        beam: number of hypotheses that ``beam`` keeps; larger beams are slower and slightly more accurate.
+        blank_penalty: number subtracted from the score of blank; larger values trade deletions for
+            insertions. Not for ``attention``.
+        skip_unknown: skip the token ``<unk>`` like blank. Not for ``attention``.
         chunk_size: frames of a chunk at 50 per second, for a causal model; -1 = the whole utterance; null =
-            as the model was configured.
+            as in the configuration of the model.
         left_context_frames: frames at 50 per second that attention sees left of the chunk; -1 = all; null =
-            as the model was configured.
-        max_duration: seconds of padded audio in a batch; a greater one is faster and needs more memory.
+            as in the configuration of the model.
+        max_duration: seconds of padded audio in a batch; larger batches are faster and need more memory.
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there is one.
-        results_dir: for the results of a model directory that cannot be written, see
+        results_dir: folder for the results of a model directory that is read-only, see
             :func:`zipformer.results_place.results_place`; null = ``results`` in ``model_dir``.
     """
 
@@ -89,15 +88,15 @@ class DecodeConfig:
 
     @property
     def unk(self) -> int | None:
-        """Id of the token to pass over; None = none."""
+        """Id of the token to skip; None = none."""
         return UNKNOWN if self.skip_unknown else None
 
     @property
     def reference_field(self) -> str:
-        """``text``, or the field of ``custom`` that is scored against.
+        """``text``, or the field of ``custom`` with the reference.
 
         Raises:
-            UserError: the model's ``provenance.json`` cannot be read.
+            UserError: ``provenance.json`` of the model cannot be read.
         """
         if self.reference == "text":
             return "text"
@@ -113,11 +112,11 @@ class DecodeConfig:
 
 @dataclass(frozen=True)
 class DecodingMethod:
-    """A way from encoder frames to tokens.
+    """A decoding method.
 
     Attributes:
-        head_class: the head that it reads.
-        build: gives the search of a head of that class with some settings.
+        head_class: class of the head that the method uses.
+        build: function from a head of that class and the settings to the search.
     """
 
     head_class: type[Head]
@@ -130,7 +129,7 @@ B = TypeVar("B", bound=Callable[[Any, DecodeConfig], Search])
 
 
 def decoding_method(name: str, head_class: type[Head]) -> Callable[[B], B]:
-    """Decorator that makes a function known as ``method=NAME``."""
+    """Decorator that registers a function as ``method=NAME``."""
 
     def register(build: B) -> B:
         assert name not in methods, f"two methods are named {name}"
@@ -141,15 +140,15 @@ def decoding_method(name: str, head_class: type[Head]) -> Callable[[B], B]:
 
 
 def methods_of(model: AsrModel) -> list[str]:
-    """The methods for which a model has the head."""
+    """Names of the methods whose head the model has."""
     return [name for name, method in sorted(methods.items()) if model.find(method.head_class) is not None]
 
 
 def choose_search(model: AsrModel, config: DecodeConfig) -> Search:
-    """The search of a method on a model.
+    """The search of the configured method on a model.
 
     Raises:
-        UserError: the model has no head for the method, or one that has not learnt what is wanted.
+        UserError: the model has no head for the method, or the head has not learnt the task.
     """
     method = methods[config.method]
     head = model.find(method.head_class)

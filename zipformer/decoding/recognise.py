@@ -1,7 +1,8 @@
-"""Recognise a prepared test set with a trained model, in a way that survives being killed.
+"""Recognises a prepared split with a trained model; a killed run can be resumed.
 
-The frames of a hypothesis are the encoder's output or an early exit, the encoder cut short at some layer. All
-exits of a batch come from one pass of the encoder (:meth:`zipformer.encoder.taps.LayerOutputs.exit`).
+Hypotheses are decoded from the output of the encoder or from an early exit, where the encoder ends at an
+earlier layer. All exits of a batch come from one pass of the encoder
+(:meth:`zipformer.encoder.taps.LayerOutputs.exit`).
 """
 
 import logging
@@ -31,17 +32,17 @@ from zipformer.scoring import Transcript
 
 logger = logging.getLogger(__name__)
 
-DATA_KEY = "data"  # in decode.json: digest of the data set
+DATA_KEY = "data"  # key of the digest of the data set in decode.json
 
 
 @dataclass(frozen=True)
 class Exit:
-    """Where frames leave the encoder, and the method that reads them.
+    """A layer at which frames leave the encoder, and a decoding method.
 
     Attributes:
-        method: a decoding method.
-        layer: the last layer that computes, counted over the whole encoder (0 = front end alone); None = the
-            encoder as it is.
+        method: name of a decoding method.
+        layer: number of the last layer that is used, counted over the whole encoder (0 = front end only);
+            None = the whole encoder.
     """
 
     method: str
@@ -49,11 +50,11 @@ class Exit:
 
 
 def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
-    """Recognise a split, or the rest of it where an earlier run was stopped.
+    """Recognise a split, resuming a stopped run.
 
     Returns:
-        The directory of the results, ``model_dir/results/{dataset}/decode-{split}-{method}``, or
-        ``translation-`` with that reference, and the transcripts of all utterances in the order of the
+        The folder of the results, ``model_dir/results/{dataset}/decode-{split}-{method}`` (or
+        ``translation-`` for translations), and the transcripts of all utterances in the order of the
         manifest.
 
     Raises:
@@ -66,16 +67,16 @@ def decode(config: DecodeConfig) -> tuple[Path, list[Transcript]]:
 def decode_exits(
     config: DecodeConfig, methods: Sequence[str], directory: Path
 ) -> dict[tuple[str, int], list[Transcript]]:
-    """Recognise a split at every layer: at which depth is there enough to write the text down?
+    """Recognise a split at every layer, to find the depth at which the frames contain the text.
 
     Args:
-        config: what to recognise, with what; its ``method`` is not used.
-        methods: decoding methods.
-        directory: receives ``{method}/layerNN/hypotheses.jsonl``.
+        config: settings; ``method`` is not used.
+        methods: names of decoding methods.
+        directory: folder for ``{method}/layerNN/hypotheses.jsonl``.
 
     Returns:
-        The transcripts of all utterances, in the order of the manifest, by method and layer (0 = the front
-        end alone).
+        The transcripts of all utterances, in the order of the manifest, by method and layer (0 = front end
+        only).
 
     Raises:
         UserError: as :func:`recognise`.
@@ -90,20 +91,19 @@ def decode_exits(
 
 
 def recognise(config: DecodeConfig, exits: Mapping[Exit, Path]) -> dict[Exit, list[Transcript]]:
-    """Recognise a split from the frames of some exits, or what an earlier run left of it.
+    """Recognise a split from the frames of several exits, resuming a stopped run.
 
     Args:
-        config: what to recognise, with what; the methods are those of the exits.
-        exits: the folder of the hypotheses of each exit.
+        config: settings; ``method`` is not used but those of the exits.
+        exits: folder for the hypotheses of each exit.
 
     Returns:
         The transcripts of all utterances, in the order of the manifest, by exit.
 
     Raises:
-        UserError: model directory, one of its files, or the split is missing.
-        UserError: the split is empty or holds utterances that cannot be recognised or have no translation
-            to be scored against, the model lacks the head that a method needs, or there are results of
-            other data of the same name.
+        UserError: the model directory, one of its files, or the split is missing; the split is empty or has
+            utterances that cannot be recognised or have no translation for the reference; the model lacks the
+            head of a method; or there are results on other data with the same name.
     """
     model_dir, data_dir = Path(config.model_dir), Path(config.data_dir)
     check_model_files(model_dir)
@@ -157,7 +157,7 @@ def recognise(config: DecodeConfig, exits: Mapping[Exit, Path]) -> dict[Exit, li
 def _frames(
     model: AsrModel, batch: Batch, exits: Sequence[Exit], config: DecodeConfig, device: torch.device
 ) -> dict[Exit, tuple[Tensor, Tensor]]:
-    """Frames (N, T', D) and lengths (N,) of each exit, from one pass of the encoder where none is whole."""
+    """Frames (N, T', D) and lengths (N,) of each exit; early exits share one pass of the encoder."""
     features, lengths = batch.features.to(device), batch.lengths.to(device)
     size, left = config.chunk_size, config.left_context_frames
     found = {}

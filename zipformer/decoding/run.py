@@ -1,4 +1,4 @@
-"""Recognise a split with a model directory, and print its error rates; score finished hypotheses again."""
+"""The commands ``decode`` and ``score``: recognise a split and print error rates; score it again."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from zipformer.console import print_tables
 from zipformer.data.dataset import read_dataset
 from zipformer.data.tokenizer import Tokenizer
-from zipformer.decoding.hypothesis_file import read_hypotheses
+from zipformer.decoding.hypothesis_file import HYPOTHESES_FILE, read_hypotheses
 from zipformer.decoding.methods import DecodeConfig
 from zipformer.decoding.recognise import decode
 from zipformer.errors import UserError
@@ -17,7 +17,7 @@ from zipformer.files import place_errors
 from zipformer.model_dir import trained_groups
 from zipformer.results_place import REMEDY, results_place
 from zipformer.scoring import Convention, Transcript, align_all, choose_convention, empty_references, score
-from zipformer.scoring.files import rate_table, write_results
+from zipformer.scoring.files import CER_FILE, rate_table, write_results
 from zipformer.scoring.token_coverage import TokenCoverage, with_no_token, written_characters
 from zipformer.typed_json import json_object, require
 
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ScoreConfig:
-    """Which hypotheses to score, and how.
+    """Settings of fangyan score.
 
     Attributes:
-        results: folder that fangyan decode wrote, e.g. ``exp/mini/averaged/results/mini/decode-test-ctc``.
-            Its tables and alignments are replaced.
-        scoring: convention by which errors are counted, as of fangyan decode.
+        results: folder of fangyan decode, e.g. ``exp/mini/averaged/results/mini/decode-test-ctc``. Tables and
+            alignments in it are replaced.
+        scoring: convention by which errors are counted, as in fangyan decode.
     """
 
     results: str
@@ -63,14 +63,14 @@ def score_again(config: ScoreConfig) -> None:
         UserError: the folder has no results of a finished decoding.
     """
     directory = Path(config.results)
-    path, hypotheses = directory / "cer.json", directory / "hypotheses.jsonl"
+    path, hypotheses = directory / CER_FILE, directory / HYPOTHESES_FILE
     for file in (path, hypotheses):
         if not file.is_file():
             raise UserError(f"{file} is missing: give as results= a folder that fangyan decode has finished")
     header = json_object(path, path.read_text(encoding="utf-8"), "decode")
     require(header, {"method": str, "split": str, "reference": str, "dataset": dict}, path, "decode")
     del header["rows"]
-    # MODEL_DIR/results/DATA/decode-SPLIT-METHOD, which may have been moved since.
+    # MODEL_DIR/results/DATA/decode-SPLIT-METHOD, which may have been moved.
     model_dir = directory.resolve().parents[2]
     transcripts = read_hypotheses(hypotheses)
     _score(directory, transcripts, header, choose_convention(config.scoring), model_dir)
@@ -88,9 +88,9 @@ def _score(
     Args:
         directory: folder of the results.
         transcripts: references and hypotheses.
-        header: what was decoded: method, split, reference, dataset, model_dir.
-        convention: how errors are counted.
-        model_dir: the model that wrote the hypotheses.
+        header: fields of the decoding: method, split, reference, dataset, model_dir.
+        convention: convention of counting errors.
+        model_dir: model directory of the hypotheses.
     """
     known = convention.known(written_characters(Tokenizer.load(model_dir)))
     coverage = TokenCoverage(known)

@@ -1,4 +1,4 @@
-"""Convolutional front end: 100 feature frames a second become 50 encoder frames."""
+"""Convolutional front end: from 100 feature frames a second to 50 encoder frames."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from zipformer.layers.regularizers import Balancer, Whiten, scale_grad
 from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 from zipformer.layers.swoosh import SWOOSH_L
 
-# Feature frames that the convolutions without padding consume before there is an output frame.
+# Feature frames that the unpadded convolutions need beyond the stride for the first output frame.
 CONTEXT_FRAMES = 7
-DOWNSAMPLING = 2  # feature frames to one output frame
+DOWNSAMPLING = 2  # feature frames per output frame
 CONVNEXT_KERNEL = 7  # output frames
 
 
 class _FirstConv(nn.Conv2d):
-    """A convolution whose parameters get a fifth of their gradient while training.
+    """A convolution whose parameters get a fifth of the gradient in training.
 
-    It is the largest gradient of all, and would otherwise rule the norm that gradient clipping looks at.
+    This gradient is the largest of all and would otherwise dominate the norm for gradient clipping.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class _FirstConv(nn.Conv2d):
 
 
 class ConvNeXt(nn.Module):
-    """Residual block: depthwise 7x7 convolution, two pointwise ones with SwooshL between (Liu et al. 2022).
+    """Residual block: depthwise 7x7 convolution, pointwise, SwooshL, pointwise (Liu et al. 2022).
 
     Args:
         channels: C.
@@ -62,7 +62,7 @@ class ConvNeXt(nn.Module):
         """x (N, T, F, C) -> (N, T, F, C)."""
         residual = x
         x = self.depthwise_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        # The pointwise convolutions, as the linear layers that they are.
+        # The pointwise convolutions, computed as linear layers.
         x = F.linear(x, self.pointwise_conv1.weight.flatten(1), self.pointwise_conv1.bias)
         x = self.hidden_balancer(x)
         x = activation_linear(x, self.pointwise_conv2.weight.flatten(1), self.pointwise_conv2.bias, SWOOSH_L)
@@ -123,14 +123,14 @@ class ConvFrontend(nn.Module):
         """Halve the frame rate.
 
         Args:
-            features: (N, T, feature_dim).
-            lengths: (N,) int64, frames of each utterance.
+            features: features (N, T, feature_dim).
+            lengths: number of frames of each utterance, (N,) int64.
 
         Returns:
             x (N, (T - 7) // 2, out_dim) and its lengths (lengths - 7) // 2.
 
         Raises:
-            UserError: the batch is too short for a single output frame.
+            UserError: the batch is too short for one output frame.
         """
         if features.shape[1] < CONTEXT_FRAMES + 2:
             raise UserError(
@@ -139,11 +139,11 @@ class ConvFrontend(nn.Module):
             )
         x = features.unsqueeze(3)  # (N, T, F, C), as everywhere below
         for conv, balancer in zip(self.conv.values(), self.balancers, strict=True):
-            # To the convolutions this is a batch of images (N, C, T, F) in channels-last layout.
+            # For the convolutions this is a batch of images (N, C, T, F) in channels-last layout.
             x = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             x = swoosh_r(balancer(x))
         x = self.convnext(x)
-        # The parameter expects channels before frequencies; turning it is cheaper than turning the
+        # The parameter has channels before frequencies; transposing it is cheaper than transposing the
         # activations.
         num_bins, num_channels = x.shape[2:]
         weight = self.out.weight.view(-1, num_channels, num_bins).transpose(1, 2).flatten(1)

@@ -22,9 +22,7 @@ from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 
 @dataclass(frozen=True)
 class StackSizes:
-    """Sizes of one stack of layers; the meaning of each is in
-    :class:`zipformer.encoder.zipformer.EncoderConfig`.
-    """
+    """Sizes of one stack of layers, as in :class:`zipformer.encoder.zipformer.EncoderConfig`."""
 
     num_layers: int
     downsampling_factor: int
@@ -41,11 +39,11 @@ class StackSizes:
 
 
 class EncoderLayer(nn.Module):
-    """Three feedforward, two attention and two convolution modules around one set of attention weights.
+    """Three feedforward, two attention and two convolution modules that share one set of attention weights.
 
-    The weights are computed once from the layer's input and used three times: by the nonlinear attention
-    (first head only) and by both self-attentions. In training, whole branches are dropped for whole sequences
-    at rates that fall as the clock advances.
+    The weights are computed once from the input of the layer and used three times: by the nonlinear attention
+    (first head only) and by both self-attentions. In training, whole branches are dropped for whole
+    sequences, at rates that decrease with training time.
 
     Args:
         sizes: sizes of the stack the layer belongs to.
@@ -103,8 +101,8 @@ class EncoderLayer(nn.Module):
             min_abs=Schedule(clock, (0.0, 0.004), (4000.0, 0.02)),
             prob=0.05,
         )
-        # The outputs of the last two feedforward modules must not stay too small beside their residual; that
-        # is rare and may be corrected slowly, hence the low probability.
+        # The outputs of the last two feedforward modules must not stay too small compared with their
+        # residual; this is rare and may be corrected slowly, hence the low probability.
         self.balancer_ff2 = Balancer(
             dim,
             clock=clock,
@@ -143,10 +141,10 @@ class EncoderLayer(nn.Module):
         """Run the layer.
 
         Args:
-            x: (N, T, dim).
-            pos_emb: (1, 2T-1, pos_dim) relative positions.
+            x: input (N, T, dim).
+            pos_emb: relative positions (1, 2T-1, pos_dim).
             padding_mask: bool (N, T), True = padding.
-            attn_mask: bool (T, T), target by source, True = not to be seen.
+            attn_mask: bool (T, T), target by source, True = hidden from the target.
             chunk_size: frames of a chunk for the causal convolutions; -1 for the whole sequence.
 
         Returns:
@@ -154,14 +152,14 @@ class EncoderLayer(nn.Module):
         """
         original = x
         weights = self.self_attn_weights(x, pos_emb, padding_mask, attn_mask)  # (H, N, T, T)
-        # One draw for the three modules that share the attention weights.
+        # One random draw for the three modules that share the attention weights.
         attention_keep = self._keep_mask(x, self.attention_skip_rate)
 
         x = x + self.feed_forward1(x)
 
         first_head = weights[:1]
         if self.training and self.clock.chance(self.const_attention_rate()):
-            # Makes the module useful also as an average over time.
+            # Trains the module to be useful also as an average over time.
             first_head = uniform_attention(first_head)
         x = _add(x, self.balancer_na(self.nonlin_attention(x, first_head)), attention_keep)
         x = _add(x, self.self_attn1(x, weights), attention_keep)
@@ -179,10 +177,10 @@ class EncoderLayer(nn.Module):
         return self.whiten(self.balancer2(x))
 
     def _keep_mask(self, x: Tensor, rate: ScheduleLike) -> Tensor | None:
-        """(N, 1, 1) mask that is 0 for the sequences on which a branch is dropped; None where none can be."""
+        """Mask (N, 1, 1) that is 0 for sequences on which a branch is dropped; None if none is dropped."""
         return sequence_mask(x, current(rate)) if self.training else None
 
 
 def _add(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
-    """x + branch, the branch only for the sequences that keep it."""
+    """Add the branch to x for the sequences that keep it."""
     return x + branch if keep is None else torch.addcmul(x, branch, keep)

@@ -1,4 +1,4 @@
-"""A stack of encoder layers that run at one frame rate."""
+"""A stack of encoder layers with the same frame rate."""
 
 from functools import partial
 
@@ -19,14 +19,14 @@ class EncoderStack(nn.Module):
     """Downsample, run the layers, upsample, and combine with the input through a learnt bypass.
 
     With ``downsampling_factor`` 1 there are only the layers. In training each layer is skipped for half of
-    the sequences until its turn in the warm-up comes; the layers' turns divide ``warmup`` evenly and during
-    its own the rate falls to ``0.035 * sqrt(downsampling_factor)``.
+    the sequences until its part of the warm-up; the parts of the layers divide ``warmup`` evenly, and during
+    its own part the rate falls to ``0.035 * sqrt(downsampling_factor)``.
 
     Args:
         sizes: number and sizes of the layers.
         clock: the model's clock.
         dropout: rate inside the feedforward modules.
-        warmup: first and last batch of the stack's warm-up.
+        warmup: first and last batch of the warm-up of the stack.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class EncoderStack(nn.Module):
         checkpointing: bool = False,
         layer_outputs: list[Tensor] | None = None,
     ) -> Tensor:
-        """Run the stack; every argument is at the frame rate of the input.
+        """Run the stack; all arguments are at the frame rate of the input.
 
         Args:
-            x: (N, T, dim).
+            x: input (N, T, dim).
             padding_mask: bool (N, T), True = padding.
-            attn_mask: bool (T, T), target by source, True = not to be seen.
-            feature_mask: (N, 1, dim), multiplied to the input and the output of every layer.
+            attn_mask: bool (T, T), target by source, True = hidden from the target.
+            feature_mask: mask (N, 1, dim), multiplied with the input and the output of every layer.
             chunk_size: frames of a chunk, a multiple of the downsampling factor; -1 for the whole sequence.
-            checkpointing: keep only the inputs of the layers until backward, which runs each once more.
-            layer_outputs: receives the output (N, ceil(T / factor), dim) of every layer.
+            checkpointing: store only the inputs of the layers, and recompute each layer in backward.
+            layer_outputs: list that receives the output (N, ceil(T / factor), dim) of every layer.
 
         Returns:
             (N, T, dim).
@@ -103,14 +103,14 @@ class EncoderStack(nn.Module):
         return self.leave(x, original)
 
     def enter(self, x: Tensor) -> Tensor:
-        """From the stack's input (N, T, dim) to that of its first layer (N, ceil(T / factor), dim)."""
+        """Map the input of the stack (N, T, dim) to that of its first layer (N, ceil(T / factor), dim)."""
         if self.downsampling_factor == 1:
             return x
         downsampled: Tensor = self.downsample(x)
         return downsampled
 
     def leave(self, x: Tensor, original: Tensor) -> Tensor:
-        """From a layer's output (N, ceil(T / factor), dim), and the stack's input, to (N, T, dim)."""
+        """Map the output of a layer (N, ceil(T / factor), dim) and the input of the stack to (N, T, dim)."""
         if self.downsampling_factor == 1:
             return x
         combined: Tensor = self.out_combiner(original, self.upsample(x, original.shape[1]))

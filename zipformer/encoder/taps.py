@@ -1,9 +1,9 @@
-"""What every layer and every stack of the encoder gives, and where the encoder would end without the rest.
+"""Outputs of every layer and every stack of the encoder, and early exits.
 
 Layers are counted over the whole encoder: 0 is the output of the front end, 1 that of the first layer of the
-first stack, and so on. Inside a stack with downsampling factor f there are 50/f frames a second; a layer's
-output is given as it is there, with its own lengths and channels. Neighbours that are brought to one rate
-would carry what the resampling does and not what the layer does.
+first stack, and so on. Inside a stack with downsampling factor f there are 50/f frames a second; the output
+of a layer keeps this rate, with its own lengths and channels. At a common rate, the outputs would include the
+effect of resampling as well as that of the layer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ FRONT_END_RATE = 50.0  # frames a second
 
 @dataclass(frozen=True)
 class LayerPlace:
-    """Where a layer is.
+    """Position and sizes of a layer.
 
     Attributes:
-        number: counted over the whole encoder, 0 = the front end.
-        stack: counted from 1; 0 for the front end.
-        dim: channels.
-        downsampling_factor: frames at 50 per second that one of its frames stands for.
+        number: number of the layer, counted over the whole encoder, 0 = the front end.
+        stack: number of the stack, counted from 1; 0 for the front end.
+        dim: number of channels.
+        downsampling_factor: number of frames at 50 per second in one frame of the layer.
     """
 
     number: int
@@ -59,13 +59,13 @@ class LayerOutputs:
     """Outputs of all layers of an encoder for one batch.
 
     Args:
-        encoder: the encoder, in evaluation mode; in training it masks channels, which :meth:`exit` would not
-            do again.
+        encoder: encoder in evaluation mode; in training mode it masks channels, which :meth:`exit` cannot
+            repeat.
         frames: outputs of the front end and of every layer, (N, ceil(T / f), dim of the stack).
-        lengths: (N,) valid frames at 50 a second.
+        lengths: number of valid frames at 50 a second (N,).
 
     Raises:
-        UserError: the encoder is in training mode, or there is not one tensor a layer.
+        UserError: the encoder is in training mode, or the number of tensors is not that of the layers.
     """
 
     def __init__(self, encoder: Zipformer, frames: list[Tensor], lengths: Tensor) -> None:
@@ -88,7 +88,7 @@ class LayerOutputs:
         chunk_size: int | None = None,
         left_context_frames: int | None = None,
     ) -> LayerOutputs:
-        """Run the encoder once; arguments as of :meth:`zipformer.encoder.zipformer.Zipformer.forward`."""
+        """Run the encoder once; arguments as in :meth:`zipformer.encoder.zipformer.Zipformer.forward`."""
         frames: list[Tensor] = []
         encoder(
             x,
@@ -104,7 +104,7 @@ class LayerOutputs:
 
         Returns:
             Frames (N, ceil(T / f), dim of the stack) at 50/f a second, and lengths (N,): a frame is valid if
-            the first of the f frames it stands for is.
+            the first of its f frames is valid.
 
         Raises:
             UserError: no such layer.
@@ -113,7 +113,7 @@ class LayerOutputs:
         return self._frames[number], torch.div(self._lengths + factor - 1, factor, rounding_mode="floor")
 
     def stack(self, number: int) -> tuple[Tensor, Tensor]:
-        """Output of a stack, counted from 1: upsampled and combined with the stack's input.
+        """Output of a stack, counted from 1: upsampled and combined with the input of the stack.
 
         Returns:
             Frames (N, T, dim of the stack) at 50 a second and lengths (N,).
@@ -127,12 +127,12 @@ class LayerOutputs:
         return self._stack_outputs(last.number)[number - 1], self._lengths
 
     def exit(self, number: int) -> tuple[Tensor, Tensor]:
-        """The encoder's output had every layer after this one been skipped ("early exit").
+        """Output of the encoder if every layer after this one is skipped ("early exit").
 
-        A layer is skipped as in training, where its bypass at times lets a sequence by unchanged
-        (Yao et al. 2024, section 3.2.2). What is not a layer stays: the up- and downsampling of the stacks,
-        their bypasses, the matching of channels, and the combination at the end. So the heads find frames as
-        they know them. At the last layer this is the encoder's output itself.
+        Layers are skipped as in training, where the bypass of a layer sometimes passes a sequence unchanged
+        (Yao et al. 2024, section 3.2.2). Everything else remains: up- and downsampling of the stacks, their
+        bypasses, the matching of channels, and the combination at the end. So the heads get frames of the
+        kind that they were trained on. At the last layer this is the output of the whole encoder.
 
         Returns:
             Frames (N, (T+1)//2, output_dim) at 25 a second and lengths (N,).

@@ -23,34 +23,35 @@ DROPOUT_BATCHES = 20000.0
 class EncoderConfig:
     """Sizes and training schedule of the encoder; the defaults are Zipformer-M.
 
-    The lists have one entry a stack, or a single entry for all stacks.
+    The lists have one entry for each stack, or a single entry for all stacks.
 
     Attributes:
-        num_encoder_layers: layers of each stack.
-        downsampling_factor: frames (50 per second) merged into one inside each stack; its length is the
-            number of stacks. A greater factor is faster and sees further, at less time resolution.
-        encoder_dim: channels of each stack; the output has as many as the widest.
-        encoder_unmasked_dim: channels that are never masked in training; the rest of a stack's channels are
-            zeroed for about one sequence in eight (its first half) or four (its second half). Equal to
-            encoder_dim: no mask.
+        num_encoder_layers: number of layers of each stack.
+        downsampling_factor: number of frames (50 per second) merged into one inside each stack; the length of
+            this list is the number of stacks. A larger factor is faster and gives a wider context, with less
+            time resolution.
+        encoder_dim: channels of each stack; the output has as many as the widest stack.
+        encoder_unmasked_dim: channels that are never masked in training; of the other channels of a stack,
+            the first half is set to zero for about one sequence in eight, the second half for one in four.
+            Equal to encoder_dim: no mask.
         feedforward_dim: hidden channels of the second feedforward module; the first has 3/4, the third 5/4 of
-            them.
-        num_heads: attention heads.
+            this number.
+        num_heads: number of attention heads.
         query_head_dim: channels of query and key per head.
         value_head_dim: channels of value per head.
         pos_head_dim: channels of the projected position per head.
         pos_dim: channels of the relative position table, even.
-        cnn_module_kernel: width of the depthwise convolutions in the stack's frames, odd.
+        cnn_module_kernel: width of the depthwise convolutions in frames of the stack, odd.
         frontend_channels: channels of the three convolutions of the front end.
         initial_dropout: dropout at the first batch; it falls linearly to final_dropout at batch 20000.
         final_dropout: dropout from batch 20000 on.
-        warmup_batches: batches over which the stacks, one after the other, stop being skipped half of the
-            time.
+        warmup_batches: length of the warm-up in batches. At the start every layer is skipped for half of the
+            sequences; during the warm-up the stacks lower this rate one after the other.
         causal: use causal convolutions and chunked attention, so that the model can stream.
-        chunk_size: chunk lengths in frames at 50 per second, -1 = the whole utterance; training draws one a
-            batch, evaluation uses the first. Only for causal models.
-        left_context_frames: attention left of the chunk, in frames at 50 per second, -1 = all; drawn
-            likewise.
+        chunk_size: chunk lengths in frames at 50 per second, -1 = the whole utterance; training draws one for
+            each batch, evaluation uses the first. Only for causal models.
+        left_context_frames: frames at 50 per second that attention sees left of the chunk, -1 = all; drawn in
+            the same way.
     """
 
     num_encoder_layers: list[int] = field(default_factory=lambda: [2, 2, 3, 4, 3, 2])
@@ -96,7 +97,7 @@ class EncoderConfig:
         """Sizes of every stack.
 
         Raises:
-            UserError: a list has neither one entry nor one a stack.
+            UserError: a list has neither one entry nor one for each stack.
         """
 
         def per_stack(name: str) -> list[int]:
@@ -145,8 +146,8 @@ class Zipformer(nn.Module):
         clock: the model's clock.
 
     Attributes:
-        checkpointing: while training, keep only the inputs of the layers until backward, which runs each
-            layer once more: about a third more time, a fraction of the memory, the same numbers.
+        checkpointing: in training, store only the inputs of the layers, and recompute each layer in backward:
+            about a third more time, a fraction of the memory, the same numbers.
     """
 
     def __init__(self, config: EncoderConfig, *, clock: Clock) -> None:
@@ -156,7 +157,7 @@ class Zipformer(nn.Module):
         self.checkpointing = False
         self.stack_sizes = config.stacks()
         dropout = Schedule(clock, (0.0, config.initial_dropout), (DROPOUT_BATCHES, config.final_dropout))
-        # The first part of the warm-up belongs to the front end, then each stack has one.
+        # The first part of the warm-up is for the front end, then there is one part for each stack.
         part = config.warmup_batches / (len(self.stack_sizes) + 1)
         self.stacks = nn.ModuleList(
             EncoderStack(sizes, clock=clock, dropout=dropout, warmup=(part * (i + 1), part * (i + 2)))
@@ -176,13 +177,13 @@ class Zipformer(nn.Module):
         """Encode.
 
         Args:
-            x: (N, T, dim of the first stack).
-            lengths: (N,) valid frames.
+            x: front-end frames (N, T, dim of the first stack).
+            lengths: number of valid frames (N,).
             chunk_size: frames of a chunk at 50 per second, -1 = no chunks; None = as configured. Causal
                 models only.
             left_context_frames: frames that attention sees left of the chunk, -1 = all; None = as configured.
-            layer_outputs: receives ``x`` as layer 0 and the output of every layer, each at the frame rate of
-                its stack; see :mod:`zipformer.encoder.taps`.
+            layer_outputs: list that receives ``x`` as layer 0 and the output of every layer, each at the
+                frame rate of its stack; see :mod:`zipformer.encoder.taps`.
 
         Returns:
             Frames (N, (T+1)//2, output_dim) and lengths (N,), (lengths+1)//2.
@@ -196,7 +197,7 @@ class Zipformer(nn.Module):
         attn_mask = None
         if chunk_size > 0:
             chunk = frame // chunk_size
-            behind = chunk[:, None] - chunk  # chunks from target back to source
+            behind = chunk[:, None] - chunk  # number of chunks from target back to source
             attn_mask = behind < 0 if left_chunks < 0 else (behind < 0) | (behind > left_chunks)
 
         if layer_outputs is not None:
@@ -218,7 +219,7 @@ class Zipformer(nn.Module):
         return self.finish(outputs), (lengths + 1) // 2
 
     def finish(self, outputs: list[Tensor]) -> Tensor:
-        """From the outputs (N, T, dim) of all stacks to the encoder's (N, (T+1)//2, output_dim)."""
+        """Map the outputs (N, T, dim) of all stacks to that of the encoder (N, (T+1)//2, output_dim)."""
         frames: Tensor = self.downsample_output(_combine(outputs))
         return frames
 
@@ -232,7 +233,7 @@ class Zipformer(nn.Module):
                     "encoder.causal=true"
                 )
             return -1, -1
-        # All ranks need not agree: a chunk size changes masks, not which parameters are used.
+        # Processes may draw different sizes: the chunk size changes masks, not the set of used parameters.
         choose = self.clock.random.choice if self.training else _first
         chunk_size = choose(config.chunk_size) if chunk_size is None else chunk_size
         if chunk_size < 0:
@@ -254,10 +255,10 @@ class Zipformer(nn.Module):
         return chunk_size, left_chunks
 
     def _feature_masks(self, x: Tensor) -> list[Tensor | None]:
-        """Per stack a (N, 1, dim) mask, or None where nothing is masked.
+        """Mask (N, 1, dim) for each stack, or None if nothing is masked.
 
-        The draws are shared by the stacks, so that a masked sequence goes through the whole encoder as
-        through a narrower one: the second half of the maskable channels is masked wherever the first half is.
+        All stacks share the random draws, so that the whole encoder is narrower for a masked sequence: the
+        second half of the maskable channels is masked wherever the first half is.
         """
         if not self.training:
             return [None] * len(self.stack_sizes)
@@ -284,7 +285,7 @@ def _first(values: list[int]) -> int:
 
 
 def _combine(outputs: list[Tensor]) -> Tensor:
-    """The last stack's output, its missing channels taken from the latest stack that has them."""
+    """Output of the last stack; missing channels are taken from the latest stack that has them."""
     pieces = [outputs[-1]]
     width = outputs[-1].shape[-1]
     for output in reversed(outputs[:-1]):

@@ -1,8 +1,8 @@
-"""Models trained with icefall's ``zipformer`` recipe: options and tensors to an :class:`AsrModel` and back.
+"""Converts models of icefall's ``zipformer`` recipe, options and tensors, to an :class:`AsrModel` and back.
 
-Both models hold the same tensors. Ours has one class for stacks at every frame rate, names the front end, the
-predictor and the CTC head after what they are, and leaves out the parameter ``bypass_scale`` that icefall
-keeps in every layer without using it.
+Both models have the same tensors. Ours has one class for stacks at all frame rates, other names for the front
+end, the predictor and the CTC head, and no parameter ``bypass_scale``, which is in every layer of icefall but
+not used.
 """
 
 import re
@@ -19,8 +19,8 @@ from zipformer.heads.attention_decoder import AttentionDecoderConfig
 from zipformer.model import AsrModel, shortened, tensor_mismatches
 from zipformer.model_config import AsrModelConfig
 
-# Options of the recipe's train.py that shape the model, with the recipe's defaults; comma strings are per
-# stack.
+# Options of train.py in the recipe that determine the model, with their defaults; strings with commas have a
+# value for each stack.
 _DEFAULT_OPTIONS: dict[str, Any] = {
     "num_encoder_layers": "2,2,3,4,3,2",
     "downsampling_factor": "1,2,4,8,4,2",
@@ -51,7 +51,7 @@ _DEFAULT_OPTIONS: dict[str, Any] = {
     "label_smoothing": 0.1,
 }
 _FIXED_OPTIONS = {"blank_id": BLANK, "sos_id": SOS_EOS, "eos_id": SOS_EOS}
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel and torch.compile
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # prefixes of DistributedDataParallel and torch.compile
 _UNUSED_TENSOR = re.compile(r"encoder\.encoders\.\d+\.(?:encoder\.)?layers\.\d+\.bypass_scale")
 
 
@@ -60,19 +60,18 @@ def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Any]
 
     Args:
         options: options of icefall's ``zipformer/train.py`` under their own names
-            (``encoder_dim="192,256,..."``). Those absent have icefall's defaults, except ``vocab_size``,
-            which must be given; options that do not shape the model are ignored.
-        state_dict: parameters under icefall's names, or a checkpoint of icefall that holds them as ``model``
-            (``pretrained.pt``, ``epoch-30.pt``). Names may begin with ``module.`` of a training in several
-            processes. The running average of a checkpoint is its entry ``model_avg``: give that, and it is
-            the average that is loaded.
+            (``encoder_dim="192,256,..."``). Missing options have icefall's defaults, except ``vocab_size``,
+            which is required; options that do not affect the model are ignored.
+            state_dict: parameters under icefall's names, or a checkpoint of icefall with the entry ``model``
+            (``pretrained.pt``, ``epoch-30.pt``). Names may begin with ``module.`` from a training in several
+            processes. To load the running average of a checkpoint, give its entry ``model_avg``.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        UserError: for an option that this model does not have, for what holds no parameters of icefall's
-            model, and for missing, unexpected or misshapen tensors, the first of which are listed.
+        UserError: an option is not supported, ``state_dict`` has no parameters of icefall's model, or tensors
+            are missing, unexpected or misshapen; the message lists the first ones.
     """
     model = AsrModel(config_from_icefall(options))
     own_state = model.state_dict()
@@ -98,10 +97,10 @@ def model_from_icefall(options: Mapping[str, Any], state_dict: Mapping[str, Any]
 
 
 def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors by name, taken out of a whole checkpoint where it is one, without the prefixes of wrappers.
+    """Tensors by name, without prefixes of wrappers; they may be inside a checkpoint.
 
     Raises:
-        UserError: a checkpoint without parameters.
+        UserError: the checkpoint has no parameters.
     """
     if not isinstance(content, Mapping):
         raise UserError(
@@ -120,7 +119,7 @@ def _parameters_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:
-    """Parameters under icefall's names, as icefall's ``AsrModel`` of the same options loads them."""
+    """Parameters under icefall's names, for icefall's ``AsrModel`` with the same options."""
     state = {icefall_name(name, model.config.encoder): tensor for name, tensor in model.state_dict().items()}
     unused = {}
     for name, scale in state.items():
@@ -130,7 +129,7 @@ def state_dict_to_icefall(model: AsrModel) -> dict[str, Tensor]:
 
 
 def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
-    """Configuration that icefall's options describe; see :func:`model_from_icefall` for both."""
+    """Configuration from icefall's options; see :func:`model_from_icefall`."""
     if "vocab_size" not in options:
         raise UserError("icefall options have no vocab_size; give the number of tokens, blank included")
     for name, value in _FIXED_OPTIONS.items():
@@ -174,7 +173,7 @@ def config_from_icefall(options: Mapping[str, Any]) -> AsrModelConfig:
 
 
 def _boolean(value: Any) -> bool:
-    """A flag, also as icefall's command line spells it ("True", "0")."""
+    """A flag, as a boolean or as on icefall's command line ("True", "0")."""
     spellings = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     key = str(value).lower()
     if key not in spellings:
@@ -190,11 +189,11 @@ def _integers(value: Any) -> list[int]:
 
 
 def icefall_name(name: str, encoder: EncoderConfig) -> str:
-    """icefall's name of the tensor that an :class:`AsrModel` with this encoder has under ``name``."""
+    """icefall's name of the tensor ``name`` of an :class:`AsrModel` with this encoder."""
     match = re.fullmatch(r"encoder\.stacks\.(\d+)\.(.+)", name)
     if match:
         stack, rest = int(match[1]), match[2]
-        # icefall wraps a stack that runs at a lower frame rate into a second module named "encoder".
+        # icefall wraps a stack with a lower frame rate into a second module named "encoder".
         wrapped = rest.startswith("layers.") and encoder.downsampling_factor[stack] != 1
         return f"encoder.encoders.{stack}.{'encoder.' if wrapped else ''}{rest}"
     for own, theirs in (

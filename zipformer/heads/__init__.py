@@ -1,4 +1,4 @@
-"""The heads that a model can have: one module of this package each.
+"""The heads of models, each in a module of this package.
 
 A head is a subclass of :class:`zipformer.heads.head.Head` and a dataclass of its settings::
 
@@ -11,9 +11,9 @@ A head is a subclass of :class:`zipformer.heads.head.Head` and a dataclass of it
         loss_names = ("mine",)
         ...
 
-Saved as a file of this package, that is all: the module is found by itself. ``+model.heads.mine={}`` gives a
-model the head, and ``+model.heads.mine.dim=32`` one with another setting. Checkpoints, model directories, the
-trainer and the log need to know nothing of it.
+A file with this code in this package is enough: the module is found automatically. ``+model.heads.mine={}``
+adds the head to a model, ``+model.heads.mine.dim=32`` changes its setting. Checkpoints, model directories,
+the trainer and the log need no changes.
 """
 
 import importlib

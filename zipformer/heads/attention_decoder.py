@@ -1,11 +1,11 @@
 """Attention decoder: a pre-norm Transformer that reads encoder frames and predicts the transcript.
 
 Vaswani et al., "Attention is all you need" (2017); pre-norm: Xiong et al. (2020). It is the third head beside
-the transducer and CTC and shapes the encoder in training; retrieval does not need it, and
-:mod:`zipformer.decoding.attention` lets it write.
+the transducer and CTC. Its loss helps to train the encoder; retrieval does not need it, and
+:mod:`zipformer.decoding.attention` decodes with it.
 
-It can write two texts of an utterance: the transcript, and its translation, as in models that recognise and
-translate speech with one decoder. What stands before the first token says which of the two is wanted.
+It can write two texts of an utterance, the transcript and the translation, as in models that recognise and
+translate speech with one decoder. The start token selects one of the two.
 """
 
 import math
@@ -31,17 +31,17 @@ _IGNORED = -1
 class AttentionDecoderConfig:
     """Sizes of the attention decoder.
 
-    ``num_layers`` 0 leaves the decoder out. ``dim`` is the width of its layers, ``feedforward_dim`` that
-    inside their feedforward, ``attention_dim`` the total over the ``num_heads`` heads; ``dropout`` applies to
-    the embedded tokens, inside the feedforward and to each residual branch; ``label_smoothing`` is the
-    probability mass spread evenly over the vocabulary in the target distribution; ``translation`` makes the
-    decoder write translations too.
+    ``num_layers`` 0 leaves the decoder out. ``dim`` is the width of the layers, ``feedforward_dim`` the width
+    inside their feedforward modules, ``attention_dim`` the total width of the ``num_heads`` heads.
+    ``dropout`` applies to the embedded tokens, inside the feedforward modules and to each residual branch.
+    ``label_smoothing`` is the share of the target probability that is spread evenly over the vocabulary.
+    ``translation`` trains the decoder for translations too.
     """
 
     num_layers: int = 0  # 0 = no attention decoder
-    dim: int = 512  # channels of its layers
-    attention_dim: int = 512  # channels of all heads together
-    num_heads: int = 8  # attention heads
+    dim: int = 512  # channels of the layers
+    attention_dim: int = 512  # total channels of all heads
+    num_heads: int = 8  # number of attention heads
     feedforward_dim: int = 2048  # hidden channels of the feedforward modules
     dropout: float = 0.1  # on embedded tokens, inside the feedforward, on each residual branch
     label_smoothing: float = 0.1  # share of the target probability that is spread evenly over the vocabulary
@@ -68,7 +68,7 @@ def sinusoidal_positions(
 ) -> Tensor:
     """Position table (length, dim): sines in even columns, cosines in odd, wavelengths 2 pi to 20000 pi.
 
-    ``first`` is the place of its first row.
+    ``first`` is the position of the first row.
     """
     position = torch.arange(first, first + length, dtype=torch.float32, device=device)
     frequency = torch.exp(
@@ -93,9 +93,9 @@ class MultiHeadAttention(nn.Module):
         """Attend.
 
         Args:
-            query: (N, S, dim).
-            memory: (N, T, memory_dim).
-            mask: bool, broadcastable to (N, S, T); True = not to be seen. Every row of S must see something.
+            query: queries (N, S, dim).
+            memory: memory (N, T, memory_dim).
+            mask: bool, broadcastable to (N, S, T); True = hidden. Every query must see at least one position.
 
         Returns:
             (N, S, dim).
@@ -103,23 +103,23 @@ class MultiHeadAttention(nn.Module):
         return self.attend(query, *self.keys_and_values(memory), mask)
 
     def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """All that is ever asked of a memory (N, T, memory_dim): two of (N, H, T, attention_dim / H)."""
+        """Keys and values, each (N, H, T, attention_dim / H), of a memory (N, T, memory_dim)."""
         return self._split_heads(self.linear_k(memory)), self._split_heads(self.linear_v(memory))
 
     def attend(self, query: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """As :meth:`forward`, to a memory of which the keys and values are known."""
+        """Like :meth:`forward`, with the keys and values of the memory."""
         weights = self._weights(query, k, mask)
         return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
     def weights(self, query: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """How much each head attends to what, (N, H, S, T); arguments as in :meth:`forward`."""
+        """Attention weights of each head, (N, H, S, T); arguments as in :meth:`forward`."""
         return self._weights(query, self._split_heads(self.linear_k(memory)), mask)
 
     def _weights(self, query: Tensor, k: Tensor, mask: Tensor) -> Tensor:
         q = self._split_heads(self.linear_q(query))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (N, H, S, T)
         if self.training:
-            # Beyond 50 the softmax is saturated and passes no gradient: scores must not drift there.
+            # Beyond 50 the softmax is saturated and passes no gradient: keep scores from drifting there.
             scores = penalize_abs_values_gt(scores, limit=50.0, penalty=1e-4)
         return scores.masked_fill(mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
 
@@ -129,7 +129,7 @@ class MultiHeadAttention(nn.Module):
 
 @dataclass
 class LayerMemory:
-    """Keys and values, each (N, H, ., attention_dim / H), that a layer has of N utterances.
+    """Keys and values of N utterances in one layer, each (N, H, ., attention_dim / H).
 
     Attributes:
         tokens: keys and values of the tokens so far.
@@ -160,14 +160,14 @@ class AttentionDecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, causal_mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """Map x (N, S, dim) to the same shape; masks as in :class:`MultiHeadAttention`."""
+        """Map x (N, S, dim) to (N, S, dim); masks as in :class:`MultiHeadAttention`."""
         normed = self.norm_self_attn(x)
         x = x + self.dropout(self.self_attn(normed, normed, causal_mask))
         x = x + self.dropout(self.src_attn(self.norm_src_attn(x), memory, memory_mask))
         return x + self.dropout(self.feed_forward(self.norm_ff(x)))
 
     def step(self, x: Tensor, memory: LayerMemory, memory_mask: Tensor) -> Tensor:
-        """The row of :meth:`forward` for one more token, x (N, 1, dim), which goes into the memory."""
+        """Row of :meth:`forward` for one more token, x (N, 1, dim), which is added to the memory."""
         normed = self.norm_self_attn(x)
         k, v = self.self_attn.keys_and_values(normed)
         memory.tokens = torch.cat((memory.tokens[0], k), dim=2), torch.cat((memory.tokens[1], v), dim=2)
@@ -179,12 +179,12 @@ class AttentionDecoderLayer(nn.Module):
 
 @dataclass
 class Prefixes:
-    """N unfinished texts of one length: what :meth:`AttentionDecoder.step` needs to go on with them.
+    """N unfinished texts of equal length: the state between calls of :meth:`AttentionDecoder.step`.
 
     Attributes:
-        translate: they are translations.
-        length: tokens so far, with the start.
-        mask: (N, 1, T) bool, True = padding of the encoder frames.
+        translate: True if the texts are translations.
+        length: number of tokens so far, with the start.
+        mask: padding mask of the encoder frames, (N, 1, T) bool, True = padding.
         layers: memory of every layer.
     """
 
@@ -194,7 +194,7 @@ class Prefixes:
     layers: list[LayerMemory]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some (n,) of the utterances only."""
+        """Continue with only the given (n,) utterances."""
         self.mask = self.mask[rows]
         for layer in self.layers:
             layer.tokens = layer.tokens[0][rows], layer.tokens[1][rows]
@@ -224,7 +224,7 @@ class AttentionDecoder(Head):
             AttentionDecoderLayer(config, memory_dim) for _ in range(config.num_layers)
         )
         self.output_layer = nn.Linear(config.dim, vocab_size)
-        # Stands in the place of the embedding of SOS_EOS that begins a transcript.
+        # Replaces the embedding of SOS_EOS at the start of a translation.
         self.translation_start = nn.Parameter(torch.randn(config.dim)) if config.translation else None
 
     @classmethod
@@ -232,7 +232,7 @@ class AttentionDecoder(Head):
         return cls(settings, sizes.vocab_size, sizes.frame_dim)
 
     def losses(self, batch: EncodedBatch, wanted: Collection[str]) -> dict[str, Tensor]:
-        """``attention`` for the transcripts, ``translation`` for the translations where there are any."""
+        """``attention`` for the transcripts, ``translation`` for the translations, if there are any."""
         losses = {}
         if "attention" in wanted:
             losses["attention"] = self.loss(batch.frames, batch.lengths, batch.tokens)
@@ -246,11 +246,11 @@ class AttentionDecoder(Head):
         """Unnormalised log-probabilities of the token that follows each prefix.
 
         Args:
-            memory: (N, T, memory_dim) encoder frames.
-            memory_lengths: (N,) valid frames, each at least 1.
-            tokens: (N, S) int64; column 0 is ``SOS_EOS``. Tokens right of position s do not influence row s,
-                so any id may pad the end.
-            translate: the tokens are those of the translation.
+            memory: encoder frames (N, T, memory_dim).
+            memory_lengths: number of valid frames (N,), each at least 1.
+            tokens: token ids, (N, S) int64; column 0 is ``SOS_EOS``. Tokens after position s do not affect
+                row s, so any id can be used for padding at the end.
+            translate: True if the tokens are those of a translation.
 
         Returns:
             (N, S, vocab_size).
@@ -264,7 +264,7 @@ class AttentionDecoder(Head):
         return self.output_layer(x)
 
     def begin(self, memory: Tensor, memory_lengths: Tensor, *, translate: bool = False) -> Prefixes:
-        """Texts of no token yet; arguments as in :meth:`logits`."""
+        """Empty texts; arguments as in :meth:`logits`."""
         layers = []
         for layer in self.layers:
             assert isinstance(layer, AttentionDecoderLayer)
@@ -274,14 +274,14 @@ class AttentionDecoder(Head):
         return Prefixes(translate, 0, _padding(memory, memory_lengths), layers)
 
     def step(self, prefixes: Prefixes, tokens: Tensor) -> Tensor:
-        """The last row of :meth:`logits` when each prefix gets one more token, from what is remembered of it.
+        """Add one token to each prefix; returns the last row of :meth:`logits`, using the stored state.
 
         Args:
-            prefixes: changed in place.
-            tokens: (N,) int64; those of the first step are ``SOS_EOS``.
+            prefixes: unfinished texts; changed in place.
+            tokens: next token of each text, (N,) int64; ``SOS_EOS`` at the first step.
 
         Returns:
-            (N, vocab_size), without dropout and gradient penalties: for a decoder in evaluation mode.
+            Logits (N, vocab_size), without dropout and gradient penalties: for a decoder in evaluation mode.
         """
         x = self._embed(tokens.unsqueeze(1), prefixes.length, prefixes.translate)
         prefixes.length += 1
@@ -291,7 +291,7 @@ class AttentionDecoder(Head):
         return self.output_layer(x.squeeze(1))
 
     def _embed(self, tokens: Tensor, first: int, translate: bool) -> Tensor:
-        """Tokens (N, S) that stand from place ``first`` on, with their positions, (N, S, dim)."""
+        """Embeddings (N, S, dim), with positions, of tokens (N, S) from position ``first`` on."""
         x = self.embed(tokens)
         if translate and first == 0:
             assert self.translation_start is not None, "the decoder was not made for translation"
@@ -307,13 +307,13 @@ class AttentionDecoder(Head):
         *,
         translate: bool = False,
     ) -> Tensor:
-        """Label-smoothed cross entropy of the transcripts, summed over all tokens and their ends of sentence.
+        """Label-smoothed cross entropy of the texts, summed over all tokens and ends of sentence.
 
         Args:
             memory: (N, T, memory_dim) encoder frames.
-            memory_lengths: (N,) valid frames.
-            tokens: N transcripts without ``SOS_EOS``.
-            translate: they are translations.
+            memory_lengths: number of valid frames (N,).
+            tokens: tokens of the N texts, without ``SOS_EOS``.
+            translate: True if the texts are translations.
 
         Returns:
             Scalar, in nats.
@@ -339,6 +339,6 @@ class AttentionDecoder(Head):
 
 
 def _padding(memory: Tensor, lengths: Tensor) -> Tensor:
-    """(N, 1, T) bool, True where the frames (N, T, .) are beyond the lengths (N,)."""
+    """Padding mask (N, 1, T), True where frames (N, T, .) are after the lengths (N,)."""
     frame = torch.arange(memory.shape[1], device=memory.device)
     return (frame >= lengths[:, None]).unsqueeze(1)

@@ -14,7 +14,7 @@ from zipformer.losses.ctc import ctc_loss
 
 @dataclass
 class CtcConfig:
-    """The CTC head has nothing to set."""
+    """The CTC head has no settings."""
 
 
 @register_head("ctc", CtcConfig)

@@ -1,7 +1,7 @@
-"""What the model asks of a head, and the heads by name.
+"""The interface of heads, and the heads by name.
 
-A head is a module on top of the encoder that learns something from its frames. The recogniser has any number
-of them; each brings its own losses.
+A head is a module on top of the encoder that learns something from its frames. A model has any number of
+heads, each with its own losses.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from zipformer.layers.schedule import Clock
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """What a head is built from besides its own settings.
+    """Sizes that a head needs besides its own settings.
 
     Attributes:
         frame_dim: channels of the encoder frames.
@@ -36,17 +36,16 @@ class HeadSizes:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """A batch as heads see it: encoder frames, and what they are to learn from them.
+    """A batch for the heads: encoder frames and their targets.
 
     Attributes:
-        frames: (N, T', D) encoder output.
-        lengths: (N,) int64, valid frames.
-        tokens: N transcripts, without blank and sos/eos.
-        translations: tokens of the translations of the N utterances; None where there are none.
-        sentences: (M, E) text embeddings of the different sentences of the batch; None where no text
-            encoder teaches.
-        spoken: (N,) int64, which of these sentences each utterance says.
-        supervisions: everything that is known about each utterance; empty where the caller has only tokens.
+        frames: encoder output (N, T', D).
+        lengths: number of valid frames, (N,) int64.
+        tokens: tokens of the N transcripts, without blank and sos/eos.
+        translations: tokens of the translations of the N utterances; None if there are none.
+        sentences: text embeddings of the distinct sentences of the batch (M, E); None without text encoder.
+        spoken: index of the sentence of each utterance, (N,) int64.
+        supervisions: supervision of each utterance; empty if the caller has only tokens.
     """
 
     frames: Tensor
@@ -65,7 +64,7 @@ class EncodedBatch:
 
     @cached_property
     def symbol_lengths(self) -> Tensor:
-        """The number of tokens (N,) int64 of each transcript, on the device of the frames."""
+        """Number of tokens of each transcript, (N,) int64 on the device of the frames."""
         return upload(torch.tensor([len(utterance) for utterance in self.tokens]), self.frames.device)
 
 
@@ -73,14 +72,14 @@ class Head(nn.Module, ABC):
     """A head of the model.
 
     Attributes:
-        name: the name under which it is registered.
-        setting: what a user sets to have this head, for messages.
-        vocabulary_modules: its submodules whose parameters have one row for every token. A head without any
-            needs no tokens.
-        repeats_need_blank: whether a transcript needs one more frame for every token that equals the one
+        name: name under which the head is registered.
+        setting: setting that gives a model this head, for messages.
+        vocabulary_modules: names of submodules whose parameters have one row for every token. A head without
+            any needs no tokens.
+        repeats_need_blank: True if a transcript needs one more frame for every token that equals the token
             before it, as with CTC.
-        loss_names: the losses that :meth:`losses` gives.
-        loss_weight: weight of these losses, where the training has no setting of its own for them.
+        loss_names: names of the losses of :meth:`losses`.
+        loss_weight: weight of these losses if the training has no setting for them.
     """
 
     name: ClassVar[str]
@@ -93,14 +92,14 @@ class Head(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def build(cls, settings: Any, sizes: HeadSizes) -> "Head":
-        """The head with these settings, of the class that it is registered with."""
+        """Build the head from its settings, an object of the registered config class."""
 
     @abstractmethod
     def losses(self, batch: EncodedBatch, wanted: Collection[str]) -> dict[str, Tensor]:
-        """The ``wanted`` ones of its losses for which the batch has what they need.
+        """Compute the ``wanted`` losses for which the batch has targets.
 
         Returns:
-            By the names in ``loss_names``, each summed over the batch, in nats and fp32.
+            Losses by the names in ``loss_names``, each summed over the batch, in nats and fp32.
         """
 
 
@@ -109,11 +108,11 @@ H = TypeVar("H", bound=type[Head])
 
 @dataclass(frozen=True)
 class RegisteredHead:
-    """A head by its name in the configuration of a model.
+    """A registered head.
 
     Attributes:
-        config_class: dataclass of its settings.
-        head_class: builds the head from the settings.
+        config_class: dataclass of the settings.
+        head_class: class of the head.
     """
 
     config_class: type
@@ -124,7 +123,7 @@ registered: dict[str, RegisteredHead] = {}
 
 
 def register_head(name: str, config_class: type) -> Callable[[H], H]:
-    """Class decorator that makes a head known by a name, with a config class of its own."""
+    """Class decorator that registers a head by a name, with its config class."""
 
     def register(head_class: H) -> H:
         assert name not in registered, f"two heads are named {name}"

@@ -12,7 +12,7 @@ class Joiner(nn.Module):
     Args:
         encoder_dim: channels of the encoder frames.
         predictor_dim: channels of the predictor.
-        joiner_dim: channels in which the two are added.
+        joiner_dim: channels in which frames and states are added.
         vocab_size: number of tokens, blank included.
     """
 
@@ -23,16 +23,16 @@ class Joiner(nn.Module):
         self.output_linear = nn.Linear(joiner_dim, vocab_size)
 
     def forward(self, am: Tensor, lm: Tensor, project: bool = True) -> Tensor:
-        """Logits of every pair that broadcasting am against lm gives.
+        """Logits of every pair of a frame and a state, with am and lm broadcast.
 
         Args:
-            am: (..., encoder_dim), or (..., joiner_dim) when ``project`` is False.
-            lm: (..., predictor_dim), or (..., joiner_dim) when ``project`` is False.
-            project: False where ``encoder_proj`` and ``decoder_proj`` were applied before, once per frame and
-                once per state instead of once per pair.
+            am: frames (..., encoder_dim), or projected frames (..., joiner_dim) if ``project`` is False.
+            lm: states (..., predictor_dim), or projected states (..., joiner_dim) if ``project`` is False.
+            project: False if ``encoder_proj`` and ``decoder_proj`` have already been applied, once per frame
+                and once per state instead of once per pair.
 
         Returns:
-            (..., vocab_size), not normalised.
+            Unnormalised logits (..., vocab_size).
         """
         if project:
             am, lm = self.encoder_proj(am), self.decoder_proj(lm)

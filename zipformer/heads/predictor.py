@@ -1,4 +1,4 @@
-"""Stateless predictor of the transducer: an embedding and a convolution over the last tokens.
+"""Stateless predictor of the transducer: an embedding and a convolution over the latest tokens.
 
 Ghodsi et al., "RNN-transducer with stateless prediction network" (2020).
 """
@@ -18,7 +18,7 @@ class Predictor(nn.Module):
     Args:
         vocab_size: number of tokens, blank included.
         dim: channels of the state, a multiple of 4.
-        context_size: tokens that a state depends on; 1 is a bigram, 2 a trigram.
+        context_size: number of tokens that a state depends on; 1 is a bigram, 2 a trigram.
         clock: the model's clock.
     """
 
@@ -26,7 +26,7 @@ class Predictor(nn.Module):
         super().__init__()
         self.context_size = context_size
         self.embedding = nn.Embedding(vocab_size, dim)
-        # Embeddings free to drift in magnitude would interact badly with averaging the parameters.
+        # If embeddings could drift in magnitude, averaging the parameters would work badly.
         self.balancer = _magnitude_balancer(dim, clock)
         self.conv: nn.Conv1d | None = None
         if context_size > 1:
@@ -34,13 +34,13 @@ class Predictor(nn.Module):
             self.balancer2 = _magnitude_balancer(dim, clock)
 
     def forward(self, tokens: Tensor, pad: bool = True) -> Tensor:
-        """States after each token.
+        """State after each token.
 
         Args:
-            tokens: (N, U) int64; -1 (before the start of the utterance) embeds to zero.
-            pad: True, as in training, gives U states, the utterance being preceded by -1. False gives a state
-                only where the whole context is there, U - context_size + 1 of them: decoding passes the last
-                ``context_size`` tokens and gets one.
+            tokens: token ids, (N, U) int64; -1 (before the start of the utterance) has a zero embedding.
+            pad: True, as in training, puts -1 before the utterance and gives U states. False gives only the
+                states with a complete context, U - context_size + 1: decoding passes the last
+                ``context_size`` tokens and gets one state.
 
         Returns:
             (N, U, dim), or (N, U - context_size + 1, dim) without padding.

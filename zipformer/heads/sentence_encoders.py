@@ -1,9 +1,9 @@
-"""Frozen text encoders, the teachers of text alignment: from a sentence to one vector.
+"""Frozen text encoders, which map a sentence to one vector: the teachers of text alignment.
 
-``ngrams`` needs no weights: a sentence is the bag of its character n-grams, brought to few dimensions by a
-fixed random projection. It knows which characters two sentences share, and nothing of synonyms. Any other
-name is a text encoder of Hugging Face, by name or directory, whose token states are averaged; that one brings
-what it has learnt of meaning.
+``ngrams`` needs no weights: a sentence is a bag of character n-grams, reduced to few dimensions by a fixed
+random projection. It represents the characters that two sentences share, but no synonyms. Any other name is
+the name or directory of a Hugging Face text encoder, whose token states are averaged; it adds learnt
+knowledge of meaning.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ _CACHED_SENTENCES = 20_000
 
 @dataclass
 class TeacherConfig:
-    """Which text encoder teaches.
+    """Settings of the text encoder.
 
     Attributes:
         encoder: ``ngrams``, or the name or directory of a Hugging Face model (needs the extra
             ``huggingface``).
-        field: where the sentence stands in a supervision: ``text``, or a field of its ``custom``.
-        ngram_dim: dimension of ``ngrams``. The cosine of two sentences without a common n-gram is about
-            1/sqrt(ngram_dim) off from 0.
-        longest_ngram: characters of the longest n-gram; 1 = no order of the characters.
+        field: field of the supervision with the sentence: ``text``, or a field of ``custom``.
+        ngram_dim: dimension of ``ngrams``. The cosine of two sentences without a common n-gram deviates from
+            0 by about 1/sqrt(ngram_dim).
+        longest_ngram: length of the longest n-gram in characters; 1 ignores the order of characters.
     """
 
     encoder: str = NGRAMS
@@ -51,7 +51,7 @@ class TeacherConfig:
 
 
 class SentenceEncoder(Protocol):
-    """Text encoder; equal sentences have equal embeddings."""
+    """Interface of text encoders; equal sentences have equal embeddings."""
 
     @property
     def dim(self) -> int: ...
@@ -62,16 +62,16 @@ class SentenceEncoder(Protocol):
 
 
 class NgramEncoder:
-    """Bags of character n-grams under a fixed random projection.
+    """Bags of character n-grams with a fixed random projection.
 
-    The vector of an n-gram is drawn from a normal distribution whose seed is a hash of the n-gram, so that
-    nothing is stored or fitted and every machine has the same. The inner product of two sentences is in
-    expectation that of their n-gram counts (Johnson and Lindenstrauss 1984).
+    The vector of an n-gram is drawn from a normal distribution with a hash of the n-gram as seed, so that
+    nothing is stored or fitted and every machine gets the same vectors. The expected inner product of two
+    sentences is that of their n-gram counts (Johnson and Lindenstrauss 1984).
 
     Args:
         dim: dimension of the embeddings.
-        longest: characters of the longest n-gram.
-        device: where the embeddings are computed.
+        longest: length of the longest n-gram in characters.
+        device: device of the embeddings.
     """
 
     def __init__(self, dim: int, longest: int, device: torch.device | str = "cpu") -> None:
@@ -89,7 +89,7 @@ class NgramEncoder:
         return F.normalize(torch.stack(sums), dim=-1)
 
     def ngrams(self, sentence: str) -> Iterable[str]:
-        """N-grams of all lengths, as often as they occur; longer ones may hold the ends of the sentence."""
+        """N-grams of all lengths, with repetitions; longer ones may include marks of the sentence ends."""
         bounded = f"\x02{sentence}\x03"
         for length in range(1, self.longest + 1):
             text = sentence if length == 1 else bounded
@@ -104,8 +104,8 @@ class HuggingFaceEncoder:
     """Mean over the last token states of a pretrained text encoder, special tokens included.
 
     Args:
-        name: name of a model of Hugging Face, or its directory.
-        device: where it runs.
+        name: name or directory of a Hugging Face model.
+        device: device of the model.
 
     Raises:
         UserError: the extra ``huggingface`` is not installed, or there is no such model.
@@ -143,10 +143,9 @@ class HuggingFaceEncoder:
 
 
 class _Cache:
-    """A function of sentences that remembers the embeddings of those used last.
+    """Caches the embeddings of the sentences that were used last.
 
-    Corpora say their sentences many times, and a sentence must have one embedding, not one for every
-    neighbour that it was padded with.
+    Sentences recur often in corpora, and each must have one embedding, independent of the padding in a batch.
     """
 
     def __init__(self, embed: Callable[[Sequence[str]], Tensor]) -> None:
@@ -166,7 +165,7 @@ class _Cache:
 
 
 def build_sentence_encoder(config: TeacherConfig, device: torch.device | str = "cpu") -> SentenceEncoder:
-    """The text encoder of a configuration.
+    """Build the text encoder of a configuration.
 
     Raises:
         UserError: see :class:`HuggingFaceEncoder`.
@@ -177,7 +176,7 @@ def build_sentence_encoder(config: TeacherConfig, device: torch.device | str = "
 
 
 def encoder_problem(name: str) -> str | None:
-    """Why an encoder cannot be used here; None if it can."""
+    """Reason why an encoder cannot be used; None if it can."""
     if name != NGRAMS and find_spec("transformers") is None:
         return (
             "the package transformers is not installed; install the extra huggingface, or set "
@@ -187,6 +186,6 @@ def encoder_problem(name: str) -> str | None:
 
 
 def different_sentences(sentences: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The different sentences (M) in the order of their first use, and for each sentence its number (N,)."""
+    """Distinct sentences (M) in the order of first use, and the index of each sentence among them (N,)."""
     numbers = {sentence: number for number, sentence in enumerate(dict.fromkeys(sentences))}
     return list(numbers), [numbers[sentence] for sentence in sentences]

@@ -1,22 +1,23 @@
-"""Text alignment: the mean encoder frame of an utterance is drawn to the embedding of its sentence.
+"""Text alignment: trains the mean encoder frame of an utterance to match the embedding of its sentence.
 
 A frozen text encoder (:mod:`zipformer.heads.sentence_encoders`) is the teacher; the speech side learns to
 agree with it by the sigmoid contrastive loss of SigLIP (Zhai et al., "Sigmoid loss for language image
-pre-training", 2023). Every pair of an utterance i and a sentence m of the batch is one yes-or-no question,
+pre-training", 2023). Every pair of an utterance i and a sentence m of the batch is a binary classification,
 "does i say m?":
 
     x_i = W mean of the frames of i,    z_im = exp(s) cos(x_i, y_m) + b,
     loss = - sum over i and m of log sigmoid(z_im if i says m, else -z_im)
 
-with y_m the teacher's embedding and W, s, b learnt. There is no softmax over the batch, so each pair counts
-by itself. Nearly all pairs are "no", and b starts so low that the first steps need not learn that alone.
+where y_m is the embedding of the teacher and W, s, b are learnt. There is no softmax over the batch, so the
+pairs are independent. Nearly all pairs are negative; b starts at a low value, so that the first steps need
+not learn this.
 
-The sentences m are the *different* ones of the batch. Two utterances of one sentence, in two dialects say,
-are thus drawn to the same point and never pushed apart, which is what makes the loss one of meaning.
+The sentences m are the *distinct* sentences of the batch. Thus two utterances of one sentence, for example in
+two dialects, are trained to match the same point and never pushed apart.
 
-With several processes the sentences are those of the process's own batch: the questions of the processes add
-up, but no utterance is held against a sentence of another process. More processes mean more questions, not
-harder ones; a larger batch per process makes them harder.
+With several processes, each uses the sentences of its own batch: the losses are summed, but no utterance is
+compared with a sentence of another process. More processes give more pairs, not harder ones; a larger batch
+in each process gives harder ones.
 """
 
 import math
@@ -34,14 +35,14 @@ from zipformer.heads.head import EncodedBatch, Head, HeadSizes, register_head
 
 @dataclass
 class TextAlignmentConfig:
-    """The head that meets the text encoder.
+    """Settings of the text alignment head.
 
     Attributes:
-        enabled: have the head.
-        text_dim: dimension of the sentence embeddings; 0 = to be filled in from the text encoder.
-        dropout: probability with which values of the mean frame are dropped.
-        temperature: exp(s) at the start, the factor of the cosine.
-        bias: b at the start, in [-10, 10], where the optimiser keeps single numbers.
+        enabled: give the model this head.
+        text_dim: dimension of the sentence embeddings; 0 = filled in from the text encoder.
+        dropout: dropout rate of the mean frame.
+        temperature: initial exp(s), the factor of the cosine.
+        bias: initial b, in [-10, 10], the range in which the optimiser keeps single numbers.
     """
 
     enabled: bool = False
@@ -64,11 +65,11 @@ class TextAlignment(Head):
     """Projection of mean frames into the space of sentence embeddings, with the loss.
 
     Args:
-        config: ``text_dim`` at least 1.
+        config: settings with ``text_dim`` at least 1.
         frame_dim: channels of the encoder frames.
 
     Raises:
-        UserError: the configuration has no dimension.
+        UserError: ``text_dim`` is 0.
     """
 
     setting: ClassVar[str] = "model.text_alignment.enabled=true"
@@ -97,7 +98,7 @@ class TextAlignment(Head):
         return {"text_alignment": self.loss(batch.frames, batch.lengths, batch.sentences, batch.spoken)}
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Embeddings (N, text_dim), of length 1, of utterances with frames (N, T, D) of lengths (N,)."""
+        """Unit-length embeddings (N, text_dim) of utterances with frames (N, T, D) and lengths (N,)."""
         padding = torch.arange(frames.shape[1], device=frames.device) >= lengths[:, None]  # (N, T)
         with torch.autocast(frames.device.type, enabled=False):
             total = frames.float().masked_fill(padding.unsqueeze(-1), 0.0).sum(dim=1)  # (N, D)
@@ -105,13 +106,13 @@ class TextAlignment(Head):
             return F.normalize(self.projection(self.dropout(mean)), dim=-1)
 
     def loss(self, frames: Tensor, lengths: Tensor, sentences: Tensor, spoken: Tensor) -> Tensor:
-        """The loss of the module's description, summed over the batch.
+        """The loss in the docstring of this module, summed over the batch.
 
         Args:
-            frames: (N, T, D) encoder frames.
-            lengths: (N,) valid frames, each at least 1.
-            sentences: (M, text_dim) embeddings of the different sentences of the batch.
-            spoken: (N,) int64, which of the sentences each utterance says.
+            frames: encoder frames (N, T, D).
+            lengths: number of valid frames (N,), each at least 1.
+            sentences: embeddings of the distinct sentences of the batch (M, text_dim).
+            spoken: index of the sentence of each utterance, (N,) int64.
 
         Returns:
             Scalar in nats, fp32: for each utterance the sum over all M sentences.

@@ -1,8 +1,8 @@
 """Transducer head: predictor, joiner, and the two losses of pruned RNN-T training (Kuang et al. 2022).
 
-The simple loss has a joiner that only adds two linear projections. It is cheap on the whole lattice, and the
-occupations of its arcs say where the paths of the transcript run. The joiner proper is computed only there,
-which is the pruned loss.
+The joiner of the simple loss only adds two linear projections. It is cheap on the whole lattice, and the
+occupations of its arcs show where the probable paths of the transcript are. The pruned loss computes the full
+joiner only there.
 """
 
 from collections.abc import Collection
@@ -31,7 +31,7 @@ class TransducerConfig:
     Attributes:
         predictor_dim: channels of the predictor, a multiple of 4.
         joiner_dim: channels in which encoder and predictor are added.
-        context_size: tokens that the predictor sees.
+        context_size: number of tokens that the predictor sees.
     """
 
     predictor_dim: int
@@ -47,10 +47,10 @@ class TransducerConfig:
 
 @dataclass(frozen=True)
 class LatticeSettings:
-    """How the two losses are computed.
+    """Settings of the two losses.
 
     Attributes:
-        prune_range: label positions per frame in the pruned loss; more is exacter and slower.
+        prune_range: label positions per frame in the pruned loss; more are more precise and slower.
         lm_scale: smoothing of the simple loss towards the predictor alone.
         am_scale: smoothing of the simple loss towards the encoder alone.
         backend: code that sums over the lattice, see :mod:`zipformer.losses.backend`.
@@ -67,7 +67,7 @@ class TransducerHead(Head):
     """Predictor, joiner, and the projections of the simple loss.
 
     Attributes:
-        lattice: how the losses are computed; whoever trains may replace it.
+        lattice: settings of the losses; a training may replace them.
     """
 
     setting: ClassVar[str] = "model.transducer=true"
@@ -92,9 +92,9 @@ class TransducerHead(Head):
         return cls(settings, sizes.frame_dim, sizes.vocab_size, clock=sizes.clock)
 
     def losses(self, batch: EncodedBatch, wanted: Collection[str]) -> dict[str, Tensor]:
-        """``simple`` and ``pruned``: one is not computed without the other.
+        """``simple`` and ``pruned``, which are always computed together.
 
-        An utterance with more tokens than frames makes them infinite.
+        They are infinite if an utterance has more tokens than frames.
         """
         if not {"simple", "pruned"} & set(wanted):
             return {}

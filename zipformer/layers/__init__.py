@@ -1,4 +1,4 @@
-"""Building blocks of the Zipformer. They know nothing of speech or of tasks; x is (N, T, C) everywhere."""
+"""Building blocks of the Zipformer, independent of speech and tasks; x is (N, T, C) everywhere."""
 
 from zipformer.layers.activations import SwooshL, SwooshR, swoosh_l, swoosh_r
 from zipformer.layers.attention import (

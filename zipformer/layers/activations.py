@@ -12,7 +12,7 @@ from zipformer.layers.swoosh import SWOOSH_L, SWOOSH_R, Swoosh
 
 
 class _SwooshFunction(torch.autograd.Function):
-    """Saves one tensor, where automatic differentiation of the formula saves two."""
+    """Saves one tensor for backward; automatic differentiation of the formula would save two."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, swoosh: Swoosh) -> Tensor:

@@ -1,8 +1,8 @@
 """Attention with relative positions (Yao et al. 2023, "Zipformer", sections 2.2 and 2.3).
 
-The weights are computed once a layer and used three times: twice on projected values and once, head 0 only,
-in the nonlinear attention. They are kept as (H, N, T, T), heads first: one head of all utterances is then one
-contiguous block, and so is the batch of matrices that a product wants.
+The weights are computed once for each layer and used three times: twice on projected values and once, head 0
+only, in the nonlinear attention. They are stored as (H, N, T, T), heads first: then one head of all
+utterances is one contiguous block, and so is the batch of matrices for a product.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from zipformer.layers.linear import scaled_linear
 from zipformer.layers.regularizers import Balancer, Whiten, excess_sign
 from zipformer.layers.schedule import Clock, Schedule, current
 
-# Score of a position that may not be attended to. Finite, so that a frame whose sources are all masked (one
-# in the padding) gets uniform weights and not NaN.
+# Score of a masked position. Finite, so that a frame whose sources are all masked (in the padding) gets
+# uniform weights instead of NaN.
 MASKED_SCORE = -1000.0
-# Scores beyond this are pulled back, gently: softmax is all but one-hot there and would stop learning.
+# Scores beyond this get a small penalty: softmax is almost one-hot there and would stop learning.
 SCORE_LIMIT = 25.0
 SCORE_PENALTY = 1.0e-4
 
@@ -30,7 +30,7 @@ SCORE_PENALTY = 1.0e-4
 def relative_positions(
     dim: int, num_frames: int, left_context: int = 0, device: torch.device | None = None
 ) -> Tensor:
-    """Fourier features of all offsets source - target that occur, compressed so that distant ones look alike.
+    """Fourier features of all offsets source - target, compressed so that distant offsets are similar.
 
     With c = sqrt(dim) an offset o becomes the angle
         a = atan(c * sign(o) * (ln(|o| + c) - ln c) / (dim / 2 pi)),
@@ -38,7 +38,7 @@ def relative_positions(
 
     Args:
         dim: number of features, even.
-        num_frames: T, number of targets, which are the last of the sources.
+        num_frames: number T of targets, which are the last T sources.
         left_context: number of sources before the first target.
 
     Returns:
@@ -70,7 +70,7 @@ class RelPositionEncoding(nn.Module):
         self.dropout = dropout
 
     def forward(self, num_frames: int, device: torch.device, left_context: int = 0) -> Tensor:
-        """(1, left_context + 2 num_frames - 1, dim); see ``relative_positions``."""
+        """Position table (1, left_context + 2 num_frames - 1, dim), see ``relative_positions``."""
         table = relative_positions(self.dim, num_frames, left_context, device)
         return F.dropout(table, self.dropout, self.training)[None]
 
@@ -78,7 +78,7 @@ class RelPositionEncoding(nn.Module):
 def _offset_to_source(scores: Tensor) -> Tensor:
     """View scores (B, T, 2T - 1) by offset as (B, T, T) by source: out[b, i, j] = in[b, i, T - 1 - i + j].
 
-    Going down one row moves the window one column to the left, so a smaller row stride does it
+    From one row to the next the window moves one column to the left, so a smaller row stride gives the view
     without a copy.
     """
     batch, frames, _ = scores.shape
@@ -88,9 +88,9 @@ def _offset_to_source(scores: Tensor) -> Tensor:
 
 
 class _AttentionWeightsFunction(torch.autograd.Function):
-    """softmax(q k^T + by_source(p e) with masked positions), saving the weights and no other (T, T) tensor.
+    """softmax(q k^T + by_source(p e)) with masking, which saves the weights and no other (T, T) tensor.
 
-    q, k (H N, T, d); p (H, N T, d_p) and e (H, d_p, 2T - 1), not looked at without ``use_positions``; mask
+    q, k (H N, T, d); p (H, N T, d_p) and e (H, d_p, 2T - 1), used only with ``use_positions``; mask
     broadcasts with (H, N, T, T). The result is (H, N, T, T).
     """
 
@@ -127,8 +127,8 @@ class _AttentionWeightsFunction(torch.autograd.Function):
         frames = q.shape[1]
         grad = torch._softmax_backward_data(grads[0], weights, -1, weights.dtype)  # (H, N, T, T)
         if mask is not None and mask.shape[-2] > 1:
-            # Only in rows that are masked entirely have masked positions a weight, and with it a gradient.
-            # A mask of padding alone leaves every row something.
+            # Masked positions have a weight, and so a gradient, only in rows that are masked completely. A
+            # mask of padding alone leaves at least one source in every row.
             grad.masked_fill_(mask, 0.0)
         if excess is not None:
             grad.add_(excess, alpha=SCORE_PENALTY)
@@ -136,7 +136,7 @@ class _AttentionWeightsFunction(torch.autograd.Function):
         q_grad = torch.bmm(grad, k)
         k_grad = torch.bmm(grad.transpose(1, 2), q)
         if not ctx.use_positions:
-            # Zero and not None: training in several processes waits for a gradient of every parameter.
+            # Zero, not None: training in several processes waits for a gradient of every parameter.
             return q_grad, k_grad, None, torch.zeros_like(e), None, None, None
         by_offset = grad.new_zeros(grad.shape[0], frames, 2 * frames - 1)
         _offset_to_source(by_offset).copy_(grad)
@@ -153,15 +153,15 @@ def _split_heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 class RelPositionAttentionWeights(nn.Module):
-    """Multi-head attention weights from queries, keys and relative positions. There is no 1 / sqrt(d).
+    """Multi-head attention weights from queries, keys and relative positions, without 1 / sqrt(d).
 
     Args:
         dim: channels of the input.
         clock: the model's clock.
         pos_dim: features of the position table.
-        num_heads: H.
-        query_head_dim: size of a query and of a key, per head.
-        pos_head_dim: size of the part of a query that meets the positions, per head.
+        num_heads: number H of heads.
+        query_head_dim: size of queries and keys, per head.
+        pos_head_dim: size of the queries for the positions, per head.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class RelPositionAttentionWeights(nn.Module):
         self.num_heads = num_heads
         query_dim, pos_query_dim = num_heads * query_head_dim, num_heads * pos_head_dim
         self.sizes = (query_dim, query_dim, pos_query_dim)
-        # The initial scale stands for the 1 / sqrt(d) of the usual attention, shared by queries and keys.
+        # The initial scale replaces the 1 / sqrt(d) of the usual attention, shared by queries and keys.
         self.in_proj = scaled_linear(dim, sum(self.sizes), initial_scale=query_head_dim**-0.25)
         self.linear_pos = scaled_linear(pos_dim, pos_query_dim, bias=False, initial_scale=0.05)
         self.balance_keys = Balancer(
@@ -196,13 +196,13 @@ class RelPositionAttentionWeights(nn.Module):
     def forward(
         self, x: Tensor, pos_emb: Tensor, padding_mask: Tensor | None = None, attn_mask: Tensor | None = None
     ) -> Tensor:
-        """Weights of the sources (last axis) for every target.
+        """Attention weights of the sources (last axis) for every target.
 
         Args:
-            x: (N, T, C).
-            pos_emb: (1, 2T - 1, pos_dim).
-            padding_mask: (N, T), True where a source is padding.
-            attn_mask: (T, T) or (N, T, T) as [target, source], True where attention is not allowed.
+            x: input (N, T, C).
+            pos_emb: position table (1, 2T - 1, pos_dim).
+            padding_mask: bool (N, T), True where a source is padding.
+            attn_mask: bool (T, T) or (N, T, T) as [target, source], True where attention is not allowed.
 
         Returns:
             (H, N, T, T), rows sum to 1.
@@ -222,7 +222,7 @@ class RelPositionAttentionWeights(nn.Module):
 
 
 def uniform_attention(weights: Tensor) -> Tensor:
-    """Attention weights (..., T, T) replaced by equal ones over the sources that they do not exclude."""
+    """Replace attention weights (..., T, T) by equal weights over the sources that are not masked."""
     allowed = (weights > 0.0).to(weights.dtype)
     return allowed / allowed.sum(dim=-1, keepdim=True)
 
@@ -233,8 +233,8 @@ class SelfAttention(nn.Module):
     Args:
         dim: channels of input and output.
         clock: the model's clock.
-        num_heads: H.
-        value_head_dim: size of a value, per head.
+        num_heads: number H of heads.
+        value_head_dim: size of values, per head.
     """
 
     def __init__(self, dim: int, *, clock: Clock, num_heads: int, value_head_dim: int) -> None:
@@ -253,12 +253,12 @@ class SelfAttention(nn.Module):
 
 
 class NonlinAttention(nn.Module):
-    """A gated convolution module in which attention weights take the place of the convolution.
+    """A gated convolution module with attention weights instead of the convolution.
 
     Args:
         dim: channels of input and output.
         clock: the model's clock.
-        hidden_dim: channels between; None: 3/4 of ``dim``.
+        hidden_dim: hidden channels; None: 3/4 of ``dim``.
     """
 
     def __init__(self, dim: int, *, clock: Clock, hidden_dim: int | None = None) -> None:

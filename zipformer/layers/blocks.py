@@ -1,4 +1,4 @@
-"""Elementwise work in pieces that stay in the caches of a CPU, where memory is slower than arithmetic."""
+"""Elementwise operations in blocks that fit into the cache of a CPU, where memory limits the speed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-# Elements. Small enough that a few tensors of it fit into a last-level cache, large enough that threads
-# seldom wait for one another: where something else runs on a core, each operation waits for the slower half.
+# Elements of a block. Small enough that a few such tensors fit into a last-level cache, large enough that
+# threads seldom wait for one another: if something else runs on a core, each operation waits for the slowest
+# thread.
 BLOCK = 1 << 20
 
 
 def blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``function(*tensors)`` of an elementwise function, piece by piece where the tensors are large.
+    """``function(*tensors)`` of an elementwise function, block by block if the tensors are large.
 
     Args:
-        function: takes tensors of equal size and gives one of that size.
-        tensors: arguments of equal size; cut up only if contiguous and on a CPU.
+        function: function from tensors of equal size to a tensor of that size.
+        tensors: arguments of equal size; divided into blocks only if contiguous and on a CPU.
     """
     if tensors[0].numel() <= BLOCK or not all(x.is_cpu and x.is_contiguous() for x in tensors):
         return function(*tensors)
@@ -29,7 +30,7 @@ def blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
 
 def in_row_blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Pieces of some rows of CPU tensors (rows, C); tensors of another device in one piece."""
+    """Blocks of rows of CPU tensors (rows, C); tensors on another device are one block."""
     rows, num_channels = tensors[0].shape
     if rows * num_channels <= BLOCK or not tensors[0].is_cpu:
         return (tensors,)

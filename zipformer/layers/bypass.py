@@ -11,10 +11,10 @@ from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 
 
 class Bypass(nn.Module):
-    """out = x_orig + (x - x_orig) * scale, with a scale a channel.
+    """out = x_orig + (x - x_orig) * scale, with a scale for each channel.
 
-    Early in training the scale is kept near 1 and whole layers are skipped at random, so that every layer
-    learns something that the others can do without.
+    Early in training the scale is kept near 1 and whole layers are skipped at random, so that no layer
+    depends on every other one.
 
     Args:
         dim: channels.

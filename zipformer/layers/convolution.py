@@ -17,8 +17,8 @@ class DepthwiseConv1d(nn.Conv1d):
     """Depthwise convolution over time of (N, T, C), same padding; parameters as of ``nn.Conv1d``.
 
     Args:
-        channels: C.
-        kernel_size: odd.
+        channels: number C of channels.
+        kernel_size: width of the kernel, odd.
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -31,15 +31,15 @@ class DepthwiseConv1d(nn.Conv1d):
 
 
 class ChunkCausalDepthwiseConv1d(nn.Module):
-    """Depthwise convolution that sees the past, and the future as far as the end of the frame's own chunk.
+    """Depthwise convolution over the past, and over the future up to the end of the chunk of the frame.
 
-    It is the sum of a causal convolution of half the width, and of one of full width inside each chunk (zeros
-    beyond its edges) times 1 + scales that depend on the distance to the edges of the chunk, where the second
-    one sees little.
+    It is the sum of a causal convolution of half the width and a convolution of full width inside each chunk,
+    with zeros beyond the edges. The latter is multiplied by 1 + scales that depend on the distance to the
+    edges of the chunk, near which it sees few frames.
 
     Args:
-        channels: C.
-        kernel_size: K, odd.
+        channels: number C of channels.
+        kernel_size: width K of the kernel, odd.
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -47,18 +47,18 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
         self.kernel_size = kernel_size
         self.causal_conv = nn.Conv1d(channels, channels, (kernel_size + 1) // 2, groups=channels)
         self.chunkwise_conv = DepthwiseConv1d(channels, kernel_size)
-        # [0] is for the frames from the left edge of the chunk on, [1] for those up to the right edge.
+        # [0] is for frames counted from the left edge of the chunk, [1] for frames up to the right edge.
         self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, channels, kernel_size))
         assert self.causal_conv.bias is not None
         nn.init.uniform_(self.causal_conv.bias, -0.1, 0.1)
 
     def forward(self, x: Tensor, chunk_size: int = -1) -> Tensor:
-        """x (N, T, C) -> (N, T, C); ``chunk_size`` in frames, -1: all of x is one chunk."""
+        """x (N, T, C) -> (N, T, C); ``chunk_size`` is in frames, -1: x is one chunk."""
         N, T, C = x.shape
         if chunk_size < 0 or chunk_size > T:
             chunk_size = T
         assert self.causal_conv.bias is not None
-        # The causal kernel is the left half of a same-padded one; the right half is zero.
+        # The causal kernel is the left half of a same-padded kernel; the right half is zero.
         causal_kernel = F.pad(self.causal_conv.weight, (0, self.kernel_size // 2))
         causal = depthwise_conv1d(x, causal_kernel, self.causal_conv.bias)
         chunks = F.pad(x, (0, 0, 0, -T % chunk_size)).view(-1, chunk_size, C)
@@ -68,7 +68,7 @@ class ChunkCausalDepthwiseConv1d(nn.Module):
     def _edge_scale(self, chunk_size: int) -> Tensor:
         """Factors for the frames of a chunk, (chunk_size, C)."""
         left, right = self.chunkwise_conv_scale.transpose(1, 2)  # (K, C) each
-        missing = chunk_size - self.kernel_size  # negative padding cuts
+        missing = chunk_size - self.kernel_size  # negative padding crops
         return 1.0 + F.pad(left, (0, 0, 0, missing)) + F.pad(right, (0, 0, missing, 0))
 
 
@@ -77,7 +77,7 @@ class ConvolutionModule(nn.Module):
 
     Args:
         dim: channels of input and output.
-        kernel_size: frames that the depthwise convolution sees, odd.
+        kernel_size: width of the depthwise convolution in frames, odd.
         clock: the model's clock.
         causal: use ``ChunkCausalDepthwiseConv1d``.
     """
@@ -116,20 +116,20 @@ class ConvolutionModule(nn.Module):
         """Convolve over time.
 
         Args:
-            x: (N, T, C).
-            padding_mask: (N, T), True where a frame is padding; what is there does not reach other frames.
-            chunk_size: frames a chunk, for a causal module; -1: one chunk.
+            x: input (N, T, C).
+            padding_mask: bool (N, T), True where a frame is padding; padding does not affect other frames.
+            chunk_size: frames of a chunk, for a causal module; -1: one chunk.
 
         Returns:
             (N, T, C).
 
         Raises:
-            UserError: a chunk size for a module that is not causal.
+            UserError: a chunk size is given and the module is not causal.
         """
         values, gate = self.in_proj(x).chunk(2, dim=2)
         x = values * torch.sigmoid(self.balancer1(gate))
         if padding_mask is not None:
-            # A product, because it is several times as fast as filling.
+            # Multiplying is several times as fast as filling.
             x = x * padding_mask.logical_not().unsqueeze(2).to(x.dtype)
         if isinstance(self.depthwise_conv, ChunkCausalDepthwiseConv1d):
             x = self.depthwise_conv(x, chunk_size)

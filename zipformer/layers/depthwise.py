@@ -1,6 +1,6 @@
 """Depthwise convolution over time of (N, T, C) tensors, fast on a CPU in both directions.
 
-The library's kernels are fast in channels-last layout, forward and for the gradient of the input (a
+The kernels of PyTorch are fast in channels-last layout, forward and for the gradient of the input (a
 convolution with the reversed kernel), but slow for the gradient of the weight, which is computed here by
 matrix products.
 """
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 
 def _time_blocks(x: Tensor, size: int, spare: int) -> Tensor:
-    """x (N, T, C) as (C, spare + N * B, size): zeros in ``spare`` blocks first and after every utterance.
+    """x (N, T, C) as (C, spare + N * B, size): ``spare`` blocks of zeros, then B blocks for each utterance.
 
-    One block of zeros a gap is enough for an utterance not to meet the next one.
+    The last block of each utterance is zero, which is enough to separate it from the next utterance.
     """
     N, T, C = x.shape
     per_utterance = -(-T // size) + 1
@@ -29,14 +29,14 @@ def _time_blocks(x: Tensor, size: int, spare: int) -> Tensor:
 def depthwise_weight_grad(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
     """Weight gradient of ``depthwise_conv1d``: out[c, k] = sum_t grad[t, c] * x[t + k - K//2, c].
 
-    Time is cut into blocks of at least K//2 + 1 frames. All products of a block of ``grad`` with the block of
-    x before it, at the same place and after it are three matrix products; the sums wanted are diagonals of
-    the result. That is about half as much work again as needed, at several times the speed.
+    Time is divided into blocks of at least K//2 + 1 frames. The products of a block of ``grad`` with the
+    block of x before it, at the same position and after it are three matrix products; the required sums are
+    diagonals of the result. This is about 1.5 times as much work as needed, at several times the speed.
 
     Args:
-        x: (N, T, C), input of the convolution.
-        grad: (N, T, C), gradient of its output.
-        kernel_size: K, odd.
+        x: input of the convolution (N, T, C).
+        grad: gradient of the output (N, T, C).
+        kernel_size: width K of the kernel, odd.
 
     Returns:
         (C, K).
@@ -58,7 +58,7 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
 
 
 def _channels_last_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution, of images (N, C, 1, T) in channels-last layout; that needs no copy."""
+    """The convolution of x as images (N, C, 1, T) in channels-last layout, which needs no copy."""
     images = x.transpose(1, 2).unsqueeze(2)
     padding = (0, weight.shape[2] // 2)
     y = F.conv2d(images, weight.unsqueeze(2), bias, padding=padding, groups=x.shape[2])

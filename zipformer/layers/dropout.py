@@ -9,10 +9,10 @@ from zipformer.layers.schedule import ScheduleLike, current
 
 
 def sequence_mask(x: Tensor, rate: float) -> Tensor | None:
-    """Zeros and ones, one number a sequence, zero with probability ``rate``; None where the rate is 0.
+    """Mask with one number for each sequence, 0 with probability ``rate``, else 1; None if the rate is 0.
 
-    Kept sequences are not scaled up: the branches that use it are added to a residual, and a branch should
-    not learn to be smaller because it is sometimes left out.
+    Kept sequences are not scaled up: the branches that use the mask are added to a residual, and a branch
+    should not become smaller because it is sometimes left out.
 
     Args:
         x: (N, ...); the result has its dtype and device, and shape (N, 1, ..., 1).

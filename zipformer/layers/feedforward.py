@@ -14,7 +14,7 @@ class FeedForward(nn.Module):
 
     Args:
         dim: channels of input and output.
-        feedforward_dim: channels between.
+        feedforward_dim: hidden channels.
         clock: the model's clock.
         dropout: rate or schedule; None: from 0.3 down to 0.1 in the first 20000 reference batches.
     """

@@ -1,4 +1,4 @@
-"""Linear layers with scaled initial values, and one that swallows the activation before it."""
+"""Linear layers with scaled initial values, and a linear layer fused with the activation before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def scale_initial(layer: Layer, initial_scale: float) -> Layer:
-    """The layer, its initial weights times ``initial_scale`` and its bias drawn from +-0.1 times it."""
+    """Scale the initial weights of a layer by ``initial_scale``, and draw the bias from +-0.1 times it."""
     with torch.no_grad():
         layer.weight.mul_(initial_scale)
         if layer.bias is not None:
@@ -29,7 +29,7 @@ def scale_initial(layer: Layer, initial_scale: float) -> Layer:
 def scaled_linear(
     in_channels: int, out_channels: int, bias: bool = True, initial_scale: float = 1.0
 ) -> nn.Linear:
-    """A linear layer whose output starts ``initial_scale`` times as large as usual."""
+    """A linear layer whose initial output is ``initial_scale`` times as large as usual."""
     return scale_initial(nn.Linear(in_channels, out_channels, bias=bias), initial_scale)
 
 
@@ -41,8 +41,8 @@ class _ActivationDropoutLinearFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, swoosh: Swoosh
     ) -> Tensor:
         hidden = _activate(x, mask, swoosh)
-        # Recomputing the activation halves what must be kept until backward. A CPU is slow at exponentials:
-        # there it is kept where it is small.
+        # Recomputing the activation halves the memory until backward. Exponentials are slow on a CPU: there
+        # the activation is stored if it is small.
         kept = hidden if x.is_cpu and hidden.numel() <= BLOCK else None
         ctx.save_for_backward(x, weight, mask, kept)
         ctx.swoosh = swoosh
@@ -69,13 +69,13 @@ def _activate(x: Tensor, mask: Tensor | None, swoosh: Swoosh) -> Tensor:
 
 
 class ActivationDropoutAndLinear(nn.Module):
-    """Swoosh, dropout with a mask shared over time and a linear layer, as one step that saves little.
+    """Swoosh, dropout with a mask shared over time and a linear layer, fused to save memory.
 
     Args:
         in_channels: channels before and after the activation.
         out_channels: channels of the output.
         activation: name of the swoosh.
-        bias: whether the linear layer has one.
+        bias: give the linear layer a bias.
         dropout: rate or schedule.
         initial_scale: scale of the initial output, see ``scaled_linear``.
     """

@@ -14,7 +14,7 @@ from zipformer.layers.swoosh import HALF_PRECISION
 
 
 class _BiasNormFunction(torch.autograd.Function):
-    """y = x * r * exp(s), with r = 1 / rms(x - b) per frame. Saves x and one number a frame.
+    """y = x * r * exp(s), with r = 1 / rms(x - b) per frame. Saves x and one number for each frame.
 
     With e = x - b, C channels and d = sum_c(grad * x) per frame:
         grad_x = r exp(s) grad - (d r^3 exp(s) / C) e
@@ -28,7 +28,7 @@ class _BiasNormFunction(torch.autograd.Function):
         norm = torch.linalg.vector_norm(wide - bias, dim=-1, keepdim=True)  # (..., 1)
         inverse_rms = x.shape[-1] ** 0.5 / norm
         ctx.save_for_backward(x, bias, log_scale, inverse_rms)
-        # Under autocast the parameters are float32, and so is what goes on from here: the residual stream.
+        # Under autocast the parameters are float32, and so is the output, the residual stream.
         return (wide * (inverse_rms * log_scale.exp())).to(torch.promote_types(x.dtype, bias.dtype))
 
     @staticmethod
@@ -46,10 +46,10 @@ class _BiasNormFunction(torch.autograd.Function):
 
 
 class BiasNorm(nn.Module):
-    """Scales every frame to rms exp(log_scale), where the rms is taken around a learnt bias.
+    """Scales every frame to rms exp(log_scale), with the rms around a learnt bias.
 
-    Unlike LayerNorm it keeps some information about the length of the vectors, and no channel has to be
-    sacrificed to carry it.
+    Unlike LayerNorm it keeps some information about the length of the vectors without using up a channel for
+    it.
 
     Args:
         num_channels: size of the last axis.

@@ -1,9 +1,9 @@
-"""BiasNorm on a CUDA device, forward and backward as one kernel each.
+"""BiasNorm on a CUDA device, with one kernel for forward and one for backward.
 
-Same values and formulas as the plain function of `zipformer.layers.norm`: sums in float32 (float64 where a
+Values and formulas are those of the plain function of `zipformer.layers.norm`: sums in float32 (float64 if a
 tensor is float64), output in the wider of the types of x and bias. The gradients of the parameters are sums
-over all frames: each program adds up its own share of the frames, and one small sum over the programs ends
-it, so that results do not depend on which program is first.
+over all frames: each program sums its own share of the frames, and a small sum over the programs follows, so
+that results do not depend on the order of the programs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-ELEMENTS = 2048  # of a program, forward; of one round of a program, backward
-# Enough to fill a large GPU twice, few enough to add up.
+ELEMENTS = 2048  # elements of a program in forward, of one round of a program in backward
+# Number of programs: enough to fill a large GPU twice, few enough to sum over.
 MAX_PROGRAMS = 512
 
 
 class BiasNormFunction(torch.autograd.Function):
-    """y = x * exp(log_scale) / rms(x - bias), rms over the last axis. Saves x and one number a frame."""
+    """y = x * exp(log_scale) / rms(x - bias), rms over the last axis. Saves x and one number per frame."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class BiasNormFunction(torch.autograd.Function):
         block_rows, block_channels, num_warps = _blocks(C)
         programs = min(MAX_PROGRAMS, triton.cdiv(rows, block_rows))
         x_grad = torch.empty_like(x)
-        # For each program, its part of the gradient of the bias, and of log_scale.
+        # Parts of the gradients of bias and log_scale, one row for each program.
         parts = torch.empty(programs, C + 1, dtype=inverse_rms.dtype, device=x.device)
         if rows:
             with torch.cuda.device_of(x):
@@ -73,7 +73,7 @@ def _triton_type(x: Tensor) -> tl.dtype:
 
 
 def _blocks(channels: int) -> tuple[int, int, int]:
-    """Rows and channels of a block, and the warps for it."""
+    """Numbers of rows and channels of a block, and number of warps."""
     block_channels = triton.next_power_of_2(channels)
     return max(1, ELEMENTS // block_channels), block_channels, 4 if block_channels <= ELEMENTS else 8
 

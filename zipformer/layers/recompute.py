@@ -12,10 +12,10 @@ from zipformer.layers.schedule import Clock
 
 
 def recomputed(module: nn.Module, clock: Clock, *arguments: Any, **options: Any) -> Tensor:
-    """``module(*arguments, **options)``, keeping only the arguments until backward, which runs it once more.
+    """``module(*arguments, **options)``; stores only the arguments, and runs the module again in backward.
 
-    The second run draws what the first one drew, from PyTorch's generators as well as from the clock, so the
-    gradients are the same bit by bit.
+    The second run draws the same random numbers as the first, from the generators of PyTorch and from the
+    clock, so the gradients are equal bit for bit.
     """
     drawn_from = clock.random.getstate()
     return checkpoint(

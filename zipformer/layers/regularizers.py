@@ -1,9 +1,9 @@
-"""Regularisers that change nothing but gradients, all from icefall's Zipformer recipe.
+"""Regularisers that change only gradients, all from icefall's Zipformer recipe.
 
-They are identities in the forward pass. Whether one acts on a batch is decided on the host when forward runs;
-where it does not act, its input is returned as it is and autograd sees nothing. In eval mode none of them
-acts. Their gradients are written in closed form, because differentiating the penalties automatically costs
-several times as much as the layer that they watch.
+They are identities in the forward pass. The host decides in forward whether a regulariser acts on a batch;
+otherwise the input is returned unchanged and autograd is not involved. In evaluation mode none of them acts.
+Their gradients are in closed form, because automatic differentiation of the penalties costs several times as
+much as the layer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zipformer.device import on_host
 from zipformer.layers.blocks import in_row_blocks
 from zipformer.layers.schedule import Clock, Schedule, ScheduleLike, current
 
-# Guards the divisions; small enough never to be seen in a gradient.
+# Avoids division by zero; too small to affect a gradient.
 TINY = 1.0e-20
 
 
 class BalancerLimits(NamedTuple):
-    """Bounds of mean / standard deviation and of the root mean square of a channel."""
+    """Bounds for a channel: mean / standard deviation, and root mean square."""
 
     min_mean: float
     max_mean: float
@@ -36,17 +36,17 @@ def balancer_gradient(x: Tensor, limits: BalancerLimits) -> tuple[Tensor, Tensor
 
     Per channel, with m = mean / std and r = rms over frames, the loss is
         |m - clamp(m, min_mean, max_mean)| + |log(clamp(r, min_rms, max_rms) / r)|.
-    Both terms depend on x through its first two moments, so the gradient is a line a + b x with, up to a
+    Both terms depend only on the first two moments of x, so the gradient is linear, a + b x, where, up to a
     factor that the scaling removes,
         a + b mean = sign_m / std + sign_r * mean / r^2,    b = sign_r / r^2 - sign_m * mean / std^3
     where sign_m and sign_r are -1 below the range, +1 above it and 0 inside. Its mean square is
-    (a + b mean)^2 + (b std)^2. A channel that is constant has no b.
+    (a + b mean)^2 + (b std)^2. For a constant channel b is 0.
 
     Args:
-        x: (frames, C) float32.
+        x: activations (frames, C), float32.
 
     Returns:
-        (a, b), each (C,).
+        Coefficients a and b, each (C,).
     """
     sums = x.new_zeros(2, x.shape[1])
     for (part,) in in_row_blocks(x):
@@ -84,14 +84,14 @@ class _BalancerFunction(torch.autograd.Function):
         offset, slope = offset * ctx.grad_scale, slope * ctx.grad_scale
         x_grad = torch.empty_like(grad)
         for x_part, grad_part, x_grad_part in in_row_blocks(x, grad, x_grad):
-            # |grad| stands for the size of the true gradient at every element.
+            # The extra gradient is proportional to |grad| at every element.
             penalty = torch.addcmul(offset, x_part, slope)
             torch.addcmul(grad_part, penalty, grad_part.abs(), out=x_grad_part)
         return x_grad.view(grads[0].shape).to(grads[0].dtype), None, None
 
 
 def proportion_to_mean(proportion: float) -> float:
-    """Mean / std of a normal variable that is positive with this probability (approximately)."""
+    """Approximate mean / std of a normal variable that is positive with this probability."""
     x = 2.0 * proportion - 1.0
     # 1 / (sqrt(pi) ln 2) * atanh(x) is close to erfinv(x) in the middle; the 1e-10 keeps 0 and 1 finite.
     return 0.8139535143 * 0.5 * (math.log(1.0 + x + 1e-10) - math.log(1.0 - x + 1e-10))
@@ -102,7 +102,7 @@ ABS_TO_RMS = 1.25331413732
 
 
 class Balancer(nn.Module):
-    """Keeps the channels of an activation from being always of one sign, too small or too large.
+    """Keeps the channels of an activation from having always one sign or being too small or too large.
 
     Args:
         num_channels: size of the last axis.
@@ -112,8 +112,8 @@ class Balancer(nn.Module):
         min_abs: lowest mean absolute value of a channel.
         max_abs: highest mean absolute value of a channel.
         grad_scale: size of the extra gradient relative to the gradient.
-        prob: chance to act on a batch; by default it falls from 0.5 to 0.125 in the first 8000 reference
-            batches.
+        prob: probability of acting on a batch; by default it falls from 0.5 to 0.125 in the first 8000
+            reference batches.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Balancer(nn.Module):
         self.prob = Schedule(clock, (0.0, 0.5), (8000.0, 0.125), default=0.4) if prob is None else prob
 
     def limits(self) -> BalancerLimits:
-        """The bounds as they are now."""
+        """The current bounds."""
         return BalancerLimits(
             min_mean=proportion_to_mean(current(self.min_positive)),
             max_mean=proportion_to_mean(current(self.max_positive)),
@@ -159,10 +159,10 @@ class Balancer(nn.Module):
 
 
 class Whiteness(NamedTuple):
-    """What the whitening penalty needs to know of a batch.
+    """Statistics of a batch for the whitening penalty.
 
-    With c channels a group, centred frames e (frames, groups, c) and covariances S scaled to mean diagonal 1,
-    the metric is the mean diagonal of S S: 1 where all eigenvalues are equal, at most c. Its gradient with
+    With c channels in a group, centred frames e (frames, groups, c) and covariances S scaled to mean diagonal
+    1, the metric is the mean diagonal of S S: 1 if all eigenvalues are equal, at most c. Its gradient with
     respect to the frames is, up to a positive factor, e D with D = S - metric * I.
     """
 
@@ -171,9 +171,9 @@ class Whiteness(NamedTuple):
     covariance: Tensor  # (groups, c, c), S
 
     def direction(self) -> Tensor:
-        """e D, (frames, C). S is lost."""
+        """e D, (frames, C). Overwrites S."""
         self.covariance.diagonal(dim1=1, dim2=2).sub_(self.metric)
-        # The groups as one block-diagonal matrix: one product without rearranging the frames.
+        # With the groups as one block-diagonal matrix, one product is enough, without rearranging the frames.
         return self.centred @ torch.block_diag(*self.covariance)
 
 
@@ -203,8 +203,8 @@ class _WhitenFunction(torch.autograd.Function):
         state = whiteness(x.reshape(-1, num_channels).float(), ctx.module.num_groups)
         violated = state.metric >= ctx.limit
         ctx.module.clock.answer(ctx.module.violated, violated)
-        # On a GPU asking for the answer would wait for all its work: there the penalty is always added, times
-        # 0 or 1.
+        # On a GPU, reading the decision would wait for all its work: there the penalty is always added,
+        # multiplied by 0 or 1.
         if on_host(x) and not violated:
             return grads[0], None, None, None
         grad = grads[0].reshape(-1, num_channels).float()
@@ -215,13 +215,14 @@ class _WhitenFunction(torch.autograd.Function):
 
 
 class Whiten(nn.Module):
-    """Pushes the covariance of each group of channels towards a multiple of the identity, the same for all.
+    """Pushes the covariance of each group of channels towards the same multiple of the identity.
 
     Args:
-        num_groups: groups of channels with a covariance each (attention heads, for instance).
+        num_groups: number of groups of channels, each with its own covariance (e.g. attention heads).
         clock: the model's clock.
-        limit: the metric (see ``Whiteness``) above which it pushes; 1 would ask for perfectly white features.
-        prob: chance to look at a batch, while the last look found the metric below the limit, and above it.
+        limit: metric (see ``Whiteness``) above which it acts; 1 would require perfectly white features.
+        prob: probabilities of checking a batch if the metric was below the limit at the last check, and if it
+            was above.
         grad_scale: norm of the extra gradient relative to the gradient.
     """
 
@@ -240,7 +241,7 @@ class Whiten(nn.Module):
         self.limit = limit
         self.prob = prob
         self.grad_scale = grad_scale
-        # In the clock, so that it is in checkpoints: a resumed training then draws the same numbers.
+        # Stored in the clock and so in checkpoints: a resumed training then draws the same numbers.
         self.violated = clock.add_flag(True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -270,14 +271,14 @@ class _LimitFunction(torch.autograd.Function):
 def limit_param_value(
     x: Tensor, low: float, high: float, *, clock: Clock, prob: float = 0.6, training: bool = True
 ) -> Tensor:
-    """x, whose gradient never pushes an element further out of [low, high].
+    """Return x with a gradient that never pushes an element further out of [low, high].
 
     Args:
-        x: normally a parameter.
-        low, high: the range.
+        x: tensor, normally a parameter.
+        low, high: ends of the range.
         clock: the model's clock.
         prob: share of the batches on which this acts.
-        training: False: x as it is.
+        training: False returns x unchanged.
     """
     return _LimitFunction.apply(x, low, high) if training and clock.chance(prob) else x
 
@@ -294,7 +295,7 @@ class _ScaleGradFunction(torch.autograd.Function):
 
 
 def scale_grad(x: Tensor, factor: float) -> Tensor:
-    """x, whose gradient is multiplied by ``factor``."""
+    """Return x with its gradient multiplied by ``factor``."""
     return _ScaleGradFunction.apply(x, factor)
 
 
@@ -317,5 +318,5 @@ class _PenaltyFunction(torch.autograd.Function):
 
 
 def penalize_abs_values_gt(x: Tensor, limit: float, penalty: float) -> Tensor:
-    """x, with ``penalty * sum(relu(|x| - limit))`` added to the loss (seen only in the gradient)."""
+    """Return x, and add ``penalty * sum(relu(|x| - limit))`` to the loss, through the gradient only."""
     return _PenaltyFunction.apply(x, limit, penalty)

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class Downsample(nn.Module):
-    """Every ``factor`` frames become their weighted mean, with learnt weights softmax(bias).
+    """Replaces every ``factor`` frames by their weighted mean, with learnt weights softmax(bias).
 
     Args:
-        factor: frames a group.
+        factor: number of frames in a group.
     """
 
     def __init__(self, factor: int) -> None:
@@ -31,10 +31,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Every frame is repeated ``factor`` times.
+    """Repeats every frame ``factor`` times.
 
     Args:
-        factor: copies of a frame.
+        factor: number of copies of a frame.
     """
 
     def __init__(self, factor: int) -> None:
@@ -42,14 +42,14 @@ class Upsample(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor, num_frames: int | None = None) -> Tensor:
-        """x (N, T', C) -> (N, T' * factor, C), cut to ``num_frames`` where given."""
+        """x (N, T', C) -> (N, T' * factor, C), cropped to ``num_frames`` if given."""
         N, T, C = x.shape
         x = x[:, :, None].expand(N, T, self.factor, C).reshape(N, T * self.factor, C)
         return x[:, :num_frames]
 
 
 def match_channels(x: Tensor, num_channels: int) -> Tensor:
-    """x (..., C) cut or padded with zeros to (..., num_channels)."""
+    """x (..., C), cropped or padded with zeros to (..., num_channels)."""
     missing = num_channels - x.shape[-1]
     if missing == 0:
         return x

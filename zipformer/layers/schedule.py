@@ -1,4 +1,4 @@
-"""Values that change while a model trains, and the clock that they all read."""
+"""Schedules, values that change during training, and the clock that they read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from zipformer.device import HostCopy, on_host
 class Clock:
     """Training time and host-side randomness, shared by all modules of one model.
 
-    A schedule looks at the clock when it is read, so advancing training time is one assignment and no walk
-    over the module tree. Decisions such as "apply this regulariser now" are drawn from ``random`` on the
-    host: asking a GPU would wait for it.
+    A schedule reads the clock when it is evaluated, so advancing training time is one assignment, without a
+    loop over all modules. Decisions such as "apply this regulariser now" are drawn from ``random`` on the
+    host: reading them from a GPU would wait for it.
 
     Args:
-        batch: training time in reference batches (a batch of 600 s of audio on one process is 1); None means
-            "not training", where every schedule gives its default.
+        batch: training time in reference batches (a batch of 600 s of audio on one process is 1); None = not
+            training: every schedule has its default.
         seed: seed of ``random``.
     """
 
@@ -33,17 +33,17 @@ class Clock:
         self.random = random.Random(seed)
         self._flags: list[bool] = []
         self._answers: Tensor | None = None  # (flags,) on a GPU
-        self._pending: HostCopy | None = None  # of the answers
+        self._pending: HostCopy | None = None  # copy of the answers
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability; draws nothing where the answer is certain."""
+        """True with the given probability; draws no number if the probability is 0 or 1."""
         if probability <= 0.0:
             return False
         return probability >= 1.0 or self.random.random() < probability
 
     @contextmanager
     def replay(self, state: tuple[Any, ...]) -> Iterator[None]:
-        """Within the block, draw what followed a ``random.getstate()``; afterwards go on as before."""
+        """Within the block, draw again the numbers after a ``random.getstate()``; then continue as before."""
         now = self.random.getstate()
         self.random.setstate(state)
         try:
@@ -52,7 +52,7 @@ class Clock:
             self.random.setstate(now)
 
     def add_flag(self, value: bool) -> int:
-        """Keep a module's switch here, where checkpoints find it; returns its index."""
+        """Store a switch of a module here, so that it is in checkpoints; returns its index."""
         self._flags.append(value)
         return len(self._flags) - 1
 
@@ -70,7 +70,7 @@ class Clock:
         self._answers[index].copy_(value)
 
     def settle(self) -> None:
-        """Ends a training step: the switches take the answers of the step before, which are long known."""
+        """End a training step: switches take the answers of the previous step, which are already known."""
         if self._pending is not None:
             self._flags = self._pending.read()
         if self._answers is not None:
@@ -86,7 +86,7 @@ class Clock:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict()``, also after a round trip through JSON.
+        """Restore a ``state_dict()``, possibly after conversion to JSON and back.
 
         Raises:
             ValueError: the state belongs to a model with another number of switches.
@@ -107,15 +107,15 @@ class Clock:
 
 
 class Schedule:
-    """A value piecewise linear in training time, constant before the first and after the last point.
+    """A value that is piecewise linear in training time, constant before the first and after the last point.
 
     Args:
         clock: the model's clock.
         points: (batch, value) pairs with increasing batch.
-        default: the value while the clock is not set.
+        default: value while the clock is not set.
 
     Raises:
-        ValueError: no points, or batches that do not increase.
+        ValueError: there are no points, or the batches do not increase.
     """
 
     def __init__(self, clock: Clock, *points: tuple[float, float], default: float = 0.0) -> None:
@@ -147,5 +147,5 @@ ScheduleLike: TypeAlias = float | Schedule
 
 
 def current(value: ScheduleLike) -> float:
-    """The value now: a schedule is read, a number is itself."""
+    """The current value of a schedule, or the number itself."""
     return value() if isinstance(value, Schedule) else value

@@ -29,13 +29,13 @@ class Swoosh(NamedTuple):
         return blockwise(self._value, x)
 
     def gradient(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Gradient with respect to x: (sigmoid(x - offset) - 0.08) * grad."""
+        """Gradient by x: (sigmoid(x - offset) - 0.08) * grad."""
         return blockwise(self._gradient, x, grad)
 
     def _value(self, x: Tensor) -> Tensor:
-        # In half precision the two terms of the formula lose what is left of their difference.
+        # In half precision the difference of the two terms of the formula would be lost.
         z = (x.float() if x.dtype in HALF_PRECISION else x) - self.offset
-        # Written in place: on a CPU this function is bound by memory traffic, apart from the softplus.
+        # In place: on a CPU memory traffic limits this function, apart from the softplus.
         return F.softplus(z).add_(z, alpha=-SLOPE).sub_(SLOPE * self.offset + self.shift).to(x.dtype)
 
     def _gradient(self, x: Tensor, grad: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""SwooshL and SwooshR on a CUDA device, forward and backward as one kernel each.
+"""SwooshL and SwooshR on a CUDA device, with one kernel for forward and one for backward.
 
-Same values as the plain functions of `zipformer.layers.activations` and `zipformer.layers.linear`, computed
-in float32 (float64 for float64 tensors) and rounded once. Only the input is kept for backward, in its dtype:
+Values are those of the plain functions of `zipformer.layers.activations` and `zipformer.layers.linear`,
+computed in float32 (float64 for float64 tensors) and rounded once. Only the input is stored for backward, in
+its dtype:
 
     value(x)           = (log(1 + exp(x - offset)) - 0.08 x - shift) * mask
     gradient(x, grad)  = (sigmoid(x - offset) - 0.08) * mask * grad
 
-The kernel of the backward pass also writes the value again, where a linear layer needs it for the gradient of
-its weight.
+The backward kernel also computes the value again if a linear layer needs it for the gradient of its weight.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from zipformer.layers.swoosh import SLOPE, Swoosh
 
-ELEMENTS = 2048  # of a program
+ELEMENTS = 2048  # elements of a program
 
 
 class SwooshFunction(torch.autograd.Function):
@@ -74,7 +74,7 @@ def value(x: Tensor, swoosh: Swoosh, mask: Tensor | None = None) -> Tensor:
 
 
 def gradient(x: Tensor, grad: Tensor, swoosh: Swoosh, mask: Tensor | None = None) -> Tensor:
-    """Gradient by x, where ``grad`` is that by ``value(x, swoosh, mask)``."""
+    """Gradient by x, where ``grad`` is the gradient by ``value(x, swoosh, mask)``."""
     x, x_grad = _with_output(x, mask)
     _launch(gradient_kernel, x, mask, (_in_layout_of(x, grad), x_grad, None), swoosh)
     return x_grad
@@ -83,7 +83,7 @@ def gradient(x: Tensor, grad: Tensor, swoosh: Swoosh, mask: Tensor | None = None
 def gradient_and_value(
     x: Tensor, grad: Tensor, swoosh: Swoosh, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``gradient`` and ``value`` by one kernel."""
+    """``gradient`` and ``value`` in one kernel."""
     x, x_grad = _with_output(x, mask)
     y = torch.empty_like(x)
     _launch(gradient_kernel, x, mask, (_in_layout_of(x, grad), x_grad, y), swoosh)
@@ -91,12 +91,12 @@ def gradient_and_value(
 
 
 def _with_output(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """x and a new tensor of the same layout, without gaps, and in order where there is a mask.
+    """x and a new tensor of the same layout: without gaps, and contiguous if there is a mask.
 
-    x is copied only where its own layout is not like that.
+    x is copied only if its layout is different.
     """
     y = torch.empty_like(x)
-    # The new tensor has the strides of x only if those number the elements without gaps.
+    # The new tensor has the strides of x only if these leave no gaps.
     if y.stride() != x.stride() or (mask is not None and not x.is_contiguous()):
         x = x.contiguous()
         y = torch.empty_like(x)
@@ -113,7 +113,7 @@ def _launch(
     if x.numel() == 0:
         return
     if mask is None:
-        # Elements in the order of memory, whatever the shape, as one row.
+        # All elements in the order of memory, as one row.
         rows, channels, rows_a_mask = 1, x.numel(), 1
     else:
         N, C = x.shape[0], x.shape[-1]
@@ -169,7 +169,7 @@ def gradient_kernel(
     OFFSET: tl.constexpr, SHIFT: tl.constexpr, SLOPE: tl.constexpr, TYPE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """x_grad of a block of (rows, channels); and y = swoosh(x) * mask, if there is a y."""
+    """x_grad of a block of (rows, channels), and y = swoosh(x) * mask if there is a y."""
     row, channel, here = _block(rows, channels, BLOCK_ROWS, BLOCK_CHANNELS)
     place = row * channels + channel
     values = tl.load(x + place, mask=here, other=0.0).to(TYPE)
@@ -187,7 +187,7 @@ def gradient_kernel(
 
 @triton.jit
 def _block(rows, channels, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr):
-    """This program's rows (BLOCK_ROWS, 1) and channels (1, BLOCK_CHANNELS), and which of them there are."""
+    """Rows (BLOCK_ROWS, 1) and channels (1, BLOCK_CHANNELS) of this program, and a mask of existing ones."""
     column_blocks = tl.cdiv(channels, BLOCK_CHANNELS)
     program = tl.program_id(0).to(tl.int64)
     row = (program // column_blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS))[:, None]

@@ -1,1 +1,1 @@
-"""Losses that torch does not have."""
+"""Losses that PyTorch does not have."""

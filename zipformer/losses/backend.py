@@ -1,9 +1,9 @@
-"""The implementations of the sums over the transducer lattice, and the one place that chooses among them.
+"""Chooses the implementation of the sums over the transducer lattice.
 
 =======  =================================================================================================
 native   compiled for the device of the scores: the default
-k2       the recursion of k2, where it is installed: https://k2-fsa.github.io/k2
-plain    PyTorch alone, on every device; slow, and what the others are tested against
+k2       the recursion of k2, if installed: https://k2-fsa.github.io/k2
+plain    PyTorch only, on every device; slow, the reference in tests of the others
 =======  =================================================================================================
 """
 
@@ -21,7 +21,7 @@ BACKENDS = ("native", "k2", "plain")
 
 
 class LatticeSums(Protocol):
-    """What an implementation offers; `zipformer.losses.lattice` says what it means."""
+    """Interface of the implementations, described in `zipformer.losses.lattice`."""
 
     def full_occupation(
         self, label: Tensor, blank: Tensor, frame_lengths: Tensor, symbol_lengths: Tensor, /
@@ -40,7 +40,7 @@ class LatticeSums(Protocol):
 
 
 def backend_problem(backend: str) -> str | None:
-    """Why a backend cannot be used, or None."""
+    """Reason why a backend cannot be used; None if it can."""
     if backend not in BACKENDS:
         return f"there is no backend {backend!r}: choose one of {', '.join(BACKENDS)}"
     if backend == "k2" and importlib.util.find_spec("k2") is None:
@@ -49,14 +49,14 @@ def backend_problem(backend: str) -> str | None:
 
 
 def lattice_sums(backend: str, device: torch.device) -> LatticeSums:
-    """The implementation that sums scores on a device.
+    """The implementation of a backend for scores on a device.
 
     Raises:
-        UserError: there is no such backend, or what it needs is not installed.
+        UserError: there is no such backend, or a package that it needs is not installed.
     """
     if problem := backend_problem(backend):
         raise UserError(problem)
-    # Imported where they are needed: programs that only decode do not wait for a compiler to load.
+    # Imported only when needed: programs that only decode do not wait until a compiler is loaded.
     if backend == "k2":
         from zipformer.losses import lattice_k2
 

@@ -18,12 +18,12 @@ def ctc_loss(
 
     Args:
         log_probs: (N, T, V) float32 or float64, log-softmax over V; its gradient is dense.
-        symbols: (N, U) integers, none of them blank where they count.
+        symbols: (N, U) integers, none of them blank within the length of the utterance.
         frame_lengths: (N,) integers in 1..T.
         symbol_lengths: (N,) integers in 0..U.
         blank: id of the blank.
     Returns:
-        (), infinite where the frames of an utterance are too few for its symbols.
+        Scalar loss; infinite if an utterance has too few frames for its symbols.
     """
     if has_kernels(log_probs.device):
         from zipformer.losses import ctc_cuda

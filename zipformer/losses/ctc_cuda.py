@@ -1,7 +1,7 @@
-"""The sums of the CTC loss on a CUDA device, as kernels.
+"""Kernels for the sums of the CTC loss on a CUDA device.
 
-With z the symbols of an utterance and blanks before, between and after them, U' = 2U + 1 states of which the
-odd ones are symbols, and y(t, s) the log-probability of z_s at frame t,
+Let z be the symbols of an utterance with blanks before, between and after them: U' = 2U + 1 states, of which
+the odd ones are symbols. With y(t, s) the log-probability of z_s at frame t,
 
     alpha(t, s) = logadd(alpha(t-1, s), alpha(t-1, s-1), skip(s) alpha(t-1, s-2)) + y(t, s)
     beta(t, s)  = logadd(beta'(t+1, s), beta'(t+1, s+1), skip(s+2) beta'(t+1, s+2)),  beta' = beta + y
@@ -9,12 +9,12 @@ odd ones are symbols, and y(t, s) the log-probability of z_s at frame t,
 where skip(s) is 1 for a symbol that differs from the symbol before it. Before the first frame alpha is 0 in
 state 0, and after the last frame beta' is 0 in the last state; everywhere else both are -inf.
 
-The first launch has a program for each utterance and direction, a lane for each state, and walks the frames.
-The second one, in backward, computes the gradient of all frames at once: minus the probability
-exp(alpha + beta - total) that a path is in state s at frame t, added up over the states of a symbol.
+The first launch has a program for each utterance and direction and a lane for each state, and loops over the
+frames. The second launch, in backward, computes the gradient of all frames at once: minus the probability
+exp(alpha + beta - total) that a path is in state s at frame t, summed over the states of a symbol.
 
-Additions are in float64, exponentials and logarithms in float32, as in `zipformer.losses.lattice_cuda` and
-for its reasons. Nothing here waits for the device.
+Additions are in float64, exponentials and logarithms in float32, for the reasons given in
+`zipformer.losses.lattice_cuda`. Nothing here waits for the device.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from zipformer.losses.lattice_cuda import WARP, _log_add
 
 
 class CtcFunction(torch.autograd.Function):
-    """The loss, summed over the batch; arguments as of `zipformer.losses.ctc.ctc_loss`, on a CUDA device."""
+    """The loss, summed over the batch; arguments as in `zipformer.losses.ctc.ctc_loss`, on a CUDA device."""
 
     @staticmethod
     def forward(
@@ -113,7 +113,7 @@ def sums_kernel(
     else:
         after = tl.minimum(state + 1, LANES - 1)
         after_that = tl.minimum(state + 2, LANES - 1)
-        # From a symbol over the blank to the next symbol, if that is another one.
+        # From a symbol, skipping the blank, to the next symbol if it is different.
         skip = (state % 2 == 1) & (state + 2 <= last) & (z != tl.gather(z, after_that, 0))
         arriving = tl.where(state == last, 0.0, float("-inf")).to(tl.float64)  # beta'
         for step in range(0, frames):
@@ -128,7 +128,7 @@ def sums_kernel(
 
 @triton.jit
 def _symbol_of(symbols, state, last, blank):
-    """z_s of each lane's state."""
+    """z_s of the state of each lane."""
     is_symbol = (state % 2 == 1) & (state < last)
     return tl.load(symbols + state // 2, mask=is_symbol, other=blank).to(tl.int64)
 
@@ -138,7 +138,7 @@ def gradient_kernel(
     symbols, frame_lengths, symbol_lengths, sums, total, grad, log_probs_grad, states, V, blank,
     EXP: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Program (n, t): frame t of utterance n. The gradient, of zeros so far, is (N, T, V), contiguous."""
+    """Program (n, t): frame t of utterance n. The gradient is (N, T, V), contiguous, and initially zero."""
     n = tl.program_id(0).to(tl.int64)
     t = tl.program_id(1)
     T = tl.num_programs(1)
@@ -152,7 +152,7 @@ def gradient_kernel(
         betas = alphas + tl.num_programs(0).to(tl.int64) * T * states
         alpha = tl.load(alphas, mask=exists, other=float("-inf"))
         beta = tl.load(betas, mask=exists, other=float("-inf"))
-        # Where no path exists the total is -inf and the gradient not a number: such a step must not count.
+        # Without any path the total is -inf and the gradient NaN: such a step must not count.
         occupation = tl.exp((alpha + beta - tl.load(total + n)).to(EXP)) * -tl.load(grad)
         log_probs_grad += (n * T + t) * V
         is_blank = state % 2 == 0

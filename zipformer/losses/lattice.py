@@ -1,8 +1,8 @@
-"""Sums over the transducer lattice, by anti-diagonals.
+"""Sums over the transducer lattice, computed by anti-diagonals.
 
-A node is a pair (frame t, symbols emitted so far u). From it a *label* arc emits symbol u and goes to
-(t, u+1), and a *blank* arc goes on to (t+1, u). A path runs from (0, 0) to (T-1, U) and leaves through the
-blank arc of that last node:
+A node is a pair (frame t, number u of symbols emitted so far). From it a *label* arc emits symbol u and leads
+to (t, u+1), and a *blank* arc leads to (t+1, u). A path runs from (0, 0) to (T-1, U) and leaves through the
+blank arc of this last node:
 
     alpha(0, 0) = 0
     alpha(t, u) = logadd(alpha(t, u-1) + label(t, u-1), alpha(t-1, u) + blank(t-1, u))
@@ -32,7 +32,7 @@ from torch import Tensor
 
 
 class Occupation(NamedTuple):
-    """Total log-probability of the alignments, and the probability that an alignment uses an arc.
+    """Total log-probability of all alignments, and for each arc the probability that an alignment uses it.
 
     The occupations are the derivatives of the log-probability by the arc scores, in the layout of the scores.
     """
@@ -101,8 +101,8 @@ def band_occupation(
     diagonal = symbol + torch.arange(T, device=device).view(1, T, 1)
     slot = symbol % R
 
-    # Emitting at the upper edge leaves the band, and must not take the slot of the node that comes in below.
-    # Going on from below the next frame's lower edge leaves it too, to a slot from which no arc leads on.
+    # Emitting at the upper edge leaves the band and must not use the slot of the node that enters below. A
+    # blank below the lower edge of the next frame leaves the band too, to a slot without outgoing arcs.
     label_scores = label.double().masked_fill(symbol == symbol[:, :, -1:], -math.inf)
     blank_scores = blank.double()
 
@@ -142,13 +142,13 @@ def _rows(arcs: Tensor, T: int) -> Tensor:
 def _forward_backward(
     arcs: Tensor, exit_diagonal: Tensor, exit_slot: Tensor, exit_score: Tensor, *, cyclic: bool
 ) -> Tensor:
-    """Turn the scores in columns 0..N-1 of the arcs into occupations; return the log-probabilities (N,).
+    """Replace the scores in columns 0..N-1 of the arcs by occupations; return the log-probabilities (N,).
 
     Args:
-        arcs: (D, 2, C, 2N), see the module's description; overwritten.
-        exit_diagonal, exit_slot: (N,) the last node of each utterance.
-        exit_score: (N,) score of the blank arc that leaves it.
-        cyclic: slot C - 1 is the left neighbour of slot 0; otherwise slot 0 has none.
+        arcs: scores of the arcs (D, 2, C, 2N), see the docstring of the module; overwritten.
+        exit_diagonal, exit_slot: diagonal and slot of the last node of each utterance (N,).
+        exit_score: score of the blank arc that leaves it (N,).
+        cyclic: True if slot C - 1 is the left neighbour of slot 0; otherwise slot 0 has none.
     """
     D, _, C, columns = arcs.shape
     N = columns // 2
@@ -156,7 +156,8 @@ def _forward_backward(
     batch = torch.arange(N, device=device)
     step = torch.arange(D, device=device).unsqueeze(1)
 
-    # After its exit arc an utterance waits in its slot, at no cost and in no company: all end after D steps.
+    # After its exit arc an utterance stays in its slot, with score 0 and no other arcs: all end after D
+    # steps.
     waits = step >= exit_diagonal  # (D, N)
     waiting = exit_score.expand(D, N).masked_fill(step > exit_diagonal, 0.0)
     both_waits = torch.cat([waits, waits.flip(0)], dim=1)
@@ -167,8 +168,9 @@ def _forward_backward(
     arcs[into_exit] = arcs[into_exit].masked_fill(both_waits, -math.inf)
     arcs[at_exit] = torch.where(both_waits, both_waiting, arcs[at_exit])
 
-    # Row 0 of a diagonal's nodes stands for the left neighbour of slot 0. Overlapping windows of C rows then
-    # give the left neighbours and the slots themselves as one tensor of the shape of a diagonal's arcs.
+    # Row 0 of the nodes of a diagonal is the left neighbour of slot 0. Overlapping windows of C rows then
+    # give the left neighbours and the slots themselves as one tensor with the shape of the arcs of a
+    # diagonal.
     nodes = arcs.new_full((D + 1, C + 1, columns), -math.inf)
     nodes[0, 1, :N] = 0.0
     nodes[0, C - exit_slot, batch + N] = 0.0
@@ -190,7 +192,7 @@ def _forward_backward(
     beta = nodes[:-1, 1:, N:].flip(0, 1)
     beta.sub_(total.masked_fill(total == -math.inf, math.inf))
     occupation = arcs[:, :, :, :N].add_(beta.unsqueeze(1)).exp_()
-    # Too small to count, but in float32 they would be denormal numbers, which are very slow to multiply.
+    # Negligible, but in float32 they would be denormal numbers, which are very slow to multiply.
     torch.threshold_(occupation, 1e-30, 0.0)
     leaving = (step, 1, exit_slot, batch)
     arcs[leaving] = arcs[leaving].masked_fill(step > exit_diagonal, 0.0)

@@ -8,9 +8,9 @@ the arcs that leave a node, and beta = 0 where the arc out of the last node (T-1
     alpha(t, u) = logadd(alpha(t, u-1) + label(t, u-1), alpha(t-1, u) + blank(t-1, u)),  alpha(0, 0) = 0
     beta(t, u)  = logadd(label(t, u) + beta(t, u+1),    blank(t, u) + beta(t+1, u))
 
-Each lane knows the u that it stands for. In a band, it gives u up for u + C (for beta, u - C) when the band
-has left it. The lower edge of a band rises by at most one from a diagonal to the next, so that on the
-diagonal where a lane changes, its new node is not in the band yet: it has no arcs there, nothing is lost.
+Each lane stores its u. In a band, it replaces u by u + C (for beta, u - C) when u has left the band. The
+lower edge of a band rises by at most one from a diagonal to the next. So on the diagonal where a lane
+changes, its new node is not in the band yet and has no arcs there: nothing is lost.
 
 The second launch computes the occupations, all nodes at once: exp(alpha + score + beta - total).
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from zipformer.losses.lattice import Occupation
 
-# Below any sum, to subtract in the place of -inf.
+# Below any sum; subtracted instead of -inf.
 LOWEST = tl.constexpr(-1e300)
 # Smaller occupations count as zero, as in the plain version.
 SMALLEST = tl.constexpr(1e-30)
@@ -95,7 +95,7 @@ def _occupation(
     dtype = torch.float64 if blank.dtype == torch.float64 else torch.float32
     sums = torch.empty(2, N, diagonals + 1, width, dtype=torch.float64, device=blank.device)
     total = torch.empty(N, dtype=torch.float64, device=blank.device)
-    # Lanes that are neighbours in memory: frames of the full lattice, positions of a band.
+    # Lanes that are adjacent in memory: frames of the full lattice, positions of a band.
     if starts is None:
         label_occupation, blank_occupation = (
             torch.empty(N, scores.shape[1], T, dtype=dtype, device=scores.device) for scores in (label, blank)
@@ -133,7 +133,7 @@ def _occupation(
     return Occupation(total, label_occupation, blank_occupation)
 
 
-# Batches differ in all their sizes. Only a stride of 1 is worth a compilation of its own.
+# The sizes of batches vary. Only a stride of 1 is worth a separate compilation.
 _SIZES = ["width", "rows", "label_n", "blank_n", "starts_n", "T", "label_out_n", "blank_out_n"]
 _STRIDES = [
     *("label_position", "label_frame", "blank_position", "blank_frame", "starts_frame"),
@@ -162,7 +162,7 @@ def sums_kernel(
     strides = (label_position, label_frame, blank_position, blank_frame, starts_frame)
     lattice = (label, blank, starts, frames, symbols, width, strides)
     sums += (direction * tl.num_programs(0) + n) * rows * width
-    # Without a frame there is no node, and one step finds nothing to go on with.
+    # Without a frame there is no node, and one step ends the loop.
     steps = tl.maximum(frames, 1) + symbols
     slot = tl.arange(0, LANES)
     exists = slot < width
@@ -181,7 +181,7 @@ def sums_kernel(
             alpha = _log_add(arriving, alpha + blank_score, EXP)
             label_score = next_label
             blank_score = next_blank
-        # All that is left is the one node that the last arc leads to.
+        # Only the node that the last arc leads to remains.
         tl.store(total + n, tl.max(alpha, axis=0))
     else:
         right = (slot + 1) % width
@@ -202,7 +202,7 @@ def sums_kernel(
 
 @triton.jit
 def _arcs(lattice, diagonal, symbol, exists):
-    """Scores of the arcs that leave the nodes of a diagonal, -inf where a lane has no such arc.
+    """Scores of the arcs that leave the nodes of a diagonal, -inf for lanes without such an arc.
 
     Returns:
         label scores, blank scores, start of the band at each lane's frame, whether the lane has a frame.
@@ -229,7 +229,7 @@ def _arcs(lattice, diagonal, symbol, exists):
 
 @triton.jit
 def _log_add(x, y, EXP: tl.constexpr):
-    """log(exp(x) + exp(y)) of float64, where only the small difference from the larger one is of type EXP."""
+    """log(exp(x) + exp(y)) of float64; only the small difference from the larger one is in type EXP."""
     high = tl.maximum(x, y)
     gap = (tl.minimum(x, y) - tl.maximum(high, LOWEST)).to(EXP)
     return high + tl.log(1.0 + tl.exp(gap)).to(tl.float64)
@@ -276,7 +276,7 @@ def occupation_kernel(
 
     label_out += n * label_out_n + position * label_out_position + frame * label_out_frame
     blank_out += n * blank_out_n + position * blank_out_position + frame * blank_out_frame
-    # The full lattice has one row less of labels than of blanks; a band has as many, the last one of zeros.
+    # The full lattice has one row fewer for labels than for blanks; a band has as many, the last with zeros.
     label_positions = width
     if starts is None:
         label_positions = width - 1

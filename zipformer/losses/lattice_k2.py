@@ -1,6 +1,6 @@
 """Sums over the transducer lattice by k2's recursion.
 
-k2 knows the full lattice only; a band is written into one, with impossible scores around it.
+k2 has only the full lattice; a band is embedded in one, with impossible scores around it.
 """
 
 import math
@@ -23,7 +23,7 @@ def full_occupation(
     """
     N, _, T = blank.shape
     dtype = torch.promote_types(blank.dtype, torch.float32)
-    # k2 has label arcs after the last frame, too.
+    # k2 has label arcs after the last frame as well.
     absent = torch.arange(T, device=blank.device) >= frame_lengths.view(N, 1, 1)
     label = F.pad(label.to(dtype).masked_fill(absent, -math.inf), (0, 1), value=-math.inf)
     origin = torch.zeros_like(frame_lengths)

@@ -1,21 +1,21 @@
 """Sums over the transducer lattice on the CPU, compiled, utterances in parallel.
 
-The same numbers as `zipformer.losses.lattice`, where the lattice is described. Both lattices are seen here as
-rows of nodes. From a node one arc leads *along* its row, to the next column, and one leads *down* to the same
-column of the next row:
+Results equal those of `zipformer.losses.lattice`, which describes the lattice. Here both lattices are rows of
+nodes. From a node one arc leads *along* the row, to the next column, and one leads *down* to the same column
+of the next row:
 
     full lattice: row = symbols emitted, column = frame;  along = blank, down = label
     band:         row = frame, column = symbols emitted;  along = label, down = blank
 
-so that in both cases the scores of a row lie side by side in memory. Row r has nodes at the columns
-``starts[r], starts[r] + 1, ...``; the last node of the lattice is in its last row.
+so that in both cases the scores of a row are adjacent in memory. Row r has nodes at the columns
+``starts[r], starts[r] + 1, ...``; the last node of the lattice is in the last row.
 
 Sums of path probabilities leave the range of a float within a few hundred frames, and the usual remedy,
-logarithms, costs two transcendental functions an addition. Here a probability is a pair (m, e) that stands
-for m * 2**(512 e). Neighbouring nodes mostly have the same e, and then their sum is one addition. A normal
-pair has 2**-256 <= m <= 2**256; a product of two normal pairs is brought back to a normal one, and of two
-normal pairs whose e differ by more than 1 the smaller is lost in the rounding of the larger, so that nothing
-else has to be distinguished. Exponential functions are taken once an arc, logarithms once an utterance.
+logarithms, costs two transcendental functions for each addition. Here a probability is a pair (m, e) with the
+value m * 2**(512 e). Neighbouring nodes mostly have the same e, and then their sum is one addition. A normal
+pair has 2**-256 <= m <= 2**256. A product of two normal pairs is normalised again; if the e of two normal
+pairs differ by more than 1, the smaller is less than the rounding error of the larger. So there are no other
+cases. Exponentials are computed once for each arc, logarithms once for each utterance.
 """
 
 import logging
@@ -42,9 +42,9 @@ LN_2 = math.log(2.0)
 SERIES = tuple(1.0 / math.factorial(k) for k in range(14))
 UP, DOWN = 2.0**512, 2.0**-512
 LARGEST, SMALLEST = 2.0**256, 2.0**-256
-NONE = -1e15  # e of a probability of zero; far below that of any other
+NONE = -1e15  # e of a probability of zero; far below any other e
 
-# A thread is woken for so many nodes: about a third of a millisecond.
+# Number of nodes for which a thread is woken: about a third of a millisecond of work.
 _NODES_OF_A_THREAD = 40_000
 
 
@@ -54,7 +54,7 @@ def _log_once(message: str) -> None:
 
 
 def _compiled(function: _Function) -> _Function:
-    """Compile when first called; the machine code is kept beside the source or in the user's cache folder."""
+    """Compile at the first call; the code is cached beside the source or in the user's cache folder."""
     # Multiplication and addition may be contracted; nothing else is reordered.
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
@@ -70,11 +70,11 @@ def _compiled(function: _Function) -> _Function:
 
 @_compiled
 def _from_log(x):  # type: ignore[no-untyped-def]
-    """The pair for exp(x), x < inf.
+    """Pair for exp(x), x < inf.
 
-    The library's exponential function would keep the compiler from taking several x at a time, and cost as
-    much as everything else together. With x = n ln 2 + f, exp(x) is 2**n times the exponential series of f,
-    of which the terms up to f**13 are exact to float64.
+    With the exponential function of the library, the compiler could not vectorise, and it would cost as much
+    as everything else together. With x = n ln 2 + f, exp(x) is 2**n times the exponential series of f; the
+    terms up to f**13 are exact to float64.
     """
     n = np.floor(x / LN_2 + 0.5)
     f = x - n * LN_2
@@ -89,7 +89,7 @@ def _from_log(x):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _from_logs(scores, m, e):  # type: ignore[no-untyped-def]
-    """The pairs for a row of scores; returns whether all are less than inf, and numbers."""
+    """Pairs for a row of scores; returns whether all scores are less than inf and not NaN."""
     number = True
     for k in range(scores.shape[0]):
         number &= scores[k] < math.inf
@@ -110,7 +110,7 @@ def _times(m1, e1, m2, e2):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _plus(m1, e1, m2, e2):  # type: ignore[no-untyped-def]
-    """Sum of two normal pairs; up to twice the largest normal one, which `_times` can take."""
+    """Sum of two normal pairs; may be up to twice the largest normal pair, which `_times` accepts."""
     if e1 == e2:
         return m1 + m2, e1
     if e1 > e2:
@@ -125,12 +125,12 @@ def _sum_paths(  # type: ignore[no-untyped-def]
     """Log-probability of one utterance; writes the occupations of the arcs between its nodes.
 
     Args:
-        along, down: (rows or more, C) scores; of down, the last row is not looked at.
-        starts: (rows or more,) column of the first node of a row, non-decreasing.
-        rows: rows of the lattice.
+        along, down: scores (rows or more, C); the last row of ``down`` is not used.
+        starts: column of the first node of each row, non-decreasing (rows or more,).
+        rows: number of rows of the lattice.
         last: column of the last node.
         exit_score: score of the arc that leaves the last node.
-        along_occupation, down_occupation: of the shapes of the scores, zero.
+        along_occupation, down_occupation: output arrays with the shapes of the scores, initially zero.
     """
     C = along.shape[1]
     if rows < 1 or starts[0] != 0 or not 0 <= last - starts[rows - 1] < C:
@@ -148,7 +148,7 @@ def _sum_paths(  # type: ignore[no-untyped-def]
         down_occupation[:rows] = math.nan
         return math.nan
 
-    # The sum of the paths that lead to a node.
+    # Sum over the paths to a node.
     alpha_m, alpha_e = np.empty((rows, C)), np.empty((rows, C))
     for r in range(rows):
         m, e = 0.0, NONE
@@ -170,7 +170,7 @@ def _sum_paths(  # type: ignore[no-untyped-def]
     if total_m == 0.0:
         return -math.inf
 
-    # The sum of the paths that lead on from a node, as a share of the total.
+    # Sum over the paths from a node to the end, as a share of the total.
     beta_m, beta_e = np.zeros(C), np.full(C, NONE)
     m, e = _times(exit_m, exit_e, 1.0 / total_m, -total_e)
     for r in range(rows - 1, -1, -1):
@@ -192,7 +192,7 @@ def _sum_paths(  # type: ignore[no-untyped-def]
 
 @_compiled
 def _share(m, e):  # type: ignore[no-untyped-def]
-    """The float of a normal pair that is at most 1. The smallest would be denormal, and slow, in float32."""
+    """Float value of a normal pair that is at most 1; tiny values, denormal and slow in float32, are 0."""
     return m if e == 0.0 and m > 1e-30 else 0.0
 
 
@@ -241,7 +241,7 @@ def full_occupation(
     Returns:
         log-probability in float64, occupations in the type of the scores, at least float32.
     Raises:
-        ValueError: a length is negative or more than the scores have.
+        ValueError: a length is negative or larger than the scores allow.
     """
     U, T = label.shape[1], blank.shape[2]
     return _occupation(_full, label, blank, (), frame_lengths, symbol_lengths, T, U)
@@ -260,7 +260,7 @@ def band_occupation(
     Returns:
         log-probability in float64, occupations in the type of the scores, at least float32.
     Raises:
-        ValueError: a length is negative or more than the scores have, or the band goes back.
+        ValueError: a length is negative or larger than the scores allow, or the band moves backwards.
     """
     if (starts.diff(dim=1) < 0).any():
         raise ValueError("the band goes back: starts must not fall along the frames")
@@ -292,20 +292,20 @@ def _occupation(
     scores = (x.detach().to(dtype).contiguous().numpy() for x in (label, blank))
     indices = (x.contiguous().numpy() for x in (*place, frame_lengths, symbol_lengths))
     arrays = (*scores, *indices, *(x.numpy() for x in result))
-    # The compiled code does not hold Python's lock, so plain threads run it side by side. Numba's own threads
-    # would not do: their usual implementation ends the process where two threads of it call at once.
+    # The compiled code releases the Python lock, so plain threads run it in parallel. Numba's own threads are
+    # unsuitable: their default implementation ends the process if two threads call it at once.
     waiting = deque(range(N))
     threads = min(torch.get_num_threads(), N, blank.numel() // _NODES_OF_A_THREAD)
     helpers = [_workers(os.getpid()).submit(_work, kernel, arrays, waiting) for _ in range(1, threads)]
     _work(kernel, arrays, waiting)
     for helper in helpers:
-        if not helper.cancel():  # one that has not begun by now is not needed
+        if not helper.cancel():  # a helper that has not started yet is not needed
             helper.result()
     return result
 
 
 def _work(kernel: Callable[..., None], arrays: tuple[Any, ...], waiting: deque[int]) -> None:
-    """Take utterances from those that wait until there are none."""
+    """Process waiting utterances until there are none."""
     while True:
         try:
             utterance = waiting.popleft()
@@ -316,5 +316,5 @@ def _work(kernel: Callable[..., None], arrays: tuple[Any, ...], waiting: deque[i
 
 @cache
 def _workers(process: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of a parent do not live on in a forked child."""
+    """Thread pool of this process: threads of the parent do not exist in a forked child."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lattice")

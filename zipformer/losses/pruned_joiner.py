@@ -1,14 +1,13 @@
-"""The joiner inside the band and its pruned RNN-T loss in one, without the joiner's logits in memory.
+"""The joiner inside the band fused with the pruned RNN-T loss, without all logits in memory.
 
-The logits of all kept positions, (N, T, R, V), are the largest tensor of a transducer's training step, and a
-loss that starts from them holds them several times: as logits, as probabilities, as their gradient. Here
-they exist for a few utterances at a time. An utterance's logits give its lattice, the sums over the lattice
-give the occupations of its arcs, and these are all that the gradient of its logits lacks: so the forward
-pass turns the logits into their gradient in place, multiplies it into the gradients of its inputs, and goes
-on to the next utterances. What is left for the backward pass is to scale these by the gradient of the loss,
-which is one number for all utterances because the loss is their sum. Nothing is computed twice: the three
-products of matrices (logits, gradient of the hidden layer, gradient of the weight) are those of any linear
-layer.
+The logits of all kept positions, (N, T, R, V), are the largest tensor in a training step of a transducer, and
+a loss that starts from them stores them several times: as logits, as probabilities, as gradient. Here they
+exist for only a few utterances at a time. The logits of an utterance give its lattice, and the sums over the
+lattice give the occupations of its arcs, from which the gradient of the logits follows. So the forward pass
+replaces the logits by their gradient in place, computes the gradients of the inputs from it, and continues
+with the next utterances. The backward pass only scales these by the gradient of the loss, which is one number
+for all utterances because the loss is their sum. Nothing is computed twice: the three matrix products
+(logits, gradient of the hidden layer, gradient of the weight) are those of any linear layer.
 """
 
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from zipformer.losses.backend import lattice_sums
 from zipformer.losses.rnnt import at_least_float32, check_shapes, emitted_symbols, gather_band, scatter_band
 
-# Logits of a block: on the CPU few enough to stay near the cores, on a GPU enough to keep it busy.
+# Number of logits in a block: on a CPU few enough for the cache, on a GPU enough to keep it busy.
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 
 
@@ -49,26 +48,27 @@ def pruned_joiner_loss(
 ) -> Tensor:
     """Pruned RNN-T loss, summed over the batch, of the joiner ``tanh(am + lm) @ weight.T + bias``.
 
-    The same as `pruned_rnnt_loss` of those logits at the positions in ranges, faster and in less memory. The
-    matrices are multiplied in the type of am, everything after them is at least float32. On the CPU, frames
-    beyond an utterance's length cost nothing, and neither do, in the backward pass, positions so improbable
-    that their gradient is lost in the rounding of their frame's.
+    Equal to `pruned_rnnt_loss` of the logits at the positions in ranges, but faster and with less memory.
+    Matrix products are in the type of am, everything after them in at least float32. On a CPU, frames after
+    the end of an utterance cost nothing, and in the backward pass neither do positions whose gradient is
+    smaller than the rounding error of the gradient of their frame.
 
     Args:
-        am: (N, T, J) projected encoder frames.
-        lm: (N, U+1, J) projected predictor states, of am's type.
-        weight: (V, J) of the output layer, in its own type; its gradient is summed in that type.
-        bias: (V,) of the output layer.
-        symbols: (N, U) int64; entries beyond an utterance's length may be anything, -1 too.
-        ranges: (N, T, R) int64 from `prune_ranges`.
-        frame_lengths: (N,) int64, at least 1 (0 gives an infinite loss).
-        symbol_lengths: (N,) int64.
+        am: projected encoder frames (N, T, J).
+        lm: projected predictor states (N, U+1, J), in the type of am.
+        weight: weight of the output layer (V, J), in its own type; its gradient is summed in that type.
+        bias: bias of the output layer (V,).
+        symbols: symbol ids, (N, U) int64; entries after the end of an utterance may have any value, even -1.
+        ranges: kept positions, (N, T, R) int64, from `prune_ranges`.
+        frame_lengths: number of frames, (N,) int64, at least 1 (0 gives an infinite loss).
+        symbol_lengths: number of symbols, (N,) int64.
         blank: id of the blank symbol.
-        backend: who sums over the lattice, see `zipformer.losses.backend`.
-        block_elements: logits to hold at a time, but at least those of one utterance; none = as suits the
-            device. More is slower on a CPU and faster on a GPU.
+        backend: implementation of the sums over the lattice, see `zipformer.losses.backend`.
+        block_elements: number of logits in memory at a time, but at least those of one utterance; None = a
+            value that suits the device. A larger number is slower on a CPU and faster on a GPU.
     Returns:
-        () loss; infinite where the band of an utterance holds no alignment, whose gradient is then zero.
+        Scalar loss; infinite if the band of an utterance has no alignment; the gradient of this utterance is
+        then zero.
     Raises:
         ValueError: the shapes do not fit together, or the backend is not known.
     """
@@ -161,25 +161,25 @@ def _backpropagate(
     weight_grad: Tensor,
     bias_grad: Tensor,
 ) -> Tensor:
-    """Gradient of a block's loss by am + lm, (n, T, R, J); those by the output layer are added up in place.
+    """Gradient of the loss of a block by am + lm, (n, T, R, J); adds the gradients of the output layer.
 
     Args:
-        log_probs: (n, T, R, V), overwritten.
-        by_symbol, by_blank: (n, T, R) occupations.
-        emitted: (n, T, R) symbols.
-        hidden: (n, T, R, J), tanh(am + lm).
-        projection: (V, J) weight in the type of hidden.
-        weight_grad: (V, J).
-        bias_grad: (V,).
+        log_probs: log-probabilities (n, T, R, V), overwritten.
+        by_symbol, by_blank: occupations (n, T, R).
+        emitted: emitted symbols (n, T, R).
+        hidden: tanh(am + lm), (n, T, R, J).
+        projection: weight (V, J) in the type of hidden.
+        weight_grad: gradient of the weight (V, J), added to.
+        bias_grad: gradient of the bias (V,), added to.
     """
     shape = hidden.shape
     log_probs, hidden = log_probs.flatten(0, 2), hidden.flatten(0, 2)
     by_symbol, by_blank, emitted = by_symbol.flatten(), by_blank.flatten(), emitted.flatten()
     by_arc = by_symbol + by_blank
     kept: Tensor | None = None
-    if hidden.is_cpu:  # elsewhere to count them would be to wait for the device
-        # The occupations of a frame add up to at least 1, and the probabilities that their gradients are made
-        # of are rounded to eps: that is more than all that is left out here. (What is not a number is kept.)
+    if hidden.is_cpu:  # on another device, counting them would wait for it
+        # The occupations of a frame sum to at least 1, and the probabilities in their gradients are rounded
+        # to eps: this error is larger than everything that is left out here. (NaNs are kept.)
         kept = (~(by_arc < torch.finfo(by_arc.dtype).eps / 8)).nonzero().squeeze(1)
         if kept.shape[0] < by_arc.shape[0]:
             log_probs, hidden, emitted, by_arc, by_symbol, by_blank = (
@@ -202,10 +202,10 @@ def _backpropagate(
 
 
 def _blocks(frame_lengths: Tensor, T: int, block_frames: int) -> Iterator[tuple[slice, int]]:
-    """Consecutive utterances that have at most block_frames frames together, padding included, or are alone.
+    """Blocks of consecutive utterances with at most block_frames frames, including padding, or one utterance.
 
-    Yields their place in the batch and the frames of the longest. Lengths on a GPU are not looked at: there
-    every utterance counts T frames.
+    Yields the slice of the batch and the length of the longest utterance. Lengths on a GPU are not read:
+    there every utterance counts as T frames.
     """
     lengths = frame_lengths.tolist() if frame_lengths.is_cpu else [T] * frame_lengths.shape[0]
     first, frames = 0, 1

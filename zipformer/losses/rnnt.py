@@ -1,4 +1,4 @@
-"""Pruned RNN-T: a cheap loss over the full lattice, the band it finds, and the exact loss inside the band.
+"""Pruned RNN-T: a cheap loss over the full lattice, a band derived from it, and the exact loss in the band.
 
 Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training" (Interspeech 2022),
 https://arxiv.org/abs/2206.13236.
@@ -8,10 +8,10 @@ https://arxiv.org/abs/2206.13236.
     logits = joiner(encoder_frames.unsqueeze(2), gather_band(predictor_rows, ranges))  # (N, T, R, V)
     pruned = pruned_rnnt_loss(logits, symbols, ranges, frame_lengths, symbol_lengths)
 
-In training `zipformer.losses.pruned_joiner` takes the place of the last two lines: the same loss, without the
-logits in memory.
+In training `zipformer.losses.pruned_joiner` replaces the last two lines: the same loss, without all logits in
+memory.
 
-Every loss is a negative log-probability, one number an utterance. The gradients are not taken through the
+Every loss is a negative log-probability, one number for each utterance. Gradients do not pass through the
 recursion: they follow from the arc occupations that `zipformer.losses.lattice` computes with it. There are no
 second derivatives.
 """
@@ -49,17 +49,17 @@ def smoothed_rnnt_loss(
     of size N x T x U x V is made: the normaliser of am + lm is a product of matrices.
 
     Args:
-        am: (N, T, V) scores from the encoder.
-        lm: (N, U+1, V) scores from the predictor.
-        symbols: (N, U) int64; entries beyond an utterance's length may be anything, -1 too.
-        frame_lengths: (N,) int64, at least 1 (0 gives an infinite loss).
-        symbol_lengths: (N,) int64.
+        am: scores from the encoder (N, T, V).
+        lm: scores from the predictor (N, U+1, V).
+        symbols: symbol ids, (N, U) int64; entries after the end of an utterance may have any value, even -1.
+        frame_lengths: number of frames, (N,) int64, at least 1 (0 gives an infinite loss).
+        symbol_lengths: number of symbols, (N,) int64.
         blank: id of the blank symbol.
-        lm_scale: weight of the predictor alone; larger values make the predictor learn the symbols' order
+        lm_scale: weight of the predictor alone; with larger values the predictor learns the order of symbols
             sooner.
-        am_scale: weight of the encoder alone. As q includes the padded rows, the loss depends on the padding
-            where it is not zero.
-        backend: who sums over the lattice, see `zipformer.losses.backend`.
+        am_scale: weight of the encoder alone. If it is not 0, the loss depends on the padding, because q
+            includes the padded rows.
+        backend: implementation of the sums over the lattice, see `zipformer.losses.backend`.
     Returns:
         loss (N,) and, without gradient, the occupations: the probability that an alignment emits symbol u at
         frame t, (N, U, T+1) with zeros in the last frame, and that it goes on from frame t after u symbols,
@@ -94,28 +94,28 @@ def prune_ranges(
     symbol_lengths: Tensor,
     prune_range: int,
 ) -> Tensor:
-    """The R consecutive symbol positions to keep at every frame.
+    """Choose the R consecutive symbol positions to keep at every frame.
 
-    A window that starts at position s scores the probability that an alignment leaves frame t from inside the
-    window, less that of its emitting symbol s - 1 there. The best windows are then moved so that the first
-    starts at 0, the last holds position U, and each starts at or after the one before it, by at most R - 1.
-    For six symbols, seven frames, R = 3::
+    The score of a window that starts at position s is the probability that an alignment leaves frame t from
+    inside the window, minus the probability that it emits symbol s - 1 there. The best windows are then moved
+    so that the first starts at 0, the last includes position U, and each starts 0 to R - 1 positions after
+    the previous one. For six symbols, seven frames, R = 3::
 
         [[0, 1, 2], [0, 1, 2], [1, 2, 3], [1, 2, 3], [3, 4, 5], [4, 5, 6], [4, 5, 6]]
 
     Args:
-        symbol_occupation: (N, U, T+1), see `smoothed_rnnt_loss`.
-        blank_occupation: (N, U+1, T).
-        frame_lengths: (N,) int64.
-        symbol_lengths: (N,) int64.
-        prune_range: R, at least 2. Time and memory of the pruned loss grow with it; paths outside are lost.
-            It is lowered to U + 1, and raised where the T frames of the batch could not pass U symbols in
-            steps of R - 1. (An utterance with far fewer frames than others of its batch, and more than R - 1
-            symbols a frame, is left without a path.)
+        symbol_occupation: occupations of label arcs (N, U, T+1), see `smoothed_rnnt_loss`.
+        blank_occupation: occupations of blank arcs (N, U+1, T).
+        frame_lengths: number of frames, (N,) int64.
+        symbol_lengths: number of symbols, (N,) int64.
+        prune_range: number R of positions, at least 2. Time and memory of the pruned loss grow with it; paths
+            outside are ignored. It is lowered to U + 1, and raised if the T frames of the batch are too few
+            for U symbols in steps of R - 1. (An utterance with far fewer frames than others in its batch, and
+            more than R - 1 symbols per frame, has no path.)
     Returns:
-        (N, T, R) int64.
-    Raises:
-        ValueError: prune_range below 2, or occupations of shapes that do not fit together.
+        Kept positions, (N, T, R) int64.
+        Raises:
+            ValueError: prune_range is below 2, or the shapes of the occupations do not fit together.
     """
     N, U1, T = blank_occupation.shape
     U = U1 - 1
@@ -150,7 +150,7 @@ def prune_ranges(
 
 
 def gather_band(rows: Tensor, ranges: Tensor) -> Tensor:
-    """The predictor's rows at the positions that each frame keeps.
+    """Rows of the predictor at the kept positions of each frame.
 
     Args:
         rows: (N, U+1, D).
@@ -160,12 +160,12 @@ def gather_band(rows: Tensor, ranges: Tensor) -> Tensor:
     """
     N, U1, D = rows.shape
     first_row = torch.arange(N, device=rows.device).view(N, 1, 1) * U1
-    # An embedding look-up, because its backward pass adds up repeated rows fastest.
+    # An embedding look-up, because its backward pass sums repeated rows fastest.
     return F.embedding(ranges + first_row, rows.reshape(N * U1, D))
 
 
 def scatter_band(band: Tensor, ranges: Tensor, positions: int) -> Tensor:
-    """Sum of the rows that each position has in the band: what `gather_band` does in the backward pass.
+    """Sum over the band of the rows of each position: the backward pass of `gather_band`.
 
     Args:
         band: (N, T, R, D).
@@ -200,7 +200,7 @@ def pruned_rnnt_loss(
         symbol_lengths: (N,) int64.
         blank: id of the blank symbol.
     Returns:
-        (N,) loss; infinite, with zero gradient, where the band holds no alignment.
+        Loss (N,); infinite, with zero gradient, if the band has no alignment.
     Raises:
         ValueError: the shapes do not fit together.
     """
@@ -237,8 +237,8 @@ class _SmoothedLoss(torch.autograd.Function):
         (N, T, _), U = am.shape, symbols.shape[1]
         am_probs, am_normaliser = _softmax(am)
         lm_probs, lm_normaliser = _softmax(lm)
-        # Keeps logs finite where am and lm have no token in common, and their gradients within the range of
-        # floats.
+        # Keeps logarithms finite if am and lm have no probable token in common, and their gradients in the
+        # range of floats.
         tiny = 1e6 * torch.finfo(am.dtype).tiny
         joint = torch.bmm(lm_probs, am_probs.transpose(1, 2)).add_(tiny)  # (N, U+1, T)
 
@@ -282,7 +282,7 @@ class _SmoothedLoss(torch.autograd.Function):
         both = 1.0 - lm_scale - am_scale
 
         with torch.autocast(am_probs.device.type, enabled=False):
-            # Gradients by the arc scores: of symbols, of blanks, and of both together, which normalisers see.
+            # Gradients by the scores of label arcs, of blank arcs, and of both together, for the normalisers.
             scale = -loss_grad.view(N, 1, 1)
             by_symbol = symbol_occupation * scale  # (N, U, T)
             by_blank = blank_occupation * scale  # (N, U+1, T)
@@ -339,8 +339,7 @@ class _PrunedLoss(torch.autograd.Function):
         total, symbol_occupation, blank_occupation = band_occupation(
             symbol_score, blank_score, ranges[:, :, 0], frame_lengths, symbol_lengths, U
         )
-        # The probabilities are kept instead of the logits: the gradient is a multiple of them, without a
-        # second exp.
+        # Probabilities are saved instead of logits: the gradient is a multiple of them, without a second exp.
         ctx.save_for_backward(
             probs, emitted, symbol_occupation.to(logits.dtype), blank_occupation.to(logits.dtype)
         )
@@ -361,22 +360,22 @@ class _PrunedLoss(torch.autograd.Function):
 
 
 def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the last axis and its log-normaliser, with one exp an element.
+    """Softmax over the last axis and its log-normaliser, with one exp for each element.
 
-    The normaliser comes from the largest element, whose probability is at least 1/V, so its log loses
-    nothing.
+    The normaliser is computed from the largest element, whose probability is at least 1/V, so its logarithm
+    is accurate.
     """
     probs = scores.softmax(dim=-1)
     return probs, scores.amax(dim=-1) - probs.amax(dim=-1).log_()
 
 
 def emitted_symbols(symbols: Tensor, ranges: Tensor, blank: int) -> Tensor:
-    """The symbol that each kept position emits next, (N, T, R); after the last there is none, but blank."""
+    """Symbol that each kept position emits next, (N, T, R); blank after the last symbol."""
     return F.pad(symbols, (0, 1), value=blank).gather(1, ranges.flatten(1)).view(ranges.shape)
 
 
 def _lower_to_monotone(x: Tensor) -> Tensor:
-    """The largest non-decreasing sequence (along the last axis) that nowhere exceeds x."""
+    """The largest non-decreasing sequence (along the last axis) that never exceeds x."""
     return x.flip(-1).cummin(dim=-1).values.flip(-1)
 
 

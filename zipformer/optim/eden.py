@@ -8,25 +8,26 @@ from zipformer.errors import UserError
 
 
 class Eden:
-    """Learning rate that falls with the square root of both batches and epochs, after a short linear warm-up.
+    """Learning rate that falls with the square roots of batches and epochs, after a short linear warm-up.
 
         lr = base_lr * (1 + (batch / lr_batches)^2)^(-1/4) * (1 + (epoch / lr_epochs)^2)^(-1/4) * warmup
 
-    where warmup goes from warmup_start to 1 over warmup_batches. The base_lr of a group is its ``lr`` at
-    construction. A run whose length is known may cool down: over its last cooldown_batches the rate also
-    falls linearly, to 0 at last_batch. Eden alone ends a short run at a rate at which the weights still jump
-    about (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations").
+    where warmup rises from warmup_start to 1 over warmup_batches. The base_lr of a group is its ``lr`` at
+    construction. A run of known length may have a cool-down: over the last cooldown_batches the rate also
+    falls linearly, to 0 at last_batch. Without it, a short run ends at a rate at which the weights still
+    fluctuate (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training
+    durations").
 
     Args:
-        optimizer: whose groups' ``lr`` is set.
-        lr_batches: batches after which the rate begins to fall noticeably.
-        lr_epochs: epochs after which it does.
+        optimizer: optimiser; the ``lr`` of its groups is set.
+        lr_batches: number of batches after which the rate begins to fall noticeably.
+        lr_epochs: number of epochs after which the rate begins to fall noticeably.
         warmup_batches: length of the warm-up; 0 for none.
         warmup_start: factor at batch 0, in [0, 1].
         cooldown_batches: length of the cool-down; 0 for none.
-        last_batch: where the cool-down ends; it has to be given for one.
+        last_batch: batch at which the cool-down ends; required with a cool-down.
     Raises:
-        UserError: a setting out of its range.
+        UserError: a setting is out of range.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Eden:
         self._set_rates()
 
     def step_batch(self, batch: int | None = None) -> None:
-        """Go on to the next batch, or to the given one, counted from the start of training."""
+        """Advance to the next batch, or to the given one, counted from the start of training."""
         self.batch = self.batch + 1 if batch is None else batch
         self._set_rates()
 
     def step_epoch(self, epoch: float | None = None) -> None:
-        """Go on to the next epoch, or to the given one (from 0); fractions of epochs may be given."""
+        """Advance to the next epoch, or to the given one (from 0), which may be fractional."""
         self.epoch = self.epoch + 1 if epoch is None else epoch
         self._set_rates()
 
@@ -77,11 +78,11 @@ class Eden:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, float]:
-        """Where the schedule is. Base rates are left out, so that training can go on with another one."""
+        """Position of the schedule, without base rates, so that training can continue with another rate."""
         return {"batch": self.batch, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where a schedule was saved and set the learning rates accordingly."""
+        """Restore the position of a saved schedule and set the learning rates."""
         self.batch, self.epoch = state["batch"], state["epoch"]
         self._set_rates()
 

@@ -1,4 +1,4 @@
-"""How ScaledAdam lays out parameters of equal shape, and one step of their moments."""
+"""Layout of parameters of equal shape in ScaledAdam, and one step of their moments."""
 
 import math
 from typing import Any, TypeAlias
@@ -8,21 +8,21 @@ from torch import Tensor
 
 Batch: TypeAlias = list[Tensor]  # of one dtype and shape
 
-# On a CPU: elements of a tensor that is worth operations of its own, and of a block that fits into a
-# last-level cache with its gradient, moments and intermediate results.
+# On a CPU: number of elements from which a tensor gets operations of its own, and number of elements in a
+# block that fits into a last-level cache with its gradient, moments and intermediate results.
 _LARGE = 1 << 16
 _BLOCK = 1 << 20
 
 
 class Moments:
-    """One step in time of the moments of ScaledAdam, and of the parameters that follow them.
+    """One step of the moments of ScaledAdam, and of the parameters.
 
     Args:
         betas, eps: settings of the group.
-        step: finite steps before this one.
-        clip: factor of the gradients.
-        keep: (), whether the step counts; None: it does. Where it does not, nothing changes by a single bit:
-            decays are 1, and what is added is 0.
+        step: number of finite steps before this one.
+        clip: clipping factor of the gradients.
+        keep: bool scalar, whether the step counts; None: it does. If it does not, nothing changes by a single
+            bit: decays are 1, and additions are 0.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Moments:
         rate: Tensor,
         size_step: Tensor | None,
     ) -> None:
-        """Change p, exp_avg_sq and delta; all are (b, k) but rate and size_step, which are (b, 1)."""
+        """Update p, exp_avg_sq and delta; all are (b, k) except rate and size_step, which are (b, 1)."""
         size = _BLOCK if p.is_cpu else p.shape[1]
         pieces = zip(*(x.split(size, dim=1) for x in (p, gradient, exp_avg_sq, delta)), strict=True)
         for p_part, gradient_part, exp_avg_sq_part, delta_part in pieces:
@@ -77,7 +77,7 @@ class Moments:
 
 
 def by_shape(parameters: list[Tensor]) -> list[Batch]:
-    """The parameters, those of equal dtype and shape together."""
+    """The parameters in batches of equal dtype and shape."""
     batches: dict[tuple[torch.dtype, torch.Size], Batch] = {}
     for p in parameters:
         batches.setdefault((p.dtype, p.shape), []).append(p)
@@ -90,23 +90,23 @@ def is_scalar(batch: Batch) -> bool:
 
 
 def _stays_in_place(batch: Batch) -> bool:
-    """Whether the tensors are worked on where they are, one by one, and not stacked.
+    """Whether the tensors are updated in place, one by one, and not stacked.
 
-    On a CPU memory is what limits the step: large tensors go through it in blocks that stay in the cache, and
-    not through a copy. On a GPU, and for small tensors, the number of operations is.
+    On a CPU memory limits the speed of a step: large tensors are processed in blocks that fit into the cache,
+    without a copy. On a GPU, and for small tensors, the number of operations limits the speed.
     """
     return batch[0].is_cpu and batch[0].numel() >= _LARGE and all(p.is_contiguous() for p in batch)
 
 
 def rows_of(batch: Batch) -> list[Tensor]:
-    """B tensors of K elements: B views (1, K), or one copy (B, K)."""
+    """B tensors of K elements as B views (1, K), or as one copy (B, K)."""
     if _stays_in_place(batch):
         return [p.view(1, -1) for p in batch]
     return [torch.stack(batch).reshape(len(batch), -1)]
 
 
 def gradient_rows(batch: Batch) -> list[Tensor]:
-    """The gradients in the layout of ``rows_of``, zero where there is none; not to be changed."""
+    """The gradients in the layout of ``rows_of``, zero if there is none; must not be changed."""
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in batch]
     if _stays_in_place(batch):
         return [gradient.reshape(1, -1) for gradient in gradients]
@@ -114,7 +114,7 @@ def gradient_rows(batch: Batch) -> list[Tensor]:
 
 
 def row_products(x: Tensor, y: Tensor) -> Tensor:
-    """Scalar products of the rows of two (B, K), as (B, 1)."""
+    """Scalar products of the rows of two tensors (B, K), as (B, 1)."""
     if len(x) == 1:
         return torch.dot(x[0], y[0]).view(1, 1)
     return (x * y).sum(dim=1, keepdim=True)
@@ -126,6 +126,6 @@ def row_rms(p: Tensor) -> Tensor:
 
 
 def put_back(rows: list[Tensor], batch: Batch) -> None:
-    """Bring changed ``rows_of(batch)`` into the tensors of the batch, unless they are the same memory."""
+    """Copy changed ``rows_of(batch)`` back into the tensors of the batch, unless they share memory."""
     if rows[0].data_ptr() != batch[0].data_ptr():
         torch._foreach_copy_(batch, list(rows[0].view(len(batch), *batch[0].shape).unbind(0)))

@@ -1,8 +1,8 @@
 """ScaledAdam (Yao et al., "Zipformer", ICLR 2024, section 3.4; https://arxiv.org/abs/2310.11230).
 
-ScaledAdam is Adam whose steps are proportional to the size (root mean square) of each parameter tensor, and
-that learns the size as well, as if a tensor were ``exp(log_size) * direction``. Both make it indifferent to
-the scale of the parameters and of the loss.
+ScaledAdam is Adam with steps proportional to the size (root mean square) of each parameter tensor. It also
+learns the size, as if a tensor were ``exp(log_size) * direction``. Both make it invariant to the scale of the
+parameters and of the loss.
 """
 
 import logging
@@ -29,8 +29,8 @@ from zipformer.optim.moments import (
     rows_of,
 )
 
-# The clipping threshold is first set before a whole period of gradient norms is known, and then with more
-# leeway, because the norms still change quickly.
+# The first clipping threshold is set before a whole period of gradient norms is known, and with more
+# tolerance, because the norms still change quickly.
 EARLY_CLIPPING_STEPS = (10, 20, 40)
 EARLY_CLIPPING_LEEWAY = 2.0
 LARGEST_SIZE_STEP = 0.1
@@ -55,25 +55,25 @@ class ScaledAdam(Optimizer):
     lr * scalar_lr_scale.
 
     Gradients are clipped by their size relative to the parameters, sqrt(sum (r g)^2), to clipping_scale times
-    its median over the last clipping_update_period steps. A step whose gradients are not all finite changes
-    nothing at all; it is counted in `skipped_steps`. A GPU is never waited for: it decides by itself what a
-    step does, and the host learns of it, to count and to log it, while it queues the step after.
+    its median over the last clipping_update_period steps. A step with gradients that are not all finite
+    changes nothing; it is counted in `skipped_steps`. The host never waits for a GPU: the GPU decides whether
+    a step counts, and the host reads the decision, to count and log it, while it queues the next step.
 
     Args:
         params: parameters, named parameters, or groups of them, as for any torch optimiser.
-        lr: learning rate, much larger than Adam's as it is relative; Eden changes it.
-        clipping_scale: multiple of the median gradient size that is let through; None does not clip.
+        lr: learning rate, much larger than that of Adam because it is relative; Eden changes it.
+        clipping_scale: clipping threshold as a multiple of the median gradient size; None does not clip.
         betas: decay of the momentum and of the mean square of the gradients.
         scalar_lr_scale: learning rate of sizes and of single numbers, relative to lr.
-        eps: added to the root mean square of the gradients.
-        param_min_rms: tensors smaller than this are treated as if they had this size, and do not shrink any
+        eps: number added to the root mean square of the gradients.
+        param_min_rms: smallest size; smaller tensors are treated as if they had this size, and do not shrink
             further.
-        param_max_rms: sizes do not grow beyond this.
-        scalar_max: single numbers are held within [-scalar_max, scalar_max].
+        param_max_rms: largest size; tensors do not grow beyond it.
+        scalar_max: single numbers stay within [-scalar_max, scalar_max].
         size_update_period: steps between updates of the sizes.
         clipping_update_period: steps between updates of the clipping threshold.
     Raises:
-        ValueError: a setting out of its range, or no parameters.
+        ValueError: a setting is out of range, or there are no parameters.
     """
 
     def __init__(
@@ -140,10 +140,10 @@ class ScaledAdam(Optimizer):
         self._outcome, self._verdicts = None, []
 
     def resume(self, state_dict: dict[str, Any]) -> None:
-        """Take over moments and records of a saved state, but keep the settings that this optimiser has.
+        """Restore moments and records of a saved state, but keep the settings of this optimiser.
 
         Raises:
-            UserError: a setting that decides over the shape of what is recorded is another one.
+            UserError: a setting that determines the shape of the records is different.
         """
         own = [
             {name: value for name, value in group.items() if name not in ("params", "param_names")}
@@ -155,7 +155,7 @@ class ScaledAdam(Optimizer):
                 if group[name] != settings[name]:
                     raise UserError(f"{name} was {group[name]} and cannot become {settings[name]}")
             if group["clipping_scale"] and settings["clipping_scale"]:
-                # The threshold is a multiple of the scale until it is next updated.
+                # Until the next update, the threshold is a multiple of the scale.
                 state = self._group_state(group)
                 state["threshold"] = state["threshold"] * (
                     settings["clipping_scale"] / group["clipping_scale"]
@@ -164,7 +164,7 @@ class ScaledAdam(Optimizer):
 
     @property
     def skipped_steps(self) -> int:
-        """Number of steps so far whose gradients were not finite. Waits for the last step."""
+        """Number of steps so far with gradients that were not finite. Waits for the last step."""
         self._settle()
         return sum(self._group_state(group)["skipped"] for group in self.param_groups)
 
@@ -184,7 +184,7 @@ class ScaledAdam(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update the parameters; a parameter without a gradient counts as having a gradient of zero.
 
-        On a GPU, nothing is read from it but the outcome of the step before.
+        From a GPU, only the outcome of the previous step is read.
         """
         loss = None
         if closure is not None:
@@ -215,7 +215,7 @@ class ScaledAdam(Optimizer):
         return loss
 
     def _settle(self) -> None:
-        """Count the last step, now that its outcome can be known, and speak of what was notable."""
+        """Count the last step, whose outcome is now known, and log notable clipping."""
         if self._outcome is None:
             return
         finite, *clipping = self._outcome.read()
@@ -237,7 +237,7 @@ class ScaledAdam(Optimizer):
                 )
 
     def _group_state(self, group: dict[str, Any]) -> dict[str, Any]:
-        """What is kept once a group, in the state of its first parameter."""
+        """State of a group, stored in the state of its first parameter."""
         state = cast(dict[str, Any], self.state[group["params"][0]])
         if "step" not in state:
             norms = _no_norms(group)
@@ -245,7 +245,7 @@ class ScaledAdam(Optimizer):
         return state
 
     def _batch_state(self, group: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        """Moments of a batch of B tensors of K elements, kept in the state of its first parameter."""
+        """Moments of a batch of B tensors of K elements, stored in the state of its first parameter."""
         state = cast(dict[str, Tensor], self.state[batch[0]])
         if "exp_avg_sq" not in state:
             p = batch[0]
@@ -260,7 +260,7 @@ class ScaledAdam(Optimizer):
     def _relative_norms(
         self, group: dict[str, Any], batches: list[Batch], gradients: list[list[Tensor]]
     ) -> Tensor:
-        """Norm of each gradient relative to the size of its parameter; one vector, batch after batch."""
+        """Norm of each gradient relative to the size of its parameter; one vector over all batches."""
         norms = []
         for batch, rows in zip(batches, gradients, strict=True):
             norm = torch.cat([torch.linalg.vector_norm(row, dim=1, keepdim=True) for row in rows])  # (B, 1)
@@ -271,7 +271,7 @@ class ScaledAdam(Optimizer):
         return torch.cat(norms).squeeze(1)
 
     def _clip_factor(self, group: dict[str, Any], norm: Tensor, keep: Tensor | None) -> Tensor:
-        """Factor that brings a gradient norm down to the threshold; keeps the record of norms."""
+        """Factor that reduces a gradient norm to the threshold; also records the norm."""
         scale, period = group["clipping_scale"], group["clipping_update_period"]
         state = self._group_state(group)
         step, norms, threshold = state["step"], state["norms"], state["threshold"]
@@ -298,10 +298,10 @@ class ScaledAdam(Optimizer):
         """One step of a batch of B equally shaped parameters.
 
         Args:
-            group, batch: whose step it is.
-            gradients: rows as of ``rows_of(batch)``.
-            clip: factor of the gradients.
-            keep: (), whether the step counts; None: it does.
+            group, batch: group and batch to update.
+            gradients: gradients in the layout of ``rows_of(batch)``.
+            clip: clipping factor of the gradients.
+            keep: bool scalar, whether the step counts; None: it does.
         """
         state = self._batch_state(group, batch)
         step = self._group_state(group)["step"]
@@ -352,12 +352,12 @@ class ScaledAdam(Optimizer):
 
 
 def _assign(target: Tensor, value: Tensor, keep: Tensor | None) -> None:
-    """Overwrite the target, where keep () does not forbid it."""
+    """Overwrite the target, unless the bool scalar ``keep`` is False."""
     target.copy_(value if keep is None else torch.where(keep, value, target))
 
 
 def _no_norms(group: dict[str, Any]) -> Tensor:
-    """Room for the norms of a clipping period; that of step t >= 1 goes to (t - 1) % period."""
+    """Buffer for the norms of a clipping period; the norm of step t >= 1 is at (t - 1) % period."""
     return cast(Tensor, group["params"][0].new_zeros(group["clipping_update_period"]))
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import kaldialign
 from rich.cells import cell_len
 
-GAP = ""  # stands in a pair for "no unit here"; no unit of a text equals it
+GAP = ""  # marks a missing unit in a pair; no unit of a text equals it
 
 
 def characters(text: str) -> list[str]:
     """Split a transcript into the units that are scored by default: its characters without white space.
 
-    Texts are compared as they are; both sides are expected to have gone through the same normalisation.
+    Texts are compared unchanged; both sides should have the same normalisation.
     """
     return list("".join(text.split()))
 
@@ -22,9 +22,9 @@ class ErrorCounts:
     """Edit operations from a reference to a hypothesis.
 
     Attributes:
-        substitutions: units of the reference that became another one.
-        deletions: units of the reference without a partner.
-        insertions: units of the hypothesis without a partner.
+        substitutions: number of units of the reference that were replaced.
+        deletions: number of units of the reference without a partner.
+        insertions: number of units of the hypothesis without a partner.
         reference_characters: length of the reference, in the units of the convention: characters by default.
     """
 
@@ -47,7 +47,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float | None:
-        """Error rate in per cent, or None where the reference has no unit to divide by."""
+        """Error rate in per cent; None if the reference has no unit."""
         if self.reference_characters == 0:
             return None
         return 100.0 * self.errors / self.reference_characters
@@ -67,15 +67,15 @@ class Alignment:
         return ErrorCounts(substitutions, deletions, insertions, len(self.pairs) - insertions)
 
     def lines(self) -> tuple[str, str, str]:
-        """Reference, hypothesis and marks (S, D, I) as three lines whose columns agree in a fixed-width font.
+        """Reference, hypothesis and marks (S, D, I) as three lines, aligned in a fixed-width font.
 
-        A Chinese character takes two columns and a Latin letter one; a missing unit is filled with asterisks
-        of its partner's width. Where units have several letters, a space stands between units.
+        A Chinese character takes two columns and a Latin letter one; a missing unit is shown as asterisks
+        with the width of its partner. If units have several letters, they are separated by spaces.
         """
         reference_line, hypothesis_line, mark_line = "", "", ""
         space = " " * any(len(unit) > 1 for pair in self.pairs for unit in pair)
         for reference, hypothesis in self.pairs:
-            # At least 1: a combining mark alone has width 0, and its error still needs a column.
+            # At least 1: a combining mark alone has width 0, but its error needs a column.
             width = max(1, cell_len(reference), cell_len(hypothesis))
             reference_line += _cell(reference, width) + space
             hypothesis_line += _cell(hypothesis, width) + space

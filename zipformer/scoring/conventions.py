@@ -1,11 +1,12 @@
-"""How the error rates of a test set are counted: what is done to both sides, and what one unit is.
+"""Conventions of counting errors: the normalisation of both sides, and the units.
 
-A published error rate belongs to a convention. Some delete fillers, some read 300 as 三百, some count a Latin
-word as one unit and some as its letters. A `Convention` is a name, a list of steps that reference and
-hypothesis go through alike, and a way to split the result into units. ``plain``, the default, changes nothing
-and counts characters. ``zipformer/scoring/README.md`` has the table of conventions and their sources.
+A published error rate depends on a convention. Some delete fillers, some read 300 as 三百, some count a Latin
+word as one unit and some as its letters. A `Convention` is a name, a list of steps for reference and
+hypothesis, and a function that splits the result into units. ``plain``, the default, changes nothing and
+counts characters. ``zipformer/scoring/README.md`` has the table of conventions and their sources.
 
-In every convention an utterance without a hypothesis counts as so many deletions, and every utterance counts.
+In every convention all utterances count, and an utterance without a hypothesis has as many deletions as
+units.
 """
 
 import importlib.util
@@ -51,16 +52,17 @@ _WENET_PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count errors.
+    """A convention of counting errors.
 
     Attributes:
         name: value of ``scoring=``.
-        about: what it does, in one sentence.
-        split: gives the units of a text that went through the steps.
-        steps: functions that both sides go through, in this order.
+        about: description in one sentence.
+        split: function from a text after all steps to its units.
+        steps: functions that are applied to both sides, in this order.
         rate: usual name of the error rate, e.g. ``CER``.
-        unit: what is counted, in the plural, e.g. ``characters``.
-        kind: gives the kind of a unit, for error rates by kind from one alignment; None = no such rates.
+        unit: name of the units in the plural, e.g. ``characters``.
+        kind: function from a unit to its kind, for error rates by kind from one alignment; None = no such
+            rates.
     """
 
     name: str
@@ -82,13 +84,13 @@ class Convention:
         return self.split(self.text(text))
 
     def known(self, written: Iterable[str]) -> frozenset[str]:
-        """Characters that can stand in the units of a hypothesis, from those that a model writes."""
+        """Characters that can occur in the units of a hypothesis, given the characters of the model."""
         written = frozenset(written)
         return written.union(*(self.text(character) for character in written))
 
 
 def simplified(text: str) -> str:
-    """Traditional characters as simplified ones (OpenCC's ``t2s``: characters, no exchange of words)."""
+    """Convert traditional to simplified characters (OpenCC's ``t2s``, which replaces no words)."""
     return _opencc().convert(text)
 
 
@@ -98,34 +100,34 @@ def _opencc() -> OpenCC:
 
 
 def half_width(text: str) -> str:
-    """Full-width letters, digits, punctuation and space as ASCII."""
+    """Convert full-width letters, digits, punctuation and spaces to ASCII."""
     return text.translate(_FULL_WIDTH)
 
 
 def without_tags(text: str) -> str:
-    """Without marks in angle brackets."""
+    """Remove marks in angle brackets."""
     return _TAG.sub("", text)
 
 
 def without_m2met_marks(text: str) -> str:
-    """As M2MeT's text_normalize.pl: its marks and punctuation deleted, six full-width letters as ASCII."""
+    """Like M2MeT's text_normalize.pl: delete its marks and punctuation, convert six full-width letters."""
     return _M2MET_MARKS.sub("", text).translate(_M2MET_LETTERS)
 
 
 def without_fillers(text: str) -> str:
-    """Without 呃 and 啊, wherever they stand."""
+    """Remove all 呃 and 啊."""
     return text.replace("呃", "").replace("啊", "")
 
 
 def without_erhua(text: str) -> str:
-    """Without the 儿 that only colours the syllable before it: 那边儿 is 那边, 女儿 stays."""
+    """Remove 儿 where it only colours the syllable before it: 那边儿 becomes 那边, 女儿 is unchanged."""
     return _ER.sub(lambda match: match[1] or "", text)
 
 
 def han_numbers(text: str) -> str:
-    """Digits as they are read, by cn2an: 300 is 三百, 2024年 is 二零二四年, 50% is 百分之五十.
+    """Write digits as they are read, by cn2an: 300 as 三百, 2024年 as 二零二四年, 50% as 百分之五十.
 
-    Numbers of more than 16 digits stay, with a warning of cn2an.
+    Numbers of more than 16 digits are unchanged, with a warning of cn2an.
     """
     if not _DIGIT.search(text):
         return text
@@ -135,12 +137,12 @@ def han_numbers(text: str) -> str:
 
 
 def without_speechio_punctuation(text: str) -> str:
-    """A space for each mark of SpeechIO's list."""
+    """Replace each punctuation mark in the list of SpeechIO by a space."""
     return _SPEECHIO_PUNCTUATION.sub(" ", text)
 
 
 def without_punctuation(text: str) -> str:
-    """A space for each mark or symbol, hyphens too; apostrophes inside words, and signs of tones, stay."""
+    """Replace punctuation and symbols by spaces, except apostrophes inside words and signs of tones."""
     text = unicodedata.normalize("NFC", text).replace("’", "'")
     return "".join(
         " " if _is_punctuation(character) and not _is_inside_word(text, index) else character
@@ -154,20 +156,20 @@ def _is_punctuation(character: str) -> bool:
 
 
 def _is_inside_word(text: str, index: int) -> bool:
-    """Whether an apostrophe stands between two letters."""
+    """Whether an apostrophe is between two letters."""
     before, after = text[max(0, index - 1) : index], text[index + 1 : index + 2]
     return text[index] == "'" and before.isalpha() and after.isalpha()
 
 
 def words_and_characters(text: str) -> list[str]:
-    """Each Han character alone, and everything else split at white space."""
+    """Split into single Han characters, and everything else at white space."""
     return _UNIT.findall(text)
 
 
 def wenet_units(text: str) -> list[str]:
     """Units of WeNet's ``compute-wer.py --char=1``: letters without case alone, runs of ASCII as words.
 
-    A run of ASCII ends at a space or at another character; punctuation inside it stays.
+    A run of ASCII ends at a space or another character; punctuation inside it is kept.
     """
     units = []
     for run in _ASCII_RUN.findall(text):
@@ -182,7 +184,7 @@ def wenet_units(text: str) -> list[str]:
 
 
 def kind_of(unit: str) -> str:
-    """The language of a unit of mixed speech, as far as it can be seen."""
+    """The kind of a unit of mixed speech, judged by its script."""
     return "Han characters" if _HAN_CHARACTER.match(unit) else "other words"
 
 
@@ -246,10 +248,10 @@ CONVENTIONS = {
 
 
 def choose_convention(name: str) -> Convention:
-    """The convention of a name.
+    """The convention with a name.
 
     Raises:
-        UserError: there is none, or a package that it needs is not installed.
+        UserError: there is no such convention, or a package that it needs is not installed.
     """
     if name not in CONVENTIONS:
         raise UserError(f"scoring={name} is not known; choose one of {', '.join(CONVENTIONS)}")

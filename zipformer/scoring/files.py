@@ -22,6 +22,7 @@ from zipformer.scoring.tables import (
     empty_references,
 )
 
+CER_FILE, CONFUSIONS_FILE = "cer.json", "confusions.csv"
 RATES = {"CER": "character", "MER": "mixed", "SER": "syllable"}
 UNITS = {"CER": "characters", "MER": "units", "SER": "syllables"}  # short enough for a column
 
@@ -57,11 +58,11 @@ def write_results(
     text = json.dumps(document, ensure_ascii=False, indent=1)
     alignments = "\n".join(alignment_text(utterance, convention.unit) for utterance in scored)
     with replacing_folder(directory) as folder:
-        write_text(folder / "cer.json", text + "\n")
+        write_text(folder / CER_FILE, text + "\n")
         write_csv(folder / "cer.csv", column_names(ScoreRow), map(asdict, rows))
         write_text(folder / "alignments.txt", alignments)
         errors = confusions(scored, top_confusions)
-        write_csv(folder / "confusions.csv", column_names(Confusion), map(asdict, errors))
+        write_csv(folder / CONFUSIONS_FILE, column_names(Confusion), map(asdict, errors))
         write_sclite(folder, scored)
 
 

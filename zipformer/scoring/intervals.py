@@ -1,21 +1,21 @@
-"""Confidence intervals of rates: what changes if other sentences, and other sites or speakers, were recorded.
+"""Confidence intervals of error rates: the variation over other sentences, and other sites or speakers.
 
-Utterances of a test set are not independent. A sentence that is hard at one site is hard at others, and a
-site whose recordings are bad is bad in all its sentences. An interval that takes utterances for independent
-is too narrow, the more so the more sites read the same sentences. Sentences and places (sites or speakers)
-are therefore two crossed random factors. The variance of a rate is the sum of what either contributes, each
-with its own degrees of freedom; Student's t with those of the sum (Satterthwaite, Biometrics Bulletin 2(6),
-1946) makes the interval as wide as a small number of places demands. The interval is symmetric on the logit
-scale, so that it stays inside the possible rates.
+Utterances of a test set are not independent. A sentence that is hard at one site is hard at others, and bad
+recordings of a site affect all its sentences. An interval that assumes independent utterances is too narrow,
+and the more sites read the same sentences, the worse it is. Therefore sentences and places (sites or
+speakers) are two crossed random factors. The variance of a rate is the sum of their contributions, each with
+its own degrees of freedom; Student's t with the combined degrees of freedom (Satterthwaite, Biometrics
+Bulletin 2(6), 1946) widens the interval if there are few places. The interval is symmetric on the logit
+scale, so that it stays within the possible rates.
 
 The contributions are those of one-way clustered residuals (Cameron, Gelbach & Miller, Journal of Business &
-Economic Statistics 29(2), 2011). Their difference, the variance of single utterances, is in both and is not
-subtracted: with few places its estimate is noisy, and intervals would cover too little. A sentence
-that is spoken at one place only varies with that place and is counted there.
+Economic Statistics 29(2), 2011). The variance of single utterances is included in both and is not subtracted
+once: with few places its estimate is noisy, and the coverage would be too low. A sentence that is spoken at
+only one place varies with that place and is counted there.
 
-``python -m benchmarks.coverage`` measures how often the intervals hold the true rate: 92 to 97 % where sites
-vary little, and 94 to 96 % where they vary much, but 86 % with two such sites, which say too little of
-others.
+``python -m benchmarks.coverage`` measures how often the intervals contain the true rate: 92 to 97 % if sites
+vary little, and 94 to 96 % if they vary much, but 86 % with two such sites, which are too few to estimate the
+variation.
 """
 
 import math
@@ -35,11 +35,11 @@ class Interval(NamedTuple):
 
 
 class Component(NamedTuple):
-    """What one random factor adds to the variance of an estimate.
+    """Contribution of one random factor to the variance of an estimate.
 
     Attributes:
         variance: variance of the estimate, in its unit squared.
-        freedom: degrees of freedom of that variance, >= 1: units that were drawn, less one.
+        freedom: degrees of freedom of that variance, >= 1: number of units minus one.
     """
 
     variance: float
@@ -47,13 +47,13 @@ class Component(NamedTuple):
 
 
 class Design(NamedTuple):
-    """Which utterances vary together: equal numbers for each of N utterances of the same kind.
+    """Factors of N utterances: utterances with the same number belong together.
 
     Attributes:
-        sentences: (N,) the sentence that is spoken.
-        places: (N,) the site or speaker.
-        strata: (N,) the group that the place is drawn from: its dialect, where several dialects are scored
-            together. A place belongs to one stratum.
+        sentences: number of the sentence (N,).
+        places: number of the site or speaker (N,).
+        strata: number of the group that the place is drawn from (N,): the dialect, if several dialects are
+            scored together. A place belongs to one stratum.
     """
 
     sentences: NDArray[np.intp]
@@ -62,14 +62,14 @@ class Design(NamedTuple):
 
 
 def half_width(components: Sequence[Component], confidence: float = 0.95) -> float:
-    """Student's t times the standard error of an estimate; 0 where nothing varies.
+    """Student's t times the standard error of an estimate; 0 if nothing varies.
 
     Args:
-        components: independent parts of its variance.
-        confidence: coverage of the interval, e.g. 0.95.
+        components: independent components of the variance.
+        confidence: confidence level, e.g. 0.95.
 
     Raises:
-        UserError: a confidence outside (0, 1).
+        UserError: the confidence level is outside (0, 1).
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence must be between 0 and 1, found {confidence}")
@@ -84,9 +84,9 @@ def rate_interval(rate: float, width: float, *, largest: float = 1.0) -> Interva
     """Interval of a rate that is symmetric on the logit scale of 0 to ``largest``.
 
     Args:
-        rate: between 0 and ``largest``.
-        width: half-width that :func:`half_width` gave.
-        largest: possible rate.
+        rate: rate between 0 and ``largest``.
+        width: half-width from :func:`half_width`.
+        largest: largest possible rate.
     """
     if width == 0:
         return Interval(rate, rate)
@@ -99,7 +99,7 @@ def rate_interval(rate: float, width: float, *, largest: float = 1.0) -> Interva
 
 
 def possible_rate(trials: int, confidence: float) -> float:
-    """The largest rate at which so many misses in a row are still likely enough (Clopper and Pearson)."""
+    """Upper limit for a rate after ``trials`` misses and no hit (Clopper and Pearson)."""
     return 1 - ((1 - confidence) / 2) ** (1 / trials)
 
 
@@ -110,30 +110,30 @@ def error_rate_interval(
     *,
     confidence: float = 0.95,
 ) -> Interval | None:
-    """Confidence interval of ``sum(errors) / sum(characters)`` under other sentences and other places.
+    """Confidence interval of ``sum(errors) / sum(characters)`` over other sentences and other places.
 
-    A stratum of one place cannot vary its places; the interval then speaks of that place. Where no sentence
-    differs from the others (no error at all), a share of all sentences may still be otherwise and missing
-    among those at hand (:func:`possible_rate`); these can be right or wholly wrong.
+    The places of a stratum with one place do not vary; the interval is then for that place. If all sentences
+    have the same error rate (e.g. no error at all), a share of other sentences may still differ
+    (:func:`possible_rate`), from completely right to completely wrong.
 
     Args:
-        errors: (N,) of each utterance.
-        characters: (N,) of its reference, >= 0.
-        design: which of them vary together.
-        confidence: coverage of the interval, e.g. 0.95.
+        errors: number of errors of each utterance (N,).
+        characters: number of characters of each reference, >= 0 (N,).
+        design: sentence, place and stratum of each utterance.
+        confidence: confidence level, e.g. 0.95.
 
     Returns:
-        The two ends, or None where there is no character, or nothing that could vary: a single sentence at a
-        single place.
+        The two ends; None if there is no character, or nothing that could vary (a single sentence at a single
+        place).
 
     Raises:
-        ValueError: arrays that are empty or not of one length.
+        ValueError: arrays are empty or differ in length.
     """
     wrong, spoken = np.asarray(errors, dtype=np.float64), np.asarray(characters, dtype=np.float64)
     shapes = {array.shape for array in (wrong, spoken, *design)}
     if len(shapes) > 1 or wrong.ndim != 1 or wrong.size == 0:
         raise ValueError(f"an error rate needs non-empty vectors of one length, got shapes {sorted(shapes)}")
-    # Numbers without gaps: every sentence, place and stratum that is counted below has utterances.
+    # Renumber without gaps, so that every sentence, place and stratum that is counted below has utterances.
     design = Design(*(np.unique(labels, return_inverse=True)[1] for labels in design))
     total = spoken.sum()
     if total == 0:
@@ -155,19 +155,19 @@ def error_rate_interval(
 def bounded_error_interval(
     rate: float, width: float, *, worst: float, sentences: int, confidence: float
 ) -> Interval:
-    """Interval of an error rate, which is at most 1 unless there are many insertions.
+    """Interval of an error rate, which may exceed 1 if there are many insertions.
 
-    Where an utterance has more errors than characters, the largest possible rate is taken to be that of the
-    worst utterance, and no less than twice the rate, or the logit scale would press the interval against it.
+    If an utterance has more errors than characters, the largest possible rate is that of the worst utterance,
+    and at least twice the rate, because the logit scale would compress the interval near this limit.
 
     Args:
         rate: the error rate, 1 = as many errors as characters.
-        width: half-width that :func:`half_width` gave.
+        width: half-width from :func:`half_width`.
         worst: error rate of the worst utterance.
-        sentences: Q, the number of different sentences behind it.
-        confidence: coverage of the interval, e.g. 0.95; used only where no sentence varies.
+        sentences: number Q of different sentences in the rate.
+        confidence: confidence level, e.g. 0.95; used only if no sentence varies.
     """
-    if width > 1e-9 * max(rate, 1.0):  # less is the rounding of sums
+    if width > 1e-9 * max(rate, 1.0):  # smaller widths are rounding errors of sums
         return rate_interval(rate, width, largest=1.0 if worst <= 1 else max(worst, 2 * rate))
     reach = possible_rate(sentences, confidence)
     return Interval(rate * (1 - reach), rate + reach * max(0.0, 1 - rate))
@@ -181,7 +181,7 @@ def _components(
     stratum_errors, stratum_characters = (
         np.bincount(strata, weights=values) for values in (errors, characters)
     )
-    # Strata are as large as somebody made them, so that only the rate of each varies, not its share.
+    # The sizes of strata are fixed by design, so that only their rates vary, not their shares.
     rates = stratum_errors / np.where(stratum_characters > 0, stratum_characters, np.inf)
     residuals = (errors - rates[strata] * characters) / characters.sum()  # (N,)
     stratum_of_place = np.zeros(places.max() + 1, dtype=np.intp)
@@ -194,7 +194,7 @@ def _components(
         for square, count in zip(squares, counts, strict=True)
         if count > 1
     ]
-    # Sentences of one place are part of it, unless this place is the only one of its stratum and stays.
+    # Sentences of a single place count with it, unless the place is the only one of its stratum and is fixed.
     first_place, last_place = np.full(sentences.max() + 1, places.max()), np.zeros(sentences.max() + 1, int)
     np.minimum.at(first_place, sentences, places)
     np.maximum.at(last_place, sentences, places)
@@ -208,12 +208,12 @@ def _components(
 
 
 def resampled(groups: Sequence[str], single: Sequence[str] | None, places: str = "sites") -> str:
-    """What intervals are over, for captions.
+    """Resampled units of intervals, for captions.
 
     Args:
         groups: names of all groups.
-        single: names of the groups that have a single place; None in results that do not say.
-        places: word for the places in the caption.
+        single: names of the groups with a single place; None if not recorded.
+        places: word for places in the caption.
     """
     if single is None:
         return f"sentences, and over {places} where a group has several"

@@ -1,16 +1,16 @@
-"""Aligned transcripts in the formats of NIST's sclite, so that others can check an error rate.
+"""Writes aligned transcripts in the formats of NIST's sclite, so that others can check an error rate.
 
-``ref.trn`` and ``hyp.trn`` hold the units of either side, after the steps of the convention, with spaces
-between them. sclite counts them with::
+``ref.trn`` and ``hyp.trn`` have the units of the two sides, after the steps of the convention, separated by
+spaces. sclite counts them with::
 
     sclite -s -e utf-8 -i rm -r ref.trn trn -h hyp.trn trn -o sum stdout
 
-It aligns with the costs 4 for a substitution and 3 for a deletion or an insertion. So its total is ours or,
-in a few badly recognised utterances, greater: six deletions and insertions are cheaper there than five
-substitutions.
+It aligns with cost 4 for a substitution and 3 for a deletion or an insertion. Its total equals ours or is
+larger in a few badly recognised utterances, because for sclite six deletions and insertions cost less than
+five substitutions.
 
-``ref.stm`` has the references with the duration of each utterance, for systems that give the times of words
-(``ctm``). Decoding keeps no times of words, and so no ``ctm`` is written.
+``ref.stm`` has the references with the duration of each utterance, for systems with word times (``ctm``).
+Decoding does not store word times, so no ``ctm`` is written.
 """
 
 import re
@@ -20,12 +20,12 @@ from pathlib import Path
 from zipformer.files import write_text
 from zipformer.scoring.tables import ScoredUtterance
 
-# sclite gives many ASCII marks a meaning: {a / b}, (a), @, ;;, <a>, a-. Only letters and digits are safe.
+# Many ASCII marks have a meaning in sclite: {a / b}, (a), @, ;;, <a>, a-. Only letters and digits are safe.
 _UNSAFE = re.compile("[^0-9A-Za-z\x80-\U0010ffff]")
 
 
 def write_sclite(folder: Path, scored: Sequence[ScoredUtterance]) -> None:
-    """Write ``ref.trn`` and ``hyp.trn``, and ``ref.stm`` where every utterance has a duration."""
+    """Write ``ref.trn`` and ``hyp.trn``, and ``ref.stm`` if every utterance has a duration."""
     references = [[left for left, _ in item.alignment.pairs if left] for item in scored]
     hypotheses = [[right for _, right in item.alignment.pairs if right] for item in scored]
     for name, sides in (("ref.trn", references), ("hyp.trn", hypotheses)):
@@ -36,7 +36,7 @@ def write_sclite(folder: Path, scored: Sequence[ScoredUtterance]) -> None:
 
 
 def trn_line(utterance: ScoredUtterance, units: Sequence[str]) -> str:
-    """One side of an utterance, and in parentheses the speaker and the utterance."""
+    """One side of an utterance, followed by speaker and utterance in parentheses."""
     speaker, name = _speaker(utterance), escaped(utterance.transcript.id)
     return " ".join([*map(escaped, units), f"({speaker}-{name})"])
 
@@ -44,7 +44,7 @@ def trn_line(utterance: ScoredUtterance, units: Sequence[str]) -> str:
 def stm_line(utterance: ScoredUtterance, units: Sequence[str]) -> str:
     """The reference of an utterance: recording, channel, speaker, begin and end in seconds, label, units.
 
-    The recording is the utterance itself, so that times begin at 0. The label is the dialect.
+    Each utterance is its own recording, so that times begin at 0. The label is the dialect.
     """
     transcript = utterance.transcript
     label = escaped(transcript.dialect or "unknown")
@@ -53,9 +53,9 @@ def stm_line(utterance: ScoredUtterance, units: Sequence[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A unit or name that sclite takes as it is: each ASCII mark or space becomes its code point in hex.
+    """A unit or name that sclite reads literally: ASCII marks and spaces are replaced by hexadecimal codes.
 
-    Different units stay different, because ``_`` itself is replaced too::
+    Different units stay different, because ``_`` is replaced too::
 
         escaped("{")    # "_7B"
         escaped("IT'S")  # "IT_27S"

@@ -1,4 +1,4 @@
-"""The ways of training that ``fangyan train task=NAME`` knows: one module of this package each.
+"""The training tasks for ``fangyan train task=NAME``, each in a module of this package.
 
 A task is a subclass of :class:`zipformer.training.task.Task` and a config dataclass that extends
 :class:`zipformer.training.config.TrainConfig`::
@@ -12,7 +12,7 @@ A task is a subclass of :class:`zipformer.training.task.Task` and a config datac
     class Mine(Task):
         ...
 
-Saved as a file of this package, that is all: the module is found by itself and ``task=mine`` works.
+A file with this code in this package is enough: the module is found automatically, and ``task=mine`` works.
 """
 
 import importlib
@@ -33,10 +33,10 @@ def tasks() -> Mapping[str, RegisteredTask]:
 
 
 def task_named(name: str) -> RegisteredTask:
-    """The task of a name.
+    """The task with a name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such task.
     """
     if name not in tasks():
         raise UserError(f"task={name} is not known: choose one of {', '.join(sorted(tasks()))}")

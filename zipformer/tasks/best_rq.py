@@ -1,8 +1,8 @@
 """BEST-RQ: pre-training of the encoder on speech without transcripts (Chiu et al. 2022, arXiv 2202.01855).
 
-Spans of the features are replaced by noise, and for every hidden frame the encoder predicts the labels that
-frozen random codebooks give the clean features (:mod:`zipformer.tasks.quantiser`). To know what was said in a
-gap it must understand what was said around it.
+Spans of the features are replaced by noise, and for every masked frame the encoder predicts the labels that
+frozen random codebooks assign to the clean features (:mod:`zipformer.tasks.quantiser`). For this it must
+learn to infer masked speech from its context.
 """
 
 import logging
@@ -38,17 +38,17 @@ USE_FIELDS = [item.name for item in fields(CodebookUse)]
 
 @dataclass
 class BestRqConfig:
-    """Labels and masks.
+    """Settings of labels and masks.
 
     Attributes:
-        num_codebooks: labels per encoder frame, each with its own softmax. More = less depends on one draw of
-            a codebook; the softmax layers cost memory and time.
-        codebook_size: codes in each codebook.
-        code_dim: dimensions in which labels are chosen.
+        num_codebooks: number of labels per encoder frame, each with its own softmax. With more codebooks,
+            less depends on the random draw of a single one, but the softmax layers cost memory and time.
+        codebook_size: number of codes in each codebook.
+        code_dim: dimension of the codes.
         mask_start: probability that a masked span begins at an encoder frame. With 0.04 and spans of 10, a
-            third of a long utterance is masked; larger = less context for harder predictions.
-        mask_span: encoder frames (40 ms) in a span.
-        noise: standard deviation of what is heard in a span, in units of that of the mel bin.
+            third of a long utterance is masked; larger = less context and harder predictions.
+        mask_span: length of a span in encoder frames (40 ms).
+        noise: standard deviation of the noise in a span, relative to that of the mel bin.
     """
 
     num_codebooks: int = 4
@@ -81,10 +81,10 @@ class BestRqTrainConfig(TrainConfig):
 
 @register_task("best_rq", BestRqTrainConfig)
 class BestRq(Task):
-    """Prediction of the labels of masked frames.
+    """The task of predicting the labels of masked frames.
 
-    ``model`` is the encoder, which recognition can start from. The quantiser and the softmax layers, one for
-    each codebook, are the task's own: they are in checkpoints and not in model directories.
+    ``model`` is the encoder, from which the training of recognition can start. The quantiser and the softmax
+    layers, one for each codebook, belong to the task: they are in checkpoints but not in model directories.
     """
 
     model: AsrModel
@@ -134,7 +134,7 @@ class BestRq(Task):
         initialise_from(self.model, source, None).report(source)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
-        """The cross-entropy of all labels of the masked frames, in nats."""
+        """Cross-entropy of all labels of the masked frames, in nats."""
         logits, labels, _ = self.predict(batch, step)
         total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         if self.training:
@@ -147,12 +147,12 @@ class BestRq(Task):
 
         Args:
             batch: N utterances with clean features (N, T, F), on the host.
-            step: number of the step. With the seed and the id of an utterance, it decides its mask and noise:
-                they are the same in every batch, place and process.
+            step: number of the step. With the seed and the id of an utterance, it determines mask and noise:
+                they are the same in every batch, position and process.
 
         Returns:
             Logits (M, codebooks, codes) fp32 and labels (M, codebooks) int64 of the M masked frames, and
-            their places (M,) among the N * T' frames of the batch.
+            their positions (M,) among the N * T' frames of the batch.
         """
         config, device = self.config.best_rq, self.world.device
         lengths = batch.lengths.tolist()
@@ -182,9 +182,9 @@ class BestRq(Task):
         return logits.unflatten(1, (config.num_codebooks, config.codebook_size)), labels, places
 
     def monitors(self) -> dict[str, float]:
-        """Means over the codebooks; a warning, once, where labels say little about the speech.
+        """Means over the codebooks; warns once if labels contain little information about the speech.
 
-        Compare ``accuracy`` with ``top_share``, the accuracy of always predicting the commonest label.
+        Compare ``accuracy`` with ``top_share``, the accuracy of always predicting the most frequent label.
         """
         uses, masked, frames = self.counts.take(self.world)
         poor = collapsed(uses, self.config.best_rq.codebook_size, masked)

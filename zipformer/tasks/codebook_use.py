@@ -1,7 +1,8 @@
-"""How codebooks are used while a model trains on their labels, and when that looks like a collapse.
+"""Statistics of the labels of codebooks during training, and detection of a collapse.
 
-A loss that falls says nothing by itself: labels that are nearly always the same are easy to predict. So the
-accuracy stands beside that of always predicting the commonest label, and the labels themselves are measured.
+A falling loss alone is no evidence of learning: labels that are nearly always the same are easy to predict.
+Therefore the accuracy is reported with that of always predicting the most frequent label, and the labels
+themselves are measured.
 """
 
 from dataclasses import dataclass
@@ -11,21 +12,20 @@ from torch import Tensor
 
 from zipformer.distributed import World
 
-# With less, labels say little about the speech. Large codebooks have hundreds on varied speech.
+# With a lower perplexity, labels contain little information. On varied speech, large codebooks have hundreds.
 LEAST_PERPLEXITY = 50.0
-LEAST_SHARE = 0.05  # of a small codebook: its perplexity need not exceed this times the number of its codes
-LEAST_FRAMES = 20  # for every code of that perplexity; fewer frames say nothing
+LEAST_SHARE = 0.05  # for small codebooks: least perplexity as a share of the number of codes
+LEAST_FRAMES = 20  # frames per code of that perplexity; with fewer frames nothing is judged
 
 
 @dataclass(frozen=True)
 class CodebookUse:
-    """How one codebook was used in a number of steps.
+    """Use of one codebook in several steps.
 
     Attributes:
-        distinct: number of codes that were the label of some frame.
-        perplexity: exp of the entropy of the labels: as if so many codes were used equally often.
-        top_share: share of the frames that have the commonest label. Always predicting that label is right as
-            often.
+        distinct: number of codes that occurred as labels.
+        perplexity: exp of the entropy of the labels: the number of codes if all were used equally often.
+        top_share: share of the frames with the most frequent label: the accuracy of always predicting it.
         accuracy: share of the frames whose label the model predicts.
     """
 
@@ -36,7 +36,7 @@ class CodebookUse:
 
     @classmethod
     def of(cls, counts: Tensor, correct: float) -> "CodebookUse":
-        """From a histogram of at least one label (codes,) and the number of right predictions."""
+        """Compute from a histogram (codes,) of at least one label and the number of right predictions."""
         counts = counts.double()
         shares = counts[counts > 0] / counts.sum()
         return cls(
@@ -48,12 +48,12 @@ class CodebookUse:
 
 
 class CodebookCounts:
-    """Labels, right predictions and masked frames since the last report, kept on the device.
+    """Counts labels, right predictions and masked frames since the last report, on the device.
 
     Args:
-        num_codebooks: labels per frame.
-        codebook_size: codes in each codebook.
-        device: where the labels are.
+        num_codebooks: number of labels per frame.
+        codebook_size: number of codes in each codebook.
+        device: device of the labels.
     """
 
     def __init__(self, num_codebooks: int, codebook_size: int, device: torch.device) -> None:
@@ -66,8 +66,8 @@ class CodebookCounts:
         """Count a step.
 
         Args:
-            labels: (M, codebooks) of the masked frames.
-            logits: (M, codebooks, codes) of the model.
+            labels: labels of the masked frames (M, codebooks).
+            logits: logits of the model (M, codebooks, codes).
             frames: number of all frames, without padding.
         """
         self.labels.scatter_add_(1, labels.T, torch.ones_like(labels.T))
@@ -75,10 +75,10 @@ class CodebookCounts:
         self.frames += frames
 
     def take(self, world: World) -> tuple[list[CodebookUse], int, int]:
-        """Sum over all processes and begin again; every process must call this, after at least one step.
+        """Sum over all processes and reset; every process must call this, after at least one step.
 
         Returns:
-            The use of each codebook, the number of masked frames, and that of all frames.
+            The use of each codebook, the number of masked frames, and the number of all frames.
         """
         frames = self.labels.new_tensor([self.frames])
         total = world.sum(torch.cat([self.labels.flatten(), self.correct, frames])).cpu()
@@ -92,12 +92,12 @@ class CodebookCounts:
 
 
 def collapsed(uses: list[CodebookUse], codebook_size: int, frames: int) -> list[int]:
-    """Numbers of the codebooks whose labels say little.
+    """Numbers of the codebooks whose labels contain little information.
 
     Args:
-        uses: how each codebook was used.
-        codebook_size: codes in each codebook.
-        frames: number of labels behind each of them; of too few, none counts as collapsed.
+        uses: use of each codebook.
+        codebook_size: number of codes in each codebook.
+        frames: number of labels behind each use; with too few, no codebook counts as collapsed.
     """
     least = min(LEAST_PERPLEXITY, LEAST_SHARE * codebook_size)
     if frames < LEAST_FRAMES * least:

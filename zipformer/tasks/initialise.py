@@ -1,4 +1,4 @@
-"""Start a model from the weights of another one, as far as they fit."""
+"""Starts a model from the weights of another one, as far as they fit."""
 
 import logging
 from collections.abc import Iterable
@@ -17,21 +17,21 @@ from zipformer.model_dir import WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 
-LEAST_SHARE = 0.01  # of the encoder's parameters that a start from another model must fit
+LEAST_SHARE = 0.01  # least share of the encoder's parameters that must fit
 
 
 @dataclass
 class Transfer:
-    """What happened to every tensor."""
+    """Names of all tensors, by what happened to them."""
 
     loaded: list[str] = field(default_factory=list)
-    by_token: list[str] = field(default_factory=list)  # rows of the tokens that both vocabularies have
+    by_token: list[str] = field(default_factory=list)  # loaded for the tokens that both vocabularies have
     not_loaded: list[str] = field(default_factory=list)  # with the reason; these keep their random start
     unused: list[str] = field(default_factory=list)  # only in the source
     shared_tokens: int = 0
 
     def report(self, source: Path) -> None:
-        """Say in the log what was and what was not taken over, each in one line."""
+        """Log the loaded tensors and those not loaded, each in one line."""
         logger.info("Initialised from %s: %d tensors loaded", source, len(self.loaded))
         if self.by_token:
             logger.info(
@@ -53,16 +53,16 @@ class Transfer:
 def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) -> Transfer:
     """Copy the weights of a model directory into ``model`` wherever name and shape agree.
 
-    Where the two have different tokens, a parameter with one row a token gets the rows of the tokens that
-    both have, found by their text: equal row numbers mean different characters, even if the two vocabularies
-    are of one size.
+    If the two have different tokens, a parameter with one row for each token gets the rows of the tokens that
+    both have, matched by text: even in vocabularies of equal size, equal row numbers mean different
+    characters.
 
     Args:
         source: model directory with model.safetensors, and tokens.model unless it has no heads.
-        tokenizer: the tokens of ``model``; None where ``model`` has no heads.
-    Raises:
-        UserError: a file of the source is missing.
-        UserError: next to nothing of the encoder fits, as of a model of another size.
+        tokenizer: tokenizer of ``model``; None if ``model`` has no heads.
+        Raises:
+        UserError: a file of the source is missing, or almost nothing of the encoder fits, as with a model of
+            another size.
     """
     if not (source / WEIGHTS_FILE).is_file():
         raise UserError(f"init_from={source} has no {WEIGHTS_FILE}: give a model directory")
@@ -94,7 +94,7 @@ def initialise_from(model: AsrModel, source: Path, tokenizer: Tokenizer | None) 
 
 
 def vocabulary_modules() -> tuple[str, ...]:
-    """Beginnings of the names of all parameters that have one row for every token."""
+    """Prefixes of the names of all parameters with one row for every token."""
     return tuple(
         f"heads.{name}.{module}."
         for name, head in heads().items()
@@ -103,9 +103,9 @@ def vocabulary_modules() -> tuple[str, ...]:
 
 
 def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
-    """Raise UserError with the sizes of both where less than ``LEAST_SHARE`` of the encoder was loaded.
+    """Raise UserError with the sizes of both if less than ``LEAST_SHARE`` of the encoder was loaded.
 
-    Some small tensors agree between any two sizes, so it is not enough that there are any.
+    Some small tensors fit between any two sizes, so it is not enough that some were loaded.
     """
     sizes = {name: p.numel() for name, p in model.named_parameters() if name.startswith("encoder.")}
     loaded = sum(sizes.get(name, 0) for name in transfer.loaded)
@@ -124,7 +124,7 @@ def _check_encoder(model: AsrModel, source: Path, transfer: Transfer) -> None:
 
 
 def _by_module(lines: Iterable[str]) -> str:
-    """Number of tensors of each module, and the first tensor of it with its reason."""
+    """Number of tensors of each module, and its first tensor with the reason."""
     modules: dict[str, list[str]] = {}
     for line in lines:
         names = line.partition(" ")[0].split(".")

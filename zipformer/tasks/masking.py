@@ -1,6 +1,6 @@
-"""Spans of encoder frames that are hidden from the encoder, and the noise that takes their place.
+"""Masking of spans of encoder frames by noise.
 
-Every utterance has a random generator of its own, so its mask and its noise do not depend on the batch.
+Every utterance has its own random generator, so that mask and noise do not depend on the batch.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from zipformer.tasks.quantiser import FIRST_FRAME, STACK, Statistics
 
 
 def generator_of(seed: int, step: int, name: str) -> np.random.Generator:
-    """The generator of one utterance at one training step.
+    """Random generator of one utterance at one training step.
 
     Args:
         seed: random seed of the training.
@@ -29,20 +29,20 @@ def generator_of(seed: int, step: int, name: str) -> np.random.Generator:
 def draw_masks(
     lengths: Sequence[int], rngs: Sequence[np.random.Generator], *, start_probability: float, span: int
 ) -> NDArray[np.bool_]:
-    """Draw which encoder frames of a batch are masked.
+    """Draw the masked encoder frames of a batch.
 
-    Every frame starts a span with ``start_probability``; spans may overlap and end with the utterance. An
-    utterance in which none starts gets one at a random place. Utterances shorter than two spans get spans of
-    half their length, so that there is something to predict from.
+    Every frame starts a span with probability ``start_probability``; spans may overlap and end with the
+    utterance. An utterance without any span gets one at a random position. Utterances shorter than two spans
+    get spans of half their length, to leave some context.
 
     Args:
-        lengths: encoder frames of each utterance, at least 1.
-        rngs: the generator of each utterance.
-        start_probability: 0 to 1. Larger = more is masked: 1 - (1 - p)^span of a long utterance.
-        span: encoder frames, at least 1.
+        lengths: number of encoder frames of each utterance, at least 1.
+        rngs: random generator of each utterance.
+        start_probability: probability p, 0 to 1. A share of 1 - (1 - p)^span of a long utterance is masked.
+        span: length of a span in encoder frames, at least 1.
 
     Returns:
-        (N, longest), True = masked; never True after the end of an utterance.
+        Mask (N, longest), True = masked; never True after the end of an utterance.
     """
     masks = np.zeros((len(lengths), max(lengths)), dtype=bool)
     for mask, length, rng in zip(masks, lengths, rngs, strict=True):
@@ -63,22 +63,23 @@ def hide(
     *,
     noise: float,
 ) -> Tensor:
-    """Replace the stacks of masked encoder frames by noise.
+    """Replace the feature frames of masked encoder frames by noise.
 
-    The noise has the mean of the utterance in each mel bin and ``noise`` times its standard deviation: what
-    N(0, noise^2) is to normalised features. So the encoder hears the features that recognition gives it, and
-    needs no normalisation of its own.
+    The noise has the mean of the utterance in each mel bin and ``noise`` times its standard deviation, which
+    corresponds to N(0, noise^2) for normalised features. So the encoder gets the same unnormalised features
+    as in recognition.
 
     Args:
-        features: (N, T, F).
-        lengths: valid feature frames of each utterance.
-        masks: (N, T') bool, True = masked.
-        statistics: mean and deviation of the utterances.
+        features: features (N, T, F).
+        lengths: number of valid feature frames of each utterance.
+        masks: bool (N, T'), True = masked.
+        statistics: mean and standard deviation of the utterances.
         seeds: random seed of the noise of each utterance.
-        noise: standard deviation in units of that of the mel bin.
+        noise: standard deviation relative to that of the mel bin.
 
     Returns:
-        A copy (N, T, F). The frames that belong to no stack (the first three, and a few at the end) are kept.
+        A copy (N, T, F). Frames that belong to no encoder frame (the first three, and a few at the end) are
+        unchanged.
     """
     masked = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
     masked[:, FIRST_FRAME : FIRST_FRAME + STACK * masks.shape[1]] = masks.repeat_interleave(STACK, dim=1)

@@ -1,13 +1,13 @@
 """Labels for unlabelled speech: a frozen random projection and random codebooks.
 
 This is the quantiser of BEST-RQ (Chiu et al. 2022, arXiv 2202.01855). Four normalised feature frames are
-stacked to one vector x, which a random matrix A projects to a few dimensions. The label of x is the number
-of the nearest code: argmin_c |norm(c) - norm(A x)|. Nothing here is trained. Several codebooks, each with its
-own matrix, give several labels per frame, so that less depends on one unlucky draw.
+stacked to one vector x, which a random matrix A projects to a few dimensions. The label of x is the number of
+the nearest code: argmin_c |norm(c) - norm(A x)|. Nothing here is trained. Several codebooks, each with its
+own matrix, give several labels per frame, so that less depends on a single random draw.
 
-Normalisation decides whether this works. With log-mel features as they are, all projections point the same
-way and a handful of codes take most frames (perplexity 4 to 7 where 350 to 490 are usual, measured on 47 s
-of speech with 8192 codes).
+Normalisation is essential. With unnormalised log-mel features, all projections point in nearly the same
+direction and a few codes get most frames (perplexity 4 to 7 instead of 350 to 490, measured on 47 s of speech
+with 8192 codes).
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STACK = 4  # feature frames (100/s) of a stack; also the stride of the encoder (25/s)
-# The convolutions of the front end let encoder frame i see feature frames 4i to 4i+10, the last one of an
-# utterance perhaps only to 4i+8. Its stack is in the middle: frames 4i+3 to 4i+6.
+STACK = 4  # feature frames (100/s) in a stack; also the stride of the encoder (25/s)
+# Through the convolutions of the front end, encoder frame i depends on feature frames 4i to 4i+10 (the last
+# encoder frame of an utterance perhaps only up to 4i+8). Its stack is in the middle: frames 4i+3 to 4i+6.
 FIRST_FRAME = 3
-SMALLEST_DEVIATION = 1e-5  # of a mel bin that never changes, as in digital silence
+SMALLEST_DEVIATION = 1e-5  # for a mel bin that never changes, as in digital silence
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Tensor, lengths: Tensor) -> "Statistics":
-        """Measure features (N, T, F); frames at and after ``lengths`` (N,) are padding and do not count."""
+        """Compute from features (N, T, F); frames at and after ``lengths`` (N,) are padding and ignored."""
         valid = (torch.arange(features.shape[1], device=features.device) < lengths[:, None]).unsqueeze(2)
         count = lengths.view(-1, 1, 1)
         mean = features.where(valid, 0).sum(dim=1, keepdim=True) / count
@@ -40,7 +40,7 @@ class Statistics:
         return cls(mean, variance.sqrt().clamp(min=SMALLEST_DEVIATION))
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Features (N, T, F) with mean 0 and variance 1 in every utterance and mel bin."""
+        """Scale features (N, T, F) to mean 0 and variance 1 in every utterance and mel bin."""
         return (features - self.mean) / self.deviation
 
 
@@ -48,11 +48,11 @@ def stack_frames(features: Tensor, num_stacks: int) -> Tensor:
     """The stacks of the encoder frames.
 
     Args:
-        features: (N, T, F).
-        num_stacks: T' = ((T-7)//2+1)//2, or less.
+        features: features (N, T, F).
+        num_stacks: number T' of stacks, at most ((T-7)//2+1)//2.
 
     Returns:
-        (N, T', 4F), where stack i holds the frames 4i+3 to 4i+6 one after the other.
+        Stacks (N, T', 4F); stack i has the frames 4i+3 to 4i+6 one after the other.
     """
     used = features[:, FIRST_FRAME : FIRST_FRAME + STACK * num_stacks]
     return used.unflatten(1, (num_stacks, STACK)).flatten(2)
@@ -62,10 +62,10 @@ class RandomQuantiser(nn.Module):
     """Frozen projections and codebooks. Both are buffers: saved with the weights, never trained.
 
     Args:
-        input_dim: dimensions of a stack, 4F.
-        num_codebooks: labels per stack.
-        codebook_size: codes in each codebook.
-        code_dim: dimensions of a code.
+        input_dim: dimension of a stack, 4F.
+        num_codebooks: number of labels per stack.
+        codebook_size: number of codes in each codebook.
+        code_dim: dimension of a code.
     """
 
     projections: Tensor  # (codebooks, input_dim, code_dim)
@@ -84,9 +84,8 @@ class RandomQuantiser(nn.Module):
     def forward(self, stacks: Tensor) -> Tensor:
         """Labels (M, codebooks) int64 of normalised stacks (M, input_dim).
 
-        Of vectors of length 1, the nearest has the greatest product, and the length of A x changes none of
-        the comparisons. So a matrix product is enough; all differences would take M * codes * code_dim
-        floats.
+        Of unit vectors, the nearest has the largest scalar product, and the length of A x does not matter. So
+        a matrix product is enough; all differences would take M * codes * code_dim floats.
         """
         with torch.autocast(stacks.device.type, enabled=False):
             labels = [

@@ -1,4 +1,4 @@
-"""Recognition: transcripts from speech, with every head that the model has."""
+"""Recognition: trains the encoder with all heads of the model on transcribed speech."""
 
 import logging
 from collections.abc import Callable
@@ -43,36 +43,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class LossConfig:
-    """Weights of the losses that the model has heads for.
+    """Weights of the losses of all heads of the model.
 
-    The simple transducer loss teaches where to prune, and must have learnt that before the pruned loss is
-    worth much: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the
-    pruned loss rises from ``pruned_start`` to ``pruned``. The other weights are constant.
+    The simple transducer loss learns where to prune, and must have learnt this before the pruned loss is
+    useful: over ``warm_steps`` its weight falls from ``simple_start`` to ``simple``, and that of the pruned
+    loss rises from ``pruned_start`` to ``pruned``. The other weights are constant.
 
-    On a small corpus that is not enough: the transducer and the attention decoder can lower their losses by
-    learning the language alone, and the encoder is left with little reason to listen. For the first
-    ``ctc_first_steps`` only CTC is trained, which has no language model to fall back on; ``warm_steps`` then
-    count from there.
+    On a small corpus this is not enough: the transducer and the attention decoder can lower their losses by
+    learning only a language model, and the encoder learns little. Therefore the first ``ctc_first_steps``
+    train only CTC, which has no internal language model; ``warm_steps`` are counted from there.
     """
 
     simple_start: float = 1.0  # weight of the simple transducer loss before the warm steps
-    simple: float = 0.5  # the same after the warm steps
+    simple: float = 0.5  # weight of the simple transducer loss after the warm steps
     pruned_start: float = 0.1  # weight of the pruned transducer loss before the warm steps
-    pruned: float = 1.0  # the same after the warm steps
+    pruned: float = 1.0  # weight of the pruned transducer loss after the warm steps
     warm_steps: int = 2000  # steps over which these weights change
     ctc_first_steps: int = 0  # steps at the start that train CTC alone
     ctc: float = 0.2  # weight of CTC
     attention: float = 0.8  # weight of the attention decoder
-    translation: float = 0.8  # weight of the attention decoder's second text
-    text_alignment: float = 1.0  # weight of the likeness to a text encoder
+    translation: float = 0.8  # weight of the translations of the attention decoder
+    text_alignment: float = 1.0  # weight of the alignment with a text encoder
     prune_range: int = LatticeSettings.prune_range  # label positions per frame in the pruned loss
     lm_scale: float = LatticeSettings.lm_scale  # smoothing of the simple loss towards the predictor alone
-    am_scale: float = LatticeSettings.am_scale  # and towards the encoder alone
+    am_scale: float = LatticeSettings.am_scale  # smoothing towards the encoder alone
     # code that sums over the transducer's lattice; k2 needs k2 installed
     backend: str = LatticeSettings.backend
 
     def weights(self, step: int) -> dict[str, float]:
-        """Weight of the losses named here at a step, counted from 0; one that is absent is not computed."""
+        """Weights of these losses at a step, counted from 0; a loss that is absent is not computed."""
         if step < self.ctc_first_steps:
             return {"ctc": 1.0}
         done = min(1.0, (step - self.ctc_first_steps) / self.warm_steps) if self.warm_steps else 1.0
@@ -95,17 +94,17 @@ class RecognitionConfig(TrainConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)  # teacher of model.text_alignment
-    # What the attention decoder writes with model.attention_decoder.translation: a field of ``custom`` of the
-    # supervisions. It is learnt as it stands there, so it should be written like the transcripts.
+    # Field in ``custom`` of the supervisions with the translation, for model.attention_decoder.translation.
+    # The decoder learns it unchanged, so it should be normalised like the transcripts.
     translation_field: str = "translation"
 
 
 @register_task("recognition", RecognitionConfig)
 class Recognition(Task):
-    """The model with its heads, the tokens, and the text encoder that teaches text alignment.
+    """The task of recognition: model with heads, tokens, and the text encoder for text alignment.
 
     Raises:
-        UserError: the number of tokens or of dimensions in the settings is not that of the data.
+        UserError: the number of tokens or dimensions in the settings differs from that of the data.
     """
 
     model: AsrModel
@@ -155,7 +154,7 @@ class Recognition(Task):
         return self.model.clock
 
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
-        """Losses of all heads whose weight is not 0, each over the encoder frames of the batch."""
+        """Losses of all heads with a weight other than 0, each per encoder frame of the batch."""
         device = self.world.device
         weights = self._weights(step)
         sentences, spoken = self._sentences(batch) if weights.get("text_alignment") else (None, None)
@@ -173,7 +172,7 @@ class Recognition(Task):
         return {name: Loss(total, frames, weights[name]) for name, total in losses.items()}
 
     def _weights(self, step: int) -> dict[str, float]:
-        """Weight of every loss at a step: of the settings, or what the head itself says."""
+        """Weight of every loss at a step, from the settings or else from the head."""
         loss = self.config.loss
         weights = loss.weights(step)
         if step >= loss.ctc_first_steps:
@@ -183,7 +182,7 @@ class Recognition(Task):
         return weights
 
     def _sentences(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """Embeddings of the different sentences of a batch, and which of them each utterance says."""
+        """Embeddings of the distinct sentences of a batch, and index of the sentence of each utterance."""
         if self.sentence_encoder is None:
             return None, None
         said = [sentence_of(supervision, self.config.teacher.field) for supervision in batch.supervisions]
@@ -191,7 +190,7 @@ class Recognition(Task):
         return self.sentence_encoder(different), upload(torch.tensor(numbers), self.world.device)
 
     def validate(self, step: int, stop: Callable[[], bool]) -> Rates | None:
-        """CER in per cent by dialect; by CTC alone as long as nothing else is trained."""
+        """CER in per cent by dialect; only that of CTC while nothing else is trained."""
         assert self.validator is not None
         return self.validator(self.model, ctc_only=step <= self.config.loss.ctc_first_steps, stop=stop)
 
@@ -232,12 +231,12 @@ class Recognition(Task):
 
 
 def check_tokens(checkpoint: Path, directory: Path) -> None:
-    """Make sure that the tokens in a folder are those that a checkpoint was trained with.
+    """Check that the tokens in a folder are those that a checkpoint was trained with.
 
-    With others, even as many, each output of the model would stand for another character.
+    With other tokens, even of the same number, each output of the model would mean another character.
 
     Raises:
-        UserError: they are not; says how many differ.
+        UserError: the tokens differ; the message says how many.
     """
     then, now = checkpoint / TOKENS_FILE, directory / TOKENS_FILE
     if then.read_bytes() == now.read_bytes():

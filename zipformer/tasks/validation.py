@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 class ValidationConfig:
     """Recognition of a part of the validation split during training."""
 
-    split: str = "valid"  # whose cuts are recognised
-    interval: int = 1000  # steps; 0 = never
-    utterances_per_dialect: int = 50  # a fixed random choice of at most so many
+    split: str = "valid"  # split to recognise
+    interval: int = 1000  # steps between validations; 0 = never
+    utterances_per_dialect: int = 50  # largest number of utterances, a fixed random choice
     max_duration: float = EVALUATION_SECONDS  # seconds of audio in a batch
     ctc: bool = False  # also report greedy decoding of the CTC head
 
 
 class Validator:
-    """Decodes the same utterances each time it is called, of all dialects or those that are named.
+    """Decodes the same utterances at each call, of all dialects or of the given ones.
 
-    With several processes, each takes a share of the batches, and all get the same result.
+    With several processes, each decodes a share of the batches, and all get the same result.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Validator:
     def __call__(
         self, model: AsrModel, *, ctc_only: bool = False, stop: Callable[[], bool] = lambda: False
     ) -> dict[str, dict[str, float]] | None:
-        """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and "cer_ctc" likewise where configured.
+        """CER in per cent as {"cer": {"overall": .., dialect: ..}}, and also "cer_ctc" if configured.
 
-        With ``ctc_only``, as long as the other heads are not trained, there is only "cer_ctc".
+        With ``ctc_only``, for the time when the other heads are not trained, there is only "cer_ctc".
         ``stop`` is called before every batch; if it returns True in any process, the result is None in all.
-        The model is put into evaluation mode for the time of the call.
+        The model is in evaluation mode during the call.
         """
         searches: dict[str, Search] = {}
         transducer, ctc = model.find(TransducerHead), model.find(CtcHead)
@@ -115,7 +115,7 @@ class Validator:
 
 
 def _rates(tables: list[dict[str, ErrorCounts]]) -> dict[str, float]:
-    """Error rates per dialect of the counts of all processes; "overall" first.
+    """Error rates by dialect from the counts of all processes; "overall" first.
 
     A dialect without a character in its references has no rate.
     """
@@ -129,7 +129,7 @@ def _rates(tables: list[dict[str, ErrorCounts]]) -> dict[str, float]:
 
 
 def choose_utterances(cuts: CutSet, per_dialect: int, seed: int = 0) -> CutSet:
-    """At most ``per_dialect`` utterances of every dialect; the same choice for the same manifest."""
+    """Choose at most ``per_dialect`` utterances of every dialect; the choice depends only on the manifest."""
     by_dialect: dict[str, list[Cut]] = defaultdict(list)
     for cut in cuts:
         by_dialect[cut.supervisions[0].language or "unknown"].append(cut)

@@ -1,4 +1,4 @@
-"""Scores averages of a recogniser's weights: CER on the utterances that its training was validated on."""
+"""Scores averages of the weights of a recogniser by CER on the validation utterances of its training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,15 +19,15 @@ REMEDY = "or choose the window yourself, for example with last_fraction=0.25"
 
 
 class CerScorer:
-    """Decodes the validation utterances of trained dialects with given weights.
+    """Scores weights by decoding the validation utterances of trained dialects.
 
     Args:
-        end: checkpoint whose model and settings are used.
-        data_dir: prepared corpus; None = that of the training, as the checkpoint records it.
-        world: this process, with the device that decodes.
+        end: checkpoint with the model and the settings.
+        data_dir: prepared corpus; None = that of the training, from the checkpoint.
+        world: this process and its device.
 
     Raises:
-        CheckpointError: the training was validated on the test split, or its validation data is not there.
+        CheckpointError: the training was validated on the test split, or its validation data is missing.
     """
 
     def __init__(self, end: Checkpoint, data_dir: Path | None, world: World) -> None:
@@ -50,7 +50,7 @@ class CerScorer:
                 f"utterance of a trained dialect ({', '.join(self.dialects)}): give another data_dir=DIR, "
                 f"{REMEDY}"
             )
-        # Until then the other heads have learnt nothing.
+        # Before this step the other heads have learnt nothing.
         self.ctc_only = end.step <= end.record["config"]["loss"]["ctc_first_steps"]
         self.model = AsrModel(read_config(end.directory)).to(world.device).eval()
         self.key: Mapping[str, Any] = {
@@ -67,7 +67,7 @@ class CerScorer:
         """
         self.model.load_state_dict(dict(weights))
         tables = self.validator(self.model, ctc_only=self.ctc_only)
-        assert tables is not None  # nobody asks it to stop
+        assert tables is not None  # the validation is never stopped
         if any("overall" not in table for table in tables.values()):
             raise CheckpointError(
                 f"the utterances of {self.manifest} have no text to score: prepare them, {REMEDY}"
@@ -77,7 +77,7 @@ class CerScorer:
 
 
 def _validation_settings(end: Checkpoint) -> ValidationConfig:
-    """Settings of the training's validation, with both heads wherever there are both.
+    """Validation settings of the training, but with both heads if the model has both.
 
     Raises:
         CheckpointError: the training was validated on the test split.

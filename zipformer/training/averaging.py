@@ -1,11 +1,11 @@
-"""Averages of weights over a part of the training.
+"""Averages the weights over a part of the training.
 
-During training the mean m_n of the weights at steps P, 2P, ..., nP is kept in float64. From the means at two
-checkpoints follows the mean over what lies between them, without the weights themselves:
+During training the mean m_n of the weights at steps P, 2P, ..., nP is kept in float64. The means at two
+checkpoints give the mean over the steps between them, without the weights themselves:
 
     mean over (start, end] = (n_end * m_end - n_start * m_start) / (n_end - n_start)
 
-which is what icefall uses for its published results (``--use-averaged-model``).
+as in the published results of icefall (``--use-averaged-model``).
 """
 
 import logging
@@ -36,24 +36,25 @@ METHODS = ("running", "checkpoints")
 
 @dataclass
 class AverageConfig:
-    """Which weights are averaged, and where the model goes.
+    """Settings of fangyan average.
 
     Attributes:
         exp_dir: folder of the training run.
-        method: ``running`` = mean over every sample of the weights between two steps (best, and the default);
+        method: ``running`` = mean over all samples of the weights between two steps (best, and the default);
             ``checkpoints`` = mean of the last ``num_checkpoints`` checkpoints.
         end_step: last step of the average; none = the newest checkpoint.
-        start_step: the average begins after this step (``running``); none = as ``last_fraction`` says.
-        last_fraction: average over about the last so-much of the training (``running``). More smooths more,
-            but reaches back to worse weights. none = that of ``windows`` with the lowest CER on the
-            utterances that the training was validated on.
-        windows: fractions that are tried then, beside the last checkpoint's weights without an average.
+        start_step: step after which the average begins (``running``); none = determined by ``last_fraction``.
+        last_fraction: share of the training, at its end, to average over (``running``). A larger share
+            smooths more, but includes worse weights. none = the one of ``windows`` with the lowest CER on the
+            validation utterances of the training.
+        windows: candidates for ``last_fraction``, beside the weights of the last checkpoint without an
+            average.
         data_dir: prepared corpus with the validation split; none = that of the training.
-        device: decodes the validation split: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA where there
-            is one.
-        num_checkpoints: for ``checkpoints``.
-        model_dir: where the model directory is written; none = ``exp_dir/averaged``. Results of weights that
-            were there before stay; fangyan report leaves them out.
+        device: device that decodes the validation split: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for CUDA
+            where there is one.
+        num_checkpoints: number of checkpoints for the method ``checkpoints``.
+        model_dir: folder of the model directory to write; none = ``exp_dir/averaged``. Results of earlier
+            weights in it are kept; fangyan report leaves them out.
     """
 
     exp_dir: str = MISSING
@@ -79,9 +80,9 @@ class AverageConfig:
 
 
 class RunningAverage:
-    """Mean of the weights it was shown, in float64 on the CPU.
+    """Running mean of weights, in float64 on the CPU.
 
-    float64, because a difference of two means multiplies their rounding errors by n_end / (n_end - n_start).
+    float64, because the difference of two means multiplies rounding errors by n_end / (n_end - n_start).
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ def mean_between(
     """Mean over (start, end] from two running means; ``start`` None = from the beginning of the training.
 
     Raises:
-        UserError: no sample lies between the two, or they hold different tensors.
+        UserError: there is no sample between the two, or they have different tensors.
     """
     if start is None:
         return dict(end)
@@ -142,18 +143,18 @@ def plain_mean(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
     """Average as configured and write a model directory: config.json, weights, tokens, provenance.json.
 
-    The directory is replaced in one step; what else lies in it, such as results, stays. Damaged checkpoints
+    The directory is replaced in one step; other files in it, such as results, are kept. Damaged checkpoints
     are named in the log and left out.
 
     Args:
-        config: what is averaged.
-        scorer: makes what scores the windows, where the settings leave the choice open.
+        config: settings of the average.
+        scorer: function that makes the scorer of the windows, used if the settings leave the choice open.
 
     Returns:
         The model directory.
     Raises:
-        CheckpointError: there is no checkpoint, a requested one is damaged or does not fit, or the
-            validation data that chooses the window is missing.
+        CheckpointError: there is no checkpoint, a requested one is damaged or does not fit, or the validation
+            data for choosing the window is missing.
         StorageError: the model directory cannot be written.
     """
     directory = Path(config.model_dir) if config.model_dir else Path(config.exp_dir) / "averaged"
@@ -198,15 +199,15 @@ def write_averaged_model(config: AverageConfig, scorer: MakeScorer) -> Path:
 
 
 def _carried(checkpoint: Checkpoint) -> list[str]:
-    """Files of a model directory that a checkpoint holds beside the weights; an encoder has no tokens."""
+    """Files of a model directory in a checkpoint, beside the weights; an encoder has no tokens."""
     return [name for name in CARRIED_FILES if name in checkpoint.record["files"]]
 
 
 def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
-    """The newest whole checkpoint, or the one of a step.
+    """The newest whole checkpoint, or the checkpoint of a step.
 
     Raises:
-        CheckpointError: there is none, or the one of that step is damaged.
+        CheckpointError: there is no such checkpoint, or it is damaged.
     """
     resumable = [checkpoint for checkpoint in found if checkpoint.resumable]
     damaged = []
@@ -231,7 +232,7 @@ def _end_checkpoint(found: list[Checkpoint], step: int | None) -> Checkpoint:
 
 
 def _last_whole(found: list[Checkpoint], end: Checkpoint, count: int) -> list[Checkpoint]:
-    """The last checkpoints up to ``end`` that hold weights, at most ``count``, oldest first."""
+    """The last checkpoints with weights up to ``end``, at most ``count``, oldest first."""
     chosen: list[Checkpoint] = []
     for checkpoint in reversed(found):
         if len(chosen) == count:
@@ -243,7 +244,7 @@ def _last_whole(found: list[Checkpoint], end: Checkpoint, count: int) -> list[Ch
 
 
 def _is_whole(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether a file is what was written; a warning where it is not."""
+    """Whether a file has its recorded content; warns if not."""
     try:
         checkpoint.verify([name])
     except CheckpointError as error:
@@ -255,7 +256,7 @@ def _is_whole(checkpoint: Checkpoint, name: str) -> bool:
 def _window(
     found: list[Checkpoint], end: Checkpoint, config: AverageConfig, directory: Path, scorer: MakeScorer
 ) -> tuple[Window, Choice | None]:
-    """The window that the settings give, or the best of several and how it was chosen."""
+    """The window from the settings, or the best of several, with the record of the choice."""
     earlier = [checkpoint for checkpoint in found if checkpoint.step < end.step]
     if config.start_step is not None:
         return Window(_checkpoint_at(earlier, config.start_step), end), None
@@ -283,7 +284,7 @@ def _window(
 
 
 def _checkpoint_at(earlier: list[Checkpoint], step: int) -> Checkpoint | None:
-    """The checkpoint of a step, None for step 0.
+    """The checkpoint of a step; None for step 0.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -299,9 +300,9 @@ def _checkpoint_at(earlier: list[Checkpoint], step: int) -> Checkpoint | None:
 
 
 def _nearest_start(earlier: list[Checkpoint], end: Checkpoint, fraction: float) -> Checkpoint | None:
-    """The whole checkpoint nearest to the beginning of the last ``fraction``, None for step 0.
+    """The whole checkpoint nearest to the beginning of the last ``fraction``; None for step 0.
 
-    Damaged ones are named in the log and removed from ``earlier``.
+    Damaged checkpoints are named in the log and removed from ``earlier``.
     """
     wanted = end.step * (1 - fraction)
     samples = end.record["average_samples"]
@@ -317,7 +318,7 @@ def _nearest_start(earlier: list[Checkpoint], end: Checkpoint, fraction: float) 
 
 
 def _mean_over(start: Checkpoint | None, end: Checkpoint) -> dict[str, Tensor]:
-    """Weights averaged over (start, end]; the plain weights where the two are the same."""
+    """Weights averaged over (start, end]; the weights of the checkpoint if the two are the same."""
     return end.weights() if start is end else _running_mean(start, end)
 
 
@@ -341,7 +342,7 @@ def _running_mean(start: Checkpoint | None, end: Checkpoint) -> dict[str, Tensor
 
 
 def _in_shape_of(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in the dtypes of a checkpoint's model, with its integer tensors as they are.
+    """Weights in the dtypes of the model of a checkpoint, with its integer tensors unchanged.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape.

@@ -1,9 +1,9 @@
-"""How far back an average of the weights reaches: chosen by recognising a part of the validation split.
+"""Chooses the window of the average of the weights, by recognising a part of the validation split.
 
-A longer window smooths more, but reaches back to weights that had learnt less. How far is too far depends on
-the run (a short one is still far from its end half-way through), so the candidates are tried: each is decoded
-on the utterances that the training was validated on, those of trained dialects only, and the one with the
-lowest CER is taken. The test split is never read.
+A longer window smooths more, but includes weights from earlier in the training, which are worse. The best
+length depends on the run (half-way through a short run, the weights are still poor). Therefore several
+windows are tried: each average decodes the validation utterances of the training, only those of trained
+dialects, and the window with the lowest CER is chosen. The test split is never read.
 """
 
 import json
@@ -26,13 +26,13 @@ Weights = Callable[[Checkpoint | None, Checkpoint], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Window:
-    """Part of the training over which weights are averaged, and the CERs of that average.
+    """Part of the training over which weights are averaged, with the CERs of the average.
 
     Attributes:
-        start: the average begins after this checkpoint; None = at the beginning of the training.
-        end: the average ends with this checkpoint; ``start == end`` is its weights alone, without average.
-        cer: CER in per cent over all utterances, by the head that recognised them: ``greedy`` (transducer)
-            and ``ctc``.
+        start: checkpoint after which the average begins; None = the beginning of the training.
+        end: last checkpoint of the average; with ``start == end``, the weights of this checkpoint without
+            average.
+        cer: CER in per cent over all utterances, by head: ``greedy`` (transducer) and ``ctc``.
     """
 
     start: Checkpoint | None
@@ -41,25 +41,25 @@ class Window:
 
     @property
     def steps(self) -> list[int]:
-        """(start, end], or [end] for the weights of the last checkpoint alone."""
+        """(start, end], or [end] for the weights of the last checkpoint without average."""
         if self.start is self.end:
             return [self.end.step]
         return [self.start.step if self.start else 0, self.end.step]
 
     @property
     def last_fraction(self) -> float:
-        """Part of the training that is averaged; 0 for the weights of the last checkpoint alone."""
+        """Share of the training that is averaged; 0 for the last checkpoint without average."""
         return 1 - (self.start.step if self.start else 0) / self.end.step
 
     @property
     def mean_cer(self) -> float:
-        """Mean over the heads, each of which must be good with the same weights."""
+        """Mean CER over the heads, which share the same weights."""
         return sum(self.cer.values()) / len(self.cer)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The window with the lowest mean CER (the shortest of equal ones), and what it was chosen from."""
+    """The window with the lowest mean CER (the shortest of equal ones), and all candidates."""
 
     best: Window
     windows: list[Window]
@@ -68,7 +68,7 @@ class Choice:
     utterances: int
 
     def record(self) -> dict[str, Any]:
-        """For ``provenance.json``."""
+        """Record for ``provenance.json``."""
         return {
             "by": f"lowest mean CER over the heads on {self.utterances} utterances of the split {self.split}",
             "dialects": self.dialects,
@@ -79,7 +79,7 @@ class Choice:
         }
 
     def table(self) -> str:
-        """Text, one line a window."""
+        """Text with one line for each window."""
         heads = list(self.best.cer)
         lines = [
             "".join(f"{name:>18}" for name in ("steps", "last fraction", *(f"CER {h} %" for h in heads)))
@@ -93,13 +93,13 @@ class Choice:
 
 
 class WindowScorer(Protocol):
-    """Says how good averaged weights are, on validation data.
+    """Interface of scorers of averaged weights on validation data.
 
     Attributes:
-        split: name of the split that is recognised.
-        dialects: dialect groups whose utterances count.
-        utterances: number of them.
-        key: everything but the weights that the scores depend on.
+        split: name of the split.
+        dialects: dialect groups of the utterances.
+        utterances: number of utterances.
+        key: everything that the scores depend on, except the weights.
     """
 
     split: str
@@ -113,16 +113,16 @@ class WindowScorer(Protocol):
 
 
 def choose_window(windows: list[Window], weights: Weights, scorer: WindowScorer, cache: Path) -> Choice:
-    """Score every window's weights and take the best.
+    """Score the weights of every window and take the best window.
 
     Args:
-        windows: candidates with one end.
-        weights: averages a window, in the dtypes of the model.
-        scorer: scores weights.
-        cache: JSON file that keeps the scores, so that a run that was killed computes nothing twice.
+        windows: candidates with the same end.
+        weights: function from a window to its averaged weights, in the dtypes of the model.
+        scorer: scorer of weights.
+        cache: JSON file of the scores, so that a killed run computes nothing twice.
 
     Raises:
-        CheckpointError: the validation data cannot decide, or the cache cannot be read.
+        CheckpointError: no window can be chosen by the validation data, or the cache cannot be read.
     """
     cached = _read_cache(cache)
     tried = []
@@ -130,7 +130,7 @@ def choose_window(windows: list[Window], weights: Weights, scorer: WindowScorer,
         key = json.dumps({**scorer.key, "weights": _identity(window)}, sort_keys=True)
         if key not in cached:
             cached[key] = scorer(weights(window.start, window.end))
-            write_json(cache, cached)
+            write_json(cache, cached, shared=True)  # the same command may run twice
         done = Window(window.start, window.end, cached[key])
         logger.info("Window %d of %d, steps %s: CER %s", number, len(windows), done.steps, _shown(done.cer))
         tried.append(done)
@@ -139,7 +139,7 @@ def choose_window(windows: list[Window], weights: Weights, scorer: WindowScorer,
 
 
 def _identity(window: Window) -> list[str]:
-    """Digests of the files that the weights of a window come from."""
+    """Digests of the files behind the weights of a window."""
     if window.start is window.end:
         return [window.end.record["files"][WEIGHTS_FILE]["sha256"]]
     checkpoints = [window.end] if window.start is None else [window.start, window.end]

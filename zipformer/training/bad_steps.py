@@ -1,4 +1,4 @@
-"""Training steps that are not finite: they are skipped and explained, and a long row of them ends the run."""
+"""Handles training steps that are not finite: reports skipped steps, and ends the run after many in a row."""
 
 import logging
 from collections import deque
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 class BadSteps:
-    """Follows every step until the optimiser has told whether it was finite.
+    """Keeps every step until it is known whether it was finite.
 
     Args:
-        state: state of the training; its counters get every skipped step.
-        losses: losses of a batch at a step, computed as in training.
-        max_in_a_row: give up after more such steps in a row.
-        record: called in the main process with the number of a skipped step and what is to be kept of it.
+        state: state of the training; its counters count skipped steps.
+        losses: function that computes the losses of a batch at a step as in training.
+        max_in_a_row: largest number of such steps in a row; more end the run.
+        record: function for the main process that records the number of a skipped step and its values.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class BadSteps:
         self.losses = losses
         self.max_in_a_row = max_in_a_row
         self.record = record
-        self.unjudged: deque[tuple[int, Batch, Tensor]] = deque()  # steps whose outcome is not known yet
+        self.unjudged: deque[tuple[int, Batch, Tensor]] = deque()  # steps with an unknown outcome
         self.in_a_row = 0
 
     def taken(self, step: int, batch: Batch, loss: Tensor) -> None:
-        """Remember a step that was just taken, with the loss of this process."""
+        """Store a step that was just taken, with the loss of this process."""
         self.unjudged.append((step, batch, loss))
 
     def judge(self, *, wait: bool = False) -> None:
-        """Report the steps that were not finite. A GPU tells one step late, unless it is waited for.
+        """Report the steps that were not finite. On a GPU this is one step late, unless ``wait`` is set.
 
         Raises:
             UserError: more than ``max_in_a_row`` such steps in a row.
@@ -58,7 +58,7 @@ class BadSteps:
                 self._report(step, batch, loss)
 
     def _report(self, step: int, batch: Batch, loss: Tensor) -> None:
-        """Name the utterances of a step that was skipped."""
+        """Log the utterances of a skipped step."""
         counters, world = self.state.counters, self.state.world
         counters.bad_steps += 1
         self.in_a_row += 1
@@ -82,7 +82,7 @@ class BadSteps:
 
     @torch.no_grad()
     def _culprits(self, batch: Batch, step: int) -> list[str]:
-        """Utterances whose losses are not finite when they are alone and dropout is off."""
+        """Utterances whose losses are not finite in a batch of their own, without dropout."""
         task = self.state.task
         task.eval()
         found = []

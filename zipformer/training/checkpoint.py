@@ -1,4 +1,4 @@
-"""Checkpoints that hold everything training needs to go on, and that a kill at any moment leaves whole.
+"""Checkpoints with everything that training needs to resume, which a kill never leaves incomplete.
 
 ``exp_dir/checkpoints/step-00000500/``:
 
@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def resumable(self) -> bool:
-        """False where only the average was kept, see :func:`thin_checkpoints`."""
+        """False if only the average was kept, see :func:`thin_checkpoints`."""
         return TRAINING_FILE in self.record["files"]
 
     @classmethod
@@ -67,7 +67,7 @@ class Checkpoint:
         """Read the record.
 
         Raises:
-            CheckpointError: no record, or one that is not readable.
+            CheckpointError: the record is missing or not readable.
         """
         path = directory / RECORD_FILE
         try:
@@ -79,10 +79,10 @@ class Checkpoint:
         return cls(directory, record)
 
     def verify(self, names: Iterable[str] | None = None) -> None:
-        """Compare files with their recorded sizes and digests; all files unless some are named.
+        """Compare files with their recorded sizes and digests; all files if ``names`` is None.
 
         Raises:
-            CheckpointError: a file is missing or differs from what was written.
+            CheckpointError: a file is missing or has changed.
         """
         for name in self.record["files"] if names is None else names:
             expected = self.record["files"].get(name)
@@ -123,12 +123,12 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Write a checkpoint of ``record["step"]`` under ``root``, complete or not at all.
 
-    One of the same step is replaced, and removed only after that.
+    A checkpoint of the same step is replaced, and removed only afterwards.
 
     Args:
-        average: weights, float64.
-        training: tensors and plain containers, read back with ``weights_only``.
-        record: plain values for ``checkpoint.json``, among them ``step``.
+        average: averaged weights in float64.
+        training: tensors and plain containers, which can be read with ``weights_only``.
+        record: plain values for ``checkpoint.json``, including ``step``.
 
     Raises:
         StorageError: the disk is full or read-only.
@@ -138,14 +138,29 @@ def save_checkpoint(
     with place_errors(root, remedy), replacing_folder(final) as folder:
         model.save_pretrained(folder)
         write_tensors(average, folder / AVERAGE_FILE)
-        with (folder / TRAINING_FILE).open("wb") as file:  # a path instead would hide what the disk says
-            torch.save(dict(training), file)
+        _write_training(training, folder / TRAINING_FILE)
         record = _seal(folder, record)
     return Checkpoint(final, record)
 
 
+def _write_training(training: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a training.
+
+    Raises:
+        OSError: the file system refuses. PyTorch, which writes the end of its archive all the same, raises a
+            RuntimeError over its length while it handles that error; to a path it would hide it altogether.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(dict(training), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
 def _seal(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the record with sizes and digests of what lies in a folder; returns it."""
+    """Write the record with sizes and digests of all files in a folder; returns the record."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(directory.iterdir())
@@ -169,9 +184,9 @@ def _step_of(directory: Path) -> int:
 
 
 def open_whole(root: Path) -> list[Checkpoint]:
-    """Checkpoints below ``root`` whose record can be read, oldest first; the others are named in the log.
+    """Checkpoints below ``root`` with a readable record, oldest first; others are named in the log.
 
-    Their files are not compared with the record yet, see :meth:`Checkpoint.verify`.
+    Their files are not compared with the record, see :meth:`Checkpoint.verify`.
     """
     found = []
     for directory in list_checkpoints(root):
@@ -183,13 +198,13 @@ def open_whole(root: Path) -> list[Checkpoint]:
 
 
 def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
-    """The newest checkpoint that training can go on from, or None where there never was one.
+    """The newest checkpoint that training can resume from; None if there are no checkpoints.
 
-    Damaged ones are named in the log and passed over.
+    Damaged checkpoints are named in the log and skipped.
 
     Raises:
-        CheckpointError: there are checkpoints, but every one that held a training state is damaged. Starting
-            anew without a word would throw the run away.
+        CheckpointError: there are checkpoints, but all with a training state are damaged. Silently starting
+            again would discard the run.
     """
     damaged = []
     for directory in reversed(list_checkpoints(root)):
@@ -212,10 +227,10 @@ def newest_whole_checkpoint(root: Path) -> Checkpoint | None:
 
 
 def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
-    """Keep the newest ``keep_last`` checkpoints, and of the older ones at most ``keep_averages`` averages.
+    """Keep the newest ``keep_last`` checkpoints, and the averages of at most ``keep_averages`` older ones.
 
-    :mod:`zipformer.training.averaging` subtracts the running average at some earlier step, so those that are
-    kept are spread over the run: of too many, the one that leaves the smallest gap goes.
+    :mod:`zipformer.training.averaging` needs the running average at an earlier step, so the kept averages are
+    spread over the run: if there are too many, the one that leaves the smallest gap is removed.
     """
     for leftover in root.glob(".step-*"):
         shutil.rmtree(leftover)
@@ -231,7 +246,7 @@ def thin_checkpoints(root: Path, *, keep_last: int, keep_averages: int) -> None:
 
 
 def _remove(directory: Path) -> None:
-    # Renamed first: a kill while files are being deleted must not leave what looks like a checkpoint.
+    # Rename first: a kill during the removal of files must not leave a folder that looks like a checkpoint.
     doomed = directory.with_name(f".{directory.name}.removed")
     os.replace(directory, doomed)
     shutil.rmtree(doomed)
@@ -245,7 +260,7 @@ def _strip(directory: Path) -> None:
         logger.warning("Damaged checkpoint: %s. It is left as it is.", error)
         return
     if checkpoint.resumable:
-        # The record first: from then on nobody resumes from this folder, even while its files remain.
+        # The record first: after that no run resumes from this folder, even if its files remain.
         record = {**checkpoint.record, "files": {AVERAGE_FILE: checkpoint.record["files"][AVERAGE_FILE]}}
         write_json(directory / RECORD_FILE, record)
     for file in directory.iterdir():
@@ -254,7 +269,7 @@ def _strip(directory: Path) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """State of this process's global generators: Python, NumPy, PyTorch on the CPU and its CUDA device."""
+    """State of the global generators of this process: Python, NumPy, PyTorch on the CPU and CUDA device."""
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002  (libraries may draw from it)
     return {
         "python": random.getstate(),
@@ -265,7 +280,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators back as :func:`random_state` found them."""
+    """Restore the generators from :func:`random_state`."""
     random.setstate(state["python"])
     keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(  # noqa: NPY002

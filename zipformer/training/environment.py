@@ -1,4 +1,4 @@
-"""What a run ran on, for logs and checkpoints."""
+"""Hardware, versions and data of a run, for logs and checkpoints."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def prepare_cpu(num_threads: int) -> None:
     """Set the number of threads (0 = leave it) and treat denormal numbers as zero.
 
     Gradients that have decayed to denormals make CPU kernels several times slower. Threads inherit the
-    setting from the one that starts them, so this comes before any other computation.
+    setting from the thread that starts them, so call this before any other computation.
     """
     if num_threads:
         torch.set_num_threads(num_threads)
@@ -68,7 +68,7 @@ def log_environment(environment: Mapping[str, str | int | None]) -> None:
 
 
 def log_parameters(task: nn.Module) -> None:
-    """Number of parameters, and that of each part of the model and of the task, largest first."""
+    """Log the number of parameters in all and of each part of the model and the task, largest first."""
     sizes: Counter[str] = Counter()
     for name, parameter in task.named_parameters():
         sizes[name.removeprefix("model.").partition(".")[0]] += parameter.numel()
@@ -77,7 +77,7 @@ def log_parameters(task: nn.Module) -> None:
 
 
 def log_data(selection: Selection, dropped_file: Path) -> None:
-    """Amount of data by dialect, and what is left out: a few ids in the log, all in ``dropped_file``."""
+    """Log the amount of data by dialect, and a few ids of dropped utterances; all are in ``dropped_file``."""
     hours = ", ".join(
         f"{dialect} {seconds / 3600:.2f}" for dialect, seconds in selection.seconds_by_dialect.most_common()
     )

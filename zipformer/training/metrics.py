@@ -1,4 +1,4 @@
-"""What a training run tells: numbers in files, a progress line on a terminal, plain lines elsewhere."""
+"""Output of a training: numbers in files, and progress on the terminal or in the log."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from zipformer.distributed import World
 from zipformer.files import replacing
+from zipformer.model_dir import METRICS_FILE
 from zipformer.training.task import Loss
 
 logger = logging.getLogger(__name__)
@@ -27,21 +28,21 @@ T = TypeVar("T")
 
 
 class Interval:
-    """Sums over the steps since the last report. Time for validation and checkpoints does not count."""
+    """Sums over the steps since the last report, without the time for validation and checkpoints."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.started = time.perf_counter()
-        self.waited = 0.0  # seconds for data
+        self.waited = 0.0  # seconds of waiting for data
         self.paused = 0.0
-        self.sums: dict[str, Tensor] = {}  # by loss: (2,) its sum over finite steps, and of its terms
-        self.losses: list[str] = []  # names, those of the last step first
+        self.sums: dict[str, Tensor] = {}  # by loss: sum over finite steps, and number of terms (2,)
+        self.losses: list[str] = []  # names of the losses, those of the last step first
         self.audio_seconds = 0.0
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
-        """Pass batches on, counting the time it takes to get them."""
+        """Yield the batches, and measure the time of waiting for them."""
         while True:
             asked = time.perf_counter()
             try:
@@ -53,18 +54,18 @@ class Interval:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Leave the time of a block out."""
+        """Context whose time does not count."""
         began = time.perf_counter()
         yield
         self.paused += time.perf_counter() - began
 
     def add(self, losses: Mapping[str, Loss], total: Tensor, frames: int, audio_seconds: float) -> None:
-        """Count a step. Its losses stay on their device; where one is not finite, none of them counts.
+        """Count a step. Losses stay on their device; if one is not finite, none of them counts.
 
         Args:
             losses: losses of the step by name.
-            total: their weighted sum, reported as ``loss`` per encoder frame.
-            frames: encoder frames of the batch.
+            total: weighted sum of the losses, reported as ``loss`` per encoder frame.
+            frames: number of encoder frames of the batch.
             audio_seconds: seconds of audio in the batch.
         """
         values = {name: (loss.total, loss.terms) for name, loss in losses.items()} | {"loss": (total, frames)}
@@ -77,11 +78,11 @@ class Interval:
         self.audio_seconds += audio_seconds
 
     def summary(self, world: World) -> dict[str, float]:
-        """Means over the steps of all processes; every process must ask.
+        """Means over the steps of all processes; every process must call this.
 
         Returns:
-            Losses divided by their terms (NaN where no step was finite), seconds of audio that all processes
-            together trained on per second, and the share of time that this process waited for data.
+            Losses divided by their terms (NaN if no step was finite), seconds of training audio of all
+            processes per second, and the share of time that this process waited for data.
         """
         elapsed = time.perf_counter() - self.started - self.paused
         sums = torch.cat(list(self.sums.values()))
@@ -100,9 +101,9 @@ class MetricsLog:
     """``metrics.jsonl`` and TensorBoard scalars of one run."""
 
     def __init__(self, exp_dir: Path, *, from_step: int = 0) -> None:
-        """Continue the files of ``exp_dir``; what they say of steps after ``from_step`` is taken back."""
+        """Continue the files of ``exp_dir``; records of steps after ``from_step`` are removed."""
         exp_dir.mkdir(parents=True, exist_ok=True)
-        self.path = exp_dir / "metrics.jsonl"
+        self.path = exp_dir / METRICS_FILE
         if self.path.exists():
             self._rewind(from_step)
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
@@ -114,14 +115,14 @@ class MetricsLog:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
-                continue  # a line that a kill cut short
+                continue  # a line that a kill has truncated
             if record["step"] <= step:
                 kept.append(line + "\n")
         with replacing(self.path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
     def write(self, kind: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
-        """Append a record; its numbers, also those one level down, become TensorBoard scalars."""
+        """Append a record; its numbers, also nested ones, become TensorBoard scalars."""
         record = {"kind": kind, "step": step, "epoch": epoch, **values}
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         for name, value in values.items():
@@ -140,7 +141,7 @@ class MetricsLog:
 
 
 class ProgressLine:
-    """A live line on a terminal, with log messages above it; elsewhere a log line for every report."""
+    """A live line on a terminal, with log messages above it; otherwise a log line for every report."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         console = Console(stderr=True)
@@ -157,7 +158,7 @@ class ProgressLine:
 
     def __enter__(self) -> "ProgressLine":
         if self._live:
-            # Handlers that write to the terminal by themselves would break the line.
+            # Handlers that write directly to the terminal would break the line.
             root = logging.getLogger()
             self._handlers, root.handlers = root.handlers, [RichHandler(console=self._progress.console)]
         self._progress.start()
@@ -184,9 +185,9 @@ class ProgressLine:
 
         Args:
             values: losses and the other numbers of a training record.
-            losses: names of those that are parts of ``loss``.
-            done: share of the run that is behind it, 0 to 1.
-            elapsed: seconds it has trained.
+            losses: names of the parts of ``loss``.
+            done: finished share of the run, 0 to 1.
+            elapsed: seconds of training so far.
         """
         if not self.enabled:
             return

@@ -1,4 +1,4 @@
-"""Everything that changes while a model trains, as one thing that is saved, restored and continued."""
+"""The complete state of a training, which can be saved and restored."""
 
 import logging
 import random
@@ -25,25 +25,25 @@ from zipformer.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-ONLY_AT_THE_START = ("clock_start", "init_from")  # settings that a run that goes on does not read
+ONLY_AT_THE_START = ("clock_start", "init_from")  # settings that a resumed run does not read
 
 
 @dataclass
 class Counters:
-    """How far the run has come."""
+    """Progress of the run."""
 
-    step: int = 0  # optimiser steps, skipped ones included
+    step: int = 0  # optimiser steps, including skipped ones
     epoch: int = 1
-    batches: int = 0  # used of this epoch, by every process
-    elapsed_seconds: float = 0.0  # over all starts of the run
-    audio_seconds: float = 0.0  # trained on, all processes together
-    bad_steps: int = 0  # skipped because something was not finite
+    batches: int = 0  # batches of this epoch that every process has used
+    elapsed_seconds: float = 0.0  # seconds of training over all starts of the run
+    audio_seconds: float = 0.0  # seconds of training audio, all processes together
+    bad_steps: int = 0  # steps that were skipped because they were not finite
 
 
 class TrainingState:
     """Weights, their running average, optimiser, scheduler, clock, random generators and counters.
 
-    The running average is kept by the main process only.
+    Only the main process has the running average.
     """
 
     def __init__(self, task: Task, optimizer: ScaledAdam, scheduler: Eden, world: World) -> None:
@@ -65,18 +65,18 @@ class TrainingState:
         known_dialects: Sequence[str] = (),
         sampler_state: Mapping[str, Any] | None = None,
     ) -> Checkpoint | None:
-        """Write a checkpoint below ``root``; every process calls this, the main one writes.
+        """Write a checkpoint below ``root``; every process must call this, the main process writes.
 
         Args:
             config: all settings, as plain values.
-            order: those of them that decide which batches an epoch has, see :meth:`restore`.
-            environment: what the run runs on.
+            order: settings that determine the batches of an epoch, see :meth:`restore`.
+            environment: hardware and versions of the run.
             trained_hours: hours of training audio by dialect group.
             known_dialects: groups that the weights were trained on before this run.
             sampler_state: what :meth:`restore` returns, the same in every process.
 
         Returns:
-            The checkpoint, in the main process.
+            The checkpoint; only in the main process.
         """
         processes = self.world.gather({"random": random_state(), "clock": self.task.clock.state_dict()})
         if not self.world.is_main:
@@ -106,17 +106,16 @@ class TrainingState:
     def restore(
         self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        """Put everything back as it was when the checkpoint was written, and say so in the log.
+        """Restore everything from a checkpoint, and log it.
 
-        Settings may have changed meanwhile. Where ``order`` has, the batches of the epoch are no longer the
-        same, and the epoch starts over. A process that the earlier run did not have takes the clock of the
-        first process.
+        Settings may have changed since then. If ``order`` has, the epoch has other batches, and it starts
+        over. A process that the earlier run did not have takes the clock of the first process.
 
         Returns:
             the state that the sampler can continue the epoch from, if there is one.
 
         Raises:
-            CheckpointError: the checkpoint holds another model than ``config`` describes.
+            CheckpointError: the model of the checkpoint differs from ``config``.
         """
         record = checkpoint.record
         changed = differences(record["config"], config)

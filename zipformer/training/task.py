@@ -1,7 +1,7 @@
-"""What a training learns, as the trainer sees it: a :class:`Task`.
+"""The interface between the trainer and a training task, :class:`Task`.
 
-The trainer knows batches, steps, checkpoints and processes. What is computed from a batch, and what for, is
-the task's: the trainer adds up its losses and branches on nothing. Tasks lie in :mod:`zipformer.tasks`.
+The trainer handles batches, steps, checkpoints and processes. The task computes losses from a batch; the
+trainer sums them and does not depend on the kind of task. Tasks are in :mod:`zipformer.tasks`.
 """
 
 from abc import ABC, abstractmethod
@@ -27,9 +27,9 @@ class Loss(NamedTuple):
     """One loss of one step.
 
     Attributes:
-        total: () sum over the utterances of this process; carries the gradient.
-        terms: how many things ``total`` is a sum over, such as encoder frames; reports show total / terms.
-        weight: factor of ``total`` in the sum that is minimised at this step.
+        total: scalar sum over the utterances of this process, with gradient.
+        terms: number of terms in ``total``, such as encoder frames; reports show total / terms.
+        weight: weight of ``total`` in the sum that is minimised at this step.
     """
 
     total: Tensor
@@ -39,12 +39,12 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a task needs of the data.
+    """Requirements of a task for the data.
 
     Attributes:
-        tokenizer: gives the tokens of the transcripts; None = utterances need no transcript.
+        tokenizer: tokenizer of the transcripts; None = utterances need no transcript.
         repeats_need_blank: drop utterances with too few frames for CTC.
-        translation: field of the supervisions whose tokens batches hold as well.
+        translation: field of the supervisions with the translation, whose tokens are also in batches.
         fields: further fields of the supervisions that every utterance must have.
     """
 
@@ -54,7 +54,7 @@ class Needs:
     fields: Sequence[str] = ()
 
 
-Rates = dict[str, dict[str, float]]  # by what is measured, by dialect ("overall" among them): per cent
+Rates = dict[str, dict[str, float]]  # per cent, by name of the rate and dialect (or "overall")
 
 
 class SavesItself(Protocol):
@@ -68,17 +68,18 @@ class SavesItself(Protocol):
 
 
 class Task(nn.Module, ABC):
-    """One way of training. DistributedDataParallel wraps it, so :meth:`forward` is a step's computation.
+    """A training task. DistributedDataParallel wraps it, so :meth:`forward` is the computation of a step.
 
-    A subclass registers itself with :func:`register_task`. Its constructor takes the settings and the
-    processes of the run, and makes the same first weights in every process.
+    A subclass is registered with :func:`register_task`. Its constructor takes the settings and the processes
+    of the run, and makes the same initial weights in every process.
 
     Attributes:
-        model: the result of the training. Averages and model directories hold its weights; other parts of
-            the task (a quantiser, a head for the training alone) are in checkpoints only.
-        needs: what the data must have.
-        fixed_settings: settings that shape the task's own weights, which a run that resumes must keep.
-        validation_interval: steps between validations; 0 = there is none.
+        model: result of the training. Averages and model directories have its weights; other parts of the
+            task (a quantiser, a head used only in training) are in checkpoints only.
+        needs: requirements for the data.
+        fixed_settings: settings that determine the shapes of weights outside ``model``; they must not change
+            when a run is resumed.
+        validation_interval: steps between validations; 0 = no validation.
     """
 
     model: SavesItself
@@ -93,57 +94,57 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Loss]:
-        """Losses of a batch. Every parameter must take part in every step, with a zero where it is idle.
+        """Losses of a batch. Every parameter must get a gradient in every step, zero if it is not used.
 
         Args:
             batch: utterances of this process; the task moves them to its device.
-            step: steps taken before this one.
+            step: number of steps before this one.
         """
 
     def after_step(self, step: int) -> None:
-        """Called when the optimiser has taken a step, with the number of steps taken."""
+        """Called after every step of the optimiser, with the number of steps so far."""
 
     def monitors(self) -> dict[str, float]:
-        """Numbers for the log since the last report, the same in all processes; every process must ask."""
+        """Numbers for the log since the last report, equal in all processes; every process must call this."""
         return {}
 
     def validate(self, step: int, stop: Callable[[], bool]) -> Rates | None:
-        """Measure the model on the validation split; None where ``stop`` said yes in any process."""
+        """Measure the model on the validation split; None if ``stop`` returned True in any process."""
         return {}
 
     def parameter_groups(self) -> Iterable[Parameter]:
-        """What the optimiser trains: the parameters that are not frozen."""
+        """Parameters for the optimiser: all that are not frozen."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     @abstractmethod
     def initialise(self, source: Path) -> None:
-        """Take weights from a model directory (``init_from``), as far as they fit.
+        """Load weights from a model directory (``init_from``), as far as they fit.
 
         Raises:
-            UserError: next to nothing fits.
+            UserError: almost nothing fits.
         """
 
     def write_files(self, directory: Path) -> None:
-        """Write what a model directory holds beside configuration and weights, such as tokens."""
+        """Write the files of a model directory beside configuration and weights, such as tokens."""
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write a model directory that recognition or another task can start from."""
+        """Write a model directory, from which recognition or another task can start."""
         self.model.save_pretrained(directory)
         self.write_files(Path(directory))
 
     def check_resumable(self, checkpoint: Path) -> None:
-        """Make sure that a checkpoint can be resumed with the data of today.
+        """Check that a checkpoint can be resumed with the present data.
 
         Raises:
             UserError: it cannot.
         """
 
     def own_state(self) -> dict[str, Tensor]:
-        """Parameters and buffers that are not the model's."""
+        """Parameters and buffers outside ``model``."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("model.")}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`own_state` gave."""
+        """Restore parameters and buffers from :meth:`own_state`."""
         missing, unexpected = self.load_state_dict(dict(state), strict=False)
         lacking = [name for name in missing if not name.startswith("model.")]
         assert not lacking, lacking
@@ -151,12 +152,12 @@ class Task(nn.Module, ABC):
 
     @classmethod
     def problems(cls, config: Any) -> list[str]:
-        """What is wrong with the settings of this task, each with the setting to change."""
+        """Problems in the settings of this task, each with the setting to change."""
         return []
 
     @classmethod
     def window_scorer(cls, end: "Checkpoint", data_dir: Path | None, world: World) -> "WindowScorer | None":
-        """Scores averages of the weights on validation data; None where this task has no such score."""
+        """Scorer of averages of the weights on validation data; None if this task has no score."""
         return None
 
 
@@ -179,7 +180,7 @@ registered: dict[str, RegisteredTask] = {}
 
 
 def register_task(name: str, config_class: type) -> Callable[[T], T]:
-    """Class decorator that makes a task known as ``task=NAME``, with a config class of its own."""
+    """Class decorator that registers a task as ``task=NAME``, with its config class."""
 
     def register(task_class: T) -> T:
         assert name not in registered, f"two tasks are named {name}"

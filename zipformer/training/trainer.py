@@ -52,7 +52,7 @@ class Trainer:
     Args:
         config: settings of the run and of its task.
         world: processes of the run.
-        task_class: what is learnt.
+        task_class: class of the task.
     """
 
     def __init__(self, config: TrainConfig, world: World, task_class: type[Task]) -> None:
@@ -129,8 +129,8 @@ class Trainer:
         """Train until num_epochs, max_steps or max_minutes; SIGTERM or SIGINT end it with a checkpoint.
 
         Raises:
-            UserError: too many steps in a row were not finite, or an epoch has no batch.
-            UserError: the processes that load features cannot start.
+            UserError: too many steps in a row were not finite, an epoch has no batch, or the processes that
+                load features cannot start.
             SystemExit: after SIGTERM, with 143, or after SIGINT, with 130.
         """
         with self.signals.noted():
@@ -357,11 +357,9 @@ def train(config: TrainConfig, task_class: type[Task]) -> None:
     """Run one training in this process, together with those that torchrun started beside it.
 
     Raises:
-        UserError: settings that do not go together.
         CheckpointError: exp_dir holds checkpoints, but none that can be used.
-        UserError: another run works in exp_dir.
-        UserError: training cannot go on.
-        UserError: the processes that load features cannot start, or died.
+        UserError: settings contradict each other, another run works in exp_dir, training cannot continue, or
+            the processes that load features cannot start or died.
         SystemExit: after SIGTERM or SIGINT, with 143 or 130.
     """
     check(config, task_class.problems(config))

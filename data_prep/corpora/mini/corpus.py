@@ -90,7 +90,11 @@ class Utterance:
     speaker: Speaker
 
 
-@register_corpus("mini", MiniConfig)
+@register_corpus(
+    "mini",
+    MiniConfig,
+    origin="synthesised by this package with eSpeak NG",
+)
 def prepare_mini(config: MiniConfig, directory: Path) -> CorpusManifests:
     """Synthesise the corpus into ``directory/audio``; units that an earlier run finished are kept.
 
@@ -98,8 +102,8 @@ def prepare_mini(config: MiniConfig, directory: Path) -> CorpusManifests:
         Manifests of the splits train, valid and test.
 
     Raises:
-        UserError: a setting is out of range, a group or variety is unknown, a word has no reading.
-        UserError: a synthesis process failed.
+        UserError: a setting is out of range, a group or variety is unknown, a word has no reading, or a
+            process of the synthesis failed.
     """
     check(config)
     plan = {site: list(utterances) for site, utterances in _sites(config)}

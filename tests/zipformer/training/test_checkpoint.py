@@ -1,6 +1,7 @@
 import json
 import logging
 import random
+import resource
 import shutil
 from pathlib import Path
 
@@ -205,3 +206,22 @@ def test_random_state_survives_a_file(tmp_path: Path) -> None:
     again = draws()
     assert again[:2] == expected[:2]
     assert torch.equal(again[2], expected[2])
+
+
+def test_a_disk_that_is_full_in_the_middle_of_the_state_is_named(tmp_path: Path) -> None:
+    """PyTorch answers with a RuntimeError over the length of its archive."""
+    save(tmp_path, 10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(files.StorageError, match="File too large; free space there"):
+            save_checkpoint(
+                tmp_path,
+                model=SmallModel(),
+                average={"weight": torch.zeros(2)},
+                training={"moments": torch.zeros(100_000)},
+                record={"step": 20},
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert steps(tmp_path) == [10]

@@ -2,6 +2,7 @@
 
     python -m benchmarks.manifest                  # 5 million cuts, about 5 GB of text, 10 minutes
     python -m benchmarks.manifest --cuts 1000000
+    python -m benchmarks.manifest --cuts 50000000  # 5 GB of disk, an hour
 
 The manifest is written under exp/benchmarks and removed afterwards. Its cuts share a few feature matrices, so
 that it takes no more disk than its text. The second start maps an index from about 200,000 cuts on: below,
@@ -16,6 +17,8 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,7 @@ from rich.progress import track
 
 from benchmarks.harness import Timing, report
 from data_prep.tokens import train_token_model, write_tokens
-from zipformer.data.batches import TrainingData
+from zipformer.data.batches import STATE_INTERVAL, SamplerState, TrainingData
 from zipformer.data.selection import DataConfig, select_utterances
 from zipformer.data.tokenizer import Tokenizer
 
@@ -34,6 +37,9 @@ DIRECTORY = Path("exp/benchmarks/manifest")
 CHARACTERS = [chr(0x4E00 + n) for n in range(3000)]
 MATRICES = 300  # feature matrices that the cuts share
 PLAIN_CUTS = 20_000  # cuts on which the plain way is timed
+WRITTEN_CUTS = 5_000_000  # a longer manifest repeats these
+MOVED_BATCHES = 1000  # after which the state is taken that stands for later ones
+CPU_NOTE = "{:.2f} s of CPU in the main process"
 
 
 def main() -> None:
@@ -71,14 +77,20 @@ def write_corpus(directory: Path, count: int) -> None:
     parts = [template.split("TEXT") for template in templates]
     text = "".join(random.choice(CHARACTERS, 100_000))
     with gzip.open(directory / "cuts_train.jsonl.gz", "wt", compresslevel=1, encoding="utf-8") as file:
-        for start in track(range(0, count, 10_000), description="writing", transient=True):
+        once = min(count, WRITTEN_CUTS)
+        for start in track(range(0, once, 10_000), description="writing", transient=True):
             lines = []
-            for n in range(start, min(start + 10_000, count)):
+            for n in range(start, min(start + 10_000, once)):
                 before, after = parts[n % MATRICES]
                 place = n * 37 % 99_000
                 words = text[place : place + 8 + n % 7]
                 lines.append(f"{before.replace('ID', str(n))}{words}{after}\n")
             file.write("".join(lines))
+    if count > once:
+        written = (directory / "cuts_train.jsonl.gz").read_bytes()
+        with (directory / "cuts_train.jsonl.gz").open("ab") as copies:
+            for _ in range(count // once - 1):
+                copies.write(written)
 
 
 def shared_cuts(directory: Path, random: np.random.Generator) -> Iterator[MonoCut]:
@@ -127,13 +139,11 @@ def measure(directory: Path, count: int, workers: int, batches: int) -> list[Tim
     seconds = (time.perf_counter() - begin) / PLAIN_CUTS * count
     cases.append(Timing("selection by whole cuts", [seconds], note=f"{PLAIN_CUTS:,} cuts, times all cuts"))
 
-    begin = time.perf_counter()
-    data = TrainingData(manifest, tokenizer, config)
-    selected = time.perf_counter() - begin
-    cases.append(Timing("selection", [selected]))
-    epoch = data.epoch(1)
-    next(epoch)
-    cases.append(Timing("time to the first batch", [time.perf_counter() - begin], resident_mebibytes()))
+    with measured("first start, which selects and writes the index", cases):
+        data = TrainingData(manifest, tokenizer, config)
+    with measured("from there to the first batch", cases):
+        epoch = data.epoch(1)
+        next(epoch)
 
     memory = []
     begin = time.perf_counter()
@@ -146,17 +156,57 @@ def measure(directory: Path, count: int, workers: int, batches: int) -> list[Tim
     cases.append(Timing(f"{batches} batches", [seconds], max(memory), f"{note}, at the end {memory[-1]:.0f}"))
     del epoch
 
-    begin = time.perf_counter()
-    mapped = TrainingData(manifest, tokenizer, config)
-    cases.append(Timing("second start", [time.perf_counter() - begin]))
-
-    for share in (0.1, 0.5, 0.9):
-        skipped = int(share * mapped.selection.seconds / config.max_duration)
-        begin = time.perf_counter()
-        next(data.epoch(1, first_batch=skipped))
-        seconds = time.perf_counter() - begin
-        cases.append(Timing(f"resuming at {share:.0%} of the epoch", [seconds], resident_mebibytes()))
+    with measured("second start", cases):
+        data = TrainingData(manifest, tokenizer, config)
+    for share, state, sampling in states_within_epoch(data, config.max_duration):
+        name = f"at {share:.0%} of the epoch"
+        if sampling is not None:
+            cases.append(replace(sampling, name=f"sampling from the start, {name}"))
+        data = TrainingData(manifest, tokenizer, config)
+        with measured(f"resuming {name}", cases):
+            data.restore(state)
+            next(data.epoch(1, first_batch=state["batch"] + STATE_INTERVAL - 1))
     return cases
+
+
+def states_within_epoch(
+    data: TrainingData, max_duration: float
+) -> Iterator[tuple[float, SamplerState, Timing | None]]:
+    """States at 10, 50 and 90 % of the epoch, and the time that it takes to get there without them.
+
+    A long epoch is not sampled that far: an early state is moved there instead, which is as large and takes
+    as long to restore.
+    """
+    walked = data.selection.utterances <= WRITTEN_CUTS
+    batches = data.sampler.batches(1)
+    wall = cpu = 0.0
+    sampled = 0
+    for share in (0.1, 0.5, 0.9):
+        place = int(share * data.selection.seconds / max_duration)
+        begin, processor = time.perf_counter(), time.process_time()
+        while sampled < (place if walked else MOVED_BATCHES):
+            next(batches)
+            sampled += 1
+        wall += time.perf_counter() - begin
+        cpu += time.process_time() - processor
+        state = batches.state()
+        if not walked:
+            line = state["reader"]["next"][0][1]
+            moved = int(share * data.selection.utterances) - line
+            state["cuts"][:, 1] += moved
+            state["reader"]["next"] = [(0, line + moved)]
+        timing = Timing("", [wall], note=CPU_NOTE.format(cpu)) if walked else None
+        yield share, {"epoch": 1, "batch": place, "sampler": state}, timing
+
+
+@contextmanager
+def measured(name: str, cases: list[Timing]) -> Iterator[None]:
+    """Append the wall seconds and memory of what runs within; the note has its CPU seconds."""
+    begin, processor = time.perf_counter(), time.process_time()
+    yield
+    seconds = time.perf_counter() - begin
+    note = CPU_NOTE.format(time.process_time() - processor)
+    cases.append(Timing(name, [seconds], resident_mebibytes(), note))
 
 
 def resident_mebibytes() -> float:

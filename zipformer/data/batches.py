@@ -3,9 +3,14 @@
 Training batches depend only on (seed, epoch, rank, index of the batch): the sampler shuffles from seed +
 epoch, and SpecAugment draws from a generator seeded with all four. So training resumes with the same
 batches, for any number of workers, from the epoch and the number of its batches that were used.
+
+The sampler forms the batches one after the other. So that a run that resumes need not form all those before
+it, a checkpoint has a state of the sampler, from at most ``STATE_INTERVAL`` batches before.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +19,12 @@ import numpy as np
 import torch
 from lhotse import CutSet, SupervisionSegment
 from lhotse.cut import Cut
-from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
+from lhotse.dataset.sampling import SimpleCutSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zipformer.data.augment import SpecAugment
+from zipformer.data.bucketing import BucketingSampler
 from zipformer.data.cuts import check_manifest, sentence_of
 from zipformer.data.distortion import Distortion
 from zipformer.data.loader_workers import begin_worker, start_loading
@@ -41,8 +47,11 @@ from zipformer.data.shar import open_data
 from zipformer.errors import UserError
 
 EVALUATION_SECONDS = 200.0  # of padded audio in a batch, where nothing is trained
+STATE_INTERVAL = 100  # batches from one state that is kept to the next
 SOUND = 1  # distinguishes the generator of distortions from that of SpecAugment
 PADDING_VALUE = -23.025851  # log(1e-10): below anything that a log-mel filter bank gives, silence too
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -99,6 +108,7 @@ class Batch:
 
 
 BatchKey = tuple[int, int]  # epoch, index of the batch within the epoch
+SamplerState = Mapping[str, Any]  # epoch, batch (number of those before), and the state of the sampler
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -125,7 +135,7 @@ class FeatureDataset(Dataset[Batch]):
         self.augment = augment
         self.seed = list(seed)
 
-    def __getitem__(self, item: tuple[BatchKey, CutSet]) -> Batch:
+    def __getitem__(self, item: tuple[BatchKey, CutSet | list[CutLine]]) -> Batch:
         key, cuts = item
         utterances = [cut.cut() if isinstance(cut, CutLine) else cut for cut in cuts]
         if self.distortion is None:
@@ -157,21 +167,39 @@ class FeatureDataset(Dataset[Batch]):
         return features
 
 
-class _EpochSampler(Sampler[tuple[BatchKey, CutSet]]):
-    """Batches of cuts with their keys, from ``first_batch`` on. Skipped batches cost no feature loading."""
+class _EpochSampler(Sampler[tuple[BatchKey, list[CutLine]]]):
+    """Batches of cuts with their keys, from ``first_batch`` on. Skipped batches cost no feature loading.
 
-    def __init__(self, sampler: DynamicBucketingSampler, mixture: Mixture) -> None:
+    Every ``STATE_INTERVAL`` batches it keeps the state that they are formed from, until the training has
+    surely got past the next one.
+    """
+
+    def __init__(self, sampler: BucketingSampler, ahead: int) -> None:
         self.sampler = sampler
-        self.mixture = mixture
         self.epoch = 1
         self.first_batch = 0
+        # Up to ``ahead`` batches are formed before they are trained on.
+        self.states: deque[SamplerState] = deque(maxlen=2 + ahead // STATE_INTERVAL)
 
-    def __iter__(self) -> Iterator[tuple[BatchKey, CutSet]]:
-        self.mixture.epoch = self.epoch
-        self.sampler.set_epoch(self.epoch)
-        for index, cuts in enumerate(self.sampler):
+    def __iter__(self) -> Iterator[tuple[BatchKey, list[CutLine]]]:
+        start = self.state_before(self.epoch, self.first_batch)
+        self.states.clear()
+        if start is not None:
+            self.states.append(start)
+        elif self.first_batch:
+            logger.info("Epoch %d is sampled again up to batch %d", self.epoch, self.first_batch)
+        batches = self.sampler.batches(self.epoch, start and start["sampler"])
+        for index, cuts in enumerate(batches, start["batch"] if start else 0):
+            following = index + 1
+            if following % STATE_INTERVAL == 0:
+                self.states.append({"epoch": self.epoch, "batch": following, "sampler": batches.state()})
             if index >= self.first_batch:
                 yield (self.epoch, index), cuts
+
+    def state_before(self, epoch: int, batch: int) -> SamplerState | None:
+        """The last state of an epoch that is kept, taken before this batch or an earlier one."""
+        kept = [state for state in self.states if state["epoch"] == epoch and state["batch"] <= batch]
+        return kept[-1] if kept else None
 
 
 class TrainingData:
@@ -252,23 +280,19 @@ class TrainingData:
             raise UserError(f"no utterance of {named} can be trained on: {reasons or 'it is empty'}")
         self.mixture = Mixture(streams_of(manifests, selections, config.mixing), seed)
         self.seconds_per_epoch = sum(self.mixture.seconds_by_corpus())
-        num_buckets = self._num_buckets(config, world_size)
-        sampler = DynamicBucketingSampler(
+        self.sampler = BucketingSampler(
             self.mixture,
             max_duration=config.max_duration,
             max_cuts=config.max_cuts,
             quadratic_duration=config.quadratic_duration,
-            num_buckets=num_buckets,
-            # lhotse cannot estimate the border of a single bucket; this one puts everything below it.
-            duration_bins=[config.max_utterance_seconds] if num_buckets == 1 else None,
+            num_buckets=self._num_buckets(config, world_size),
             buffer_size=config.buffer_size,
-            shuffle=True,
             drop_last=config.drop_last,
             seed=seed,
             rank=rank,
             world_size=world_size,
         )
-        self._sampler = _EpochSampler(sampler, self.mixture)
+        self._epochs = _EpochSampler(self.sampler, ahead=config.num_workers * config.prefetch_batches)
         self._loader = DataLoader(
             FeatureDataset(
                 tokenizer,
@@ -277,7 +301,7 @@ class TrainingData:
                 translation=translation,
                 distortion=Distortion(config.distortion) if config.distortion.computes else None,
             ),
-            sampler=self._sampler,
+            sampler=self._epochs,
             batch_size=None,  # the sampler already gives whole batches
             num_workers=config.num_workers,
             prefetch_factor=config.prefetch_batches if config.num_workers else None,
@@ -297,12 +321,28 @@ class TrainingData:
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Batches of one epoch, leaving out the first ``first_batch`` of them.
 
+        The sampler starts from the last state that it has of a batch before, else from the start of the
+        epoch.
+
         Raises:
             UserError: the processes that load features cannot start.
         """
-        self._sampler.epoch = epoch
-        self._sampler.first_batch = first_batch
+        self._epochs.epoch = epoch
+        self._epochs.first_batch = first_batch
         return start_loading(self._loader)
+
+    def state(self, epoch: int, batches: int) -> SamplerState | None:
+        """From what :meth:`restore` continues an epoch of which so many batches are used.
+
+        Returns:
+            plain values and tensors, the same in every process; None near the start of an epoch.
+        """
+        return self._epochs.state_before(epoch, batches)
+
+    def restore(self, state: SamplerState) -> None:
+        """Let :meth:`epoch` start from a state of an earlier run with the same data and settings."""
+        if self.sampler.can_restore(state["sampler"]):
+            self._epochs.states.append(state)
 
 
 class _KeyedSampler(Sampler[tuple[BatchKey, CutSet]]):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from lhotse import AudioSource
@@ -29,6 +29,10 @@ PREPARATION_FILE = "prepare.json"  # in a data directory: what prepared it, and 
 
 _BLOCK_BYTES = 1 << 20
 _ONE_RECORDING = ("MonoCut", "MultiCut")  # the types of cut that have all they need in their own fields
+
+
+class SupportsRead(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _Supervision(msgspec.Struct):
@@ -76,15 +80,29 @@ class CutLine:
         line: JSON.
         duration: seconds.
         directory: absolute path of the manifest's data directory.
-        dataloading_info: Lhotse's sampler leaves its diagnostics here.
+        number: place of the line in its manifest, counted from 0.
+        stream: place of the manifest among those of a mixture.
+        before: how often the epoch has used the cut already.
+        dataloading_info: Lhotse's samplers leave their diagnostics here.
     """
 
-    __slots__ = ("dataloading_info", "directory", "duration", "line")
+    __slots__ = ("before", "dataloading_info", "directory", "duration", "line", "number", "stream")
 
-    def __init__(self, line: bytes, duration: float, directory: Path) -> None:
+    def __init__(
+        self,
+        line: bytes,
+        duration: float,
+        directory: Path,
+        number: int,
+        stream: int = 0,
+        before: int = 0,
+    ) -> None:
         self.line = line
         self.duration = duration
         self.directory = directory
+        self.number = number
+        self.stream = stream
+        self.before = before
         self.dataloading_info: object = None
 
     def cut(self) -> Cut:
@@ -179,9 +197,14 @@ def check_feature_files(paths: Iterable[str], directory: Path) -> None:
 def read_lines(path: Path) -> Iterator[bytes]:
     """Lines of a file without their ends."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        rest = b""
-        while block := file.read(_BLOCK_BYTES):
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
+        yield from lines_of(file, _BLOCK_BYTES)
+
+
+def lines_of(file: SupportsRead, block_bytes: int) -> Iterator[bytes]:
+    """Lines of an open file without their ends, from where it is; reads so many bytes at once."""
+    rest = b""
+    while block := file.read(block_bytes):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest

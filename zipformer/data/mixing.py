@@ -15,16 +15,19 @@ its utterances have been used equally often, to within one.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from zipformer.data.manifest import CutLine, read_lines
+from zipformer.data.line_index import LineIndex
+from zipformer.data.manifest import CutLine
 from zipformer.errors import UserError
 
 Shares = Mapping[str, float]  # by dialect group
@@ -125,11 +128,13 @@ class Stream:
         manifest: JSON lines, compressed by gzip if the name ends in ``.gz``.
         durations: (n,) seconds of each cut, NaN for one that is left out.
         uses: (n,) how often each cut is used in an epoch; None = once.
+        index: folder that says where the lines are (:mod:`zipformer.data.line_index`); None = there is none.
     """
 
     manifest: Path
     durations: NDArray[np.float64]
     uses: NDArray[np.float32] | None = None
+    index: Path | None = None
 
     def counts(self, epoch: int, seed: Sequence[int]) -> NDArray[np.int32]:
         """(n,) how often each cut is used in an epoch, counted from 1."""
@@ -141,15 +146,32 @@ class Stream:
         counts = np.floor(epoch * uses + phase) - np.floor((epoch - 1) * uses + phase)
         return np.where(selected, counts, 0).astype(np.int32)
 
-    def lines(self, counts: NDArray[np.int32]) -> Iterator[CutLine]:
-        """The cuts, in the order of the manifest: all that are used, then those that are used again."""
+    def cuts(
+        self, counts: NDArray[np.int32], stream: int = 0, start: tuple[int, int] = (0, 0)
+    ) -> Iterator[CutLine]:
+        """The cuts, in the order of the manifest: all that are used, then those that are used again.
+
+        Args:
+            stream: place of this stream in the mixture.
+            start: how often the manifest has been read to its end, and the line to go on from.
+        """
         directory = self.manifest.parent.absolute()
-        for already in range(int(counts.max(initial=0))):
+        lines = LineIndex(self.manifest, self.index)
+        passes, first = start
+        for before in range(passes, int(counts.max(initial=0))):
             # Numbers of a memoryview are Python's own, and much faster to loop over than NumPy's.
-            values = self.durations.data, counts.data
-            for line, duration, count in zip(read_lines(self.manifest), *values, strict=True):
-                if count > already:
-                    yield CutLine(line, duration, directory)
+            values = range(first, len(counts)), self.durations.data[first:], counts.data[first:]
+            for line, number, duration, count in zip(lines.lines_from(first), *values, strict=True):
+                if count > before:
+                    yield CutLine(line, duration, directory, number, stream, before)
+            first = 0
+
+    def cuts_at(self, numbers: Sequence[int], stream: int = 0) -> Iterator[CutLine]:
+        """The cuts at some lines of the manifest, which ascend."""
+        directory = self.manifest.parent.absolute()
+        lines = LineIndex(self.manifest, self.index).lines_at(numbers)
+        for line, number in zip(lines, numbers, strict=True):
+            yield CutLine(line, float(self.durations[number]), directory, number, stream)
 
 
 class Mixture:
@@ -169,22 +191,11 @@ class Mixture:
         self.epoch = 1
 
     def __iter__(self) -> Iterator[CutLine]:
-        counts = [stream.counts(self.epoch, (self.seed, n)) for n, stream in enumerate(self.streams)]
-        if len(self.streams) == 1:
-            yield from self.streams[0].lines(counts[0])
-            return
-        totals = [
-            float(np.nansum(stream.durations * count))
-            for stream, count in zip(self.streams, counts, strict=True)
-        ]
-        sources = [stream.lines(count) for stream, count in zip(self.streams, counts, strict=True)]
-        waiting = [(0.0, number) for number in range(len(sources))]  # share of its seconds that is used
-        while waiting:
-            done, number = heapq.heappop(waiting)
-            line = next(sources[number], None)
-            if line is not None:
-                heapq.heappush(waiting, (done + line.duration / totals[number], number))
-                yield line
+        return iter(self.read())
+
+    def read(self, state: Mapping[str, Any] | None = None) -> "MixtureReader":
+        """Go through the present epoch, from its start or from a state of :meth:`MixtureReader.state`."""
+        return MixtureReader(self, state)
 
     def description(self) -> list[str]:
         """A line for each of several corpora: how much the present epoch takes of it."""
@@ -204,3 +215,50 @@ class Mixture:
             float(np.nansum(stream.durations * stream.counts(self.epoch, (self.seed, number))))
             for number, stream in enumerate(self.streams)
         ]
+
+
+class MixtureReader:
+    """One pass through an epoch of a mixture; iterate it once."""
+
+    def __init__(self, mixture: Mixture, state: Mapping[str, Any] | None = None) -> None:
+        streams = mixture.streams
+        if state is None:
+            self._next = [(0, 0)] * len(streams)
+            self._waiting = [(0.0, number) for number in range(len(streams))]
+        else:
+            self._next = [(passes, line) for passes, line in state["next"]]
+            self._waiting = [(done, number) for done, number in state["waiting"]]
+        counts = [stream.counts(mixture.epoch, (mixture.seed, n)) for n, stream in enumerate(streams)]
+        self._totals = [
+            float(np.nansum(stream.durations * count)) if len(streams) > 1 else math.nan
+            for stream, count in zip(streams, counts, strict=True)
+        ]
+        self._sources = [
+            stream.cuts(count, number, start)
+            for number, (stream, count, start) in enumerate(zip(streams, counts, self._next, strict=True))
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Where the reader is, between two cuts, as plain values.
+
+        ``next`` has for each stream how often its manifest has been read to the end, and the line to go on
+        from. ``waiting`` is the heap of the streams that have cuts left, each with the share of its seconds
+        that is used.
+        """
+        return {"next": [*self._next], "waiting": [*self._waiting]}
+
+    def __iter__(self) -> Iterator[CutLine]:
+        places = self._next
+        if len(self._sources) == 1:
+            for cut in self._sources[0]:
+                places[0] = (cut.before, cut.number + 1)
+                yield cut
+            return
+        waiting = self._waiting
+        while waiting:
+            done, number = heapq.heappop(waiting)
+            next_cut = next(self._sources[number], None)
+            if next_cut is not None:
+                heapq.heappush(waiting, (done + next_cut.duration / self._totals[number], number))
+                places[number] = (next_cut.before, next_cut.number + 1)
+                yield next_cut

@@ -67,6 +67,7 @@ class Selection:
         dropped: ids of what is left out, by reason.
         feature_files: where the features of the usable utterances are.
         digest: digest of id, duration, dialect and texts of all utterances, used or not.
+        line_index: folder that says where the lines of the manifest are; None where there is no such index.
     """
 
     utterances: int = 0
@@ -79,6 +80,7 @@ class Selection:
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     feature_files: set[str] = field(default_factory=set)
     digest: str = ""
+    line_index: Path | None = None
 
 
 def sentences_of_tests(directories: Iterable[str]) -> frozenset[str]:
@@ -130,15 +132,16 @@ def streams_of(
     manifests: Sequence[Path], selections: Sequence[Selection], config: MixingConfig
 ) -> list[Stream]:
     """The manifests with what is used of them, and how often."""
-    durations = [np.asarray(selection.durations) for selection in selections]
-    if config.natural:
-        return [Stream(manifest, seconds) for manifest, seconds in zip(manifests, durations, strict=True)]
-    by_dialect = uses_per_epoch([selection.seconds_by_dialect for selection in selections], config)
-    streams = []
-    for manifest, selection, seconds, uses in zip(manifests, selections, durations, by_dialect, strict=True):
-        of_place = np.array([uses.get(dialect, 0.0) for dialect in selection.places], dtype=np.float32)
-        streams.append(Stream(manifest, seconds, of_place[np.asarray(selection.numbers)]))
-    return streams
+    uses: list[NDArray[np.float32] | None] = [None] * len(manifests)
+    if not config.natural:
+        by_dialect = uses_per_epoch([selection.seconds_by_dialect for selection in selections], config)
+        for number, (selection, dialects) in enumerate(zip(selections, by_dialect, strict=True)):
+            of_place = np.array([dialects.get(name, 0.0) for name in selection.places], dtype=np.float32)
+            uses[number] = of_place[np.asarray(selection.numbers)]
+    return [
+        Stream(manifest, np.asarray(selection.durations), times, selection.line_index)
+        for manifest, selection, times in zip(manifests, selections, uses, strict=True)
+    ]
 
 
 def select_utterances(

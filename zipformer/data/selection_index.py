@@ -3,7 +3,10 @@
 A manifest of 50 million cuts takes minutes to select from. The result is a number or two for each cut: it
 lies in ``selections/<key>`` beside the manifest, and every later start and every other process of the run
 maps it into memory. The key is a digest of all that the result depends on: the bytes of the manifest, the
-settings, the tokenizer, the texts that are kept out, and the source code that selects.
+settings, the tokenizer, the texts and speakers that are kept out, and the source code that selects.
+
+Beside it lies where the lines of the manifest are (:mod:`zipformer.data.line_index`), so that a run that
+resumes reads them from the middle.
 """
 
 import errno
@@ -21,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zipformer.data import cuts, manifest, selection, tokenizer
+from zipformer.data import cuts, line_index, manifest, selection, tokenizer
+from zipformer.data.line_index import write_line_index
 from zipformer.data.manifest import read_summaries
 from zipformer.data.selection import DataConfig, Selection, TextEncoder, select_utterances
 from zipformer.data.tokenizer import Tokenizer
@@ -40,7 +44,7 @@ _RECORD_FILE = "selection.json"
 _ARRAY_FILES = ("durations.npy", "numbers.npy")
 _LOCK_FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_SELECTING_MODULES = (cuts, manifest, selection, tokenizer)
+_SELECTING_MODULES = (cuts, line_index, manifest, selection, tokenizer)
 _SELECTING_LIBRARIES = ("lhotse", "sentencepiece")
 # Settings that form batches. All others, also ones yet to come, are taken to decide what is selected.
 _NOT_SELECTING = {
@@ -104,9 +108,10 @@ def indexed_selection(
         with _alone(folder):
             found = _read(place)  # another process may have made it meanwhile
             if found is None:
-                logger.info("selecting utterances of %s: one pass over the file, kept in %s", path, place)
+                logger.info("selecting utterances of %s: two passes over the file, kept in %s", path, place)
                 found = select()
-                _write(found, place, manifest=path.name, source=source)
+                _write(found, place, manifest=path, source=source)
+                found.line_index = place
     except StorageError as error:
         logger.warning("no index of %s, so every start reads it anew: %s", path, error)
     return found or select()
@@ -148,17 +153,18 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(found: Selection, place: Path, *, manifest: str, source: str) -> None:
+def _write(found: Selection, place: Path, *, manifest: Path, source: str) -> None:
     with (
         place_errors(place, "make room to start faster"),
         replacing_folder(place, keep_others=False) as folder,
     ):
         for name, values in zip(_ARRAY_FILES, (found.durations, found.numbers), strict=True):
             np.save(folder / name, np.asarray(values))
+        files = [*_ARRAY_FILES, *write_line_index(manifest, folder)]
         record = {
-            "manifest": manifest,
+            "manifest": manifest.name,
             "source": source,
-            "arrays": {name: file_sha256(folder / name) for name in _ARRAY_FILES},
+            "files": {name: file_sha256(folder / name) for name in files},
             "utterances": found.utterances,
             "seconds": found.seconds,
             "seconds_by_dialect": found.seconds_by_dialect,
@@ -169,7 +175,7 @@ def _write(found: Selection, place: Path, *, manifest: str, source: str) -> None
             "digest": found.digest,
         }
         content = json.dumps(record, sort_keys=True)
-        _remove_outdated(place.parent, manifest, source)
+        _remove_outdated(place.parent, manifest.name, source)
         write_json(folder / _RECORD_FILE, {**record, "sha256": hashlib.sha256(content.encode()).hexdigest()})
 
 
@@ -183,7 +189,7 @@ def _read(place: Path) -> Selection | None:
         content = json.dumps(record, sort_keys=True)
         if hashlib.sha256(content.encode()).hexdigest() != expected:
             raise ValueError(f"{_RECORD_FILE} was changed")
-        for name, digest in record["arrays"].items():
+        for name, digest in record["files"].items():
             if file_sha256(place / name) != digest:
                 raise ValueError(f"{name} was changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,6 +207,7 @@ def _read(place: Path) -> Selection | None:
         dropped=defaultdict(list, record["dropped"]),
         feature_files=set(record["feature_files"]),
         digest=record["digest"],
+        line_index=place,
     )
 
 

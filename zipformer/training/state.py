@@ -63,6 +63,7 @@ class TrainingState:
         environment: Mapping[str, Any],
         trained_hours: Mapping[str, float],
         known_dialects: Sequence[str] = (),
+        sampler_state: Mapping[str, Any] | None = None,
     ) -> Checkpoint | None:
         """Write a checkpoint below ``root``; every process must call this, the main process writes.
 
@@ -72,6 +73,7 @@ class TrainingState:
             environment: hardware and versions of the run.
             trained_hours: hours of training audio by dialect group.
             known_dialects: groups that the weights were trained on before this run.
+            sampler_state: what :meth:`restore` returns, the same in every process.
 
         Returns:
             The checkpoint; only in the main process.
@@ -88,6 +90,7 @@ class TrainingState:
                 "scheduler": self.scheduler.state_dict(),
                 "processes": processes,
                 "task": self.task.own_state(),
+                "sampler": sampler_state,
             },
             record={
                 **asdict(self.counters),
@@ -100,11 +103,16 @@ class TrainingState:
             },
         )
 
-    def restore(self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]) -> None:
+    def restore(
+        self, checkpoint: Checkpoint, *, config: Mapping[str, Any], order: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Restore everything from a checkpoint, and log it.
 
         Settings may have changed since then. If ``order`` has, the epoch has other batches, and it starts
         over. A process that the earlier run did not have takes the clock of the first process.
+
+        Returns:
+            the state that the sampler can continue the epoch from, if there is one.
 
         Raises:
             CheckpointError: the model of the checkpoint differs from ``config``.
@@ -151,6 +159,8 @@ class TrainingState:
                 "; ".join(other_order.values()),
             )
             self.counters.batches = 0
+        sampler_state: Mapping[str, Any] | None = training.get("sampler")
+        return None if other_order else sampler_state
 
     def _report(self, checkpoint: Checkpoint, changed: Mapping[str, str]) -> None:
         if not self.world.is_main:

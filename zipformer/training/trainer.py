@@ -105,7 +105,9 @@ class Trainer:
 
         self.state = TrainingState(self.task, self.optimizer, self.scheduler, world)
         if newest is not None:
-            self.state.restore(newest, config=asdict(config), order=self._order())
+            sampler_state = self.state.restore(newest, config=asdict(config), order=self._order())
+            if sampler_state is not None:
+                self.data.restore(sampler_state)
         self.parallel: torch.nn.Module = self.task
         if world.size > 1:
             # Every parameter takes part in every step, so nothing has to be searched for unused ones.
@@ -307,6 +309,7 @@ class Trainer:
             root,
             config=asdict(self.config),
             order=self._order(),
+            sampler_state=self.data.state(self.state.counters.epoch, self.state.counters.batches),
             environment=self.environment,
             trained_hours={
                 dialect: seconds / 3600

@@ -15,6 +15,7 @@ from lhotse.cut import Cut
 from tiny_corpus import write_tiny_corpus
 from training_runs import ALONE, assert_same_run, config_for, newest, records, trained
 
+from zipformer.data import batches
 from zipformer.data.batches import Batch, FeatureDataset
 from zipformer.data.cuts import read_cuts
 from zipformer.data.tokenizer import Tokenizer
@@ -36,10 +37,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(("num_workers", "state_interval"), [(0, 100), (1, 1)])
 def test_stopping_and_going_on_changes_nothing(
-    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, num_workers: int
+    corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    num_workers: int,
+    state_interval: int,
 ) -> None:
+    """Also where the epoch is sampled from the state in the checkpoint on, not from its start."""
+    monkeypatch.setattr(batches, "STATE_INTERVAL", state_interval)
     trained(config_for(corpus, tmp_path / "straight", max_steps=12))
     trained(config_for(corpus, tmp_path / "broken", max_steps=7))
     torch.rand(100)  # a new process is in another random state
@@ -47,6 +55,7 @@ def test_stopping_and_going_on_changes_nothing(
         trained(config_for(corpus, tmp_path / "broken", max_steps=12, num_workers=num_workers))
     assert "step-00000007: step 7, epoch 2 after" in caplog.text
     assert "Setting changed since that checkpoint: max_steps: 7 -> 12" in caplog.text
+    assert ("Epoch 2 is sampled again up to batch" in caplog.text) == (state_interval == 100)
     assert_same_run(tmp_path / "straight", tmp_path / "broken")
 
 

@@ -154,7 +154,7 @@ def record_batches(file: Path, batches: int) -> None:
     count = len(done)
     with file.open("a", encoding="utf-8") as stream:
         while count < batches:
-            sampler = data._sampler  # what the loader of TrainingData.epoch reads from
+            sampler = data._epochs  # what the loader of TrainingData.epoch reads from
             sampler.epoch, sampler.first_batch = epoch, first
             for (_, number), lines in sampler:
                 cuts = [json.loads(line.line) for line in lines]

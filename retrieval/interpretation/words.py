@@ -79,7 +79,7 @@ def write_words(path: Path, utterances: Iterable[tuple[str, Sequence[Word]]]) ->
         writer.writerow(COLUMNS)
         for name, words in utterances:
             for word in words:
-                # Recognisers of bytes may write NUL, which csv takes for its escape character up to Python 3.10.
+                # Recognisers of bytes may write NUL, which csv of Python 3.10 takes for its escape character.
                 text = word.text.replace("\0", "\ufffd")
                 writer.writerow((name, text, f"{word.start:.3f}", f"{word.end:.3f}"))
 

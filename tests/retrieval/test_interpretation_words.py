@@ -54,6 +54,8 @@ def test_a_table_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "words.tsv"
     write_words(path, [("a", WORDS), ("b", WORDS[:1])])
     assert read_words(path) == {"a": WORDS, "b": WORDS[:1]}
+    write_words(path, [("a", [Word("\0", 0.0, 1.0)])])  # what a recogniser of bytes may write
+    assert read_words(path) == {"a": [Word("\ufffd", 0.0, 1.0)]}
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ class TrainingData:
         fields: further fields of the supervisions that every utterance must have.
 
     Raises:
-        UserError: no manifest.
-        UserError: no utterance is left to train on, one lacks a field, or a dialect to leave out is unknown.
+        UserError: there is no manifest, no utterance is left to train on, one lacks a field, or a dialect to
+            leave out is unknown.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class LineIndex:
         """Open the index of a manifest; without a folder, every reading starts with the first line.
 
         Args:
-            folder: what :func:`write_line_index` filled.
+            folder: folder that :func:`write_line_index` has filled.
         """
         self.manifest = manifest
         self.numbers, self.offsets = [0], [0]

@@ -82,7 +82,7 @@ class CutLine:
         directory: absolute path of the manifest's data directory.
         number: place of the line in its manifest, counted from 0.
         stream: place of the manifest among those of a mixture.
-        before: how often the epoch has used the cut already.
+        before: number of times that the epoch has used the cut already.
         dataloading_info: Lhotse's samplers leave their diagnostics here.
     """
 

@@ -84,7 +84,7 @@ def uses_per_epoch(seconds: Sequence[Shares], config: MixingConfig) -> list[dict
     """How often an utterance of each corpus and dialect group is used in an epoch.
 
     Args:
-        seconds: of each corpus, the seconds of every group.
+        seconds: seconds of every dialect group, for each corpus.
 
     Returns:
         r_cg of the module's description, in the order of ``seconds``; 0 where the weight is 0.
@@ -153,7 +153,7 @@ class Stream:
 
         Args:
             stream: place of this stream in the mixture.
-            start: how often the manifest has been read to its end, and the line to go on from.
+            start: number of times that the manifest has been read to the end, and the line to continue from.
         """
         directory = self.manifest.parent.absolute()
         lines = LineIndex(self.manifest, self.index)
@@ -182,7 +182,7 @@ class Mixture:
     utterance.
 
     Attributes:
-        epoch: which epoch is iterated, counted from 1.
+        epoch: number of the epoch that is iterated, from 1.
     """
 
     def __init__(self, streams: Sequence[Stream], seed: int = 0) -> None:

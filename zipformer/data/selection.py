@@ -54,18 +54,18 @@ class DataConfig:
 
 @dataclass
 class Selection:
-    """What one pass over a manifest found: the amount of usable data, and what is left out and why.
+    """Result of one pass over a manifest: the usable data, and the utterances left out with the reasons.
 
     Attributes:
         utterances: number of utterances that are used.
         seconds: duration of those utterances.
         seconds_by_dialect: duration of those utterances by dialect.
         dialects: dialect groups of all utterances, used or not.
-        durations: seconds of each cut of the manifest, in its order; NaN for what is left out.
-        numbers: of each cut, the place of its dialect in the order in which dialects appeared.
-        places: the dialects in that order.
-        dropped: ids of what is left out, by reason.
-        feature_files: where the features of the usable utterances are.
+        durations: seconds of each cut in the order of the manifest; NaN for a cut that is left out.
+        numbers: index into ``places`` for the dialect of each cut.
+        places: dialects in the order in which they appeared.
+        dropped: ids of the utterances that are left out, by reason.
+        feature_files: files with the features of the usable utterances.
         digest: digest of id, duration, dialect and texts of all utterances, used or not.
         line_index: folder that says where the lines of the manifest are; None where there is no such index.
     """

@@ -73,7 +73,7 @@ class TrainingState:
             environment: hardware and versions of the run.
             trained_hours: hours of training audio by dialect group.
             known_dialects: groups that the weights were trained on before this run.
-            sampler_state: what :meth:`restore` returns, the same in every process.
+            sampler_state: state of the sampler, the same in every process; :meth:`restore` returns it.
 
         Returns:
             The checkpoint; only in the main process.

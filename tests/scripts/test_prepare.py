@@ -99,7 +99,7 @@ def group_exists(group: int) -> bool:
         ("corpus=nonesuch", "nonesuch"),
         ("corpus.columns.text=transcript", "no column 'transcript' (corpus.columns.text)"),
         ("fbank.speed_factors=[9]", "fbank.speed_factors is [9.0]"),
-        ("corpus.tsv=???", "error: give corpus.tsv=VALUE (file of the table); python scripts/prepare.py --help"),
+        ("corpus.tsv=???", "error: give corpus.tsv=VALUE (file of the table); python scripts/prepare.py"),
     ],
 )
 def test_one_clear_message_for_a_wrong_setting(

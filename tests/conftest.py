@@ -9,6 +9,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What a test says must not depend on how busy the machine is.
+settings.register_profile("fangyan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fangyan")
 
 SHARED = Path(os.environ.get("FANGYAN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -73,4 +73,7 @@ def main(manifest: Path, reading: str, table: Path, directories: list[Path]) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), [Path(name) for name in sys.argv[4:]])
+    try:
+        main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), [Path(name) for name in sys.argv[4:]])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -83,7 +83,7 @@ decode_one() {
 }
 
 set_up() {
-    bash scripts/setup.sh mini "$python"
+    bash scripts/setup.sh mini,audio,scoring,yubao "$python" # Parquet, MP4 and the numbers of scoring conventions
 }
 
 prepare() {
